@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+"""gmcodec: lossless image compression with deep likelihood models and exact integer inference.
+
+>>> import gmcodec
+>>> data = gmcodec.encode("photo.png")      # bytes of a .gmc file
+>>> image = gmcodec.decode(data)            # PIL image: same pixels, mode and metadata
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import GmcError
+
+__version__ = "0.1.0"
+__all__ = ["GmcError", "__version__", "decode", "decode_array", "encode", "info", "verify"]
+
+if TYPE_CHECKING:
+    from .codec import decode, decode_array, encode, info, verify
+
+
+def __getattr__(name: str) -> Any:
+    # importing gmcodec stays instant: numpy and the rest load with the first use
+    if name in __all__:
+        from . import codec
+
+        return getattr(codec, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

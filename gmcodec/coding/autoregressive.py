@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: MIT
+"""Code planes with an autoregressive pixel model: sheared wavefront inside tiles, a stream per tile.
+
+::
+
+    order of a tile, slope 2:   0 1 2 3 4 5        digit = step; the pixels of a step do not
+                                2 3 4 5 6 7        depend on one another and are one batch
+                                4 5 6 7 8 9
+
+Within a step: channel 0 high nibbles of all its pixels, channel 0 low nibbles, channel 1 high ...
+The encoder knows all samples, so it may evaluate many steps at once; integers do not care.  ANS is a
+stack: the encoder walks the steps backwards.
+
+Payload of one part: tile height and width (unsigned LEB128 each), then for every tile in raster order
+the number of 32-bit words (LEB128); then the words of all tiles, little-endian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import GmcFormatError
+from .stack import ROW_TOTAL, Stack
+
+CHUNK = 8192  # pixels the encoder evaluates at once
+TILE_PIXELS = 1 << 21  # a tile has at most about this many pixels
+Progress = Callable[[int], None]  # told the number of pixels just finished
+
+
+class Prediction(Protocol):
+    """Frequencies of some pixels: high, low, observe for each channel in turn."""
+
+    samples: np.ndarray
+
+    def high(self) -> np.ndarray: ...
+    def low(self, high: np.ndarray) -> np.ndarray: ...
+    def observe(self, sample: np.ndarray) -> None: ...
+
+
+class Canvas(Protocol):
+    """A tile while it is coded."""
+
+    def fill(self, planes: np.ndarray) -> None: ...
+    def write(self, pixels: np.ndarray, samples: np.ndarray) -> None: ...
+    def planes(self) -> np.ndarray: ...
+
+
+class PixelModel(Protocol):
+    """What coding needs of a model."""
+
+    @property
+    def channels(self) -> int: ...
+    @property
+    def slope(self) -> int: ...
+    def canvas(self, height: int, width: int) -> Canvas: ...
+    def predict(self, canvas: Canvas, pixels: np.ndarray) -> Prediction: ...
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Payload of a part, and the model's own estimate of its size."""
+
+    payload: bytes
+    estimated_bits: float
+
+
+def tile_shape(height: int, width: int) -> tuple[int, int]:
+    """How an image is cut: two bands from 0.13 megapixels so that two threads can work, then by size."""
+    pixels = height * width
+    if pixels < 1 << 17:
+        return height, width
+    if pixels <= 2 * TILE_PIXELS:
+        return (-(-height // 2), width) if height >= width // 8 else (height, -(-width // 2))
+    side = TILE_PIXELS**0.5
+    rows, columns = max(1, round(height / side)), max(1, round(width / side))
+    while rows * columns < pixels / TILE_PIXELS / 1.5:  # a long thin image
+        rows, columns = (rows, columns + 1) if width > height else (rows + 1, columns)
+    return -(-height // rows), -(-width // columns)
+
+
+def tiles(height: int, width: int, tile: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Tiles in raster order."""
+    return [
+        (slice(y, min(y + tile[0], height)), slice(x, min(x + tile[1], width)))
+        for y in range(0, height, tile[0])
+        for x in range(0, width, tile[1])
+    ]
+
+
+def wavefront(height: int, width: int, slope: int) -> tuple[np.ndarray, np.ndarray]:
+    """All pixels in decoding order: by step ``slope * row + column``, then by row.
+
+    Returns ``order`` (int64 [H*W], flat indices) and ``starts`` (int64 [steps+1]): the pixels of step t
+    are ``order[starts[t]:starts[t + 1]]``.
+    """
+    rows = np.arange(height, dtype=np.int32)[:, None]
+    step = (slope * rows + np.arange(width, dtype=np.int32)).ravel()
+    order = np.argsort(step, kind="stable")
+    starts = np.zeros(slope * (height - 1) + width + 1, np.int64)
+    np.cumsum(np.bincount(step, minlength=len(starts) - 1), out=starts[1:])
+    return order, starts
+
+
+# -- one tile: push and pop ----------------------------------------------------------------------------
+
+
+def push_tile(planes: np.ndarray, model: PixelModel, progress: Progress) -> tuple[np.ndarray, float]:
+    """uint8 [C, H, W] -> words uint32 and the estimated bits.  Mirrors ``pop_tile``, backwards."""
+    c, height, width = planes.shape
+    canvas = model.canvas(height, width)
+    canvas.fill(planes)
+    order, starts = wavefront(height, width, model.slope)
+    samples = planes.reshape(c, -1).astype(np.int32)
+    stack, bits = Stack(), 0.0
+    last = len(starts) - 1
+    while last > 0:
+        # as many whole steps as fit a chunk
+        first = min(last - 1, int(np.searchsorted(starts, starts[last] - CHUNK)))
+        pixels = order[starts[first] : starts[last]]
+        prediction = model.predict(canvas, pixels)
+        place = _places(starts[first : last + 1], 2 * c)
+        symbols = np.empty(2 * c * len(pixels), np.int32)
+        rows = np.empty((len(symbols), 16), np.int32)
+        for channel in range(c):
+            sample = samples[channel, pixels]
+            high, low = sample >> 4, sample & 15
+            symbols[place[2 * channel]], rows[place[2 * channel]] = high, prediction.high()
+            symbols[place[2 * channel + 1]], rows[place[2 * channel + 1]] = low, prediction.low(high)
+            prediction.observe(sample)
+        stack.push(symbols, rows)
+        bits -= float(np.log2(rows[np.arange(len(rows)), symbols] / ROW_TOTAL).sum())
+        progress(len(pixels))
+        last = first
+    return stack.words(), bits
+
+
+def pop_tile(words: np.ndarray, shape: tuple[int, int, int], model: PixelModel, progress: Progress) -> np.ndarray:
+    """Words -> uint8 [C, H, W].  Raises GmcFormatError when the words are not used up exactly."""
+    c, height, width = shape
+    canvas = model.canvas(height, width)
+    order, starts = wavefront(height, width, model.slope)
+    stack = Stack(words)
+    for first, last in zip(starts[:-1], starts[1:], strict=True):
+        if first == last:
+            continue
+        pixels = order[first:last]
+        prediction = model.predict(canvas, pixels)
+        for _ in range(c):
+            high = stack.pop(prediction.high())
+            low = stack.pop(prediction.low(high))
+            prediction.observe((high << 4) | low)
+        canvas.write(pixels, prediction.samples)
+        progress(len(pixels))
+    if not stack.is_empty():
+        raise GmcFormatError("coded data is left over after the last pixel")
+    return canvas.planes()
+
+
+def _places(starts: np.ndarray, streams: int) -> np.ndarray:
+    """Where each stream's symbols go in coding order: int64 [streams, pixels]; see the module docstring."""
+    counts = np.diff(starts)
+    before = np.repeat(starts[:-1] - starts[0], counts)
+    within = np.arange(starts[-1] - starts[0]) - before
+    return before * streams + within + np.arange(streams)[:, None] * np.repeat(counts, counts)
+
+
+# -- all tiles: encode and decode ------------------------------------------------------------------------
+
+
+def encode(planes: np.ndarray, model: PixelModel, threads: int = 1, progress: Progress = lambda n: None,
+           tile: tuple[int, int] | None = None) -> Encoded:
+    """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
+    _, height, width = planes.shape
+    tile = tile or tile_shape(height, width)
+    with ThreadPoolExecutor(threads) as pool:
+        coded = list(pool.map(
+            lambda where: push_tile(planes[:, where[0], where[1]], model, progress), tiles(height, width, tile)
+        ))  # fmt: skip
+    head = b"".join(map(write_varint, (*tile, *(len(words) for words, _ in coded))))
+    body = b"".join(words.astype("<u4").tobytes() for words, _ in coded)
+    return Encoded(head + body, sum(bits for _, bits in coded))
+
+
+def decode(payload: bytes, shape: tuple[int, int, int], model: PixelModel, threads: int = 1,
+           progress: Progress = lambda n: None) -> np.ndarray:
+    """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
+    c, height, width = shape
+    tile_height, position = read_varint(payload, 0)
+    tile_width, position = read_varint(payload, position)
+    if not (0 < tile_height <= height and 0 < tile_width <= width):
+        raise GmcFormatError(f"tiles of {tile_width}x{tile_height} do not fit an image of {width}x{height}")
+    count = -(-height // tile_height) * -(-width // tile_width)
+    if count > len(payload):  # every tile has at least its length
+        raise GmcFormatError(f"{count} tiles promised, the payload has {len(payload)} bytes")
+    lengths = []
+    for _ in range(count):
+        length, position = read_varint(payload, position)
+        lengths.append(length)
+    if position + 4 * sum(lengths) != len(payload):
+        raise GmcFormatError("the lengths of the tiles do not add up to the payload")
+    words = np.frombuffer(payload, "<u4", offset=position)
+    ends = np.cumsum([0, *lengths])
+    out = np.empty(shape, np.uint8)
+
+    def pop(number: int, where: tuple[slice, slice]) -> None:
+        part = out[:, where[0], where[1]]
+        part[:] = pop_tile(words[ends[number] : ends[number + 1]], part.shape, model, progress)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(pop, range(count), tiles(height, width, (tile_height, tile_width))))
+    return out
+
+
+def write_varint(value: int) -> bytes:
+    """Unsigned LEB128."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Value and the position after it.  Raises GmcFormatError."""
+    value = 0
+    for shift in range(0, 35, 7):
+        if position >= len(data):
+            raise GmcFormatError("the payload ends inside a number")
+        byte = data[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, position
+    raise GmcFormatError("a number in the payload is too long")

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""The ANS stack: the last symbol pushed is the first popped.
+
+constriction does the coding.  Its ``Categorical(perfect=False)`` adds 1 to every weight and scales what is
+left of 2**24; rows of ``freq - 1`` sum to 2**24 minus their length, so its scale is exactly 1.0 and the
+frequencies used are exactly ours (tests/test_stack.py checks this with a decoder in plain Python).
+"""
+
+from __future__ import annotations
+
+import constriction
+import numpy as np
+
+PRECISION = 24  # bits of a row's total; part of the format, never an argument
+ROW_TOTAL = 1 << PRECISION
+_FAMILY = constriction.stream.model.Categorical(perfect=False)
+
+
+class Stack:
+    """Symbols in, 32-bit words out, and back."""
+
+    def __init__(self, words: np.ndarray | None = None) -> None:
+        """An empty stack, or the one whose ``words()`` were uint32 ``words``."""
+        coder = constriction.stream.stack.AnsCoder
+        self._ans = coder() if words is None else coder(np.ascontiguousarray(words, np.uint32))
+
+    def push(self, symbols: np.ndarray, freqs: np.ndarray) -> None:
+        """Push so that ``symbols`` int32 [N] pop in the order given; freqs int32 [N, K], see ``pop``."""
+        self._ans.encode_reverse(symbols, _FAMILY, (freqs - 1).astype(np.float64))
+
+    def pop(self, freqs: np.ndarray) -> np.ndarray:
+        """Pop int32 [N].  Rows of ``freqs`` are >= 1 and sum to exactly 2**24."""
+        return self._ans.decode(_FAMILY, (freqs - 1).astype(np.float64))
+
+    def words(self) -> np.ndarray:
+        """uint32 words; the last one belongs to the top of the stack."""
+        return self._ans.get_compressed()
+
+    def is_empty(self) -> bool:
+        """True when everything that was pushed has been popped."""
+        return bool(self._ans.is_empty())

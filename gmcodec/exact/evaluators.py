@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""Ways to multiply integer matrices that all give the integers of ops.product.
+
+========  ==========================  =======================================================
+name      products                    exact because
+========  ==========================  =======================================================
+int64     numpy int64                 the specification
+float64   BLAS float64                every partial sum is an integer below 2**53
+float32   BLAS float32                ... below 2**24; a layer that is not uses float64
+int8      torch int8 x int8 -> int32  activations as two int8 limbs; needs a self-test, because
+                                      some old processors saturate intermediate sums
+========  ==========================  =======================================================
+
+float32 is chosen unless told otherwise (``GMCODEC_EVALUATOR=float64``): it needs nothing but numpy.  int8 is
+chosen by itself only in a process that has imported torch already, since importing it takes
+longer than coding an image.  All pass ``self_test`` before they are used.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import EvaluatorError
+from . import ops
+from .ops import FLOAT32_BOUND, Layer
+
+VARIABLE = "GMCODEC_EVALUATOR"
+
+# A prepared layer: maps activations [N, K] of the evaluator's dtype to W x, [N, M], exact integers.
+Product = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """``dtype`` holds activations; ``prepare`` turns a layer into a function from x to W x."""
+
+    name: str
+    dtype: Any
+    prepare: Callable[[Layer], Product]
+
+
+def _int64(layer: Layer) -> Product:
+    return lambda x: ops.product(layer, x)
+
+
+def _float64(layer: Layer) -> Product:
+    weight = np.ascontiguousarray(layer.weight.T, np.float64)
+    return lambda x: np.matmul(x, weight)
+
+
+def _float32(layer: Layer) -> Product:
+    if layer.product_bound >= FLOAT32_BOUND:
+        wide = _float64(layer)
+        return lambda x: wide(x.astype(np.float64))
+    weight = np.ascontiguousarray(layer.weight.T, np.float32)
+    return lambda x: np.matmul(x, weight)
+
+
+def _int8(layer: Layer) -> Product:
+    if layer.weight.dtype != np.int8 or layer.input_limit >= 2**14:
+        return _int64(layer)
+    import torch
+
+    weight = torch.from_numpy(np.ascontiguousarray(layer.weight)).t()
+
+    def product(x: np.ndarray) -> np.ndarray:
+        # x = 128 * high + low with low in -64..63, so both limbs fit int8 while |x| < 2**14
+        high = (x + 64) >> 7
+        low = torch.from_numpy((x - (high << 7)).astype(np.int8))
+        acc = torch._int_mm(low, weight)
+        if layer.input_limit > 63:
+            acc += torch._int_mm(torch.from_numpy(high.astype(np.int8)), weight) << 7
+        return acc.numpy()
+
+    return product
+
+
+EVALUATORS = {
+    e.name: e
+    for e in (
+        Evaluator("int64", np.int64, _int64),
+        Evaluator("float64", np.float64, _float64),
+        Evaluator("float32", np.float32, _float32),
+        Evaluator("int8", np.int32, _int8),
+    )
+}
+
+
+def _available(name: str) -> bool:
+    if name != "int8":
+        return True
+    try:
+        import torch
+    except ImportError:
+        return False
+    return hasattr(torch, "_int_mm")
+
+
+@functools.cache
+def self_test(name: str) -> bool:
+    """Compare with the specification on extreme and random products of several shapes."""
+    random = np.random.default_rng(0)
+    for n, k, m, limit in ((1, 1, 1, 2047), (3, 216, 160, 128), (33, 160, 160, 2047), (257, 160, 50, 2047)):
+        ones = np.ones(m, np.int32)
+        extreme = np.where(random.random((m, k)) < 0.5, -127, 127)
+        for weight in (extreme, np.full((m, k), 127), random.integers(-127, 128, (m, k))):
+            layer = Layer(weight.astype(np.int8), ones, ones, ones, limit)
+            run = EVALUATORS[name].prepare(layer)
+            for x in (np.full((n, k), limit), np.full((n, k), -limit), random.integers(-limit, limit + 1, (n, k))):
+                if not np.array_equal(run(x.astype(EVALUATORS[name].dtype)), ops.product(layer, x)):
+                    return False
+    return True
+
+
+@functools.cache
+def _choose(wanted: str, torch_loaded: bool) -> tuple[str, str]:
+    if wanted:
+        if wanted not in EVALUATORS:
+            raise EvaluatorError(f"{VARIABLE}={wanted}: unknown, choose from {', '.join(EVALUATORS)}")
+        if not _available(wanted):
+            raise EvaluatorError(f"{VARIABLE}={wanted}: torch is not installed")
+        if not self_test(wanted):
+            raise EvaluatorError(f"{VARIABLE}={wanted}: gives wrong products on this machine")
+        return wanted, f"forced by {VARIABLE}"
+    if torch_loaded and _available("int8") and self_test("int8"):
+        speed = {name: measure(name, rows=4096, seconds=0.05) for name in ("int8", "float32")}
+        if speed["int8"] > speed["float32"]:
+            return "int8", "torch is loaded and its int8 products are exact and faster here"
+    for name in ("float32", "float64"):
+        if self_test(name):
+            return name, "fastest without torch; exact, as the self-test confirms"
+    return "int64", "the faster ones failed their self-test on this machine"
+
+
+def choose() -> tuple[Evaluator, str]:
+    """The evaluator to use and why.  Raises EvaluatorError when a forced one cannot be used."""
+    name, why = _choose(os.environ.get(VARIABLE, ""), "torch" in sys.modules)
+    return EVALUATORS[name], why
+
+
+def measure(name: str, rows: int = 4096, width: int = 160, seconds: float = 0.2) -> float:
+    """Speed of one evaluator in multiply-and-add operations times two a second (for ``doctor``)."""
+    random = np.random.default_rng(0)
+    ones = np.ones(width, np.int32)
+    layer = Layer(random.integers(-60, 61, (width, width)).astype(np.int8), ones, ones, ones, 2047)
+    run = EVALUATORS[name].prepare(layer)
+    x = random.integers(-2047, 2048, (rows, width)).astype(EVALUATORS[name].dtype)
+    run(x)
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        run(x)
+        count += 1
+    return 2 * rows * width * width * count / (time.perf_counter() - start)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""The specification of integer layers, in plain numpy int64.
+
+Every fast evaluator (evaluators.py, kernels.py) must give exactly these integers.  A layer is::
+
+    acc = W x + bias                                   W int8 (or int16), x within +-input_limit
+    y   = (acc * multiplier + 2**(shift - 1)) >> shift   per output row; >> rounds down
+
+followed by a leaky ReLU, an addition and a clamp where the net has them.  Nothing here can overflow:
+``Layer.check`` proves it from the weights when a net is made and again when it is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import WeightsError
+
+LEAK_SHIFT = 3  # leaky ReLU: max(v, v >> 3), a slope of 1/8
+FLOAT32_BOUND = 2**24  # sums of integers below this are exact in float32, in any order
+FLOAT64_BOUND = 2**53
+INT32_BOUND = 2**31
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One frozen linear layer.
+
+    weight int8 or int16 [M, K]; bias int32 [M]; multiplier int32 [M], in 1..2**15; shift int32 [M],
+    in 1..46; ``input_limit``: no |x| is larger.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+    input_limit: int
+
+    @property
+    def product_bound(self) -> int:
+        """Largest |W x|, and of any partial sum of it, over all allowed x."""
+        return int(np.abs(self.weight.astype(np.int64)).sum(1).max(initial=0)) * self.input_limit
+
+    def check(self, name: str) -> None:
+        """Prove that no integer of this layer overflows.  Raises WeightsError."""
+        m = len(self.weight)
+        for field in (self.bias, self.multiplier, self.shift):
+            if field.shape != (m,) or field.dtype != np.int32:
+                raise WeightsError(f"{name}: bias, multiplier and shift must be int32 of length {m}")
+        if self.weight.ndim != 2 or self.weight.dtype not in (np.int8, np.int16):
+            raise WeightsError(f"{name}: weights must be a matrix of int8 or int16")
+        bound = self.product_bound + int(np.abs(self.bias.astype(np.int64)).max(initial=0))
+        if bound >= INT32_BOUND:
+            raise WeightsError(f"{name}: accumulator bound {bound} is not below 2**31")
+        if not ((self.multiplier >= 1) & (self.multiplier <= 2**15)).all():
+            raise WeightsError(f"{name}: a multiplier is outside 1..2**15")
+        if not ((self.shift >= 1) & (self.shift <= 46)).all():
+            raise WeightsError(f"{name}: a shift is outside 1..46")
+
+
+def product(layer: Layer, x: np.ndarray) -> np.ndarray:
+    """W x for rows x: int [N, K] -> int64 [N, M]."""
+    return x.astype(np.int64) @ layer.weight.T.astype(np.int64)
+
+
+def rescale(acc: np.ndarray, layer: Layer) -> np.ndarray:
+    """int64 [N, M] -> int64 [N, M]: add the bias and rescale, rounding half up."""
+    shift = layer.shift.astype(np.int64)
+    return ((acc + layer.bias) * layer.multiplier + (np.int64(1) << (shift - 1))) >> shift
+
+
+def leaky(v: np.ndarray) -> np.ndarray:
+    """Leaky ReLU with slope 1/8, rounding down."""
+    return np.maximum(v, v >> LEAK_SHIFT)
+
+
+def hidden(acc: np.ndarray, layer: Layer, limit: int) -> np.ndarray:
+    """Rescale, leaky ReLU, clamp to +-limit."""
+    return np.clip(leaky(rescale(acc, layer)), -limit, limit)
+
+
+def residual(acc: np.ndarray, layer: Layer, limit: int, stream: np.ndarray) -> np.ndarray:
+    """Rescale, add to the residual stream, clamp to +-limit."""
+    return np.clip(stream.astype(np.int64) + rescale(acc, layer), -limit, limit)
+
+
+def output(acc: np.ndarray, layer: Layer, limit: int) -> np.ndarray:
+    """Rescale and clamp to +-limit."""
+    return np.clip(rescale(acc, layer), -limit, limit)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""Mixtures of logistics as integer frequencies: the specification, in plain numpy int64.
+
+A sample of 8 bits is coded as two nibbles: the high four bits, then the low four bits given the
+high ones, each with a row of 16 frequencies that are >= 1 and sum to exactly 2**24::
+
+      cumulative mixture at   -1/2   15.5   31.5        239.5  255.5
+                               |------|------|--- ... ---|------|      16 high nibbles
+                                      |||||||||                        16 low nibbles of one of them
+
+Units: positions and means in 1/64 grey level; log-scales in 1/32 nat from ``LOG_SCALE_MIN``; logits in
+1/64 nat; mixture weights sum to 2**14; the logistic table holds sigma(u / 512) * 2**24, so a
+cumulative value is an integer below 2**38.  Everything fits int64 with room.  The tables are made
+once, by ``make_tables``, when a net is frozen; they are stored with the weights and never recomputed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+TOTAL_BITS = 24
+ROW_TOTAL = 1 << TOTAL_BITS
+NIBBLES = 16
+SPREAD = ROW_TOTAL - NIBBLES  # what is left to share once every entry has its 1
+
+POSITION = 64  # units per grey level
+LOG_SCALE_MIN, LOG_SCALE_MAX, LOG_SCALE_UNIT = -4, 6, 32
+LOGIT_UNIT = 64
+COUPLING_BITS = 12
+WEIGHT_BITS = 14
+SIGMOID_UNIT, SIGMOID_REACH = 512, 17
+INVERSE_BITS = 16
+CUMULATIVE_BITS = WEIGHT_BITS + TOTAL_BITS
+TOP = 1 << CUMULATIVE_BITS
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Stored integer tables.
+
+    softmax int32 [1024]: exp(-d / 64) * 2**16.  inverse int32 [321]: exp(-log scale), in steps of
+    the logistic table per position unit, * 2**16.  sigmoid int32 [2 * 17 * 512 + 1]: non-decreasing.
+    """
+
+    softmax: np.ndarray
+    inverse: np.ndarray
+    sigmoid: np.ndarray
+
+
+def make_tables() -> Tables:
+    """The tables, from float64 mathematics: called when freezing, never when coding."""
+    d = np.arange(1024) / LOGIT_UNIT
+    log_scale = np.arange((LOG_SCALE_MAX - LOG_SCALE_MIN) * LOG_SCALE_UNIT + 1) / LOG_SCALE_UNIT + LOG_SCALE_MIN
+    u = np.arange(-SIGMOID_REACH * SIGMOID_UNIT, SIGMOID_REACH * SIGMOID_UNIT + 1) / SIGMOID_UNIT
+    return Tables(
+        np.rint(np.exp(-d) * 2**16).astype(np.int32),
+        np.rint(np.exp(-log_scale) * SIGMOID_UNIT / POSITION * 2**INVERSE_BITS).astype(np.int32),
+        np.rint(ROW_TOTAL / (1 + np.exp(-u))).astype(np.int32),
+    )
+
+
+def normalise(weights: np.ndarray) -> np.ndarray:
+    """Non-negative int64 [N, K], some > 0, sums below 2**40 -> int64 [N, K], rows sum to 2**14.
+
+    What rounding down leaves over goes to the first of the largest weights.
+    """
+    scaled = (weights << WEIGHT_BITS) // weights.sum(1, keepdims=True)
+    rows = np.arange(len(weights))
+    scaled[rows, weights.argmax(1)] += (1 << WEIGHT_BITS) - scaled.sum(1)
+    return scaled
+
+
+def softmax(logits: np.ndarray, tables: Tables) -> np.ndarray:
+    """int [N, K] logits in 1/64 nat -> int64 [N, K] mixture weights."""
+    logits = logits.astype(np.int64)
+    below = np.minimum(logits.max(1, keepdims=True) - logits, len(tables.softmax) - 1)
+    return normalise(tables.softmax[below].astype(np.int64))
+
+
+def component(edge: np.ndarray, mean: np.ndarray, inverse: np.ndarray, tables: Tables) -> np.ndarray:
+    """Logistic cumulative value at ``edge``, in 0..2**24; all int64, broadcast together."""
+    reach = SIGMOID_REACH * SIGMOID_UNIT
+    u = ((edge - mean) * inverse) >> INVERSE_BITS
+    return tables.sigmoid[np.clip(u, -reach, reach) + reach].astype(np.int64)
+
+
+def cumulative(sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
+               tables: Tables) -> np.ndarray:
+    """Mixture mass strictly below ``sample``: int64 [N] in 0..2**38; 0 at 0 and 2**38 at 256."""
+    edge = (sample * POSITION - POSITION // 2)[:, None]
+    inside = (weights * component(edge, mean, inverse, tables)).sum(1)
+    return np.where(sample <= 0, 0, np.where(sample >= 256, TOP, inside))
+
+
+def high_rows(weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, tables: Tables) -> np.ndarray:
+    """Frequencies of the high nibble: int32 [N, 16].  weights, mean, inverse int64 [N, K]."""
+    n = len(weights)
+    marks = [
+        ((cumulative(np.full(n, 16 * j), weights, mean, inverse, tables) * SPREAD) >> CUMULATIVE_BITS) + j
+        for j in range(NIBBLES + 1)
+    ]
+    return np.diff(np.stack(marks, 1), axis=1).astype(np.int32)
+
+
+def low_rows(high: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
+             tables: Tables) -> np.ndarray:
+    """Frequencies of the low nibble given the high one, int [N]: int32 [N, 16]."""
+    first = high.astype(np.int64) * 16
+    start = cumulative(first, weights, mean, inverse, tables)
+    mass = cumulative(first + 16, weights, mean, inverse, tables) - start
+    marks = []
+    for j in range(NIBBLES + 1):
+        part = cumulative(first + j, weights, mean, inverse, tables) - start
+        # a nibble without any mass is coded uniformly
+        share = np.where(mass > 0, part * SPREAD // np.maximum(mass, 1), j * (SPREAD // NIBBLES))
+        marks.append(share + j)
+    return np.diff(np.stack(marks, 1), axis=1).astype(np.int32)
+
+
+def observe(sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
+            tables: Tables) -> np.ndarray:
+    """Mixture weights after a channel's sample is known (Bayes' rule): int64 [N, K]."""
+    x = sample.astype(np.int64)[:, None]
+    edge = x * POSITION - POSITION // 2
+    below = np.where(x == 0, 0, component(edge, mean, inverse, tables))
+    above = np.where(x == 255, ROW_TOTAL, component(edge + POSITION, mean, inverse, tables))
+    return normalise(weights * (above - below + 1))

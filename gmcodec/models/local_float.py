@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""The local causal PixelCNN as a float torch module: what is trained, and then frozen.
+
+The likelihood is the discretised mixture of logistics of PixelCNN++ (Salimans et al. 2017; thesis
+section 2.9): K components shared by the colour channels, and channels coupled linearly.  Differences
+from the paper: the net is one causal window followed by pointwise residual layers, so that any pixel
+needs only its window; inputs are differences to the local mean; the coupling acts on residuals; a
+linear predictor over the nearest pixels is added to the means.
+
+Layout is [features, pixels] throughout: the loss then vectorises over pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .local import LocalConfig
+from .window import OUTSIDE
+
+SLOPE = 1 / 8  # of the leaky ReLU: a shift by 3 in the frozen net
+CLAMP = 127  # of differences to the local mean, in grey levels
+INPUT_UNIT = 1 / 16  # grey levels -> input units
+LOG_SCALE_MIN, LOG_SCALE_MAX = -4.0, 6.0
+
+
+def quantise_rows(weight: Tensor) -> Tensor:
+    """Round every row to 8-bit integers times a row scale, with a straight-through gradient."""
+    scale = weight.abs().amax(1, keepdim=True).clamp_min(1e-8) / 127
+    return weight + (torch.round(weight / scale) * scale - weight).detach()
+
+
+class LocalNet(nn.Module):
+    """Window -> K logistics per pixel.  ``forward`` takes features, ``features`` makes them."""
+
+    def __init__(self, config: LocalConfig) -> None:
+        super().__init__()
+        self.config = config
+        c, w = config, config.width
+        generator = torch.Generator().manual_seed(0)
+
+        def matrix(rows: int, columns: int, gain: float) -> nn.Parameter:
+            return nn.Parameter(torch.randn(rows, columns, generator=generator) * gain * columns**-0.5)
+
+        self.first = matrix(w, c.inputs, 1.0)
+        self.first_bias = nn.Parameter(torch.zeros(w))
+        self.up = nn.ParameterList([matrix(w, w, 1.0) for _ in range(c.blocks)])
+        self.up_bias = nn.ParameterList([nn.Parameter(torch.zeros(w)) for _ in range(c.blocks)])
+        self.down = nn.ParameterList([matrix(w, w, 0.1) for _ in range(c.blocks)])
+        self.down_bias = nn.ParameterList([nn.Parameter(torch.zeros(w)) for _ in range(c.blocks)])
+        self.last = matrix(c.outputs, w, 0.05)
+        self.last_bias = nn.Parameter(self._initial_outputs())
+        self.linear = nn.Parameter(torch.zeros(c.channels, c.channels * c.neighbours))
+        self.fake_quant = False
+
+    def _initial_outputs(self) -> Tensor:
+        c, k = self.config, self.config.mixtures
+        spread = torch.linspace(-1, 1, k)
+        means = (spread * 3).repeat(c.channels)
+        scales = (spread.abs() * 1.5 + 0.3).repeat(c.channels)
+        coupling = torch.full((c.couplings * k,), 0.4)
+        return torch.cat([torch.zeros(k), means, scales, coupling])
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The matrices that Muon optimises."""
+        return [*self.up, *self.down]
+
+    def features(self, padded: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Features of the lower inner height x width pixels of padded patches.
+
+        ``padded`` int16 [B, C, height + r, width + 2r], samples or OUTSIDE.  Returns features int16
+        [inputs, B*height*width] in grey levels, and the local mean int16 [C, B*height*width].
+        """
+        r = padded.shape[2] - height
+        planes = padded.transpose(0, 1)
+
+        def shifted(dy: int, dx: int) -> Tensor:
+            return planes[:, :, r + dy : r + dy + height, r + dx : r + dx + width]
+
+        left, above = shifted(0, -1), shifted(-1, 0)
+        left = torch.where(left == OUTSIDE, above, left)
+        above = torch.where(above == OUTSIDE, left, above)
+        mean = torch.where(left == OUTSIDE, 128, (left + above) >> 1)
+        window = torch.stack([shifted(dy, dx) for dy, dx in self.config.offsets])
+        difference = window - mean
+        difference.masked_fill_(window == OUTSIDE, 0)
+        difference.clamp_(-CLAMP, CLAMP)
+        c = self.config.channels
+        features = torch.cat([difference.reshape(-1, mean[0].numel()), (mean - 128).reshape(c, -1)])
+        return features, mean.reshape(c, -1)
+
+    def forward(self, features: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """Raw outputs float32 [outputs, N] and the linear prediction minus the mean [C, N]."""
+        q = quantise_rows if self.fake_quant else (lambda w: w)
+
+        def product(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+            return torch.addmm(bias.to(dtype)[:, None], q(weight).to(dtype), x)
+
+        c = self.config
+        x = features.to(dtype) * INPUT_UNIT
+        h = nn.functional.leaky_relu(product(self.first, self.first_bias, x), SLOPE)
+        for up, up_bias, down, down_bias in zip(self.up, self.up_bias, self.down, self.down_bias):
+            h = h + product(down, down_bias, nn.functional.leaky_relu(product(up, up_bias, h), SLOPE))
+        out = product(self.last, self.last_bias, h).float()
+        near = x[: c.channels * c.neighbours]
+        return out, (self.linear.to(dtype) @ near).float() / INPUT_UNIT
+
+
+def mixture_bits(out: Tensor, base: Tensor, target: Tensor, channels: int, mixtures: int) -> Tensor:
+    """Bits of each pixel, [N], under the coupled mixture of discretised logistics.
+
+    ``out`` float32 [outputs, N]; ``base`` float32 [C, N], the centre of the means in grey levels;
+    ``target`` float32 [C, N].  Components are weighted jointly over channels (PixelCNN++, eq. 2-3).
+    """
+    k, n = mixtures, out.shape[1]
+    log_p = torch.log_softmax(out[:k], 0)
+    means = out[k : k * (1 + channels)].reshape(channels, k, n)
+    log_scales = out[k * (1 + channels) : k * (1 + 2 * channels)].reshape(channels, k, n)
+    coupling = out[k * (1 + 2 * channels) :].reshape(-1, k, n)
+    residual = target - base
+    pair = 0
+    for c in range(channels):
+        mean = means[c]
+        for previous in range(c):
+            mean = mean + coupling[pair] * residual[previous]
+            pair += 1
+        inverse = torch.exp(-log_scales[c].clamp(LOG_SCALE_MIN, LOG_SCALE_MAX))
+        low = torch.where(target[c] < 0.5, -1e4, residual[c] - 0.5)
+        high = torch.where(target[c] > 254.5, 1e4, residual[c] + 0.5)
+        a, b = (high - mean) * inverse, (low - mean) * inverse
+        # sigma(a) - sigma(b) = sigma(a) sigma(-b) (1 - exp(b - a)): no cancellation in the tails
+        gap = (a - b).clamp_max(40.0)
+        log_p = log_p - nn.functional.softplus(-a) - nn.functional.softplus(b) + torch.log(-torch.expm1(-gap))
+    return torch.logsumexp(log_p, 0) * -1.4426950408889634

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""Compiled parts of the local model: window -> features, and net outputs -> logistics of a channel.
+
+local_spec.py says the same in plain numpy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..exact.kernels import jit
+from ..exact.tables import COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION
+from .window import OUTSIDE
+
+CLAMP = 127
+LOG_SCALE_ZERO = -LOG_SCALE_MIN * LOG_SCALE_UNIT  # table index of log scale 0
+
+
+@jit
+def features(canvas, row_size, at, channels, run_start, run_length, near, near_weight, near_multiplier,
+             near_shift, out, base):
+    """Features and centre of the pixels whose first sample is ``canvas[at[n]]``.
+
+    canvas int16, flat, rows of ``row_size`` samples.  out [N, inputs] of any numeric type; base int32
+    [N, C]: local mean plus linear prediction, in 1/64 grey level.
+    """
+    mean = np.empty(channels, np.int32)
+    repeated = np.empty(run_length.max(), np.int32)
+    for n in range(at.shape[0]):
+        here = at[n]
+        for c in range(channels):
+            left = np.int32(canvas[here - channels + c])
+            above = np.int32(canvas[here - row_size + c])
+            if left == OUTSIDE:
+                left = above
+            if above == OUTSIDE:
+                above = left
+            mean[c] = 128 if left == OUTSIDE else (left + above) >> 1
+        for e in range(repeated.shape[0]):
+            repeated[e] = mean[e % channels]
+        position = 0
+        for run in range(run_start.shape[0]):
+            first = here + run_start[run]
+            for e in range(run_length[run]):
+                value = np.int32(canvas[first + e])
+                difference = min(max(value - repeated[e], -CLAMP), CLAMP)
+                out[n, position + e] = 0 if value == OUTSIDE else difference
+            position += run_length[run]
+        for c in range(channels):
+            out[n, position + c] = mean[c] - 128
+            acc = np.int64(0)
+            for k in range(near.shape[0]):
+                acc += np.int64(out[n, near[k]]) * near_weight[c, k]
+            shift = np.int64(near_shift[c])
+            step = (acc * near_multiplier[c] + (np.int64(1) << (shift - 1))) >> shift
+            base[n, c] = mean[c] * POSITION + step
+
+
+@jit
+def open_channel(outputs, base, samples, c, channels, inverse_table, mean, inverse):
+    """Means and inverse scales, int64 [N, K] out, of channel c given the samples int32 [N, C] before it."""
+    components = mean.shape[1]
+    first_mean = components * (1 + c)
+    first_scale = components * (1 + channels + c)
+    first_coupling = components * (1 + 2 * channels + c * (c - 1) // 2)
+    for n in range(mean.shape[0]):
+        for k in range(components):
+            m = np.int64(base[n, c]) + outputs[n, first_mean + k]
+            for previous in range(c):
+                residual = np.int64(samples[n, previous]) * POSITION - base[n, previous]
+                m += (outputs[n, first_coupling + previous * components + k] * residual) >> COUPLING_BITS
+            mean[n, k] = m
+            index = np.int64(outputs[n, first_scale + k]) + LOG_SCALE_ZERO
+            inverse[n, k] = inverse_table[min(max(index, 0), inverse_table.shape[0] - 1)]

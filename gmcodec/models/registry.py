@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""Models by name and by permanent id.  Ids are part of the file format: append only, never reuse."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UnknownModelError, WeightsError
+from ..exact import evaluators
+from .local import LocalModel
+from .weights import from_bytes, weights_id
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+VARIABLE = "GMCODEC_WEIGHTS"  # a folder to use instead of the shipped one
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that files may name by ``form``."""
+
+    form: int  # permanent id in the file, 16 or above
+    name: str
+    channels: int
+
+
+ENTRIES = (
+    Entry(16, "local-rgb", 3),
+    Entry(17, "local-grey", 1),
+)
+BY_FORM = {e.form: e for e in ENTRIES}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to code, and the id of its weights."""
+
+    entry: Entry
+    model: LocalModel
+    weights_id: bytes
+
+
+def folder() -> Path:
+    """Where weights are looked for."""
+    return Path(os.environ.get(VARIABLE) or WEIGHTS)
+
+
+def for_channels(channels: int) -> Loaded:
+    """The default model of 1 (grey) or 3 (RGB) channels."""
+    return load(next(e.form for e in ENTRIES if e.channels == channels))
+
+
+def load(form: int) -> Loaded:
+    """The model of a form.  Raises UnknownModelError, or WeightsError when its file is missing or damaged."""
+    if form not in BY_FORM:
+        raise UnknownModelError(f"model {form} is not known to this release")
+    # the evaluator is part of the key: it may be forced anew between two calls (tests, doctor)
+    return _load(form, folder(), os.environ.get(evaluators.VARIABLE, ""), "torch" in sys.modules)
+
+
+@functools.lru_cache(maxsize=8)
+def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
+    entry = BY_FORM[form]
+    path = where / f"{entry.name}.safetensors"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"the weights of {entry.name} cannot be read: {error}") from error
+    model = from_bytes(data)
+    if model.channels != entry.channels:
+        raise WeightsError(f"{path} has {model.channels} channels, {entry.name} needs {entry.channels}")
+    return Loaded(entry, model, weights_id(data))
