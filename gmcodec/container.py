@@ -2,7 +2,7 @@
 """The ``.gmc`` container: bytes <-> ``Header``. This docstring is the format specification, version 1.
 
 MUST, MUST NOT and MAY are meant as in RFC 2119. Every multi-byte integer is **little-endian**. A ``v`` is an
-unsigned LEB128 integer: seven bits per byte, the lowest first, bit 7 set on every byte but the last. It MUST be
+unsigned LEB128 integer: seven bits per byte, lowest first, bit 7 set on every byte but the last. It MUST be
 canonical (the last byte of a longer one MUST NOT be zero) and MUST be below 2**63, so it takes 1 to 9 bytes.
 
 ::
@@ -25,21 +25,24 @@ canonical (the last byte of a longer one MUST NOT be zero) and MUST be below 2**
 Fields, in file order:
 
 ``magic``      3 bytes ``67 6d 63`` ("gmc").
-``version``    1 byte, 1. Whatever changes the bytes made for an input, or their meaning, changes the version. A reader
-               MUST refuse a version that it does not know, and MUST NOT read further.
-``mode``       1 byte. Low 5 bits: the mode id of the table below; a reader MUST refuse any other. Bit 7: the metadata
-               section is present. Bits 5 and 6 MUST be 0.
-``w``, ``h``   v each: width and height in pixels, 1 <= w, h < 2**31. A reader MAY refuse an image of more pixels than
-               it cares to hold; it MUST offer a way to lift that limit.
-``pixel CRC``  4 bytes: CRC-32 (ISO 3309, as in zlib) of the decoded samples in C H W order, one byte per sample, or two
-               little-endian bytes for 16-bit modes. A decoder MUST check it before it hands out samples.
-``metadata``   v length n >= 1, then exactly n bytes of entries: tag (1 byte), length (v), bytes. Tags MUST NOT decrease
-               from entry to entry; a tag MAY repeat. What tags mean is not the container's business, and a reader MUST
-               skip tags that it does not know. A file without entries MUST NOT have the section.
-``parts``      1 to 4 of them. Each covers the next 1 to 4 channels, in channel order; together they MUST cover every
-               channel of the mode exactly once, and there is no count: parts end when the channels do.
-               ``form``: which code made the payload. 0 is never used, 1..15 are conventional codes, 16..255 are
-               learned models. Ids are permanent: append only, never renumber, never reuse.
+``version``    1 byte, 1. Whatever changes the bytes made for an input, or their meaning, changes the
+               version. A reader MUST refuse a version that it does not know, and MUST NOT read further.
+``mode``       1 byte. Low 5 bits: the mode id of the table below; a reader MUST refuse any other. Bit 7: the
+               metadata section is present. Bits 5 and 6 MUST be 0.
+``w``, ``h``   v each: width and height in pixels, 1 <= w, h < 2**31. A reader MAY refuse an image of more
+               pixels than it cares to hold; it MUST offer a way to lift that limit.
+``pixel CRC``  4 bytes: CRC-32 (ISO 3309, as in zlib) of the decoded samples in C H W order, one byte per
+               sample, or two little-endian bytes for 16-bit modes. A decoder MUST check it before it hands
+               out samples.
+``metadata``   v length n >= 1, then exactly n bytes of entries: tag (1 byte), length (v), bytes. Tags MUST
+               NOT decrease from entry to entry; a tag MAY repeat. What tags mean is not the container's
+               business, and a reader MUST skip tags that it does not know. A file without entries MUST NOT
+               have the section.
+``parts``      1 to 4 of them. Each covers the next 1 to 4 channels, in channel order; together they MUST
+               cover every channel of the mode exactly once. There is no count: parts end when the channels
+               do.
+               ``form``: which code made the payload. 0 is never used, 1..15 are conventional codes, 16..255
+               are learned models. Ids are permanent: append only, never renumber, never reuse.
                ``weights``: for learned forms, the first 4 bytes of the SHA-256 of the weights file.
                ``payload``: v length, then that many bytes. It MAY be empty.
 ``file CRC``   4 bytes: CRC-32 of every byte before it. Nothing may follow.
@@ -56,12 +59,12 @@ id    mode     channels depth      id    mode     channels depth
 
 Samples of mode ``1`` are 0 or 1. The palette of mode ``P`` travels as metadata.
 
-A writer has one way only to write a given header, so equal headers make equal bytes. A reader checks in this order:
-magic, version, structure and lengths, file CRC, dimensions. It needs memory proportional to the bytes it was
-given, whatever the file claims about its image.
+A writer has one way only to write a given header, so equal headers make equal bytes. A reader checks in this
+order: magic, version, structure and lengths, file CRC, dimensions. It needs memory proportional to the bytes
+it was given, whatever the file claims about its image.
 
-Size: a 768x512 RGB photograph in one part costs 3+1+1 + 2+2 + 4 + (1+1+4+3) + 4 = **26 bytes** beside its payload with a learned
-form, 22 bytes with a conventional one. A 32x32 image costs 23 bytes with a learned form.
+Size: a 768x512 RGB photograph in one part costs 3+1+1 + 2+2 + 4 + (1+1+4+3) + 4 = **26 bytes** beside its
+payload with a learned form, 22 bytes with a conventional one. A 32x32 image costs 23 with a learned form.
 """
 
 from __future__ import annotations
@@ -118,7 +121,7 @@ MODES = {  # append only; never renumber, never reuse
 
 @dataclass(frozen=True)
 class Part:
-    """The payload of the next ``channels`` channels; ``weights_id`` is 4 bytes for learned forms, else empty."""
+    """The payload of the next ``channels`` channels; ``weights_id`` is 4 bytes if learned, else empty."""
 
     form: int
     channels: int
@@ -210,7 +213,7 @@ def unpack(data: bytes | memoryview, *, max_pixels: int | None = DEFAULT_MAX_PIX
 
 
 def _read_body(reader: _Reader) -> Header:
-    """Everything from the mode byte to the last part: lengths are followed, values are ``_check``'s to judge."""
+    """Mode byte to last part: lengths are followed, values are for ``_check`` to judge."""
     mode_byte = reader.byte("the mode")
     mode_id = mode_byte & _MODE_BITS
     if mode_byte & _RESERVED_BITS or mode_id not in MODES:
@@ -239,7 +242,7 @@ def _read_body(reader: _Reader) -> Header:
 
 
 def _read_metadata(section: memoryview) -> tuple[tuple[int, bytes], ...]:
-    """The entries of a metadata section. An entry that runs over its section's end is damage, not truncation."""
+    """The entries of a metadata section. One that runs over the section's end is damage, not truncation."""
     reader = _Reader(section)
     entries: list[tuple[int, bytes]] = []
     try:
@@ -252,7 +255,7 @@ def _read_metadata(section: memoryview) -> tuple[tuple[int, bytes], ...]:
 
 
 def _check(header: Header) -> None:
-    """Raise ``GmcFormatError`` unless ``header`` keeps every rule of the specification that is about values."""
+    """Raise ``GmcFormatError`` unless ``header`` keeps every rule of the format about values."""
     if header.mode_id not in MODES:
         raise GmcFormatError(f"mode id {header.mode_id} is not one of {sorted(MODES)}")
     if not (1 <= header.width < _MAX_SIDE and 1 <= header.height < _MAX_SIDE):
@@ -286,7 +289,7 @@ def pixels_crc(data: np.ndarray) -> int:
     for plane in data:
         for top in range(0, plane.shape[0], rows):
             # a view of planes that lie as the format wants them, a copy of one band otherwise
-            crc = zlib.crc32(np.ascontiguousarray(plane[top : top + rows], dtype=stored), crc)
+            crc = zlib.crc32(np.ascontiguousarray(plane[top : top + rows], dtype=stored).data, crc)
     return crc
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The container: round trips, frozen bytes and damage. The attacks are numbered in tests/hostile/README.md."""
+"""The container: round trips, frozen bytes and damage. tests/hostile/README.md numbers the attacks."""
 
 import tracemalloc
 import zlib

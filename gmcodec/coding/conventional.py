@@ -31,13 +31,13 @@ Payloads of the four forms, for samples ``[C, H, W]`` of ``depth`` 1, 2, 4, 8 or
                   | kind | n - 1 |  table  | form | payload |   form: STORED, DEFLATED or WEBP
                   +------+-------+=========+------+=========+
 
-              kind bit 0: 0 = the table holds colours of C samples and the payload one plane of indices; 1 = it
-              holds single samples and the payload C planes. Bit 1: the table is raw deflate. Other bits are 0.
+              kind bit 0: 0 = the table holds colours of C samples and the payload one plane of indices; 1 =
+              it holds single samples and the payload C planes. Bit 1: the table is raw deflate. Others are 0.
               The table is channel by channel, as differences to the entry before modulo 2**bits, 16-bit
               little-endian. Index planes have the least depth of 1, 2, 4, 8 that n entries need.
 
 ``decode`` trusts nothing: sizes are known before anything is allocated, decompressors are bounded, and damage
-is always a ``GmcFormatError`` or wrong samples of the right shape, which the container's CRCs are there to catch.
+is always a ``GmcFormatError`` or wrong samples of the right shape, which the container's CRCs catch.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ _SIMPLE = 0.05  # WebP's size over raw size: nothing much is going on below
 def encode(planes: np.ndarray, depth: int, effort: str) -> tuple[int, bytes]:
     """Smallest (form, payload) found for uint8 or uint16 ``[C, H, W]``, C 1..4, values below ``2**depth``.
 
-    ``effort`` "quick" is an estimate in tens of milliseconds per megasample; "best" tries what has a chance, in
-    about a second per megasample of a photograph and several of a picture of few colours.
+    ``effort`` "quick" is an estimate in tens of milliseconds per megasample; "best" tries what has a chance,
+    in about a second per megasample of a photograph and several of a picture of few colours.
     """
     if effort not in ("quick", "best"):
         raise ValueError(f"effort {effort!r} is neither 'quick' nor 'best'")
@@ -85,9 +85,9 @@ def encode(planes: np.ndarray, depth: int, effort: str) -> tuple[int, bytes]:
 
 
 def decode(form: int, payload: bytes, shape: tuple[int, int, int], depth: int) -> np.ndarray:
-    """Inverse of ``encode``: uint8 (uint16 for depth 16) ``[C, H, W]`` of ``shape``, values below ``2**depth``.
+    """Inverse of ``encode``: uint8 (uint16 for depth 16) ``[C, H, W]``, values below ``2**depth``.
 
-    Raises ``UnknownModelError`` for a form that is not in ``FORMS`` and ``GmcFormatError`` for a damaged payload.
+    Raises ``UnknownModelError`` for a form not in ``FORMS`` and ``GmcFormatError`` for a damaged payload.
     """
     if not 1 <= shape[0] <= 4 or min(shape) < 1 or depth not in (1, 2, 4, 8, 16):
         raise GmcFormatError(f"shape {shape} with depth {depth} is not an image")
@@ -129,7 +129,7 @@ def _try_quick(best: _Smallest, planes: np.ndarray, depth: int) -> None:
             return
     found = _find_palette(planes, depth) if small or depth == 16 else None
     if found is not None:
-        head, indices, bits = found
+        head, indices, _ = found
         best.offer(
             PALETTE, head + bytes([DEFLATED]) + _deflated(indices, INTERLEAVED, _least_packing(indices), 1)
         )
@@ -152,7 +152,7 @@ def _try_best(best: _Smallest, planes: np.ndarray, depth: int) -> None:
     if depth <= 8 and webp:
         fast = best.offer(WEBP, _encode_webp(planes, quality=0, method=1))
         probe = best.offer(DEFLATED, _deflated(planes, INTERLEAVED, 0, 1))
-        few = found is not None or depth < 8
+        few = found is not None or _least_packing(planes) > 0
         # noise leaves LZ77 and WebP less to differ by
         photograph = not (small or few) and fast > _SIMPLE * planes.size
         photograph = photograph and probe > (1.4 if fast < planes.size / 2 else 1.05) * fast
@@ -173,7 +173,7 @@ def _try_best(best: _Smallest, planes: np.ndarray, depth: int) -> None:
 def _webp_settings(planes: np.ndarray, simple: bool, photograph: bool) -> list[tuple[int, int]]:
     """(quality, method) worth trying.
 
-    (100, 6) tries all of WebP's transforms. It takes 20 times as long as (75, 5) and gains 1 % on photographs,
+    (100, 6) tries all of WebP's transforms. It takes 20 times as long as (75, 5) and gains 1 % on photographs
     but up to 12 % on a picture of few colours.
     """
     pixels = planes[0].size
@@ -329,9 +329,7 @@ def _decode_webp(payload: bytes, shape: tuple[int, int, int], depth: int) -> np.
     channels, height, width = shape
     if len(payload) < 5:
         raise TruncatedFileError(f"WebP payload has {len(payload)} bytes only")
-    size = int.from_bytes(
-        payload[1:5], "little"
-    )  # 14 bits width - 1, 14 bits height - 1, alpha, 3 bits version
+    size = int.from_bytes(payload[1:5], "little")  # 14 bits w - 1, 14 bits h - 1, alpha, 3 bits version
     if payload[0] != 0x2F or size >> 29 or depth > 8:
         raise GmcFormatError("WebP payload is not a lossless picture")
     if ((size & 0x3FFF) + 1, (size >> 14 & 0x3FFF) + 1) != (width, height):
@@ -356,7 +354,7 @@ def _decode_webp(payload: bytes, shape: tuple[int, int, int], depth: int) -> np.
 
 
 def _find_palette(planes: np.ndarray, depth: int) -> tuple[bytes, np.ndarray, int] | None:
-    """(PALETTE payload up to the form byte, index planes, their depth), where indices are smaller than samples."""
+    """(PALETTE payload up to the form byte, index planes, their depth) where that is smaller than samples."""
     channels = planes.shape[0]
     for shared in [False] if channels == 1 or depth <= 8 else [False, True]:
         found = _index(planes, depth, shared)
@@ -415,8 +413,9 @@ def _encode_table(table: np.ndarray, shared: bool) -> bytes:
     steps = np.diff(table, axis=1, prepend=table.dtype.type(0))
     raw = steps.astype(table.dtype.newbyteorder("<")).tobytes()
     packed = _deflate(raw, 9)
-    kind = _SHARED * shared | _DEFLATED_TABLE * (len(packed) < len(raw))
-    return bytes([kind, table.shape[1] - 1]) + min(packed, raw, key=len)
+    deflated = len(packed) < len(raw)
+    kind = _SHARED * shared | _DEFLATED_TABLE * deflated
+    return bytes([kind, table.shape[1] - 1]) + (packed if deflated else raw)
 
 
 def _decode_table(payload: bytes, shape: tuple[int, int], depth: int) -> tuple[np.ndarray, bytes]:

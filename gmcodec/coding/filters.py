@@ -7,7 +7,7 @@
 ``med_filter``   samples -> residual of the median edge detector (LOCO-I), folded so that small means near
 
 Vectorised where the arithmetic allows. What is sequential (Paeth and MED decoding) is a plain loop that numba
-compiles when there is enough work to pay for it; the loops use integers only, so both ways give the same bytes.
+compiles when there is enough work to pay for it; the loops use integers only, so both ways agree.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def from_stream(
 
 
 def pack_rows(samples: np.ndarray, bits: int) -> np.ndarray:
-    """uint8 ``[..., W]`` with values below ``2**bits``, bits 1, 2, 4 or 8 -> uint8 ``[..., ceil(W * bits / 8)]``."""
+    """uint8 ``[..., W]`` below ``2**bits``, bits 1, 2, 4 or 8 -> uint8 ``[..., ceil(W * bits / 8)]``."""
     if bits == 8:
         return samples
     if bits == 1:
@@ -104,7 +104,7 @@ def pack_rows(samples: np.ndarray, bits: int) -> np.ndarray:
 
 
 def unpack_rows(packed: np.ndarray, width: int, bits: int) -> np.ndarray:
-    """Inverse of ``pack_rows``; ``packed`` has exactly the bytes that ``width`` samples need, padding is ignored."""
+    """Inverse of ``pack_rows``; ``packed`` has just the bytes ``width`` samples need; padding is ignored."""
     if bits == 8:
         return packed
     if bits == 1:
@@ -164,7 +164,7 @@ def png_unfilter(filtered: np.ndarray, step: int) -> np.ndarray:
 
 
 def _undo_png(rows: Any, kinds: Any, step: int) -> None:
-    """Residuals ``rows`` int32 ``[H, B]`` -> bytes, in place. Also compiled, so plain loops on plain integers."""
+    """Residuals ``rows`` int32 ``[H, B]`` -> bytes, in place. Also compiled: plain integers."""
     height, width = rows.shape
     for i in range(height):
         kind = kinds[i]
@@ -192,10 +192,10 @@ def _undo_png(rows: Any, kinds: Any, step: int) -> None:
 
 
 def med_filter(planes: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 ``[C, H, W]`` -> residual of the same type, folded: 0, -1, 1, -2, 2 .. -> 0, 1, 2, 3, 4 ..
+    """uint8 or uint16 ``[C, H, W]`` -> residual of that type, folded: 0, -1, 1, -2, 2 .. -> 0, 1, 2, 3, 4 ..
 
-    The prediction is ``clip(left + up - diagonal, min(left, up), max(left, up))``; the first row is predicted from
-    the left, the first column from above, the first sample as 0. Arithmetic is modulo ``2**bits``.
+    The prediction is ``clip(left + up - diagonal, min(left, up), max(left, up))``; the first row is predicted
+    from the left, the first column from above, the first sample as 0. Arithmetic is modulo ``2**bits``.
     """
     wide = planes.astype(np.int32)
     prediction = np.zeros_like(wide)
@@ -217,7 +217,7 @@ def med_unfilter(folded: np.ndarray) -> np.ndarray:
 
 
 def _undo_med(planes: Any, mask: int) -> None:
-    """Residuals ``planes`` int32 ``[C, H, W]`` -> samples, in place. Also compiled, so plain loops on plain integers."""
+    """Residuals ``planes`` int32 ``[C, H, W]`` -> samples, in place. Also compiled: plain integers."""
     channels, height, width = planes.shape
     for c in range(channels):
         for i in range(height):

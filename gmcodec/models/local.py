@@ -49,7 +49,7 @@ class LocalConfig:
     neighbours: int  # nearest pixels seen by the linear predictor
 
     @property
-    def offsets(self) -> list[tuple[int, int]]:
+    def offsets(self) -> tuple[tuple[int, int], ...]:
         """Window offsets (dy, dx), nearest first."""
         return window_offsets(self.radius2, self.slope)
 

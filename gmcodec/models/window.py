@@ -15,11 +15,14 @@ row -1 and makes the wavefront nearly twice as wide as the full radius would.
 
 from __future__ import annotations
 
+import functools
+
 # A sample outside the image.  Every use replaces it by "no difference", so its value never shows.
 OUTSIDE = 1 << 14
 
 
-def window_offsets(radius2: int, slope: int) -> list[tuple[int, int]]:
+@functools.cache
+def window_offsets(radius2: int, slope: int) -> tuple[tuple[int, int], ...]:
     """Offsets (dy, dx) with dy*dy + dx*dx <= radius2 that are causal and finished, nearest first."""
     reach = int(radius2**0.5)
     offsets = [
@@ -28,4 +31,4 @@ def window_offsets(radius2: int, slope: int) -> list[tuple[int, int]]:
         for dx in range(-reach, reach + 1)
         if dy * dy + dx * dx <= radius2 and (dy < 0 or dx < 0) and slope * dy + dx < 0
     ]
-    return sorted(offsets, key=lambda o: (o[0] ** 2 + o[1] ** 2, o[0], o[1]))
+    return tuple(sorted(offsets, key=lambda o: (o[0] ** 2 + o[1] ** 2, o[0], o[1])))

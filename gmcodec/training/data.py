@@ -37,6 +37,13 @@ def pad(image: np.ndarray, reach: int) -> np.ndarray:
     return np.pad(image.astype(np.int16), ((0, 0), (reach, 0), (reach, reach)), constant_values=OUTSIDE)
 
 
+def centre(image: np.ndarray, size: int) -> np.ndarray:
+    """The central size x size square of [C, H, W], or less where the image is smaller."""
+    h, w = image.shape[1:]
+    y, x = max(0, (h - size) // 2), max(0, (w - size) // 2)
+    return image[:, y : y + size, x : x + size]
+
+
 class Patches:
     """An endless source of random training patches; its state is one random generator.
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..errors import TrainingError
 from ..models.local import LocalConfig
 from ..models.local_float import LocalNet, mixture_bits
-from .data import Patches, load_folder, pad
+from .data import Patches, centre, load_folder, pad
 from .presets import Preset
 
 log = logging.getLogger("gmcodec")
@@ -56,7 +56,7 @@ class Trainer:
         reach = preset.model.reach
         c = preset.model.channels
         self.patches = Patches(load_folder(data, c, progress), preset.patch, reach, preset.seed)
-        self.validation = [pad(_centre(i, 96), reach) for i in load_folder(validation, c, progress)]
+        self.validation = [pad(centre(i, 96), reach) for i in load_folder(validation, c, progress)]
         self.bits = torch.compile(mixture_bits) if compile_loss else mixture_bits
         self.step, self.seconds, self.history = 0, 0.0, []  # history: (step, training bpsp, validation bpsp)
         self.stopping = False
@@ -168,13 +168,6 @@ class Trainer:
             raise KeyboardInterrupt
         self.stopping = True
         log.warning("stopping after this step; run the same command with --resume to continue")
-
-
-def _centre(image: np.ndarray, size: int) -> np.ndarray:
-    """The central size x size square of [C, H, W], or less where the image is smaller."""
-    h, w = image.shape[1:]
-    y, x = max(0, (h - size) // 2), max(0, (w - size) // 2)
-    return image[:, y : y + size, x : x + size]
 
 
 def save_float(net: LocalNet, preset: Preset, path: Path) -> None:

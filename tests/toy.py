@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Tiny frozen models of random integers, made without torch: they predict smooth images tolerably.
+
+model(3), model(1)       LocalModel of RGB, of grey
+write_weights(folder)    local-rgb.safetensors and local-grey.safetensors, as GMCODEC_WEIGHTS wants them
+smooth(random, shape)    an image that they compress; uint8
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gmcodec.exact.evaluators import EVALUATORS
+from gmcodec.exact.ops import Layer
+from gmcodec.exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, POSITION, make_tables
+from gmcodec.models import weights
+from gmcodec.models.local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
+
+CONFIGS = {channels: LocalConfig(channels, 9, 3, 16, 1, 3, 4) for channels in (3, 1)}
+FILES = {3: "local-rgb.safetensors", 1: "local-grey.safetensors"}
+# multipliers are 2**14 .. 2**15, so a shift of s scales by 2**(14 - s) .. 2**(15 - s)
+FIRST_SHIFT, UP_SHIFT, DOWN_SHIFT, LINEAR_SHIFT = 18, 21, 23, 21
+
+
+def layers(config: LocalConfig, seed: int = 0) -> dict[str, Layer]:
+    """Random integer layers: activations of a few hundred, logistics within a few grey levels."""
+    random = np.random.default_rng([seed, config.channels])
+    made = {"first": _layer(random, config.width, config.inputs, FIRST_SHIFT, INPUT_LIMIT, 3000)}
+    for b in range(config.blocks):
+        made[f"up.{b}"] = _layer(random, config.width, config.width, UP_SHIFT, ACTIVATION_LIMIT, 20000)
+        made[f"down.{b}"] = _layer(random, config.width, config.width, DOWN_SHIFT, ACTIVATION_LIMIT, 20000)
+    made["last"] = _last(random, config)
+    made["linear"] = _linear(random, config)
+    return made
+
+
+def model(channels: int, evaluator: str | None = None, seed: int = 0) -> LocalModel:
+    """The toy model of ``channels``, with a named evaluator or the one that would be chosen."""
+    config = CONFIGS[channels]
+    return LocalModel(config, layers(config, seed), make_tables(), EVALUATORS[evaluator] if evaluator else None)
+
+
+def write_weights(folder: Path, seed: int = 0) -> Path:
+    """Write both models; returns the folder."""
+    for channels, name in FILES.items():
+        weights.write(model(channels, "int64", seed), folder / name)
+    return folder
+
+
+def smooth(random: np.random.Generator, shape: tuple[int, int, int], noise: float = 3.0) -> np.ndarray:
+    """uint8 [C, H, W]: slow waves and a little noise, channels alike."""
+    c, h, w = shape
+    y, x = np.mgrid[0:h, 0:w]
+    wave = 60 * np.sin(y / 9 + random.uniform(0, 6)) + 50 * np.cos(x / 11 + y / 23 + random.uniform(0, 6))
+    common = wave + random.normal(0, noise, (h, w))
+    own = random.normal(0, noise / 2, (c, h, w)) + random.uniform(-15, 15, (c, 1, 1))
+    return np.clip(np.rint(128 + common + own), 0, 255).astype(np.uint8)
+
+
+def _layer(random: np.random.Generator, rows: int, columns: int, shift: int, limit: int, bias: int) -> Layer:
+    return Layer(
+        random.integers(-60, 61, (rows, columns)).astype(np.int8),
+        random.integers(-bias, bias + 1, rows).astype(np.int32),
+        random.integers(2**14, 2**15 + 1, rows).astype(np.int32),
+        np.full(rows, shift, np.int32),
+        limit,
+    )
+
+
+def _last(random: np.random.Generator, config: LocalConfig) -> Layer:
+    """Logits near 0, means near -1.5 .. 1.5 grey levels, log-scales near 0.5 .. 1.1, couplings near 0.4."""
+    c, k = config, config.mixtures
+    spread = np.linspace(-1, 1, k)
+    centre = np.concatenate([
+        np.zeros(k),
+        np.tile(1.5 * POSITION * spread, c.channels),
+        np.tile(LOG_SCALE_UNIT * (0.5 + 0.6 * spread**2), c.channels),
+        np.full(k * c.couplings, 0.4 * 2**COUPLING_BITS),
+    ])  # fmt: skip
+    shift = np.repeat([26, 26, 27, 24], [k, k * c.channels, k * c.channels, k * c.couplings])
+    plain = _layer(random, c.outputs, c.width, 0, ACTIVATION_LIMIT, 0)
+    bias = np.rint(centre * 2.0**shift / plain.multiplier)
+    return Layer(plain.weight, bias.astype(np.int32), plain.multiplier, shift.astype(np.int32), ACTIVATION_LIMIT)
+
+
+def _linear(random: np.random.Generator, config: LocalConfig) -> Layer:
+    """About half of ``left + above - upper left`` of the same channel, and a little of everything else."""
+    c, n = config.channels, config.neighbours
+    nearest = {(-1, 0): 3000, (0, -1): 3000, (-1, -1): -3000}  # 8192 / multiplier of 2**14 means 1
+    weight = random.integers(-150, 151, (c, n, c))
+    for o, offset in enumerate(config.offsets[:n]):
+        weight[np.arange(c), o, np.arange(c)] += nearest.get(offset, 0)
+    return Layer(
+        weight.reshape(c, n * c).astype(np.int16),
+        np.zeros(c, np.int32),
+        np.full(c, 2**14, np.int32),
+        np.full(c, LINEAR_SHIFT, np.int32),
+        INPUT_LIMIT,
+    )
