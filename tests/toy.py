@@ -49,13 +49,13 @@ def write_weights(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def smooth(random: np.random.Generator, shape: tuple[int, int, int], noise: float = 3.0) -> np.ndarray:
+def smooth(random: np.random.Generator, shape: tuple[int, int, int], noise: float = 2.0) -> np.ndarray:
     """uint8 [C, H, W]: slow waves and a little noise, channels alike."""
     c, h, w = shape
     y, x = np.mgrid[0:h, 0:w]
     wave = 60 * np.sin(y / 9 + random.uniform(0, 6)) + 50 * np.cos(x / 11 + y / 23 + random.uniform(0, 6))
     common = wave + random.normal(0, noise, (h, w))
-    own = random.normal(0, noise / 2, (c, h, w)) + random.uniform(-15, 15, (c, 1, 1))
+    own = random.normal(0, noise, (c, h, w)) + random.uniform(-15, 15, (c, 1, 1))
     return np.clip(np.rint(128 + common + own), 0, 255).astype(np.uint8)
 
 
@@ -86,9 +86,9 @@ def _last(random: np.random.Generator, config: LocalConfig) -> Layer:
 
 
 def _linear(random: np.random.Generator, config: LocalConfig) -> Layer:
-    """About half of ``left + above - upper left`` of the same channel, and a little of everything else."""
+    """A guess at the slope from the four nearest samples of the same channel, and a little of everything else."""
     c, n = config.channels, config.neighbours
-    nearest = {(-1, 0): 3000, (0, -1): 3000, (-1, -1): -3000}  # 8192 / multiplier of 2**14 means 1
+    nearest = {(-1, 0): 1000, (0, -1): 1000, (-1, -1): -1500, (-1, 1): 1000}  # 8192 means 1
     weight = random.integers(-150, 151, (c, n, c))
     for o, offset in enumerate(config.offsets[:n]):
         weight[np.arange(c), o, np.arange(c)] += nearest.get(offset, 0)
