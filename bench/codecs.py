@@ -37,7 +37,7 @@ def _pillow(name: str, format: str, **options: object) -> Codec:
 def _jpeg_xl(effort: int) -> Codec:
     return Codec(
         f"JPEG XL -e {effort}",
-        lambda image: imagecodecs.jpegxl_encode(image, lossless=True, effort=effort),
+        lambda image: bytes(imagecodecs.jpegxl_encode(image, lossless=True, effort=effort)),
         imagecodecs.jpegxl_decode,
     )
 

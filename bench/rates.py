@@ -71,7 +71,9 @@ def table(rows: list[dict], names: list[str]) -> str:
 def main(folder: Path, codecs: str, grey: bool, json_path: Path | None) -> None:
     """Compare lossless codecs on every image of FOLDER."""
     names = [n.strip() for n in codecs.split(",")]
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".png", ".webp", ".tif", ".tiff", ".ppm", ".bmp"})
+    paths = sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in {".png", ".webp", ".tif", ".tiff", ".ppm", ".bmp"}
+    )
     rows = [measure(p, names, grey) for p in tqdm(paths, unit="image")]
     click.echo(table(rows, names))
     if "gmcodec" in names:
@@ -85,7 +87,11 @@ def main(folder: Path, codecs: str, grey: bool, json_path: Path | None) -> None:
                 ratio = sum(r["bytes"]["gmcodec"] for r in rows) / sum(r["bytes"][other] for r in rows)
                 click.echo(f"gmcodec against {other}: {100 * (ratio - 1):+.2f} %")
     if json_path:
-        machine = {"machine": platform.machine(), "processor": platform.processor(), "python": platform.python_version()}
+        machine = {
+            "machine": platform.machine(),
+            "processor": platform.processor(),
+            "python": platform.python_version(),
+        }
         json_path.write_text(json.dumps({"gmcodec": __version__, **machine, "rows": rows}, indent=1))
 
 

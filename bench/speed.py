@@ -3,8 +3,9 @@
 
 python -m bench.speed IMAGE... [--large FOLDER]
 
-For each IMAGE: ``gmcodec compress`` and ``decompress`` as whole processes (start-up included, compiled-kernel caches warm),
-median of five runs and peak memory.  ``--large`` adds a 24-megapixel picture, a mosaic of the folder's photographs.
+For each IMAGE: ``gmcodec compress`` and ``decompress`` as whole processes (start-up included, compiled-kernel
+caches warm), median of five runs and peak memory.  ``--large`` adds a
+24-megapixel picture, a mosaic of the folder's photographs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import cProfile
 import os
 import pstats
 import statistics
-import subprocess  # noqa: S404
+import subprocess
 import sys
 import tempfile
 import time
@@ -113,7 +114,9 @@ def mosaic(folder: Path, width: int = 6000, height: int = 4000) -> pixels.Planes
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--large", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Photographs for a mosaic.")
+@click.option(
+    "--large", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Photographs for a mosaic."
+)
 @click.option("--runs", default=RUNS, show_default=True)
 def main(images: tuple[Path, ...], large: Path | None, runs: int) -> None:
     """Measure speed and memory."""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The story: an image in, the bytes of a .gmc file out, and back.
 
-    encode   image --pixels--> Planes --parts--> Header --container--> bytes
-                                  |
-                         learned code of the colours (+ a conventional code of alpha)
-                         or a conventional code of all channels, whichever is smaller
+encode   image --pixels--> Planes --parts--> Header --container--> bytes
+                              |
+                     learned code of the colours (+ a conventional code of alpha)
+                     or a conventional code of all channels, whichever is smaller
 
-    decode   bytes --container--> Header --parts--> Planes --pixels--> image
+decode   bytes --container--> Header --parts--> Planes --pixels--> image
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ class Encoded:
 # -- encode and decode ---------------------------------------------------------------------------------
 
 
-def encode_planes(planes: Planes, *, code: str = "auto", threads: int | None = None,
-                  progress: Progress = _ignore) -> Encoded:
+def encode_planes(
+    planes: Planes, *, code: str = "auto", threads: int | None = None, progress: Progress = _ignore
+) -> Encoded:
     """Planes -> file.  ``code`` forces one kind of code; ``threads`` (default: all cores) never changes the bytes.
 
     Raises WeightsError when the model is missing, ValueError for an unknown ``code`` or "learned" with a
@@ -80,8 +81,13 @@ def encode_planes(planes: Planes, *, code: str = "auto", threads: int | None = N
     return Encoded(container.pack(header), bits, planes.dimensions, described)
 
 
-def decode_planes(data: bytes, *, threads: int | None = None, max_pixels: int | None = DEFAULT_MAX_PIXELS,
-                  progress: Progress = _ignore) -> Planes:
+def decode_planes(
+    data: bytes,
+    *,
+    threads: int | None = None,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    progress: Progress = _ignore,
+) -> Planes:
     """File -> Planes, every checksum verified.  Raises GmcFormatError, WeightsError or ImageTooLargeError."""
     header = container.unpack(data, max_pixels=max_pixels)
     for part in header.parts:  # before any work
@@ -233,8 +239,14 @@ def to_planes(source: Any, *, strip: bool = False, max_pixels: int | None = DEFA
     return pixels.from_image(source, strip=strip)
 
 
-def encode(source: Image.Image | np.ndarray | Planes | str | os.PathLike | bytes | BinaryIO, *, code: str = "auto",
-           strip: bool = False, threads: int | None = None, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> bytes:
+def encode(
+    source: Image.Image | np.ndarray | Planes | str | os.PathLike | bytes | BinaryIO,
+    *,
+    code: str = "auto",
+    strip: bool = False,
+    threads: int | None = None,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+) -> bytes:
     """Compress an image losslessly.
 
     source      path, open file or bytes of an image file (PNG, TIFF, WebP, ...), PIL image, or array uint8
@@ -253,14 +265,13 @@ def encode(source: Image.Image | np.ndarray | Planes | str | os.PathLike | bytes
 def decode(data: bytes, *, threads: int | None = None, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Image.Image:
     """Pixels, mode and metadata of a .gmc file as a PIL image.
 
-    Raises GmcFormatError, WeightsError, ImageTooLargeError; UnsupportedImageError for 16-bit colour, which Pillow cannot
-    hold: use ``decode_array``.
+    Raises GmcFormatError, WeightsError, ImageTooLargeError; UnsupportedImageError for 16-bit colour, which
+    Pillow cannot hold: use ``decode_array``.
     """
     return pixels.to_image(decode_planes(data, threads=threads, max_pixels=max_pixels))
 
 
-def decode_array(data: bytes, *, threads: int | None = None,
-                 max_pixels: int | None = DEFAULT_MAX_PIXELS) -> np.ndarray:
+def decode_array(data: bytes, *, threads: int | None = None, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> np.ndarray:
     """Pixels of a .gmc file: uint8 or uint16, [H, W] or [H, W, C].  Palette images give their indices."""
     return pixels.to_array(decode_planes(data, threads=threads, max_pixels=max_pixels))
 
@@ -301,7 +312,12 @@ def _name_or_number(form: int) -> str:
         return f"unknown ({form})"
 
 
-def verify(data: bytes, *, threads: int | None = None, max_pixels: int | None = DEFAULT_MAX_PIXELS,
-           progress: Progress = _ignore) -> None:
+def verify(
+    data: bytes,
+    *,
+    threads: int | None = None,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    progress: Progress = _ignore,
+) -> None:
     """Decode and check every checksum, returning nothing.  Raises what ``decode_planes`` raises."""
     decode_planes(data, threads=threads, max_pixels=max_pixels, progress=progress)

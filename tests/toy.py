@@ -49,7 +49,7 @@ def write_weights(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def smooth(random: np.random.Generator, shape: tuple[int, int, int], noise: float = 2.0) -> np.ndarray:
+def smooth(random: np.random.Generator, shape: tuple[int, int, int], noise: float = 3.0) -> np.ndarray:
     """uint8 [C, H, W]: slow waves and a little noise, channels alike."""
     c, h, w = shape
     y, x = np.mgrid[0:h, 0:w]

@@ -17,10 +17,11 @@ the number of 32-bit words (LEB128); then the words of all tiles, little-endian.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class PixelModel(Protocol):
     @property
     def slope(self) -> int: ...
     def canvas(self, height: int, width: int) -> Canvas: ...
-    def predict(self, canvas: Canvas, pixels: np.ndarray) -> Prediction: ...
+    def predict(self, canvas: Any, pixels: np.ndarray) -> Prediction: ...
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,9 @@ def tile_shape(height: int, width: int) -> tuple[int, int]:
         return height, width
     if pixels <= 2 * TILE_PIXELS:
         return (-(-height // 2), width) if height >= width // 8 else (height, -(-width // 2))
-    side = TILE_PIXELS**0.5
-    rows, columns = max(1, round(height / side)), max(1, round(width / side))
-    while rows * columns < pixels / TILE_PIXELS / 1.5:  # a long thin image
-        rows, columns = (rows, columns + 1) if width > height else (rows + 1, columns)
+    rows = max(1, round(height / TILE_PIXELS**0.5))
+    columns = max(1, round(pixels / TILE_PIXELS / rows))
+    rows = max(1, round(pixels / TILE_PIXELS / columns))  # a tall thin image has but one column
     return -(-height // rows), -(-width // columns)
 
 
@@ -141,11 +141,13 @@ def push_tile(planes: np.ndarray, model: PixelModel, progress: Progress) -> tupl
 
 def pop_tile(words: np.ndarray, shape: tuple[int, int, int], model: PixelModel, progress: Progress) -> np.ndarray:
     """Words -> uint8 [C, H, W].  Raises GmcFormatError when the words are not used up exactly."""
+    if len(words) and words[-1] == 0:
+        raise GmcFormatError("coded data ends in a zero word")  # never written; the coder refuses it untyped
     c, height, width = shape
     canvas = model.canvas(height, width)
     order, starts = wavefront(height, width, model.slope)
     stack = Stack(words)
-    for first, last in zip(starts[:-1], starts[1:], strict=True):
+    for first, last in itertools.pairwise(starts):
         if first == last:
             continue
         pixels = order[first:last]
@@ -172,8 +174,13 @@ def _places(starts: np.ndarray, streams: int) -> np.ndarray:
 # -- all tiles: encode and decode ------------------------------------------------------------------------
 
 
-def encode(planes: np.ndarray, model: PixelModel, threads: int = 1, progress: Progress = lambda n: None,
-           tile: tuple[int, int] | None = None) -> Encoded:
+def encode(
+    planes: np.ndarray,
+    model: PixelModel,
+    threads: int = 1,
+    progress: Progress = lambda n: None,
+    tile: tuple[int, int] | None = None,
+) -> Encoded:
     """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
     _, height, width = planes.shape
     tile = tile or tile_shape(height, width)
@@ -186,10 +193,15 @@ def encode(planes: np.ndarray, model: PixelModel, threads: int = 1, progress: Pr
     return Encoded(head + body, sum(bits for _, bits in coded))
 
 
-def decode(payload: bytes, shape: tuple[int, int, int], model: PixelModel, threads: int = 1,
-           progress: Progress = lambda n: None) -> np.ndarray:
+def decode(
+    payload: bytes,
+    shape: tuple[int, int, int],
+    model: PixelModel,
+    threads: int = 1,
+    progress: Progress = lambda n: None,
+) -> np.ndarray:
     """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
-    c, height, width = shape
+    _, height, width = shape
     tile_height, position = read_varint(payload, 0)
     tile_width, position = read_varint(payload, position)
     if not (0 < tile_height <= height and 0 < tile_width <= width):

@@ -65,14 +65,15 @@ def _float32(layer: Layer) -> Product:
 
 
 def _int8(layer: Layer) -> Product:
-    if layer.weight.dtype != np.int8 or layer.input_limit >= 2**14:
+    # the high limb must fit; torch 2.13 multiplies by matrices of one column wrongly
+    if layer.weight.dtype != np.int8 or layer.input_limit >= 2**14 - 64 or layer.weight.shape[1] == 1:
         return _int64(layer)
     import torch
 
     weight = torch.from_numpy(np.ascontiguousarray(layer.weight)).t()
 
     def product(x: np.ndarray) -> np.ndarray:
-        # x = 128 * high + low with low in -64..63, so both limbs fit int8 while |x| < 2**14
+        # x = 128 * high + low with low in -64..63, so both limbs fit int8 while |x| < 2**14 - 64
         high = (x + 64) >> 7
         low = torch.from_numpy((x - (high << 7)).astype(np.int8))
         acc = torch._int_mm(low, weight)

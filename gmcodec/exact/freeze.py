@@ -24,8 +24,15 @@ def dyadic(ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return multiplier.astype(np.int32), shift.astype(np.int32)
 
 
-def freeze_layer(name: str, weight: np.ndarray, bias: np.ndarray, input_unit: float, output_unit: float | np.ndarray,
-                 input_limit: int, bits: int = 8) -> Layer:
+def freeze_layer(
+    name: str,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    input_unit: float,
+    output_unit: float | np.ndarray,
+    input_limit: int,
+    bits: int = 8,
+) -> Layer:
     """Integer layer for ``y = weight x + bias``.
 
     weight float [M, K], bias float [M]; x is given in integers worth ``input_unit``, y comes out in
@@ -45,6 +52,8 @@ def freeze_layer(name: str, weight: np.ndarray, bias: np.ndarray, input_unit: fl
     coarse = over > 1
     scale[coarse] *= over[coarse] * 1.02
     integers = np.rint(weight / scale[:, None])
+    if (coarse & ~integers.any(1)).any():
+        raise FreezeError(f"{name}: a row has too many weights to stay within the bound")
 
     ratio = scale * input_unit / output_unit
     if (ratio >= 2.0**14).any():

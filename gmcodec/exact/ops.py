@@ -45,12 +45,12 @@ class Layer:
 
     def check(self, name: str) -> None:
         """Prove that no integer of this layer overflows.  Raises WeightsError."""
+        if self.weight.ndim != 2 or self.weight.dtype not in (np.int8, np.int16):
+            raise WeightsError(f"{name}: weights must be a matrix of int8 or int16")
         m = len(self.weight)
         for field in (self.bias, self.multiplier, self.shift):
             if field.shape != (m,) or field.dtype != np.int32:
                 raise WeightsError(f"{name}: bias, multiplier and shift must be int32 of length {m}")
-        if self.weight.ndim != 2 or self.weight.dtype not in (np.int8, np.int16):
-            raise WeightsError(f"{name}: weights must be a matrix of int8 or int16")
         bound = self.product_bound + int(np.abs(self.bias.astype(np.int64)).max(initial=0))
         if bound >= INT32_BOUND:
             raise WeightsError(f"{name}: accumulator bound {bound} is not below 2**31")

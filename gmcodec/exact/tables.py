@@ -86,8 +86,9 @@ def component(edge: np.ndarray, mean: np.ndarray, inverse: np.ndarray, tables: T
     return tables.sigmoid[np.clip(u, -reach, reach) + reach].astype(np.int64)
 
 
-def cumulative(sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
-               tables: Tables) -> np.ndarray:
+def cumulative(
+    sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, tables: Tables
+) -> np.ndarray:
     """Mixture mass strictly below ``sample``: int64 [N] in 0..2**38; 0 at 0 and 2**38 at 256."""
     edge = (sample * POSITION - POSITION // 2)[:, None]
     inside = (weights * component(edge, mean, inverse, tables)).sum(1)
@@ -104,8 +105,9 @@ def high_rows(weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, tables
     return np.diff(np.stack(marks, 1), axis=1).astype(np.int32)
 
 
-def low_rows(high: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
-             tables: Tables) -> np.ndarray:
+def low_rows(
+    high: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, tables: Tables
+) -> np.ndarray:
     """Frequencies of the low nibble given the high one, int [N]: int32 [N, 16]."""
     first = high.astype(np.int64) * 16
     start = cumulative(first, weights, mean, inverse, tables)
@@ -119,8 +121,9 @@ def low_rows(high: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: n
     return np.diff(np.stack(marks, 1), axis=1).astype(np.int32)
 
 
-def observe(sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
-            tables: Tables) -> np.ndarray:
+def observe(
+    sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, tables: Tables
+) -> np.ndarray:
     """Mixture weights after a channel's sample is known (Bayes' rule): int64 [N, K]."""
     x = sample.astype(np.int64)[:, None]
     edge = x * POSITION - POSITION // 2

@@ -102,8 +102,9 @@ def layer_shape(config: LocalConfig, name: str) -> tuple[int, int]:
 class LocalModel:
     """A frozen local model with the evaluator chosen for this machine.  Immutable; safe to share by threads."""
 
-    def __init__(self, config: LocalConfig, layers: dict[str, Layer], tables: Tables,
-                 evaluator: Evaluator | None = None) -> None:
+    def __init__(
+        self, config: LocalConfig, layers: dict[str, Layer], tables: Tables, evaluator: Evaluator | None = None
+    ) -> None:
         for name in config.layer_names():
             layers[name].check(name)
             if layers[name].weight.shape != layer_shape(config, name):

@@ -99,7 +99,7 @@ class LocalNet(nn.Module):
         c = self.config
         x = features.to(dtype) * INPUT_UNIT
         h = nn.functional.leaky_relu(product(self.first, self.first_bias, x), SLOPE)
-        for up, up_bias, down, down_bias in zip(self.up, self.up_bias, self.down, self.down_bias):
+        for up, up_bias, down, down_bias in zip(self.up, self.up_bias, self.down, self.down_bias, strict=True):
             h = h + product(down, down_bias, nn.functional.leaky_relu(product(up, up_bias, h), SLOPE))
         out = product(self.last, self.last_bias, h).float()
         near = x[: c.channels * c.neighbours]

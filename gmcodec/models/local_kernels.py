@@ -17,8 +17,9 @@ LOG_SCALE_ZERO = -LOG_SCALE_MIN * LOG_SCALE_UNIT  # table index of log scale 0
 
 
 @jit
-def features(canvas, row_size, at, channels, run_start, run_length, near, near_weight, near_multiplier,
-             near_shift, out, base):
+def features(
+    canvas, row_size, at, channels, run_start, run_length, near, near_weight, near_multiplier, near_shift, out, base
+):
     """Features and centre of the pixels whose first sample is ``canvas[at[n]]``.
 
     canvas int16, flat, rows of ``row_size`` samples.  out [N, inputs] of any numeric type; base int32

@@ -22,6 +22,7 @@ from ..exact.tables import ROW_TOTAL, Tables
 from .local import ACTIVATION_LIMIT, INPUT_LIMIT, KIND, LocalConfig, LocalModel
 
 FIELDS = ("weight", "bias", "multiplier", "shift")
+TABLE_SIZES = {"softmax": 1024, "inverse": 321, "sigmoid": 2 * 17 * 512 + 1}
 
 
 def weights_id(data: bytes) -> bytes:
@@ -46,13 +47,16 @@ def from_bytes(data: bytes) -> LocalModel:
         if header["kind"] != KIND:
             raise WeightsError(f"weights of kind {header['kind']!r} are not known to this release")
         config = LocalConfig(**json.loads(header["config"]))
+        if any(type(value) is not int or not 1 <= value <= 4096 for value in asdict(config).values()):
+            raise WeightsError(f"unsound architecture: {config}")
         layers = {name: _layer(tensors, name) for name in config.layer_names()}
         tables = Tables(*(tensors[f"table.{f.name}"] for f in fields(Tables)))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"not a file of frozen weights: {error}") from error
-    for table in (tables.softmax, tables.inverse, tables.sigmoid):
-        if table.dtype != np.int32 or table.min() < 0 or table.max() > 2**26:
-            raise WeightsError("a table is not int32 in its range")
+    for field, size in TABLE_SIZES.items():  # compiled code does not check indices
+        table = getattr(tables, field)
+        if table.shape != (size,) or table.dtype != np.int32 or table.min() < 0 or table.max() > 2**26:
+            raise WeightsError(f"table {field} is not int32 [{size}] in its range")
     if (np.diff(tables.sigmoid) < 0).any() or tables.sigmoid[-1] > ROW_TOTAL or tables.softmax[0] < 1:
         raise WeightsError("a table is not monotone")
     return LocalModel(config, layers, tables)
@@ -60,7 +64,8 @@ def from_bytes(data: bytes) -> LocalModel:
 
 def _layer(tensors: dict[str, np.ndarray], name: str) -> Layer:
     limit = INPUT_LIMIT if name in ("first", "linear") else ACTIVATION_LIMIT
-    return Layer(*(tensors[f"{name}.{f}"] for f in FIELDS), input_limit=limit)
+    weight, bias, multiplier, shift = (tensors[f"{name}.{f}"] for f in FIELDS)
+    return Layer(weight, bias, multiplier, shift, limit)
 
 
 def write(model: LocalModel, path: Path) -> bytes:

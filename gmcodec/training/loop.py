@@ -37,8 +37,19 @@ def preset_from_dict(saved: dict) -> Preset:
 class Trainer:
     """One run in one folder: ``checkpoint.pt`` (everything), ``float.safetensors`` (EMA weights)."""
 
-    def __init__(self, preset: Preset, data: Path, validation: Path, out: Path, *, device: str = "cpu",
-                 bf16: bool = True, compile_loss: bool = False, progress: bool = True, init: Path | None = None) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        data: Path,
+        validation: Path,
+        out: Path,
+        *,
+        device: str = "cpu",
+        bf16: bool = True,
+        compile_loss: bool = False,
+        progress: bool = True,
+        init: Path | None = None,
+    ) -> None:
         torch.manual_seed(preset.seed)
         self.preset, self.out, self.device, self.progress = preset, Path(out), torch.device(device), progress
         self.dtype = torch.bfloat16 if bf16 else torch.float32
@@ -58,7 +69,8 @@ class Trainer:
         self.patches = Patches(load_folder(data, c, progress), preset.patch, reach, preset.seed)
         self.validation = [pad(centre(i, 96), reach) for i in load_folder(validation, c, progress)]
         self.bits = torch.compile(mixture_bits) if compile_loss else mixture_bits
-        self.step, self.seconds, self.history = 0, 0.0, []  # history: (step, training bpsp, validation bpsp)
+        self.step, self.seconds = 0, 0.0
+        self.history: list[tuple[int, float, float]] = []  # (step, training bpsp, validation bpsp)
         self.stopping = False
 
     # -- checkpoint --------------------------------------------------------------------------------
@@ -67,9 +79,14 @@ class Trainer:
         """Write the checkpoint and the EMA weights, each to a temporary file that is then renamed."""
         self.out.mkdir(parents=True, exist_ok=True)
         state = {
-            "preset": asdict(self.preset), "net": self.net.state_dict(), "ema": self.ema.state_dict(),
-            "optimisers": [o.state_dict() for o in self.optimisers], "step": self.step, "seconds": self.seconds,
-            "history": self.history, "random": self.patches.random.bit_generator.state,
+            "preset": asdict(self.preset),
+            "net": self.net.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimisers": [o.state_dict() for o in self.optimisers],
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "random": self.patches.random.bit_generator.state,
         }
         torch.save(state, self.out / "checkpoint.tmp")
         os.replace(self.out / "checkpoint.tmp", self.out / "checkpoint.pt")
@@ -149,9 +166,10 @@ class Trainer:
                     raise TrainingError(f"the loss is not finite at step {self.step}; resume with a lower rate")
                 bar.update()
                 if self.step % validate_every == 0 or self.step == self.preset.steps:
-                    self.history.append((self.step, float(np.mean(recent)), self.validate()))
+                    trained, validated = float(np.mean(recent)), self.validate()
+                    self.history.append((self.step, trained, validated))
                     recent = []
-                    tqdm.write("step %d  train %.4f  validation %.4f bpsp" % self.history[-1])
+                    tqdm.write(f"step {self.step}  train {trained:.4f}  validation {validated:.4f} bpsp")
                 if time.monotonic() - saved > save_every:
                     self.seconds += time.monotonic() - started
                     started = saved = time.monotonic()

@@ -32,7 +32,9 @@ PRESETS = {
         Preset("local-rgb", LocalConfig(3, 49, 4, 160, 4, 5, 12), 32, 16, 52_000, 0.02, 3e-3, 0.4, 0.8, 0.999, 1),
         Preset("local-grey", LocalConfig(1, 49, 4, 96, 4, 5, 12), 32, 16, 20_000, 0.02, 3e-3, 0.4, 0.8, 0.999, 2),
         # A GPU: larger batches, about 20 minutes on a recent data-centre card.
-        Preset("local-rgb-large", LocalConfig(3, 64, 4, 384, 6, 8, 12), 48, 64, 40_000, 0.02, 2e-3, 0.3, 0.8, 0.9995, 3),
+        Preset(
+            "local-rgb-large", LocalConfig(3, 64, 4, 384, 6, 8, 12), 48, 64, 40_000, 0.02, 2e-3, 0.3, 0.8, 0.9995, 3
+        ),
         # Seconds: for tests, and to try a data folder.
         Preset("toy-rgb", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 4),
         Preset("toy-grey", LocalConfig(1, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 5),

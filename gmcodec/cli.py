@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: MIT
+"""The command ``gmcodec``.  A command parses, calls one function and reports; files are ``cli_files``'s business.
+
+Exit codes: 0, 2 for a usage error, an error's ``exit_code`` (errors.py), 12 for what the operating system
+refuses, 130 for Ctrl-C.  Of several files the first failure's.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__, cli_files
+from .cli_files import FORMATS, Found, Job, Meter, Options, failure, log_to
+from .errors import EvaluatorError, GmcError, OutputExistsError, TrainingError, WeightsError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141  # what a shell shows for a program ended by SIGPIPE
+SHOW_SKIPPED = 10  # of one kind; others are counted
+
+# -- errors and messages -----------------------------------------------------------------------------------
+
+
+def say_error(message: str) -> None:
+    """One line on standard error."""
+    click.echo(f"gmcodec: {message}", err=True)
+
+
+class Cli(click.Group):
+    """Errors that a user can meet become one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:  # e.g. "| head"; nothing more can be said there, not even while exiting
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(BROKEN_PIPE)
+        except (GmcError, OSError, MemoryError) as error:
+            message, code = failure(error)
+            say_error(f"error: {message}")
+            ctx.exit(code)
+        except KeyboardInterrupt:
+            say_error("interrupted")
+            ctx.exit(INTERRUPTED)
+
+
+class Bar(Meter):
+    """A progress bar on standard error once work takes a second: pixels of one file, or files of several."""
+
+    def __init__(self, files: int, quiet: bool) -> None:
+        self.hidden, self.lock = quiet or not sys.stderr.isatty(), threading.Lock()
+        self.by_file = files > 1
+        self.bar: Any = None
+        if self.by_file:
+            self._open("files", files, "file")
+
+    def _open(self, what: str, total: int, unit: str) -> None:
+        self.close()
+        if not self.hidden:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "px", leave=False, delay=1)
+
+    def start(self, what: str, pixels: int) -> None:
+        if not self.by_file:
+            self._open(what, pixels, "px")
+
+    def advance(self, pixels: int) -> None:
+        with self.lock:  # tiles report from their threads
+            if not self.by_file and self.bar is not None:
+                self.bar.update(pixels)
+
+    def file_done(self) -> None:
+        if not self.by_file:
+            self.close()
+        elif self.bar is not None:
+            self.bar.update()
+
+    def say(self, line: str, err: bool) -> None:
+        """A line that does not run into the bar."""
+        if self.bar is not None:
+            self.bar.clear()
+        click.echo(line, err=err)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+# -- the four commands on files ------------------------------------------------------------------------------
+
+
+def together(*parts: Callable) -> Callable:
+    """Several click decorators as one."""
+    return lambda command: functools.reduce(lambda made, part: part(made), reversed(parts), command)
+
+
+# inputs and options of all commands on files; of those that code pixels; of those that write files
+common = together(
+    click.argument("files", nargs=-1, required=True, metavar="FILE..."),
+    click.option("-r", "--recursive", is_flag=True, help="Take all files below directories."),
+    click.option("-q", "--quiet", is_flag=True, help="Show errors and warnings only."),
+    click.option("-v", "--verbose", is_flag=True, help="Show all messages and every skipped file."),
+)
+NUMBER = click.IntRange(min=1)
+working = together(
+    click.option("-j", "--jobs", type=NUMBER, default=1, metavar="N",
+                 help="Files worked on at a time, in processes that share the threads."),
+    click.option("--threads", type=NUMBER, metavar="N", help="Threads for a file  [default: all]."),
+    click.option("--max-pixels", type=click.IntRange(min=0), metavar="N",
+                 help="Refuse images of more pixels; 0 lifts the limit."),
+)  # fmt: skip
+writing = together(
+    click.option("-o", "--output", metavar="PATH",
+                 help="File, directory (existing, or PATH/), or - for standard output."),
+    click.option("-f", "--force", is_flag=True, help="Overwrite outputs; write to a terminal."),
+    click.option("--keep/--delete", "keep", default=True,
+                 help="Delete each source once its result was read back and compared  [default: keep]."),
+)  # fmt: skip
+
+
+@click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="gmcodec")
+def cli() -> None:
+    """Lossless image compression with learned models.
+
+    \b
+    gmcodec compress photo.png        writes photo.gmc
+    gmcodec decompress photo.gmc      writes photo.png: same pixels and metadata
+    gmcodec compress - < a > b        standard input to standard output
+    """
+
+
+@cli.command()
+@common
+@working
+@writing
+@click.option("--code", type=click.Choice(["auto", "learned", "conventional"]), default="auto",
+              help="Kind of code [default: auto, the smallest].")  # fmt: skip
+@click.option("--strip", is_flag=True, help="Drop ICC, EXIF, XMP, text, DPI and gamma.")
+@click.option("--verify", is_flag=True, help="Decode what was written and compare.")
+def compress(files: Sequence[str], output: str | None, recursive: bool, **rest: Any) -> None:
+    """Compress images into .gmc files.
+
+    Each report gives the sizes, bits per dimension (bpd) of the file, the model's own estimate, what the
+    file has beyond it (header, checksums, metadata, rounding), and the codes used. In directories, files
+    are taken by their suffix and the others are reported.
+    """
+    options = _options(rest)
+    found = cli_files.collect(files, recursive, cli_files.reason_not_image)
+    jobs = cli_files.plan("compress", found, output, cli_files.gmc_name, options)
+    _run(jobs, found, rest)
+
+
+@cli.command()
+@common
+@working
+@writing
+@click.option("--format", type=click.Choice(sorted(set(FORMATS.values()))),
+              help="Format of the images [default: from -o, else png].")  # fmt: skip
+def decompress(files: Sequence[str], output: str | None, recursive: bool, format: str | None, **rest: Any) -> None:
+    """Restore images from .gmc files, pixels and metadata.
+
+    A format that cannot hold an image exactly is refused; PNG holds all of them.
+    """
+    options = replace(_options(rest), format=cli_files.format_of(output, format))
+    found = cli_files.collect(files, recursive, cli_files.reason_not_gmc)
+    jobs = cli_files.plan("decompress", found, output, lambda path: cli_files.image_name(path, options.format), options)
+    _run(jobs, found, rest)
+
+
+@cli.command()
+@common
+@working
+def verify(files: Sequence[str], recursive: bool, **rest: Any) -> None:
+    """Decode .gmc files and check every checksum; "ok" for each good one."""
+    options = _options(rest)
+    found = cli_files.collect(files, recursive, cli_files.reason_not_gmc)
+    _run([Job("verify", source, options) for source in found.sources], found, rest)
+
+
+@cli.command()
+@common
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a file, one file a line.")
+def info(files: Sequence[str], recursive: bool, as_json: bool, **rest: Any) -> None:
+    """Say what .gmc files hold, without decoding them."""
+    options = replace(_options(rest), json=as_json)
+    found = cli_files.collect(files, recursive, cli_files.reason_not_gmc)
+    _run([Job("info", source, options) for source in found.sources], found, rest)
+
+
+def _options(rest: dict[str, Any]) -> Options:
+    names = ("code", "strip", "threads", "jobs", "max_pixels", "verify", "force", "verbose")
+    return Options(delete=not rest.get("keep", True), **{name: rest[name] for name in names if name in rest})
+
+
+def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
+    """Do the jobs, report each, exit with the code of the first failure."""
+    quiet, whole = rest["quiet"], bool(jobs) and jobs[0].action == "info"
+    writes = bool(jobs) and jobs[0].action in ("compress", "decompress") and jobs[0].output is None
+    if writes and sys.stdout.isatty() and not jobs[0].options.force:
+        raise click.UsageError("refusing to write an image to a terminal; use -o FILE, or --force")
+    code = 0
+    for error in found.errors:
+        message, first = failure(error)
+        say_error(message)
+        code = code or first
+    if not quiet:
+        _report_skipped(found, rest["verbose"])
+        if not jobs and not found.errors:
+            click.echo("nothing to do: no suitable files found", err=True)
+    bar = Bar(len(jobs), quiet)
+    # closing the outcomes ends the workers when an exception leaves the loop
+    with closing(bar), closing(cli_files.run(jobs, rest.get("jobs", 1), bar)) as outcomes:
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            bar.file_done()
+            name = job.source.name
+            for text in outcome.warnings:
+                bar.say(f"gmcodec: {name}: warning: {text}", err=True)
+            if outcome.error is not None:
+                bar.say(f"gmcodec: {name}: {outcome.error}", err=True)
+                code = code or outcome.code
+            for line in outcome.lines if whole or not quiet else ():
+                bar.say(line if whole else f"{name}: {line}", err=writes)
+    if code:
+        click.get_current_context().exit(code)
+
+
+def _report_skipped(found: Found, verbose: bool) -> None:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in found.skipped:
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        more = [] if verbose or len(names) <= SHOW_SKIPPED else [f"and {len(names) - SHOW_SKIPPED} more"]
+        few = names[:SHOW_SKIPPED] if more else names
+        click.echo(f"skipped, {reason}: {', '.join(few + more)}", err=True)
+
+
+# -- models, train, freeze -----------------------------------------------------------------------------------
+
+
+@cli.command()
+def models() -> None:
+    """List the learned models and whether their weights are installed."""
+    from .models import registry
+
+    click.echo(f"weights in {cli_files.shown(registry.folder())}")
+    row = "{:12} {:>8} {:>4}  {:8} {:>9} {:>10}".format
+    click.echo(row("name", "channels", "form", "weights", "bytes", "parameters"))
+    for entry in registry.ENTRIES:
+        try:
+            loaded = registry.load(entry.form)
+            count = sum(layer.weight.size + layer.bias.size for layer in loaded.model.layers.values())
+            size = (registry.folder() / f"{entry.name}.safetensors").stat().st_size
+            values: tuple = loaded.weights_id.hex(), size, count
+        except WeightsError as error:
+            values = "-", "-", f"- not installed: {cli_files.one_line(error)}"
+        click.echo(row(entry.name, entry.channels, entry.form, *values))
+
+
+def _need_torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise TrainingError("training needs torch: pip install gmcodec[train]") from error
+    return torch
+
+
+EXISTING, ANY = click.Path(exists=True, path_type=Path), click.Path(path_type=Path)
+learning = together(
+    click.option("--data", type=EXISTING, required=True, help="Images to learn from."),
+    click.option("--val", "validation", type=EXISTING, required=True, help="Images to measure on."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress bar."),
+)
+
+
+@cli.command()
+@click.argument("preset")
+@learning
+@click.option("--out", type=ANY, required=True, help="Folder of the run: checkpoint and weights.")
+@click.option("--resume", is_flag=True, help="Continue from the checkpoint in --out.")
+@click.option("--init", type=EXISTING, help="Start from float weights of the same architecture.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--bf16/--fp32", "bf16", default=True, help="Precision of the matrix products  [default: bf16].")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the loss.")
+@click.option("--steps", type=NUMBER, help="Length of the schedule, instead of the preset's.")
+@click.option("--batch", type=NUMBER, help="Patches a step, instead of the preset's.")
+def train(preset: str, data: Path, validation: Path, out: Path, resume: bool, init: Path | None, device: str,
+          bf16: bool, compiled: bool, steps: int | None, batch: int | None, quiet: bool) -> None:  # fmt: skip
+    """Train the model of PRESET; Ctrl-C stops after the step, --resume continues."""
+    torch = _need_torch()
+    from .training.presets import PRESETS
+
+    if preset not in PRESETS:
+        raise click.UsageError(f"unknown preset {preset!r}; choose from {', '.join(PRESETS)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("no CUDA device can be used here; leave out --device")
+    if (out / "checkpoint.pt").exists() and not resume:
+        raise OutputExistsError(f"{cli_files.shown(out)} holds a run; --resume continues it, or choose another --out")
+    from .training.loop import Trainer
+
+    given: dict[str, Any] = {name: n for name, n in (("steps", steps), ("batch", batch)) if n is not None}
+    with log_to(lambda text: say_error(f"warning: {text}"), verbose=False):
+        trainer = Trainer(
+            replace(PRESETS[preset], **given), data, validation, out, device=device, bf16=bf16,
+            compile_loss=compiled, progress=not quiet and sys.stderr.isatty(), init=init,
+        )  # fmt: skip
+        if resume:
+            trainer.resume()
+        finished = trainer.run()
+    if trainer.history:
+        click.echo("step {}: training {:.4f}, validation {:.4f} bits per dimension".format(*trainer.history[-1]))
+    click.echo(f"float weights: {cli_files.shown(out / 'float.safetensors')}")
+    if not finished:
+        click.echo(f"stopped at step {trainer.step} of {trainer.preset.steps}; --resume continues", err=True)
+        click.get_current_context().exit(INTERRUPTED)
+
+
+@cli.command()
+@click.argument("weights", type=EXISTING)
+@learning
+@click.option("-o", "--output", type=ANY, required=True, help="Frozen weights, a .safetensors file.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
+def freeze(weights: Path, data: Path, validation: Path, output: Path, force: bool, quiet: bool) -> None:
+    """Turn float WEIGHTS into integers and measure what that costs."""
+    cli_files.refuse_to_overwrite(output, force)
+    _need_torch()
+    from .training.freezing import freeze_file
+
+    with log_to(lambda text: say_error(f"warning: {text}"), verbose=False):
+        report = freeze_file(weights, data, validation, output, not quiet and sys.stderr.isatty())
+    click.echo(f"float {report.float_bpsp:.4f}, frozen {report.frozen_bpsp:.4f} bits per dimension "
+               f"({report.cost_percent:+.2f}%)")  # fmt: skip
+    click.echo(f"{cli_files.shown(output)}: {report.bytes} bytes, weights {report.weights_id.hex()}")
+
+
+# -- doctor --------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--torch", "with_torch", is_flag=True, help="Import torch and try its int8 products too.")
+def doctor(with_torch: bool) -> None:
+    """Say what this installation has, measure it, and code a small image in every way."""
+    if with_torch:
+        _need_torch()
+    _show_versions()
+    sound = _try_evaluators()
+    models.callback()  # type: ignore[misc]
+    same, missing = _try_coding(sound)
+    _show_compiled()
+    if missing:
+        raise WeightsError(f"no weights for {', '.join(missing)}: images that need them cannot be coded")
+    if not same or len(sound) < 3:
+        raise EvaluatorError("not all evaluators give the same files here; see above")
+    click.echo("all is well")
+
+
+def _show_versions() -> None:
+    import platform
+    from importlib import metadata
+
+    from .codec import available_threads
+
+    click.echo(f"gmcodec {__version__}, Python {platform.python_version()}, {platform.platform()}, "
+               f"{available_threads()} processors")  # fmt: skip
+    for package in ("numpy", "numba", "constriction", "pillow", "safetensors", "torch"):
+        try:
+            click.echo(f"{package:12} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            click.echo(f"{package:12} not installed" + (" (only training needs it)" if package == "torch" else ""))
+
+
+def _try_evaluators() -> list[str]:
+    """Test and measure each; names of those that passed."""
+    from .exact import evaluators
+
+    chosen, why = evaluators.choose()
+    click.echo(f"evaluator    {chosen.name}: {why}")
+    sound = []
+    for name in evaluators.EVALUATORS:
+        if name == "int8" and "torch" not in sys.modules:
+            click.echo(f"  {name:10} not tried: doctor --torch does")
+        elif not evaluators.self_test(name):
+            click.echo(f"  {name:10} self-test FAILED, never used")
+        else:
+            sound.append(name)
+            speed = evaluators.measure(name, rows=1024, seconds=0.1) / 1e9
+            click.echo(f"  {name:10} self-test ok, {speed:.1f} Gop/s")
+    return sound
+
+
+def _try_coding(names: list[str]) -> tuple[bool, list[str]]:
+    """Code an image with each evaluator: whether all give the same file and the image, and models not installed."""
+    import time
+
+    import numpy as np
+
+    from . import codec
+    from .exact.evaluators import VARIABLE
+    from .models import registry
+
+    missing, same, saved = [], True, os.environ.get(VARIABLE)
+    wave = 120 + 100 * np.sin(np.arange(48 * 40 * 3).reshape(48, 40, 3) / 37)
+    for entry in registry.ENTRIES:
+        planes, files = codec.to_planes(wave[:, :, : entry.channels].astype(np.uint8)), set()
+        try:
+            for name in names:
+                os.environ[VARIABLE], start = name, time.perf_counter()
+                files.add(data := codec.encode_planes(planes, code="learned", threads=1).data)
+                good = codec.decode_planes(data, threads=1) == planes and len(files) == 1
+                same = same and good
+                verdict = f"{len(data)} bytes, {'same file, same pixels' if good else 'DIFFERENT'}"
+                seconds = time.perf_counter() - start
+                click.echo(f"round trip   {entry.name} with {name}: {verdict}, {seconds:.2f} s")
+        except WeightsError:
+            missing.append(entry.name)
+        finally:
+            os.environ.pop(VARIABLE, None)
+            os.environ.update({VARIABLE: saved} if saved else {})
+    return same, missing
+
+
+def _show_compiled() -> None:
+    from .exact import kernels
+    from .models import local_kernels
+
+    found = [f.stats for m in (kernels, local_kernels) for f in vars(m).values() if hasattr(f, "stats")]
+    hits, misses = (sum(sum(getattr(s, kind).values()) for s in found) for kind in ("cache_hits", "cache_misses"))
+    click.echo(f"compiled     {hits} functions from numba's cache, {misses} anew" + (" (slow, once)" if misses else ""))
+    click.echo(f"  cache      {', '.join(sorted({cli_files.shown(str(s.cache_path)) for s in found}))}")
+
+
+def main() -> None:
+    """Entry point."""
+    cli(prog_name="gmcodec")

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""The specification of the local model: what local.py and its kernels compute, in plain numpy int64.
+
+Slow and without tricks; every function here works on all pixels [N] of an image at once, in raster order.
+tests/test_local.py compares ``rows`` with the fast model, number by number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..exact import ops, tables
+from ..exact.ops import Layer
+from ..exact.tables import COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION, Tables
+from .local import ACTIVATION_LIMIT, OUTPUT_LIMIT, LocalConfig
+from .window import OUTSIDE
+
+CLAMP = 127  # of differences to the local mean, in grey levels
+
+
+def shifted(planes: np.ndarray, dy: int, dx: int) -> np.ndarray:
+    """int64 [C, N]: the sample at (row + dy, column + dx) of every pixel, or OUTSIDE."""
+    c, height, width = planes.shape
+    out = np.full((c, height, width), OUTSIDE, np.int64)
+    for i in range(height):
+        for j in range(width):
+            y, x = i + dy, j + dx
+            if 0 <= y < height and 0 <= x < width:
+                out[:, i, j] = planes[:, y, x]
+    return out.reshape(c, -1)
+
+
+def local_mean(planes: np.ndarray) -> np.ndarray:
+    """int64 [C, N]: mean of left and above, rounded down; the one that exists; 128 where none does."""
+    left, above = shifted(planes, 0, -1), shifted(planes, -1, 0)
+    left, above = np.where(left == OUTSIDE, above, left), np.where(above == OUTSIDE, left, above)
+    return np.where(left == OUTSIDE, 128, (left + above) >> 1)
+
+
+def difference(planes: np.ndarray, mean: np.ndarray, offset: tuple[int, int]) -> np.ndarray:
+    """int64 [C, N]: a window pixel minus the local mean, clamped; 0 outside the image."""
+    value = shifted(planes, *offset)
+    return np.where(value == OUTSIDE, 0, np.clip(value - mean, -CLAMP, CLAMP))
+
+
+def features(config: LocalConfig, planes: np.ndarray) -> np.ndarray:
+    """int64 [N, inputs]: differences of the window in raster order, channels inside, then the means - 128."""
+    mean = local_mean(planes)
+    window = [difference(planes, mean, offset) for offset in sorted(config.offsets)]
+    return np.concatenate([*window, mean - 128]).T
+
+
+def centre(config: LocalConfig, linear: Layer, planes: np.ndarray) -> np.ndarray:
+    """int64 [C, N], in 1/64 grey level: local mean plus linear prediction from the nearest pixels."""
+    mean = local_mean(planes)
+    nearest = config.offsets[: config.neighbours]
+    near = np.concatenate([difference(planes, mean, offset) for offset in nearest])
+    return mean * POSITION + ops.rescale(ops.product(linear, near.T), linear).T
+
+
+def net(config: LocalConfig, layers: dict[str, Layer], x: np.ndarray) -> np.ndarray:
+    """Features int64 [N, inputs] -> outputs int64 [N, outputs]."""
+    layer = layers["first"]
+    stream = ops.hidden(ops.product(layer, x), layer, ACTIVATION_LIMIT)
+    for b in range(config.blocks):
+        up, down = layers[f"up.{b}"], layers[f"down.{b}"]
+        inner = ops.hidden(ops.product(up, stream), up, ACTIVATION_LIMIT)
+        stream = ops.residual(ops.product(down, inner), down, ACTIVATION_LIMIT, stream)
+    layer = layers["last"]
+    return ops.output(ops.product(layer, stream), layer, OUTPUT_LIMIT)
+
+
+def logistics(
+    config: LocalConfig, t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray, channel: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means and inverse scales of a channel, int64 [N, K] each, given the samples [C, N] of those before it.
+
+    Net outputs of a pixel, K numbers each: logits; means of every channel; log-scales of every channel;
+    couplings of the pairs (1, 0), (2, 0), (2, 1).
+    """
+    groups = outputs.reshape(len(outputs), -1, config.mixtures)
+    mean = base[channel][:, None] + groups[:, 1 + channel]
+    pair = 1 + 2 * config.channels + channel * (channel - 1) // 2
+    for previous in range(channel):
+        residual = samples[previous] * POSITION - base[previous]
+        mean = mean + ((groups[:, pair + previous] * residual[:, None]) >> COUPLING_BITS)
+    log_scale = groups[:, 1 + config.channels + channel]
+    index = np.clip(log_scale - LOG_SCALE_MIN * LOG_SCALE_UNIT, 0, len(t.inverse) - 1)
+    return mean, t.inverse[index].astype(np.int64)
+
+
+def rows(config: LocalConfig, layers: dict[str, Layer], t: Tables, planes: np.ndarray) -> np.ndarray:
+    """uint8 [C, H, W] -> int32 [2 * C, H * W, 16]: frequencies of the high and the low nibble of each channel."""
+    samples = planes.reshape(config.channels, -1).astype(np.int64)
+    outputs = net(config, layers, features(config, planes))
+    base = centre(config, layers["linear"], planes)
+    weights = tables.softmax(outputs[:, : config.mixtures], t)
+    out = []
+    for channel, sample in enumerate(samples):
+        mean, inverse = logistics(config, t, outputs, base, samples, channel)
+        out.append(tables.high_rows(weights, mean, inverse, t))
+        out.append(tables.low_rows(sample >> 4, weights, mean, inverse, t))
+        weights = tables.observe(sample, weights, mean, inverse, t)
+    return np.stack(out)

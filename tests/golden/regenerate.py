@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Write the golden files of the current format version, with the shipped weights.
+
+Run this only when FORMAT_VERSION changed (or to add a case): the files are the promise that old files decode.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gmcodec import codec, container, pixels
+
+HERE = Path(__file__).parent
+
+
+def pattern(channels: int, height: int, width: int, maximum: int = 255) -> np.ndarray:
+    """A smooth picture with edges and a little texture, from integers only: [C, H, W]."""
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [
+        (x * (5 + c) + y * 3 + (x * y) // 7 + 40 * ((x // 9 + y // 6) % 2) + (x * 31 + y * 17 + c * 11) % 5)
+        % (2 * maximum)
+        for c in range(channels)
+    ]
+    folded = np.abs(np.stack(planes) - maximum)  # a triangle wave: no wrap-around
+    return folded.astype(np.uint8 if maximum < 256 else np.uint16)
+
+
+CASES = {
+    # name: (planes, code)
+    "rgb-learned": (pixels.Planes(pattern(3, 19, 23), "RGB"), "learned"),
+    "grey-learned": (pixels.Planes(pattern(1, 17, 29), "L"), "learned"),
+    "rgba-learned": (pixels.Planes(pattern(4, 11, 13), "RGBA"), "learned"),
+    "one-pixel": (pixels.Planes(pattern(3, 1, 1), "RGB"), "learned"),
+    "rgb-conventional": (pixels.Planes(pattern(3, 19, 23), "RGB"), "conventional"),
+    "la-auto": (pixels.Planes(pattern(2, 9, 14), "LA"), "auto"),
+    "bilevel": (pixels.Planes(pattern(1, 15, 17) % 2, "1"), "auto"),
+    "grey16": (pixels.Planes(pattern(1, 13, 12, 65535), "I;16"), "auto"),
+    "rgb16": (pixels.Planes(pattern(3, 8, 9, 65535), "RGB;16"), "auto"),
+}
+
+
+def main() -> None:
+    for name, (planes, code) in CASES.items():
+        stem = HERE / f"v{container.FORMAT_VERSION}-{name}"
+        stem.with_suffix(".gmc").write_bytes(codec.encode_planes(planes, code=code).data)
+        np.save(stem.with_suffix(".npy"), planes.data)
+
+
+if __name__ == "__main__":
+    main()

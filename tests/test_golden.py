@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Frozen files decode to their frozen pixels, and encoding gives the frozen bytes again."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmcodec import codec, container
+from gmcodec.exact.evaluators import EVALUATORS, self_test
+
+GOLDEN = Path(__file__).parent / "golden"
+sys.path.insert(0, str(GOLDEN))
+from regenerate import CASES  # noqa: E402
+
+FILES = sorted(GOLDEN.glob("*.gmc"))
+
+
+def test_there_are_golden_files() -> None:
+    current = {p.stem for p in FILES if p.stem.startswith(f"v{container.FORMAT_VERSION}-")}
+    assert current == {f"v{container.FORMAT_VERSION}-{name}" for name in CASES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_decodes_to_frozen_pixels(path: Path) -> None:
+    planes = codec.decode_planes(path.read_bytes())
+    frozen = np.load(path.with_suffix(".npy"))
+    assert planes.data.dtype == frozen.dtype
+    assert np.array_equal(planes.data, frozen)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pixels_of_the_cases_are_the_frozen_ones(name: str) -> None:
+    assert np.array_equal(np.load(GOLDEN / f"v{container.FORMAT_VERSION}-{name}.npy"), CASES[name][0].data)
+
+
+@pytest.mark.parametrize("evaluator", ["int64", "float64", "float32", "int8"])
+@pytest.mark.parametrize("name", [n for n, (_, code) in CASES.items() if code == "learned"])
+def test_learned_bytes_are_frozen(name: str, evaluator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # conventional forms may change with the version of zlib or libwebp; learned bytes may not
+    if evaluator == "int8":
+        pytest.importorskip("torch")
+    assert evaluator in EVALUATORS
+    assert self_test(evaluator)
+    monkeypatch.setenv("GMCODEC_EVALUATOR", evaluator)
+    planes, code = CASES[name]
+    frozen = container.unpack((GOLDEN / f"v{container.FORMAT_VERSION}-{name}.gmc").read_bytes())
+    made = container.unpack(codec.encode_planes(planes, code=code).data)
+    assert made.parts[0] == frozen.parts[0]
