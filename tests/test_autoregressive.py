@@ -40,7 +40,7 @@ def tile_count(shape: tuple[int, int, int], tile: tuple[int, int]) -> int:
     return len(tiles(*shape[1:], tile))
 
 
-# -- round trips ----------------------------------------------------------------------------------------------
+# -- round trips ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["flat 0", "flat 255", "noise", "smooth"])
@@ -89,7 +89,7 @@ def test_a_tile_does_not_depend_on_its_neighbours():
     assert bits < whole.estimated_bits
 
 
-# -- the same bytes however they are made -----------------------------------------------------------------------
+# -- the same bytes however they are made --------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_planes_need_not_be_contiguous():
     assert encode(turned, model).payload == encode(planes, model).payload
 
 
-# -- hostile payloads -----------------------------------------------------------------------------------------------
+# -- hostile payloads ----------------------------------------------------------------------------------
 
 
 def refused_or_shaped(payload: bytes, shape: tuple[int, int, int], model) -> bool:
@@ -215,7 +215,7 @@ def test_a_promise_of_many_tiles_is_refused_before_allocating():
         decode(b"\x01\x01" + bytes(1000), shape, toy.model(3))
 
 
-# -- geometry -------------------------------------------------------------------------------------------------------
+# -- geometry ------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=300, deadline=None)

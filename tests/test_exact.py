@@ -48,7 +48,7 @@ def prepared(name: str, layer: Layer):
     return EVALUATORS[name].prepare(layer), EVALUATORS[name].dtype
 
 
-# -- products -------------------------------------------------------------------------------------------------
+# -- products ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", EVALUATORS)
@@ -125,7 +125,7 @@ def test_float32_is_used_right_below_its_bound():
     assert run(np.zeros((1, k + 1), np.float32)).dtype == np.float64
 
 
-# -- rescaling --------------------------------------------------------------------------------------------------
+# -- rescaling -----------------------------------------------------------------------------------------
 
 
 def ideal(acc: int, bias: int, multiplier: int, shift: int) -> int:
@@ -217,7 +217,7 @@ def test_bad_layers_are_refused(fields):
         dataclasses.replace(good, **fields).check("layer")
 
 
-# -- choosing an evaluator ----------------------------------------------------------------------------------------
+# -- choosing an evaluator -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", EVALUATORS)
@@ -271,7 +271,7 @@ def test_speed_is_a_positive_number():
     assert evaluators.measure("float32", rows=16, width=8, seconds=0.001) > 0
 
 
-# -- tables: mixtures of logistics ----------------------------------------------------------------------------
+# -- tables: mixtures of logistics ---------------------------------------------------------------------
 
 
 @st.composite
@@ -393,7 +393,7 @@ def test_the_worst_output_of_a_net_does_not_overflow():
     assert tables.TOP * tables.SPREAD < 2**63
 
 
-# -- freezing -----------------------------------------------------------------------------------------------------
+# -- freezing ------------------------------------------------------------------------------------------
 
 
 @fast

@@ -47,7 +47,7 @@ def fast_rows(model: LocalModel, planes: np.ndarray, pixels: np.ndarray, canvas=
     return np.stack(out)
 
 
-# -- against the specification ------------------------------------------------------------------------------
+# -- against the specification -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", EVALUATORS)
@@ -125,7 +125,7 @@ def test_an_estimate_is_the_chain_rule():
     assert np.allclose(total, 1, atol=1e-12)
 
 
-# -- the window ---------------------------------------------------------------------------------------------
+# -- the window ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("slope", [1, 2, 3, 4, 6])
@@ -166,7 +166,7 @@ def test_the_future_does_not_matter():
         assert np.array_equal(fast_rows(model, changed.reshape(planes.shape), now), rows[:, now])
 
 
-# -- weights on disk ----------------------------------------------------------------------------------------
+# -- weights on disk -----------------------------------------------------------------------------------
 
 
 def same_model(a: LocalModel, b: LocalModel) -> bool:
@@ -335,7 +335,7 @@ def test_the_registry_refuses_swapped_weights(tmp_path, monkeypatch):
         registry.load(16)
 
 
-# -- the float twin -----------------------------------------------------------------------------------------
+# -- the float twin ------------------------------------------------------------------------------------
 
 
 def padded(images: list[np.ndarray], reach: int):
