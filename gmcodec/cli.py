@@ -310,6 +310,8 @@ def train(preset: str, data: Path, validation: Path, out: Path, resume: bool, in
         raise TrainingError("no CUDA device can be used here; leave out --device")
     if (out / "checkpoint.pt").exists() and not resume:
         raise OutputExistsError(f"{cli_files.shown(out)} holds a run; --resume continues it, or choose another --out")
+    from tqdm import tqdm
+
     from .training.loop import Trainer
 
     given: dict[str, Any] = {name: n for name, n in (("steps", steps), ("batch", batch)) if n is not None}
@@ -320,7 +322,7 @@ def train(preset: str, data: Path, validation: Path, out: Path, resume: bool, in
         )  # fmt: skip
         if resume:
             trainer.resume()
-        finished = trainer.run()
+        finished = trainer.run(report=(lambda text: None) if quiet else tqdm.write)
     if trainer.history:
         click.echo("step {}: training {:.4f}, validation {:.4f} bits per dimension".format(*trainer.history[-1]))
     click.echo(f"float weights: {cli_files.shown(out / 'float.safetensors')}")

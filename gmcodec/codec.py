@@ -22,7 +22,7 @@ import numpy as np
 from . import container, pixels
 from .coding import conventional
 from .container import DEFAULT_MAX_PIXELS, Header, Part
-from .errors import ChecksumError, UnknownModelError, WeightsError
+from .errors import ChecksumError, UnknownModelError, UnsupportedImageError, WeightsError
 from .pixels import MODES, Planes
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def encode_planes(
 ) -> Encoded:
     """Planes -> file.  ``code`` forces one kind of code; ``threads`` (default: all cores) never changes the bytes.
 
-    Raises WeightsError when the model is missing, ValueError for an unknown ``code`` or "learned" with a
-    mode that has no model.
+    Raises WeightsError when the model is missing, UnsupportedImageError for "learned" with a mode that has no
+    model, ValueError for an unknown ``code``.
     """
     if code not in CODES:
         raise ValueError(f"code must be one of {', '.join(CODES)}, not {code!r}")
@@ -104,7 +104,7 @@ def _choose_parts(planes: Planes, code: str, threads: int, progress: Progress) -
     """Parts of the file and their estimated bits: the smallest, without trying what cannot win."""
     colours = LEARNED_CHANNELS.get(planes.mode)
     if code == "learned" and colours is None:
-        raise ValueError(f"there is no model for mode {planes.mode}")
+        raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
     if code == "conventional" or colours is None:
         return _conventional_parts(planes.data, planes.depth, "best")
     if code == "learned":

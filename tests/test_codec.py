@@ -82,7 +82,7 @@ def small(toy_folder) -> bytes:
 def test_every_mode_comes_back(mode, size, code):
     planes = planes_of(mode, size)
     if code == "learned" and mode not in LEARNED:
-        with pytest.raises(ValueError, match="no model"):
+        with pytest.raises(UnsupportedImageError, match="no learned model"):
             encode_planes(planes, code=code)
         return
     made = encode_planes(planes, code=code, threads=1)

@@ -22,9 +22,9 @@ fast = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def layer_of(weight: np.ndarray, limit: int = LIMIT, **fields: np.ndarray) -> Layer:
+def layer_of(weight: np.ndarray, limit: int = LIMIT) -> Layer:
     ones = np.ones(len(weight), np.int32)
-    return Layer(weight, **({"bias": 0 * ones, "multiplier": ones, "shift": ones, "input_limit": limit} | fields))
+    return Layer(weight, 0 * ones, ones, ones, limit)
 
 
 def random_layer(random: np.random.Generator, m: int, k: int, limit: int = LIMIT, extreme: bool = False) -> Layer:
@@ -280,7 +280,7 @@ def mixtures(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n, k = draw(st.integers(1, 12)), draw(st.integers(1, 6))
     random = np.random.default_rng(draw(seeds))
     reach = draw(st.sampled_from([(0, 255 * 64), (-(2**15), 2**15), (-(2**24), 2**24)]))
-    mean = random.integers(*reach, (n, k), endpoint=True)
+    mean = random.integers(reach[0], reach[1] + 1, (n, k))
     index = random.integers(0, 321, (n, k)) if draw(st.booleans()) else random.choice([0, 320], (n, k))
     if draw(st.booleans()):
         weights = np.zeros((n, k), np.int64)
@@ -303,18 +303,18 @@ def test_rows_are_sound_and_kernels_equal_tables(mixture, seed):
     weights, mean, inverse = mixture
     n = len(weights)
     random = np.random.default_rng(seed)
-    rows = tables.high_rows(*mixture, TABLES)
+    rows = tables.high_rows(weights, mean, inverse, TABLES)
     check_rows(rows)
     out = np.empty((n, NIBBLES), np.int32)
-    kernels.high_rows(*mixture, TABLES.sigmoid, out)
+    kernels.high_rows(weights, mean, inverse, TABLES.sigmoid, out)
     assert np.array_equal(out, rows)
     for high in (random.integers(0, 16, n).astype(np.int32), np.zeros(n, np.int32), np.full(n, 15, np.int32)):
-        rows = tables.low_rows(high, *mixture, TABLES)
+        rows = tables.low_rows(high, weights, mean, inverse, TABLES)
         check_rows(rows)
-        kernels.low_rows(high, *mixture, TABLES.sigmoid, out)
+        kernels.low_rows(high, weights, mean, inverse, TABLES.sigmoid, out)
         assert np.array_equal(out, rows)
     for sample in (random.integers(0, 256, n).astype(np.int32), np.zeros(n, np.int32), np.full(n, 255, np.int32)):
-        after = tables.observe(sample, *mixture, TABLES)
+        after = tables.observe(sample, weights, mean, inverse, TABLES)
         assert (after.sum(1) == 2**WEIGHT_BITS).all()
         assert after.min() >= 0
         assert (after[weights == 0] == 0).all()
@@ -372,7 +372,7 @@ def test_the_cumulative_mixture_never_overflows_or_falls(mixture):
     weights, mean, inverse = mixture
     before = np.zeros(len(weights), np.int64)
     for sample in (0, 1, 2, 16, 127, 128, 240, 255, 256):
-        now = tables.cumulative(np.full(len(weights), sample), *mixture, TABLES)
+        now = tables.cumulative(np.full(len(weights), sample), weights, mean, inverse, TABLES)
         assert (now >= before).all()
         before = now
         if not 0 < sample < 256:
@@ -461,7 +461,7 @@ def test_units_may_differ_by_row():
 )
 def test_what_cannot_be_frozen_is_a_typed_error(weight, bias, units):
     with pytest.raises(FreezeError, match="layer"):
-        freeze_layer("layer", np.full((2, 3), weight), np.full(2, bias), *units, LIMIT)
+        freeze_layer("layer", np.full((2, 3), weight), np.full(2, bias), units[0], units[1], LIMIT)
 
 
 def test_a_bound_that_cannot_be_proved_is_a_typed_error():

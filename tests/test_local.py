@@ -103,7 +103,7 @@ def test_one_wavefront_at_a_time_into_an_empty_canvas(size, channels):
     # the decoder's way: nothing of a later step is known
     model, planes = toy.model(channels), noise((channels, *size))
     rows, canvas = spec_rows(model, planes), model.canvas(*size)
-    order, starts = wavefront(*size, model.slope)
+    order, starts = wavefront(size[0], size[1], model.slope)
     for first, last in itertools.pairwise(starts):
         pixels = order[first:last]
         if len(pixels):
@@ -133,10 +133,9 @@ def test_an_estimate_is_the_chain_rule():
 def test_every_window_pixel_is_decoded_at_an_earlier_step(radius2, slope):
     height, width = 9, 17
     order, starts = wavefront(height, width, slope)
-    step = np.empty(height * width, int)
+    step = np.empty((height, width), int)
     for t in range(len(starts) - 1):
-        step[order[starts[t] : starts[t + 1]]] = t
-    step = step.reshape(height, width)
+        step.flat[order[starts[t] : starts[t + 1]]] = t
     assert sorted(order) == list(range(height * width))
     offsets = window_offsets(radius2, slope)
     assert len(set(offsets)) == len(offsets)
@@ -184,7 +183,8 @@ def test_weights_round_trip(channels):
     data = weights.to_bytes(model)
     again = weights.from_bytes(data)
     assert same_model(model, again)
-    assert weights.to_bytes(again) == data
+    # safetensors alone shuffles its metadata, and with it the id
+    assert {weights.to_bytes(again) for _ in range(20)} == {data}
     assert weights.weights_id(data) != weights.weights_id(weights.to_bytes(toy.model(channels, seed=1)))
 
 
@@ -433,6 +433,7 @@ def test_fake_quantisation_passes_the_gradient(trained):
 
     weight = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
     quantise_rows(weight).sum().backward()
+    assert weight.grad is not None
     assert torch.equal(weight.grad, torch.ones(5, 7))
     assert not torch.equal(quantise_rows(weight), weight)
     net, images = trained

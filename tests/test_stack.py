@@ -34,14 +34,13 @@ def spec_pop(words: list[int], rows: np.ndarray) -> list[int]:
 
 def random_rows(random: np.random.Generator, n: int, kind: str) -> np.ndarray:
     """int32 [n, 16], each >= 1, sums 2**24."""
+    rows = np.full((n, 16), 1 << 20, np.int64)
     if kind == "steep":
-        rows = np.ones((n, 16), np.int64)
+        rows[:] = 1
         rows[np.arange(n), random.integers(0, 16, n)] = ROW_TOTAL - 15
-    elif kind == "even":
-        rows = np.full((n, 16), 1 << 20)
-    else:
+    elif kind == "random":
         cuts = np.sort(random.integers(0, ROW_TOTAL - 15, (n, 15)), axis=1)
-        rows = np.diff(np.pad(cuts, ((0, 0), (1, 1)), constant_values=((0, 0), (0, ROW_TOTAL - 16))), axis=1) + 1
+        rows[:] = np.diff(np.pad(cuts, ((0, 0), (1, 1)), constant_values=((0, 0), (0, ROW_TOTAL - 16))), axis=1) + 1
     assert (rows.sum(1) == ROW_TOTAL).all()
     assert rows.min(initial=1) >= 1
     return rows.astype(np.int32)

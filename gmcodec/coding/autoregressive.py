@@ -11,7 +11,7 @@ Within a step: channel 0 high nibbles of all its pixels, channel 0 low nibbles, 
 The encoder knows all samples, so it may evaluate many steps at once; integers do not care.  ANS is a
 stack: the encoder walks the steps backwards.
 
-Payload of one part: tile height and width (unsigned LEB128 each), then for every tile in raster order
+Payload of one part: tile height and width (unsigned LEB128 each, a tile of at most 2**23 pixels), then for every tile in raster order
 the number of 32-bit words (LEB128); then the words of all tiles, little-endian.
 """
 
@@ -30,6 +30,7 @@ from .stack import ROW_TOTAL, Stack
 
 CHUNK = 8192  # pixels the encoder evaluates at once
 TILE_PIXELS = 1 << 21  # a tile has at most about this many pixels
+MAX_TILE_PIXELS = 1 << 23  # larger ones are refused: they would cost a decoder unbounded memory
 Progress = Callable[[int], None]  # told the number of pixels just finished
 
 
@@ -206,6 +207,8 @@ def decode(
     tile_width, position = read_varint(payload, position)
     if not (0 < tile_height <= height and 0 < tile_width <= width):
         raise GmcFormatError(f"tiles of {tile_width}x{tile_height} do not fit an image of {width}x{height}")
+    if tile_height * tile_width > MAX_TILE_PIXELS:
+        raise GmcFormatError(f"tiles of {tile_width}x{tile_height} are larger than the format allows")
     count = -(-height // tile_height) * -(-width // tile_width)
     if count > len(payload):  # every tile has at least its length
         raise GmcFormatError(f"{count} tiles promised, the payload has {len(payload)} bytes")

@@ -68,7 +68,7 @@ def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise WeightsError(f"the weights of {entry.name} cannot be read: {error}") from error
+        raise WeightsError(f"the weights of {entry.name} cannot be read: {error.strerror or error}") from error
     model = from_bytes(data)
     if model.channels != entry.channels:
         raise WeightsError(f"{path} has {model.channels} channels, {entry.name} needs {entry.channels}")

@@ -35,7 +35,12 @@ def to_bytes(model: LocalModel) -> bytes:
     tensors = {f"{name}.{f}": np.ascontiguousarray(getattr(model.layers[name], f))
                for name in model.config.layer_names() for f in FIELDS}  # fmt: skip
     tensors |= {f"table.{f.name}": getattr(model.tables, f.name) for f in fields(Tables)}
-    return save(tensors, {"kind": KIND, "config": json.dumps(asdict(model.config), sort_keys=True)})
+    data = save(tensors, {"kind": KIND, "config": json.dumps(asdict(model.config), sort_keys=True)})
+    # safetensors writes its metadata in a random order: sort the header, padded to 8 bytes as before
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
 def from_bytes(data: bytes) -> LocalModel:

@@ -12,8 +12,10 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -94,8 +96,14 @@ class Trainer:
 
     def resume(self) -> None:
         """Continue from ``checkpoint.pt``; the architecture must be the preset's, the schedule may differ."""
-        state = torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True)
-        saved = preset_from_dict(state["preset"])
+        path = self.out / "checkpoint.pt"
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            saved = preset_from_dict(state["preset"])
+        except FileNotFoundError as error:
+            raise TrainingError(f"there is no checkpoint to resume in {self.out}") from error
+        except (UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+            raise TrainingError(f"{path} is damaged or not a checkpoint: {error}") from error
         if replace(saved, steps=0) != replace(self.preset, steps=0):
             raise TrainingError(f"the checkpoint in {self.out} was made with another preset: {saved}")
         self.net.load_state_dict(state["net"])
@@ -154,8 +162,13 @@ class Trainer:
             samples += count
         return total / samples
 
-    def run(self, validate_every: int = 2_500, save_every: float = 120.0) -> bool:
-        """Train to the end of the schedule; True when finished, False when stopped by Ctrl-C."""
+    def run(
+        self, validate_every: int = 2_500, save_every: float = 120.0, report: Callable[[str], None] = log.info
+    ) -> bool:
+        """Train to the end of the schedule; True when finished, False when stopped by Ctrl-C.
+
+        ``report`` is told training and validation rates every ``validate_every`` steps.
+        """
         previous = signal.signal(signal.SIGINT, self._stop)
         bar = tqdm(total=self.preset.steps, initial=self.step, unit="step", disable=not self.progress)
         recent, started, saved = [], time.monotonic(), time.monotonic()
@@ -169,7 +182,7 @@ class Trainer:
                     trained, validated = float(np.mean(recent)), self.validate()
                     self.history.append((self.step, trained, validated))
                     recent = []
-                    tqdm.write(f"step {self.step}  train {trained:.4f}  validation {validated:.4f} bpsp")
+                    report(f"step {self.step}  train {trained:.4f}  validation {validated:.4f} bpsp")
                 if time.monotonic() - saved > save_every:
                     self.seconds += time.monotonic() - started
                     started = saved = time.monotonic()
