@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The command ``gmcodec``.  A command parses, calls one function and reports; files are ``cli_files``'s business.
+"""The command ``gmcodec``.  A command parses, calls one function and reports; files are the business
+of ``cli_files`` and ``cli_work``.
 
 Exit codes: 0, 2 for a usage error, an error's ``exit_code`` (errors.py), 12 for what the operating system
 refuses, 130 for Ctrl-C.  Of several files the first failure's.
@@ -19,8 +20,9 @@ from typing import Any
 
 import click
 
-from . import __version__, cli_files
-from .cli_files import FORMATS, Found, Job, Meter, Options, failure, log_to
+from . import __version__, cli_files, cli_work
+from .cli_files import FORMATS, Found, Job, Options
+from .cli_work import Meter, failure, log_to
 from .errors import EvaluatorError, GmcError, OutputExistsError, TrainingError, WeightsError
 
 INTERRUPTED = 130
@@ -224,7 +226,7 @@ def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
             click.echo("nothing to do: no suitable files found", err=True)
     bar = Bar(len(jobs), quiet)
     # closing the outcomes ends the workers when an exception leaves the loop
-    with closing(bar), closing(cli_files.run(jobs, rest.get("jobs", 1), bar)) as outcomes:
+    with closing(bar), closing(cli_work.run(jobs, rest.get("jobs", 1), bar)) as outcomes:
         for job, outcome in zip(jobs, outcomes, strict=True):
             bar.file_done()
             name = job.source.name
@@ -267,7 +269,7 @@ def models() -> None:
             size = (registry.folder() / f"{entry.name}.safetensors").stat().st_size
             values: tuple = loaded.weights_id.hex(), size, count
         except WeightsError as error:
-            values = "-", "-", f"- not installed: {cli_files.one_line(error)}"
+            values = "-", "-", f"- not installed: {cli_work.one_line(error)}"
         click.echo(row(entry.name, entry.channels, entry.form, *values))
 
 
@@ -338,7 +340,7 @@ def train(preset: str, data: Path, validation: Path, out: Path, resume: bool, in
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
 def freeze(weights: Path, data: Path, validation: Path, output: Path, force: bool, quiet: bool) -> None:
     """Turn float WEIGHTS into integers and measure what that costs."""
-    cli_files.refuse_to_overwrite(output, force)
+    cli_work.refuse_to_overwrite(output, force)
     _need_torch()
     from .training.freezing import freeze_file
 

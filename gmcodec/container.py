@@ -193,9 +193,7 @@ def unpack(data: bytes | memoryview, *, max_pixels: int | None = DEFAULT_MAX_PIX
     reader.take(len(MAGIC), "the magic bytes")
     version = reader.byte("the format version")
     if version != FORMAT_VERSION:
-        raise UnsupportedVersionError(
-            f"format version {version}; this release reads version {FORMAT_VERSION}"
-        )
+        raise UnsupportedVersionError(f"format version {version}; this release reads version {FORMAT_VERSION}")
 
     header = _read_body(reader)
     crc = zlib.crc32(view[: reader.at])
@@ -206,9 +204,7 @@ def unpack(data: bytes | memoryview, *, max_pixels: int | None = DEFAULT_MAX_PIX
     if crc != stored:
         raise ChecksumError(f"the file's CRC-32 is {crc:08x}, it should be {stored:08x}: the file is damaged")
     if max_pixels is not None and header.pixels > max_pixels:
-        raise ImageTooLargeError(
-            f"{header.width}x{header.height} is {header.pixels} pixels, the limit is {max_pixels}"
-        )
+        raise ImageTooLargeError(f"{header.width}x{header.height} is {header.pixels} pixels, the limit is {max_pixels}")
     return header
 
 

@@ -96,9 +96,7 @@ def pack(tags: Tags) -> tuple[tuple[int, bytes], ...]:
     """Values -> the sorted pairs of ``Planes.metadata``; UnsupportedImageError above MAX_BYTES."""
     for tag, value in tags.items():
         if len(value) > MAX_BYTES:
-            raise UnsupportedImageError(
-                f"{tag.name} metadata has {len(value)} bytes, the limit is {MAX_BYTES}"
-            )
+            raise UnsupportedImageError(f"{tag.name} metadata has {len(value)} bytes, the limit is {MAX_BYTES}")
     return tuple((int(tag), _deflated(tags[tag]) if tag in DEFLATED else tags[tag]) for tag in sorted(tags))
 
 
@@ -315,9 +313,7 @@ def to_info(tags: Tags, mode: str) -> dict[str, Any]:
                 text.language.decode("utf-8", "replace"),
                 text.translated.decode("utf-8", "replace"),
             )
-            info[text.key.decode("latin-1")] = iTXt(
-                text.value.decode("utf-8", "replace"), language, translated
-            )
+            info[text.key.decode("latin-1")] = iTXt(text.value.decode("utf-8", "replace"), language, translated)
         else:
             info[text.key.decode("latin-1")] = text.value.decode("latin-1")
     for tag, name in ((Tag.ICC, "icc_profile"), (Tag.XMP, "xmp")):
@@ -399,9 +395,7 @@ def _density(info: Mapping[Any, Any]) -> bytes | None:
         return None
     dpi = tuple(float(x) for x in info["dpi"])
     units = [round(x / 0.0254) for x in dpi]
-    exact = len(dpi) == 2 and all(
-        u * 0.0254 == x and 0 <= u < 1 << 32 for u, x in zip(units, dpi, strict=True)
-    )
+    exact = len(dpi) == 2 and all(u * 0.0254 == x and 0 <= u < 1 << 32 for u, x in zip(units, dpi, strict=True))
     return struct.pack(">IIB", *units, 1) if exact else None
 
 

@@ -97,12 +97,7 @@ class Planes:
             raise UnsupportedImageError(f"unknown mode {self.mode!r}")
         dtype = np.dtype(np.uint16 if self.depth == 16 else np.uint8)
         data = self.data
-        if (
-            data.dtype != dtype
-            or data.ndim != 3
-            or data.shape[0] != MODES[self.mode].channels
-            or not data.size
-        ):
+        if data.dtype != dtype or data.ndim != 3 or data.shape[0] != MODES[self.mode].channels or not data.size:
             raise UnsupportedImageError(f"{data.dtype} {list(data.shape)} is no image of mode {self.mode}")
         if self.mode == "1" and data.max() > 1:
             raise UnsupportedImageError("an image of mode 1 holds values other than 0 and 1")
@@ -153,9 +148,7 @@ def from_array(array: np.ndarray) -> Planes:
         raise UnsupportedImageError(f"arrays must be uint8 or uint16, not {array.dtype}")
     hwc = array[:, :, None] if array.ndim == 2 else array
     if hwc.ndim != 3 or not hwc.size or hwc.shape[2] > 4:
-        raise UnsupportedImageError(
-            f"arrays must be [H, W] or [H, W, 1 to 4] and not empty, not {list(array.shape)}"
-        )
+        raise UnsupportedImageError(f"arrays must be [H, W] or [H, W, 1 to 4] and not empty, not {list(array.shape)}")
     depth = 8 * array.dtype.itemsize
     return _planes(hwc, _ARRAY_MODES[depth][hwc.shape[2] - 1])
 
@@ -182,9 +175,7 @@ def from_image(image: Image.Image, *, strip: bool = False) -> Planes:
     """
     frames = getattr(image, "n_frames", 1)
     if frames != 1:
-        raise UnsupportedImageError(
-            f"the image has {frames} frames or pages; only single images are supported"
-        )
+        raise UnsupportedImageError(f"the image has {frames} frames or pages; only single images are supported")
     _refuse_inexact(image)
     with _pillow_errors(image.format or "image"):
         image.load()
@@ -192,9 +183,7 @@ def from_image(image: Image.Image, *, strip: bool = False) -> Planes:
     if image.mode == "I" and image.format in ("PNG", "PPM"):
         mode = "I;16"  # 16-bit grey of these formats, in the form Pillow holds it in
     if mode is None:
-        raise UnsupportedImageError(
-            f"images of mode {image.mode} are not supported; convert to one of {[*MODES]}"
-        )
+        raise UnsupportedImageError(f"images of mode {image.mode} are not supported; convert to one of {[*MODES]}")
     if not image.width or not image.height:
         raise UnsupportedImageError(f"empty image, {image.width}x{image.height}")
     tags = from_info(image, mode)
@@ -219,9 +208,7 @@ def _bare_image(planes: Planes) -> Image.Image:
 
     mode = planes.mode
     if planes.depth == 16 and mode != "I;16":
-        raise UnsupportedImageError(
-            f'Pillow cannot hold {mode} images; use to_array, or write(planes, "PNG")'
-        )
+        raise UnsupportedImageError(f'Pillow cannot hold {mode} images; use to_array, or write(planes, "PNG")')
     samples = to_array(planes)
     if mode == "1":
         samples = np.packbits(samples, axis=1)
@@ -318,16 +305,12 @@ def write(planes: Planes, format: str) -> bytes:
     if name == "PNG":
         return write_png(planes)
     if name not in _WRITABLE:
-        raise UnsupportedImageError(
-            f"cannot write {format}; lossless formats are PNG, {', '.join(_WRITABLE)}"
-        )
+        raise UnsupportedImageError(f"cannot write {format}; lossless formats are PNG, {', '.join(_WRITABLE)}")
     if planes.mode not in _WRITABLE[name]:
         raise UnsupportedImageError(f"{name} cannot hold {planes.mode} images exactly; use PNG")
     tags = unpack(planes.metadata, planes.mode)
     if Tag.TRANSPARENCY in tags:
-        raise UnsupportedImageError(
-            f"{name} cannot hold the transparency of this {planes.mode} image; use PNG"
-        )
+        raise UnsupportedImageError(f"{name} cannot hold the transparency of this {planes.mode} image; use PNG")
     kept = {tag: value for tag, value in tags.items() if tag in _KEEPS[name]}
     dropped = [tag.name for tag in tags if tag not in kept and tag not in MEANING]
     out = io.BytesIO()
@@ -436,19 +419,11 @@ def _refuse_inexact(image: Any) -> None:
     """UnsupportedImageError for an image, opened but not decoded, that would be rounded by its ``tile``."""
     for tile in getattr(image, "tile", ()):
         args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-        if (
-            not image.mode.startswith("I;16")
-            and image.mode != "I"
-            and re.search(r";16[BLNRS]|SGI16", f"{tile}")
-        ):
-            raise UnsupportedImageError(
-                f"16-bit {image.format} of mode {image.mode}: Pillow would round it to 8 bits"
-            )
+        if not image.mode.startswith("I;16") and image.mode != "I" and re.search(r";16[BLNRS]|SGI16", f"{tile}"):
+            raise UnsupportedImageError(f"16-bit {image.format} of mode {image.mode}: Pillow would round it to 8 bits")
         plain = tile.codec_name == "ppm_plain" and image.mode != "1"
         if tile.codec_name == "ppm" or (plain and args[-1] != (65535 if image.mode == "I" else 255)):
-            raise UnsupportedImageError(
-                f"PPM with maximum {args[-1]}: Pillow would rescale it to 8 or 16 bits"
-            )
+            raise UnsupportedImageError(f"PPM with maximum {args[-1]}: Pillow would rescale it to 8 or 16 bits")
     if image.format == "TIFF" and getattr(image, "tag_v2", None) is not None:
         _refuse_inexact_tiff(image.tag_v2, image)
 
@@ -459,9 +434,7 @@ def _refuse_inexact_tiff(tags: Any, image: Any) -> None:
     if set(tags.get(339, (1,))) != {1}:
         raise UnsupportedImageError("TIFF with signed or floating-point samples")
     if max(bits) > 8 and (image.mode not in ("I;16", "I;16B") or bits != (16,) or photometric == 0):
-        raise UnsupportedImageError(
-            f"TIFF with {bits} bits per sample (photometric {photometric}) is not kept exactly"
-        )
+        raise UnsupportedImageError(f"TIFF with {bits} bits per sample (photometric {photometric}) is not kept exactly")
     if 1 in extra or len(extra) > 1 or (extra and image.mode not in ("LA", "RGBA", "PA")):
         raise UnsupportedImageError(
             f"TIFF with extra samples {extra}: Pillow would drop or divide by the alpha channel"
@@ -483,6 +456,4 @@ def _refuse_deep(format: str, raw: bytes) -> None:
         count = int.from_bytes(raw[at + 40 : at + 42], "big") if at >= 0 else 0
         depths = {depth + 1 for depth in raw[at + 42 : at + 42 + 3 * count : 3]}  # above 128: signed
         if depths != {8} and not (count == 1 and depths == {16}):
-            raise UnsupportedImageError(
-                f"JPEG 2000 with {sorted(depths)} bits per sample is not kept exactly"
-            )
+            raise UnsupportedImageError(f"JPEG 2000 with {sorted(depths)} bits per sample is not kept exactly")

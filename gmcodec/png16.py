@@ -115,9 +115,7 @@ def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
         if len(raw) < at + 12 + length:
             raise ImageReadError(f"PNG: truncated in its {kind!r} chunk")
         body = raw[at + 8 : at + 8 + length]
-        if zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(
-            raw[at + 8 + length : at + 12 + length], "big"
-        ):
+        if zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(raw[at + 8 + length : at + 12 + length], "big"):
             raise ImageReadError(f"PNG: checksum error in its {kind!r} chunk")
         if kind == b"IHDR":
             width, height, bits, colour, compression, filters, interlace = _HEADER.unpack(body)
@@ -200,9 +198,7 @@ def _decode(
 def _tags(seen: dict[bytes, list[bytes]], mode: str, bits: int) -> Tags:
     """Metadata from chunk bodies. A malformed one is dropped with a warning unless pixels depend on it."""
     tags: Tags = {}
-    scale = (
-        255 // ((1 << bits) - 1) if mode == "L" else 1
-    )  # 2 and 4-bit grey becomes 8-bit: colour values follow
+    scale = 255 // ((1 << bits) - 1) if mode == "L" else 1  # 2 and 4-bit grey becomes 8-bit: colour values follow
 
     def keep(tag: Tag, value: bytes) -> None:
         problem = find_problem(tag, value, mode)
@@ -303,9 +299,7 @@ _TEXT_READERS = {b"tEXt": _latin, b"zTXt": _latin_zip, b"iTXt": _international}
 
 def write(mode: str, samples: np.ndarray, tags: Tags) -> bytes:
     """Mode, samples [C, H, W] and metadata -> PNG bytes; ``read`` gives back all three."""
-    bits, kind = next(
-        form for form, name in reversed(_MODES.items()) if name == mode and form[0] not in (2, 4)
-    )
+    bits, kind = next(form for form, name in reversed(_MODES.items()) if name == mode and form[0] not in (2, 4))
     channels, height, width = samples.shape
     palette = tags.get(Tag.PALETTE, b"")
     if mode == "P":
@@ -318,23 +312,17 @@ def write(mode: str, samples: np.ndarray, tags: Tags) -> bytes:
     packed = rows.view(np.uint8) if bits >= 8 else _pack_bits(rows, bits)
     data = zlib.compress(_filtered(packed, 0 if mode == "P" else pixel), 6)
     parts = [SIGNATURE, _chunk(b"IHDR", _HEADER.pack(width, height, bits, kind, 0, 0, 0))]
-    parts += [
-        _chunk(name, tags[tag]) for name, tag in _CHUNKS.items() if tag in tags and name not in _AFTER_PALETTE
-    ]
+    parts += [_chunk(name, tags[tag]) for name, tag in _CHUNKS.items() if tag in tags and name not in _AFTER_PALETTE]
     if Tag.ICC in tags:
         parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(tags[Tag.ICC], 9)))
     if palette:
         parts.append(_chunk(b"PLTE", palette))
     if Tag.TRANSPARENCY in tags:
         parts.append(_chunk(b"tRNS", tags[Tag.TRANSPARENCY]))
-    parts += [
-        _chunk(name, tags[tag]) for name, tag in _CHUNKS.items() if tag in tags and name in _AFTER_PALETTE
-    ]
+    parts += [_chunk(name, tags[tag]) for name, tag in _CHUNKS.items() if tag in tags and name in _AFTER_PALETTE]
     if Tag.DPI in tags and Tag.DENSITY not in tags:
         dpi = struct.unpack("<dd", tags[Tag.DPI])
-        parts.append(
-            _chunk(b"pHYs", struct.pack(">IIB", *(min(round(x / 0.0254), 0x7FFFFFFF) for x in dpi), 1))
-        )
+        parts.append(_chunk(b"pHYs", struct.pack(">IIB", *(min(round(x / 0.0254), 0x7FFFFFFF) for x in dpi), 1)))
     if Tag.XMP in tags:
         parts.append(_chunk(b"iTXt", _XMP_KEY + b"\0\0\0\0\0" + tags[Tag.XMP]))
     parts += [part for text in unpack_text(tags.get(Tag.TEXT, b"")) for part in _text_chunk(text)]
@@ -387,9 +375,7 @@ def _filtered(rows: np.ndarray, pixel: int, block: int = 64) -> bytes:
         a, b = np.abs(up - corner), np.abs(left - corner)
         c = np.abs(left + up - 2 * corner)
         paeth = np.where((a <= b) & (a <= c), left, np.where(b <= c, up, corner))
-        forms = [
-            (x - guess).astype(np.uint8) for guess in (np.zeros_like(x), left, up, (left + up) >> 1, paeth)
-        ]
+        forms = [(x - guess).astype(np.uint8) for guess in (np.zeros_like(x), left, up, (left + up) >> 1, paeth)]
         costs = [np.abs(form.view(np.int8).astype(np.int16)).sum(1, dtype=np.int64) for form in forms]
         best = np.argmin(costs, axis=0)
         for index, form in enumerate(forms):

@@ -60,9 +60,7 @@ def headers(draw: st.DrawFn) -> Header:
     entries = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=200)), max_size=4)
     metadata = sorted(draw(entries), key=lambda entry: entry[0])
     side = st.integers(1, 2**31 - 1)
-    return Header(
-        mode_id, draw(side), draw(side), draw(st.integers(0, 2**32 - 1)), tuple(metadata), tuple(parts)
-    )
+    return Header(mode_id, draw(side), draw(side), draw(st.integers(0, 2**32 - 1)), tuple(metadata), tuple(parts))
 
 
 @settings(max_examples=150, deadline=None)
@@ -200,9 +198,7 @@ def test_bad_metadata(section):
         unpack(sealed(body(mode=0x82, rest=section + b"\x01\x01\x01\x07")))
 
 
-@pytest.mark.parametrize(
-    "rest", [b"\x00\x01\x01\x07", b"\x01\x00\x01\x07", b"\x01\x02\x01\x07", b"\x01\xff\x01\x07"]
-)
+@pytest.mark.parametrize("rest", [b"\x00\x01\x01\x07", b"\x01\x00\x01\x07", b"\x01\x02\x01\x07", b"\x01\xff\x01\x07"])
 def test_bad_parts(rest):
     with pytest.raises(GmcFormatError, match="part of form"):
         unpack(sealed(body(rest=rest)))

@@ -33,9 +33,7 @@ def make(kind: str, shape: tuple[int, int, int], depth: int, seed: int = 0) -> n
         "checkerboard": (x // 3 + y // 3) % 2 * top,
         "noise": random.integers(0, top + 1, shape),
         "few": random.choice(random.integers(0, top + 1, 5), shape),
-        "smooth": ((np.sin(x / 9 + c) * np.cos(y / 7) + 1) / 2 * top + random.integers(0, 4, shape)).astype(
-            int
-        ),
+        "smooth": ((np.sin(x / 9 + c) * np.cos(y / 7) + 1) / 2 * top + random.integers(0, 4, shape)).astype(int),
         "sparse": np.where(random.random(shape) < 0.05, random.integers(0, top + 1, shape), top),
     }[kind]
     return (values % (top + 1)).astype(np.uint16 if depth == 16 else np.uint8)
@@ -158,12 +156,7 @@ def test_the_filters_are_pngs(monkeypatch):
         return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
 
     header = (20).to_bytes(4, "big") + (33).to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
-    png = (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(stream))
-        + chunk(b"IEND", b"")
-    )
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(stream)) + chunk(b"IEND", b"")
     assert (np.asarray(Image.open(io.BytesIO(png))) == planes.transpose(1, 2, 0)).all()
 
 
@@ -176,9 +169,7 @@ def test_golden_payloads():
     assert (decode(DEFLATED, png, (1, 2, 3), 8) == ramp).all()
     med = bytes.fromhex("10 01 0600 f9ff 000202 060202".replace(" ", ""))
     assert (decode(DEFLATED, med, (1, 2, 3), 8) == ramp).all()
-    palette = bytes.fromhex(
-        "00 01 0501 0602 0703 01 40".replace(" ", "")
-    )  # (5, 6, 7), (6, 8, 10); indices 0 1
+    palette = bytes.fromhex("00 01 0501 0602 0703 01 40".replace(" ", ""))  # (5, 6, 7), (6, 8, 10); indices 0 1
     assert decode(PALETTE, palette, (3, 1, 2), 8).tolist() == [[[5, 6]], [[6, 8]], [[7, 10]]]
 
 
@@ -228,9 +219,7 @@ def test_tables_have_an_inverse(entries, dtype):
     depth = 8 * np.dtype(dtype).itemsize
     for step in (1, 255, 37):
         table = (np.arange(3 * entries).reshape(3, entries) * step).astype(dtype)
-        found, rest = conventional._decode_table(
-            conventional._encode_table(table, False) + b"rest", table.shape, depth
-        )
+        found, rest = conventional._decode_table(conventional._encode_table(table, False) + b"rest", table.shape, depth)
         assert (found == table).all()
         assert rest == b"rest"
 
@@ -249,9 +238,7 @@ def test_pngsuite():
             continue
         seen.add(key)
         planes = pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-        assert (
-            check(planes, depth) <= pillow_size(planes, depth, "P" if image.mode == "P" else None) + MARGIN
-        ), path
+        assert check(planes, depth) <= pillow_size(planes, depth, "P" if image.mode == "P" else None) + MARGIN, path
     assert len(seen) > 50
 
 

@@ -87,9 +87,7 @@ def test_pngsuite_round_trip(path):
         with Image.open(path) as image:
             if "transparency" not in image.info or (bits, kind) == (8, 3):
                 shown = "I" if planes.mode == "I;16" else "RGBA"
-                np.testing.assert_array_equal(
-                    np.asarray(ours.convert(shown)), np.asarray(image.convert(shown))
-                )
+                np.testing.assert_array_equal(np.asarray(ours.convert(shown)), np.asarray(image.convert(shown)))
 
 
 @pytest.mark.parametrize("path", [p for p in SUITE_FILES if p.name[0] == "x"], ids=lambda p: p.stem)
@@ -247,9 +245,7 @@ def test_rgba_palette_becomes_palette_and_transparency():
         Tag.PALETTE: bytes([1, 2, 3, 5, 6, 7, 9, 10, 11]),
         Tag.TRANSPARENCY: b"\4\xff\14",
     }
-    assert np.array_equal(
-        np.asarray(pixels.to_image(planes).convert("RGBA")), np.asarray(image.convert("RGBA"))
-    )
+    assert np.array_equal(np.asarray(pixels.to_image(planes).convert("RGBA")), np.asarray(image.convert("RGBA")))
     assert pixels.read(pixels.write_png(planes)) == planes
 
 
@@ -592,9 +588,7 @@ def test_sources(tmp_path):
         pixels.read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "raw", [b"", b"\0", b"hello world" * 20, b"\x89PNG\r\n\x1a\n", b"P5", b"BM", b"GIF89a"]
-)
+@pytest.mark.parametrize("raw", [b"", b"\0", b"hello world" * 20, b"\x89PNG\r\n\x1a\n", b"P5", b"BM", b"GIF89a"])
 def test_no_image(raw):
     with pytest.raises(ImageReadError):
         pixels.read(raw)
@@ -612,9 +606,7 @@ def test_every_truncation_and_flipped_byte_of_a_png(mode):
             pixels.read(damaged, max_pixels=10**6)
 
 
-@pytest.mark.parametrize(
-    "format", ["JPEG", "TIFF", "BMP", "PPM", "GIF", "WEBP", "QOI", "SGI", "JPEG2000", "AVIF"]
-)
+@pytest.mark.parametrize("format", ["JPEG", "TIFF", "BMP", "PPM", "GIF", "WEBP", "QOI", "SGI", "JPEG2000", "AVIF"])
 def test_truncated_files(format):
     noise = pixels.to_image(random_planes("RGB", (33, 32)))
     raw = saved(noise, format)
@@ -653,10 +645,7 @@ BOMBS = {
     "png": b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)),
     "ppm": b"P6 60000 60000 255\n",
     "bmp": b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0),
-    "gif": b"GIF89a"
-    + struct.pack("<HHBBB", 60000, 60000, 0, 0, 0)
-    + b","
-    + struct.pack("<4HBB", 0, 0, 1, 1, 0, 8),
+    "gif": b"GIF89a" + struct.pack("<HHBBB", 60000, 60000, 0, 0, 0) + b"," + struct.pack("<4HBB", 0, 0, 1, 1, 0, 8),
     "qoi": b"qoif" + struct.pack(">IIBB", 60000, 60000, 3, 0) + bytes(8),
 }
 

@@ -11,8 +11,8 @@ Within a step: channel 0 high nibbles of all its pixels, channel 0 low nibbles, 
 The encoder knows all samples, so it may evaluate many steps at once; integers do not care.  ANS is a
 stack: the encoder walks the steps backwards.
 
-Payload of one part: tile height and width (unsigned LEB128 each, a tile of at most 2**23 pixels), then for every tile in raster order
-the number of 32-bit words (LEB128); then the words of all tiles, little-endian.
+Payload of one part: tile height and width (unsigned LEB128 each, a tile of at most 2**23 pixels), then for every
+tile in raster order the number of 32-bit words (LEB128); then the words of all tiles, little-endian.
 """
 
 from __future__ import annotations

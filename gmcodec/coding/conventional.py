@@ -130,9 +130,7 @@ def _try_quick(best: _Smallest, planes: np.ndarray, depth: int) -> None:
     found = _find_palette(planes, depth) if small or depth == 16 else None
     if found is not None:
         head, indices, _ = found
-        best.offer(
-            PALETTE, head + bytes([DEFLATED]) + _deflated(indices, INTERLEAVED, _least_packing(indices), 1)
-        )
+        best.offer(PALETTE, head + bytes([DEFLATED]) + _deflated(indices, INTERLEAVED, _least_packing(indices), 1))
         if webp:
             best.offer(PALETTE, head + bytes([WEBP]) + _encode_webp(indices, quality=0, method=1))
     else:
@@ -244,9 +242,7 @@ def _least_packing(planes: np.ndarray) -> int:
 
 def _deflated(planes: np.ndarray, kind: int, packing: int, level: int) -> bytes:
     """A DEFLATED payload; ``_decode_deflated`` is the inverse."""
-    return bytes([packing << 6 | kind << 3 | _DEFLATE]) + _deflate(
-        filters.to_stream(planes, kind, packing), level
-    )
+    return bytes([packing << 6 | kind << 3 | _DEFLATE]) + _deflate(filters.to_stream(planes, kind, packing), level)
 
 
 def _decode_deflated(payload: bytes, shape: tuple[int, int, int], depth: int) -> np.ndarray:
@@ -314,9 +310,7 @@ def _encode_webp(planes: np.ndarray, quality: int, method: int) -> bytes:
     for index, channel in enumerate(order):
         pixels[..., index] = planes[channel]
     file = io.BytesIO()
-    image = Image.frombuffer(
-        _WEBP_MODES[channels], (width, height), pixels, "raw", _WEBP_MODES[channels], 0, 1
-    )
+    image = Image.frombuffer(_WEBP_MODES[channels], (width, height), pixels, "raw", _WEBP_MODES[channels], 0, 1)
     image.save(file, "WEBP", lossless=True, quality=quality, method=method, exact=True)
     data = file.getvalue()
     at = 12

@@ -59,9 +59,7 @@ def stream_size(shape: tuple[int, int, int], depth: int, kind: int, packing: int
     return height * (row + (kind == PNG))
 
 
-def from_stream(
-    stream: bytes, shape: tuple[int, int, int], depth: int, kind: int, packing: int
-) -> np.ndarray:
+def from_stream(stream: bytes, shape: tuple[int, int, int], depth: int, kind: int, packing: int) -> np.ndarray:
     """Inverse of ``to_stream``; ``stream`` has exactly ``stream_size`` bytes."""
     channels, height, width = shape
     itemsize = 2 if depth == 16 else 1
@@ -142,9 +140,7 @@ def _filter_band(here: np.ndarray, up: np.ndarray, step: int) -> np.ndarray:
     da, db, dc = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
     paeth = np.where((da <= db) & (da <= dc), left, np.where(db <= dc, up, diagonal))
     residuals = (here, here - left, here - up, here - (a + b >> 1).astype(np.uint8), here - paeth)
-    costs = [
-        np.abs(residual.view(np.int8).astype(np.int16)).sum(axis=1, dtype=np.int64) for residual in residuals
-    ]
+    costs = [np.abs(residual.view(np.int8).astype(np.int16)).sum(axis=1, dtype=np.int64) for residual in residuals]
     kinds = np.argmin(costs, axis=0)
     out = np.empty((here.shape[0], 1 + here.shape[1]), np.uint8)
     out[:, 0] = kinds

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: MIT
+"""The work of the command line on each file, in order or side by side; output by way of a temporary file.
+
+Nothing here prints. Heavy modules load inside functions, so that ``gmcodec --help`` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .cli_files import OS_ERROR, Job, Options, shown
+from .errors import GmcError, OutputExistsError, UnsupportedImageError
+
+if TYPE_CHECKING:
+    from .pixels import Planes
+
+
+# -- reading and writing ---------------------------------------------------------------------------------
+
+
+def _read(job: Job) -> bytes:
+    return sys.stdin.buffer.read() if job.source.path is None else job.source.path.read_bytes()
+
+
+def refuse_to_overwrite(path: Path | None, force: bool) -> None:
+    """OutputExistsError for an existing file, unless forced; devices and pipes may be written to."""
+    if path is not None and (path.is_dir() or (path.is_file() and not force)):
+        raise OutputExistsError(f"{shown(path)} exists" + ("" if path.is_dir() else "; --force overwrites it"))
+
+
+def _write(job: Job, data: bytes, check: Callable[[bytes], None] | None = None) -> None:
+    """To a temporary file that is read back, checked and renamed: an output is complete or not there."""
+    if job.output is None or job.temporary is None:
+        if check:
+            check(data)
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    if job.output.exists() and not job.output.is_file():  # a device or pipe: renaming would destroy it
+        if job.options.delete:
+            raise GmcError(f"{shown(job.output)} cannot be read back, so the source cannot be deleted")
+        if check:
+            check(data)
+        job.output.write_bytes(data)
+        return
+    if job.make_folders:
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(job.temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if check:
+            check(job.temporary.read_bytes())
+        refuse_to_overwrite(job.output, job.options.force)  # again: the work took a while
+        os.replace(job.temporary, job.output)
+    finally:
+        job.temporary.unlink(missing_ok=True)
+
+
+def _identity(job: Job) -> Any:
+    """Changes when the source does."""
+    if job.source.path is None:
+        return None
+    state = job.source.path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def _delete_source(job: Job, before: Any) -> None:
+    if job.source.path is None:
+        return
+    if _identity(job) != before:
+        raise GmcError("changed during the work and is kept")
+    job.source.path.unlink()
+
+
+# -- the work on one file --------------------------------------------------------------------------------
+
+
+class Meter:
+    """Told the pixels of a task and then those finished; the command line's may draw a bar.
+
+    ``stopped`` ends the work of all threads at their next report: Ctrl-C must not wait for whole tiles.
+    """
+
+    stopped = False
+
+    def start(self, what: str, pixels: int) -> None:
+        """A task of so many pixels begins."""
+
+    def advance(self, pixels: int) -> None:
+        """So many of them are done."""
+
+    def __call__(self, pixels: int) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        self.advance(pixels)
+
+
+def _limit(options: Options) -> int | None:
+    from .codec import DEFAULT_MAX_PIXELS
+
+    return DEFAULT_MAX_PIXELS if options.max_pixels is None else options.max_pixels or None
+
+
+def _threads(options: Options) -> int:
+    from .codec import available_threads
+
+    return options.threads or max(1, available_threads() // options.jobs)
+
+
+def _compress(job: Job, meter: Meter) -> list[str]:
+    from . import codec, pixels
+
+    options, before = job.options, _identity(job)
+    raw = _read(job)
+    planes = pixels.read(raw, strip=options.strip, max_pixels=_limit(options))
+    if options.code == "learned" and planes.mode not in codec.LEARNED_CHANNELS:
+        raise UnsupportedImageError(f"there is no model for images of mode {planes.mode}; leave out --code")
+    area = planes.width * planes.height
+    meter.start("compressing", area)
+    encoded = codec.encode_planes(planes, code=options.code, threads=_threads(options), progress=meter)
+
+    def check(written: bytes) -> None:
+        meter.start("verifying", area)
+        if codec.decode_planes(written, threads=_threads(options), max_pixels=None, progress=meter) != planes:
+            raise GmcError("does not decode to the same image, so nothing was written: please report this")
+
+    _write(job, encoded.data, check if options.verify or options.delete else None)
+    if options.delete:
+        _delete_source(job, before)
+    if len(encoded.data) > len(raw):
+        lossy = " (a JPEG is lossy: its decoded pixels, kept exactly, take more)" if raw[:2] == b"\xff\xd8" else ""
+        logging.getLogger("gmcodec").warning("the result is larger than the source%s", lossy)
+    return [_describe(encoded, planes, len(raw)) + (", verified" if options.verify or options.delete else "")]
+
+
+def _describe(encoded: Any, planes: Planes, source_bytes: int) -> str:
+    """Sizes of a result: file, model's own estimate, and what lies between them."""
+    size, estimate = len(encoded.data), encoded.estimated_bits / 8
+    over = size - estimate
+    percent = f" (+{100 * over / estimate:.2f}%)" if estimate else ""
+    metadata = sum(len(value) for _, value in planes.metadata)
+    return (
+        f"{source_bytes} -> {size} bytes ({100 * size / source_bytes:.1f}% of the source), "
+        f"{encoded.bits_per_dimension:.4f} bpd; estimate {encoded.estimated_bits / encoded.dimensions:.4f} bpd, "
+        f"overhead {over:.1f} bytes{percent}{f', {metadata} of them metadata' if metadata else ''}; "
+        + " + ".join(name for name, _, _ in encoded.parts)
+    )
+
+
+def _decompress(job: Job, meter: Meter) -> list[str]:
+    from . import pixels
+
+    before = _identity(job)
+    raw = _read(job)
+    planes = _decode(raw, job, meter)
+    data = pixels.write(planes, job.options.format)
+    whole = True
+
+    def check(written: bytes) -> None:
+        nonlocal whole
+        again = pixels.read(written, max_pixels=None)
+        whole = set(planes.metadata) <= set(again.metadata)  # TIFF and BMP come with DPI of their own
+        if again.mode != planes.mode or again.data.tobytes() != planes.data.tobytes():
+            raise GmcError("does not read back as the same image, so nothing was written: please report this")
+
+    _write(job, data, check if job.options.delete else None)
+    if job.options.delete and not whole:
+        raise GmcError(f"decompressed, but kept: the {job.options.format} file does not hold the same metadata")
+    if job.options.delete:
+        _delete_source(job, before)
+    return [f"{len(raw)} -> {len(data)} bytes, {planes.width}x{planes.height} {planes.mode}"]
+
+
+def _decode(raw: bytes, job: Job, meter: Meter) -> Planes:
+    from . import codec, container
+
+    limit = _limit(job.options)
+    meter.start("decoding", container.unpack(raw, max_pixels=limit).pixels)
+    return codec.decode_planes(raw, threads=_threads(job.options), max_pixels=limit, progress=meter)
+
+
+def _verify(job: Job, meter: Meter) -> list[str]:
+    _decode(_read(job), job, meter)
+    return ["ok"]
+
+
+def _info(job: Job, meter: Meter) -> list[str]:
+    from . import codec
+
+    said = codec.info(_read(job))
+    if job.options.json:
+        return [json.dumps({"file": str(job.source.path or "-")} | said)]
+    parts = [f"{p['code']}: {p['channels']} channels, {p['bytes']} bytes"
+             + (f", weights {p['weights']}" if "weights" in p else "") for p in said["parts"]]  # fmt: skip
+    metadata = ", ".join(f"{m['kind']} {m['bytes']} bytes" for m in said["metadata"]) or "none"
+    return [
+        job.source.name,
+        f"  image     {said['width']}x{said['height']} {said['mode']}, {said['bit_depth']} bits per sample",
+        f"  size      {said['bytes']} bytes, {said['bits_per_dimension']:.4f} bits per dimension",
+        *(f"  part      {part}" for part in parts),
+        f"  metadata  {metadata}",
+        f"  header    {said['header_bytes']} bytes",
+        f"  format    version {said['format_version']}, CRC-32 of the pixels {said['pixels_crc32']}",
+    ]
+
+
+ACTIONS = {"compress": _compress, "decompress": _decompress, "verify": _verify, "info": _info}
+
+
+# -- all of them -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is to be said about one file; ``error`` and its exit code if it failed."""
+
+    lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    error: str | None = None
+    code: int = 0
+
+
+@contextmanager
+def log_to(take: Callable[[str], Any], verbose: bool) -> Iterator[None]:
+    """The package's log goes to ``take`` meanwhile: warnings, and with ``verbose`` all of it."""
+    log, handler = logging.getLogger("gmcodec"), logging.Handler()
+    handler.emit = lambda record: take(one_line(record.getMessage()))  # type: ignore[method-assign]
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def failure(error: Exception, path: Path | None = None) -> tuple[str, int]:
+    """Message in one line, and exit code, of an error that a user can meet."""
+    if isinstance(error, GmcError):
+        return one_line(error), error.exit_code
+    if isinstance(error, OSError):
+        about = "" if error.filename is None or error.filename in (path, str(path)) else f": {shown(error.filename)}"
+        return one_line((error.strerror or error) if error.errno else error) + about, OS_ERROR
+    return "not enough memory", 1
+
+
+def attempt(job: Job, meter: Meter | None = None) -> Outcome:
+    """Do a job; errors a user can meet become part of the outcome."""
+    warnings: list[str] = []
+    with log_to(warnings.append, job.options.verbose):
+        try:
+            refuse_to_overwrite(job.output, job.options.force)
+            return Outcome(ACTIONS[job.action](job, meter or Meter()), warnings)
+        except BrokenPipeError:
+            raise
+        except (GmcError, OSError, MemoryError) as error:
+            if isinstance(error, OSError) and str(error.filename) == str(job.temporary):
+                error.filename = str(job.output)  # the name the user knows
+            message, code = failure(error, job.source.path)
+            return Outcome([], warnings, message, code)
+
+
+def run(jobs: Sequence[Job], workers: int, meter: Meter) -> Generator[Outcome, None, None]:
+    """Outcomes in the order of the jobs, with ``workers`` processes if more than one.  Ctrl-C leaves no parts."""
+    workers = min(workers, len(jobs))
+    jobs = [replace(job, options=replace(job.options, jobs=workers)) for job in jobs]  # they share the threads
+    if workers > 1:
+        yield from _run_processes(jobs, workers)
+        return
+    with _stopping(meter):
+        for job in jobs:
+            yield attempt(job, meter)
+
+
+@contextmanager
+def _stopping(meter: Meter) -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt here, and in the threads that report to the meter."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        meter.stopped = True
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _run_processes(jobs: Sequence[Job], workers: int) -> Generator[Outcome, None, None]:
+    import multiprocessing
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    main = threading.current_thread() is threading.main_thread()
+    finished = False
+    try:
+        # workers inherit that they ignore Ctrl-C: this process ends them
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+        try:
+            futures = [pool.submit(attempt, job) for job in jobs]
+        finally:
+            if main:
+                signal.signal(signal.SIGINT, previous)
+        for future in futures:
+            try:
+                yield future.result()
+            except BrokenExecutor:
+                yield Outcome(error="a worker process died, perhaps for lack of memory", code=1)
+        finished = True
+    finally:
+        if not finished:
+            for child in set(multiprocessing.active_children()) - others:
+                child.terminate()
+        pool.shutdown(cancel_futures=True)
+        for job in jobs:  # of workers that were ended
+            if job.temporary is not None:
+                job.temporary.unlink(missing_ok=True)
