@@ -67,7 +67,8 @@ def _float32(layer: Layer) -> Product:
 def _int8(layer: Layer) -> Product:
     # the high limb must fit; torch 2.13 multiplies by matrices of one column wrongly
     if layer.weight.dtype != np.int8 or layer.input_limit >= 2**14 - 64 or layer.weight.shape[1] == 1:
-        return _int64(layer)
+        wide = _float32(layer)  # or float64, if its bound asks for it
+        return lambda x: wide(x.astype(np.float32))
     import torch
 
     weight = torch.from_numpy(np.ascontiguousarray(layer.weight)).t()

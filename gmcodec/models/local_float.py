@@ -21,12 +21,13 @@ from .window import OUTSIDE
 SLOPE = 1 / 8  # of the leaky ReLU: a shift by 3 in the frozen net
 CLAMP = 127  # of differences to the local mean, in grey levels
 INPUT_UNIT = 1 / 16  # grey levels -> input units
+FIRST_BITS = 12  # of the first layer's weights: its inputs are small integers, so there is room for finer ones
 LOG_SCALE_MIN, LOG_SCALE_MAX = -4.0, 6.0
 
 
-def quantise_rows(weight: Tensor) -> Tensor:
-    """Round every row to 8-bit integers times a row scale, with a straight-through gradient."""
-    scale = weight.abs().amax(1, keepdim=True).clamp_min(1e-8) / 127
+def quantise_rows(weight: Tensor, bits: int = 8) -> Tensor:
+    """Round every row to integers of ``bits`` times a row scale, with a straight-through gradient."""
+    scale = weight.abs().amax(1, keepdim=True).clamp_min(1e-8) / (2 ** (bits - 1) - 1)
     return weight + (torch.round(weight / scale) * scale - weight).detach()
 
 
@@ -91,14 +92,14 @@ class LocalNet(nn.Module):
 
     def forward(self, features: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """Raw outputs float32 [outputs, N] and the linear prediction minus the mean [C, N]."""
-        q = quantise_rows if self.fake_quant else (lambda w: w)
+        q = quantise_rows if self.fake_quant else (lambda w, bits: w)
 
-        def product(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-            return torch.addmm(bias.to(dtype)[:, None], q(weight).to(dtype), x)
+        def product(weight: Tensor, bias: Tensor, x: Tensor, bits: int = 8) -> Tensor:
+            return torch.addmm(bias.to(dtype)[:, None], q(weight, bits).to(dtype), x)
 
         c = self.config
         x = features.to(dtype) * INPUT_UNIT
-        h = nn.functional.leaky_relu(product(self.first, self.first_bias, x), SLOPE)
+        h = nn.functional.leaky_relu(product(self.first, self.first_bias, x, FIRST_BITS), SLOPE)
         for up, up_bias, down, down_bias in zip(self.up, self.up_bias, self.down, self.down_bias, strict=True):
             h = h + product(down, down_bias, nn.functional.leaky_relu(product(up, up_bias, h), SLOPE))
         out = product(self.last, self.last_bias, h).float()

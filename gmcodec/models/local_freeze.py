@@ -1,38 +1,48 @@
 # SPDX-License-Identifier: MIT
 """Freeze a trained local net: float torch module -> LocalModel.
 
-Activation scales come from images (calibration): the largest value seen by each kind of activation is
-mapped to the clamp, so nothing that occurs is cut off.
+Every channel of the residual stream, and of the inside of each block, gets a unit of its own, so that
+12-bit integers are fine where a channel's values are small.  Producing rows are divided by it and consuming
+columns multiplied: the net stays the same.  Units come from images (calibration) and are chosen by the rate
+of the frozen net.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
 from ..exact.freeze import freeze_layer
-from ..exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, POSITION, make_tables
+from ..exact.ops import Layer
+from ..exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, POSITION, ROW_TOTAL, make_tables
 from .local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalModel
-from .local_float import INPUT_UNIT, SLOPE, LocalNet, quantise_rows
+from .local_float import FIRST_BITS, INPUT_UNIT, SLOPE, LocalNet, quantise_rows
+
+EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp
+SHRINK = 0.7  # ratio of one trial of the units to the one before
+LINEAR_BITS = 13  # of the linear predictor's weights
+TRIALS = 4  # batches of patches on which trials are compared
 
 
 @torch.no_grad()
-def activation_peaks(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, int]]) -> tuple[float, list[float]]:
-    """Largest |stream| anywhere, and largest |hidden activation| of each block, over padded patches."""
-    stream_peak, inner_peaks = 1e-3, [1e-3] * net.config.blocks
+def activation_peaks(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, int]]) -> list[np.ndarray]:
+    """Largest absolute activation of each channel, float64 [width]: of the stream, then inside each block."""
+    peaks = [torch.full((net.config.width,), 1e-3) for _ in range(1 + net.config.blocks)]
     leaky = torch.nn.functional.leaky_relu
+
+    def see(place: int, activation: torch.Tensor) -> torch.Tensor:
+        peaks[place] = torch.maximum(peaks[place], activation.abs().amax(1).cpu())
+        return activation
+
     for padded, height, width in patches:
         x = net.features(padded, height, width)[0].float() * INPUT_UNIT
-        h = leaky(quantise_rows(net.first) @ x + net.first_bias[:, None], SLOPE)
-        stream_peak = max(stream_peak, h.abs().max().item())
+        h = see(0, leaky(quantise_rows(net.first, FIRST_BITS) @ x + net.first_bias[:, None], SLOPE))
         for b in range(net.config.blocks):
-            inner = leaky(quantise_rows(net.up[b]) @ h + net.up_bias[b][:, None], SLOPE)
-            h = h + quantise_rows(net.down[b]) @ inner + net.down_bias[b][:, None]
-            inner_peaks[b] = max(inner_peaks[b], inner.abs().max().item())
-            stream_peak = max(stream_peak, h.abs().max().item())
-    return stream_peak, inner_peaks
+            inner = see(b + 1, leaky(quantise_rows(net.up[b]) @ h + net.up_bias[b][:, None], SLOPE))
+            h = see(0, h + quantise_rows(net.down[b]) @ inner + net.down_bias[b][:, None])
+    return [peak.double().numpy() for peak in peaks]
 
 
 def output_units(net: LocalNet) -> np.ndarray:
@@ -46,36 +56,75 @@ def output_units(net: LocalNet) -> np.ndarray:
     ])  # fmt: skip
 
 
-def freeze(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, int]]) -> LocalModel:
-    """Frozen model of ``net``; ``patches`` yields (padded int16 [B, C, H + r, W + 2r], H, W) to calibrate on.
+def freeze(net: LocalNet, patches: Sequence[tuple[torch.Tensor, int, int]]) -> LocalModel:
+    """Frozen model of ``net``; ``patches`` are (padded int16 [B, C, H + r, W + 2r], H, W) to calibrate on.
 
-    Raises FreezeError when a bound cannot be proved.
+    Units are a trade: clipping the rarest values makes all others finer.  They shrink as long as the rate of the
+    frozen net on some of the patches falls: the stream's first, then those inside each block.  Raises
+    FreezeError when a bound cannot be proved.
     """
-    stream_peak, inner_peaks = activation_peaks(net, patches)
-    stream_unit = stream_peak / ACTIVATION_LIMIT
+    peaks = activation_peaks(net, patches)
+    images = [image for batch, h, w in patches[:TRIALS] for image in _whole(batch, h, w)]
 
-    def array(tensor: torch.Tensor) -> np.ndarray:
-        return tensor.detach().double().cpu().numpy()
+    def bits(units: list[np.ndarray]) -> float:
+        model = _freeze(net, units)
+        return sum(estimate_bits(model, image) for image in images)
 
-    c = net.config
-    raster = c.raster_columns()
+    def spread(evenness: float) -> list[np.ndarray]:
+        return [peak**evenness * peak.max() ** (1 - evenness) / ACTIVATION_LIMIT for peak in peaks]
+
+    best, units = min(((bits(spread(e)), spread(e)) for e in EVENNESS), key=lambda trial: trial[0])
+    for place in range(len(units)):
+        while True:
+            trial = [*units[:place], units[place] * SHRINK, *units[place + 1 :]]
+            if (found := bits(trial)) >= best:
+                break
+            units, best = trial, found
+    return _freeze(net, units)
+
+
+def _whole(padded: torch.Tensor, height: int, width: int) -> list[np.ndarray]:
+    """The scored squares of padded patches, uint8 [C, H, W]."""
+    reach = (padded.shape[3] - width) // 2
+    return [patch[:, -height:, reach : reach + width].numpy().astype(np.uint8) for patch in padded]
+
+
+def estimate_bits(model: LocalModel, image: np.ndarray) -> float:
+    """The frozen model's own estimate for uint8 [C, H, W]: bits of its integer frequencies."""
+    canvas = model.canvas(*image.shape[1:])
+    canvas.fill(image)
+    prediction = model.predict(canvas, np.arange(image[0].size))
+    pixels, bits = np.arange(image[0].size), 0.0
+    for sample in image.reshape(len(image), -1).astype(np.int32):
+        high, low = sample >> 4, sample & 15
+        for nibble, rows in ((high, prediction.high()), (low, prediction.low(high))):
+            bits -= float(np.log2(rows[pixels, nibble] / ROW_TOTAL).sum())
+        prediction.observe(sample)
+    return bits
+
+
+def _freeze(net: LocalNet, units: list[np.ndarray]) -> LocalModel:
+    """Freeze with given units, float64 [width]: of the stream, then of each block's inside."""
+
+    def layer(name: str, weight: np.ndarray, bias: torch.Tensor, unit_in: float | np.ndarray,
+              unit_out: float | np.ndarray, limit: int, bits: int = 8) -> Layer:  # fmt: skip
+        return freeze_layer(name, weight * unit_in, _array(bias), 1.0, unit_out, limit, bits)
+
+    c, stream, inner = net.config, units[0], units[1:]
+    first = _array(net.first)[:, c.raster_columns()]
     layers = {
-        "first": freeze_layer(
-            "first", array(net.first)[:, raster], array(net.first_bias), INPUT_UNIT, stream_unit, INPUT_LIMIT
-        ),
-        "last": freeze_layer(
-            "last", array(net.last), array(net.last_bias), stream_unit, output_units(net), ACTIVATION_LIMIT
-        ),
-        "linear": freeze_layer(
-            "linear", array(net.linear), np.zeros(c.channels), 1.0, 1 / POSITION, INPUT_LIMIT, bits=13
+        "first": layer("first", first, net.first_bias, INPUT_UNIT, stream, INPUT_LIMIT, FIRST_BITS),
+        "last": layer("last", _array(net.last), net.last_bias, stream, output_units(net), ACTIVATION_LIMIT),
+        "linear": layer(
+            "linear", _array(net.linear), torch.zeros(c.channels), 1.0, 1 / POSITION, INPUT_LIMIT, LINEAR_BITS
         ),
     }
     for b in range(c.blocks):
-        inner_unit = inner_peaks[b] / ACTIVATION_LIMIT
-        layers[f"up.{b}"] = freeze_layer(
-            f"up.{b}", array(net.up[b]), array(net.up_bias[b]), stream_unit, inner_unit, ACTIVATION_LIMIT
-        )
-        layers[f"down.{b}"] = freeze_layer(
-            f"down.{b}", array(net.down[b]), array(net.down_bias[b]), inner_unit, stream_unit, ACTIVATION_LIMIT
-        )
+        up, down = _array(net.up[b]), _array(net.down[b])
+        layers[f"up.{b}"] = layer(f"up.{b}", up, net.up_bias[b], stream, inner[b], ACTIVATION_LIMIT)
+        layers[f"down.{b}"] = layer(f"down.{b}", down, net.down_bias[b], inner[b], stream, ACTIVATION_LIMIT)
     return LocalModel(c, layers, make_tables())
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().double().cpu().numpy()

@@ -29,7 +29,7 @@ PRESETS = {
     p.name: p
     for p in (
         # Two cores, about 1.5 hours: the shipped default.
-        Preset("local-rgb", LocalConfig(3, 49, 4, 160, 4, 5, 12), 32, 16, 58_000, 0.02, 3e-3, 0.4, 0.8, 0.999, 1),
+        Preset("local-rgb", LocalConfig(3, 49, 4, 160, 4, 5, 12), 32, 16, 56_000, 0.02, 3e-3, 0.4, 0.8, 0.999, 1),
         Preset("local-grey", LocalConfig(1, 49, 4, 96, 4, 5, 12), 32, 16, 14_000, 0.02, 3e-3, 0.4, 0.8, 0.999, 2),
         # A GPU: larger batches, about 20 minutes on a recent data-centre card.
         Preset(
