@@ -415,15 +415,16 @@ def test_the_float_net_sees_the_same_features(trained):
 def test_fake_quantisation_is_what_freezing_does(trained):
     import torch
 
-    from gmcodec.models.local_float import quantise_rows
+    from gmcodec.models.local_float import FIRST_BITS, quantise_rows
     from gmcodec.models.local_freeze import freeze
 
     net, images = trained
     model = freeze(net, [(padded(images, net.config.reach), 24, 24)])
-    for name, weight in (("up.0", net.up[0]), ("down.0", net.down[0]), ("last", net.last)):
-        rounded = quantise_rows(weight).detach()
-        scale = weight.detach().abs().amax(1, keepdim=True) / 127
-        assert np.array_equal(torch.round(rounded / scale).numpy(), model.layers[name].weight)
+    # the first layer's inputs all have one unit, so its integers are those of training exactly
+    weight = net.first[:, net.config.raster_columns()]
+    rounded = quantise_rows(weight, FIRST_BITS).detach()
+    scale = weight.detach().abs().amax(1, keepdim=True) / (2 ** (FIRST_BITS - 1) - 1)
+    assert np.array_equal(torch.round(rounded / scale).numpy(), model.layers["first"].weight)
 
 
 def test_fake_quantisation_passes_the_gradient(trained):
