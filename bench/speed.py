@@ -46,16 +46,20 @@ def process(arguments: list[str]) -> tuple[float, float]:
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
-def whole_processes(path: Path, runs: int) -> None:
-    """Print compress and decompress of one file as whole processes."""
+def whole_processes(path: Path, pixels_in: int, runs: int, warm_up: bool = True) -> None:
+    """Print compress and decompress of one file as whole processes, start-up included."""
     with tempfile.TemporaryDirectory() as folder:
         packed, back = f"{folder}/a.gmc", f"{folder}/a.png"
         for verb, arguments in (("compress", [str(path), "-o", packed]), ("decompress", [packed, "-o", back])):
             command = [verb, *arguments, "--force", "--quiet"]
-            process(command)  # warm-up
+            if warm_up:
+                process(command)
             seconds, memory = zip(*(process(command) for _ in range(runs)), strict=True)
-            click.echo(f"{path.name}: {verb} median {statistics.median(seconds):.2f} s "
-                       f"({min(seconds):.2f} to {max(seconds):.2f}), peak {max(memory):.0f} MiB")  # fmt: skip
+            middle = statistics.median(seconds)
+            click.echo(
+                f"{path.name}: {verb} as a whole process, median {middle:.2f} s ({min(seconds):.2f} to "
+                f"{max(seconds):.2f}), {pixels_in / 1e6 / middle:.3f} Mpixel/s, peak {max(memory):.0f} MiB"
+            )
 
 
 def inside(name: str, planes: pixels.Planes, runs: int) -> None:
@@ -81,7 +85,7 @@ def shares(planes: pixels.Planes) -> None:
     tile = planes.data[:, :256, :768].copy()
     words, _ = autoregressive.push_tile(tile, model, lambda n: None)
     with codec.single_threaded_blas():
-        for name, work in (
+        for verb, work in (
             ("encode", lambda: autoregressive.push_tile(tile, model, lambda n: None)),
             ("decode", lambda: autoregressive.pop_tile(words, tile.shape, model, lambda n: None)),
         ):
@@ -89,12 +93,13 @@ def shares(planes: pixels.Planes) -> None:
             profile.runcall(work)
             spent: dict[str, float] = {}
             for (_, _, function), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
-                group = next((g for g, names in GROUPS.items() if function.split("'")[-2:][0].strip() in names
-                              or function in names), "Python")  # fmt: skip
+                # built-in methods are named like "<method 'decode' of 'builtins.AnsCoder' objects>"
+                name_only = function.split("'")[1] if "'" in function else function
+                group = next((g for g, names in GROUPS.items() if name_only in names), "Python")
                 spent[group] = spent.get(group, 0.0) + own
             total = sum(spent.values())
             text = ", ".join(f"{g} {100 * spent.get(g, 0) / total:.0f} %" for g in (*GROUPS, "Python"))
-            click.echo(f"{name}, share of time: {text}")
+            click.echo(f"{verb}, share of time in one thread: {text}")
 
 
 def mosaic(folder: Path, width: int = 6000, height: int = 4000) -> pixels.Planes:
@@ -122,16 +127,15 @@ def main(images: tuple[Path, ...], large: Path | None, runs: int) -> None:
     """Measure speed and memory."""
     for path in images:
         planes = pixels.read(path, strip=True)
-        whole_processes(path, runs)
+        whole_processes(path, planes.height * planes.width, runs)
         inside(path.name, planes, runs)
         shares(planes)
     if large:
         planes = mosaic(large)
-        inside("mosaic", planes, 1)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "mosaic.png"
             path.write_bytes(pixels.write_png(planes))
-            whole_processes(path, 1)
+            whole_processes(path, planes.height * planes.width, 1, warm_up=False)
 
 
 if __name__ == "__main__":
