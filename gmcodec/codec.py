@@ -225,8 +225,6 @@ def check_form(part: Part) -> None:
 
 # -- for people -------------------------------------------------------------------------------------------
 
-Source = "Image.Image | np.ndarray | Planes | str | os.PathLike | bytes | BinaryIO"
-
 
 def to_planes(source: Any, *, strip: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Planes:
     """Whatever holds an image -> Planes: a path, file, bytes of an image file, PIL image or array."""

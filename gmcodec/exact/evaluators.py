@@ -8,7 +8,8 @@ int64     numpy int64                 the specification
 float64   BLAS float64                every partial sum is an integer below 2**53
 float32   BLAS float32                ... below 2**24; a layer that is not uses float64
 int8      torch int8 x int8 -> int32  activations as two int8 limbs; needs a self-test, because
-                                      some old processors saturate intermediate sums
+                                      some old processors saturate intermediate sums; a layer with
+                                      wider weights uses float32
 ========  ==========================  =======================================================
 
 float32 is chosen unless told otherwise (``GMCODEC_EVALUATOR=float64``): it needs nothing but numpy.  int8 is
