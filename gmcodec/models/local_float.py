@@ -63,8 +63,11 @@ class LocalNet(nn.Module):
         return torch.cat([torch.zeros(k), means, scales, coupling])
 
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """The matrices that Muon optimises."""
-        return [*self.up, *self.down]
+        """The matrices that Muon optimises.
+
+        The first one belongs to them: its inputs are strongly correlated, and AdamW there cost 2 % of the rate.
+        """
+        return [self.first, *self.up, *self.down]
 
     def features(self, padded: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Features of the lower inner height x width pixels of padded patches.
