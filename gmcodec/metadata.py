@@ -20,8 +20,8 @@ sorted by tag, each tag once:
     *  stored as a flag byte (0 plain, 1 zlib) and the data, whichever is shorter; at most MAX_BYTES inflated.
 
 Tags from 12 on travel from PNG to PNG only: Pillow has no place for them. Not kept: the ICC profile's name,
-hIST, sPLT, PLTE in RGB images (a hint), private chunks, whether a text was compressed, and TIFF tags other
-than ICC, XMP and DPI.
+hIST, sPLT, private chunks, TIFF tags other than ICC, XMP and DPI, and Photoshop resources of a JPEG (a warning
+names them); PLTE in RGB images (a hint), and whether a text was compressed.
 A reader skips tags it does not know (with a warning); everything else malformed is a GmcFormatError.
 """
 
@@ -288,6 +288,26 @@ def from_info(image: Image.Image, mode: str) -> Tags:
     if Tag.DENSITY in tags:
         tags.pop(Tag.DPI, None)
     return tags
+
+
+# TIFF tags that say how the samples are stored, or that are kept (resolution, XMP, ICC) or applied (orientation)
+_TIFF_HANDLED = {
+    *(254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 292, 293, 296),
+    *(317, 320, 322, 323, 324, 325, 338, 339, 347, 529, 530, 531, 532, 700, 34675),
+}
+
+
+def find_dropped(image: Image.Image) -> list[str]:
+    """Names of metadata in a Pillow image that has no place here, so that its loss can be reported."""
+    dropped = []
+    if image.format == "TIFF":
+        from PIL import TiffTags
+
+        found = sorted(set(getattr(image, "tag_v2", ())) - _TIFF_HANDLED)
+        dropped = [f"tag {tag} ({TiffTags.lookup(tag).name})" for tag in found]
+    if "photoshop" in image.info:
+        dropped.append("Photoshop resources (IPTC)")
+    return dropped
 
 
 def to_info(tags: Tags, mode: str) -> dict[str, Any]:

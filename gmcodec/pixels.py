@@ -34,7 +34,7 @@ from gmcodec.errors import (
     ImageTooLargeError,
     UnsupportedImageError,
 )
-from gmcodec.metadata import MEANING, Tag, from_info, pack, strip_tags, to_info, unpack
+from gmcodec.metadata import MEANING, Tag, find_dropped, from_info, pack, strip_tags, to_info, unpack
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -187,6 +187,8 @@ def from_image(image: Image.Image, *, strip: bool = False) -> Planes:
     if not image.width or not image.height:
         raise UnsupportedImageError(f"empty image, {image.width}x{image.height}")
     tags = from_info(image, mode)
+    if not strip and (dropped := find_dropped(image)):
+        log.warning("%s: not kept: %s", image.format, ", ".join(dropped))
     samples = np.asarray(image).reshape(image.height, image.width, -1)
     return _planes(samples, mode, pack(strip_tags(tags) if strip else tags))
 

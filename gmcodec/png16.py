@@ -59,6 +59,7 @@ _CHUNKS = {  # written in this order, before PLTE or after it
     b"eXIf": Tag.EXIF,
     b"tIME": Tag.TIME,
 }
+_HANDLED = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"tEXt", b"zTXt", b"iTXt", *_CHUNKS}
 _AFTER_PALETTE = {b"bKGD", b"pHYs", b"eXIf", b"tIME"}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _XMP_KEY = b"XML:com.adobe.xmp"
@@ -226,6 +227,8 @@ def _tags(seen: dict[bytes, list[bytes]], mode: str, bits: int) -> Tags:
             tags[Tag.ICC] = _unzip_icc(seen[b"iCCP"][0], MAX_BYTES)
         except ValueError as error:
             log.warning("PNG: malformed iCCP chunk dropped: %s", error)
+    if dropped := sorted(kind.decode("latin-1") for kind in set(seen) - _HANDLED):
+        log.warning("PNG: not kept: %s", ", ".join(dropped))
     return tags
 
 

@@ -671,3 +671,22 @@ def test_pillow_limit_does_not_apply(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
     for raw in raws:
         assert pixels.read(raw, max_pixels=None).width == 9
+
+
+def test_metadata_without_a_place_is_reported(caplog):
+    out = io.BytesIO()
+    Image.new("RGB", (4, 3)).save(out, "TIFF", artist="somebody", dpi=(72, 72))
+    pixels.read(out.getvalue(), strip=True)
+    assert not caplog.messages  # dropping was asked for
+    pixels.read(out.getvalue())
+    assert caplog.messages == ["TIFF: not kept: tag 315 (Artist)"]
+
+
+def test_private_png_chunks_are_reported(caplog):
+    png = pixels.write_png(pixels.from_array(np.zeros((3, 4), np.uint8)))
+    pixels.read(png)
+    assert not caplog.messages
+    body = b"prVt" + b"hello"
+    chunk = struct.pack(">I", 5) + body + struct.pack(">I", zlib.crc32(body))
+    pixels.read(png[:33] + chunk + png[33:])
+    assert caplog.messages == ["PNG: not kept: prVt"]
