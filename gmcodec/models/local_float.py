@@ -15,14 +15,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..exact.ops import LEAK_SHIFT
+from ..exact.tables import LOG_SCALE_MAX, LOG_SCALE_MIN
 from .local import LocalConfig
+from .local_kernels import CLAMP
 from .window import OUTSIDE
 
-SLOPE = 1 / 8  # of the leaky ReLU: a shift by 3 in the frozen net
-CLAMP = 127  # of differences to the local mean, in grey levels
+SLOPE = 2.0**-LEAK_SHIFT  # of the leaky ReLU: a shift in the frozen net
 INPUT_UNIT = 1 / 16  # grey levels -> input units
 FIRST_BITS = 12  # of the first layer's weights: its inputs are small integers, so there is room for finer ones
-LOG_SCALE_MIN, LOG_SCALE_MAX = -4.0, 6.0
 
 
 def quantise_rows(weight: Tensor, bits: int = 8) -> Tensor:

@@ -11,12 +11,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from ..coding import autoregressive
 from ..errors import TrainingError
 from ..models import weights
-from ..models.local import LocalConfig, LocalModel
+from ..models.local import LocalConfig
 from ..models.local_float import LocalNet, mixture_bits
-from ..models.local_freeze import freeze
+from ..models.local_freeze import estimate_bits, freeze
 from .data import Patches, centre, load_folder, pad
 from .loop import load_float
 
@@ -60,7 +59,7 @@ def freeze_file(float_path: Path, data: Path, validation: Path, out: Path, progr
     model = freeze(net, [(torch.from_numpy(patches.batch(8)), 64, 64) for _ in range(CALIBRATION_PATCHES // 8)])
     images = [centre(i, SIDE) for i in load_folder(validation, c.channels, progress)]
     float_bits = sum(float_estimate(net, i) for i in tqdm(images, desc="float", disable=not progress))
-    frozen_bits = sum(frozen_estimate(model, i) for i in tqdm(images, desc="frozen", disable=not progress))
+    frozen_bits = sum(estimate_bits(model, i) for i in tqdm(images, desc="frozen", disable=not progress))
     samples = sum(i.size for i in images)
     identity = weights.write(model, out)
     return Report(float_bits / samples, frozen_bits / samples, identity, out.stat().st_size)
@@ -74,8 +73,3 @@ def float_estimate(net: LocalNet, image: np.ndarray) -> float:
     out, linear = net(features)
     target = torch.from_numpy(image.reshape(c.channels, -1)).float()
     return mixture_bits(out, mean.float() + linear, target, c.channels, c.mixtures).sum().item()
-
-
-def frozen_estimate(model: LocalModel, image: np.ndarray) -> float:
-    """Bits of the same image under the integer frequencies."""
-    return autoregressive.push_tile(image, model, lambda pixels: None)[1]
