@@ -296,12 +296,12 @@ learning = together(
 @click.option("--resume", is_flag=True, help="Continue from the checkpoint in --out.")
 @click.option("--init", type=EXISTING, help="Start from float weights of the same architecture.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--bf16/--fp32", "bf16", default=True, help="Precision of the matrix products  [default: bf16].")
+@click.option("--bf16/--fp32", "bf16", default=None, help="Precision of matrix products  [default: the faster one].")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the loss.")
 @click.option("--steps", type=NUMBER, help="Length of the schedule, instead of the preset's.")
 @click.option("--batch", type=NUMBER, help="Patches a step, instead of the preset's.")
 def train(preset: str, data: Path, validation: Path, out: Path, resume: bool, init: Path | None, device: str,
-          bf16: bool, compiled: bool, steps: int | None, batch: int | None, quiet: bool) -> None:  # fmt: skip
+          bf16: bool | None, compiled: bool, steps: int | None, batch: int | None, quiet: bool) -> None:  # fmt: skip
     """Train the model of PRESET; Ctrl-C stops after the step, --resume continues."""
     torch = _need_torch()
     from .training.presets import PRESETS

@@ -168,7 +168,7 @@ def test_kernels_equal_ops(dtype, n, m, limit, extreme, seed):
         acc >>= 7  # what float32 can hold
     if dtype == np.int32 and not extreme:
         acc >>= 10
-    fields = (layer.bias, layer.multiplier, layer.shift)
+    fields = kernels.affine(layer)
     hidden, output = np.empty((n, m), dtype), np.empty((n, m), np.int32)
     kernels.hidden(acc.astype(dtype), *fields, limit, hidden)
     assert np.array_equal(hidden, ops.hidden(acc, layer, limit))

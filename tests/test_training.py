@@ -22,6 +22,7 @@ from gmcodec.models.local_freeze import freeze  # noqa: E402
 from gmcodec.training.data import Patches, load_folder  # noqa: E402
 from gmcodec.training.freezing import freeze_file, read_config  # noqa: E402
 from gmcodec.training.loop import Trainer, load_float  # noqa: E402
+from gmcodec.training.muon import Muon, orthogonalise  # noqa: E402
 from gmcodec.training.presets import PRESETS  # noqa: E402
 
 TOY = PRESETS["toy-rgb"]
@@ -125,6 +126,43 @@ def test_ema_and_fake_quantisation(photos: Path, tmp_path: Path) -> None:
         assert len(row.unique()) <= 255
     quantise_rows(run.net.first).sum().backward()
     assert torch.equal(run.net.first.grad, torch.ones_like(run.net.first))  # straight through
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 7), (3, 4, 9), (2, 9, 4)])
+def test_muon_moves_by_the_nearest_orthogonal_matrix(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    stack = torch.randn(shape)
+    u, _, v = torch.linalg.svd(stack, full_matrices=False)
+    nearest = u @ v
+    found = orthogonalise(stack, torch.float32)
+    # five steps bring singular values to about 0.7 .. 1.2, and keep the singular vectors
+    cosine = (found * nearest).sum((1, 2)) / (found.norm(dim=(1, 2)) * nearest.norm(dim=(1, 2)))
+    assert (cosine > 0.95).all()
+    assert torch.allclose(orthogonalise(stack[1:2], torch.float32), found[1:2], atol=1e-5)
+
+
+def test_muon_equals_the_one_of_torch() -> None:
+    torch.manual_seed(0)
+    start, gradients = torch.randn(6, 10), torch.randn(4, 6, 10)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    pair = (
+        (ours, Muon([ours], lr=0.02, dtype=torch.bfloat16)),
+        (theirs, torch.optim.Muon([theirs], lr=0.02, weight_decay=0.0)),
+    )
+    for gradient in gradients:
+        for p, optimiser in pair:
+            p.grad = gradient.clone()
+            optimiser.step()
+    # both iterate in bfloat16, which has two digits or so
+    moved, expected = (ours.detach() - start).flatten(), (theirs.detach() - start).flatten()
+    assert torch.dot(moved, expected) / (moved.norm() * expected.norm()) > 0.99
+    assert moved.norm() == pytest.approx(expected.norm().item(), rel=0.03)
+
+
+def test_the_precision_is_measured(photos: Path, tmp_path: Path) -> None:
+    run = Trainer(TOY, photos, photos, tmp_path / "run", progress=False)
+    assert run.dtype in (torch.bfloat16, torch.float32)
+    assert np.isfinite(run.train_step())
 
 
 def test_float_weights_round_trip_and_init(photos: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 """Compiled twins of ops.py and tables.py: the same integers, several times faster.
 
 Arrays of activations may be float32 or float64 that hold integers (so that BLAS can multiply them) or
-integers; arithmetic here is int64 throughout.  Compiled code is cached on disk by numba.
+integers.  Layers are rescaled in float64, without rounding (``affine`` says why); the rest is int64.  Compiled
+code is cached on disk by numba.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .ops import LEAK_SHIFT
+from .ops import LEAK_SHIFT, Layer
 from .tables import (
     CUMULATIVE_BITS,
     INVERSE_BITS,
@@ -25,38 +26,50 @@ from .tables import (
 )
 
 REACH = SIGMOID_REACH * SIGMOID_UNIT
+LEAK = 2.0**-LEAK_SHIFT
 jit = njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
 
 
+def affine(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Float64 [M] ``scale`` and ``offset`` with floor(acc * scale + offset) = ops.rescale, exactly.
+
+    acc * multiplier, bias * multiplier and their sum with 2**(shift - 1) are integers below 2**47 (Layer.check),
+    times 2**-shift, a power of two: float64 holds every one of them without rounding, whatever the order and
+    whether or not the processor fuses.  Processors have vector instructions for this, few have them for int64.
+    """
+    scale = np.ldexp(layer.multiplier.astype(np.float64), -layer.shift)
+    return scale, layer.bias * scale + 0.5
+
+
 @jit
-def hidden(acc, bias, multiplier, shift, limit, out):
+def hidden(acc, scale, offset, limit, out):
     """ops.hidden; acc [N, M] -> out [N, M] of any numeric type."""
+    top = np.float64(limit)
     for n in range(acc.shape[0]):
         for m in range(acc.shape[1]):
-            s = np.int64(shift[m])
-            v = ((np.int64(acc[n, m]) + bias[m]) * multiplier[m] + (np.int64(1) << (s - 1))) >> s
-            v = max(v, v >> LEAK_SHIFT)
-            out[n, m] = min(max(v, -limit), limit)
+            v = np.floor(np.float64(acc[n, m]) * scale[m] + offset[m])
+            v = max(v, np.floor(v * LEAK))
+            out[n, m] = min(max(v, -top), top)
 
 
 @jit
-def residual(acc, bias, multiplier, shift, limit, stream):
+def residual(acc, scale, offset, limit, stream):
     """ops.residual, in place on ``stream`` [N, M]."""
+    top = np.float64(limit)
     for n in range(acc.shape[0]):
         for m in range(acc.shape[1]):
-            s = np.int64(shift[m])
-            v = ((np.int64(acc[n, m]) + bias[m]) * multiplier[m] + (np.int64(1) << (s - 1))) >> s
-            stream[n, m] = min(max(np.int64(stream[n, m]) + v, -limit), limit)
+            v = np.float64(stream[n, m]) + np.floor(np.float64(acc[n, m]) * scale[m] + offset[m])
+            stream[n, m] = min(max(v, -top), top)
 
 
 @jit
-def output(acc, bias, multiplier, shift, limit, out):
+def output(acc, scale, offset, limit, out):
     """ops.output; out int32 [N, M]."""
+    top = np.float64(limit)
     for n in range(acc.shape[0]):
         for m in range(acc.shape[1]):
-            s = np.int64(shift[m])
-            v = ((np.int64(acc[n, m]) + bias[m]) * multiplier[m] + (np.int64(1) << (s - 1))) >> s
-            out[n, m] = min(max(v, -limit), limit)
+            v = np.floor(np.float64(acc[n, m]) * scale[m] + offset[m])
+            out[n, m] = min(max(v, -top), top)
 
 
 @jit

@@ -32,7 +32,7 @@ from .window import OUTSIDE, window_offsets
 ACTIVATION_LIMIT = 2047  # 12-bit activations; part of the format of the weights
 OUTPUT_LIMIT = 2**17
 INPUT_LIMIT = 128
-BLOCK = 1024  # pixels evaluated at once: activations stay in the processor's cache
+BLOCK = 256  # pixels evaluated at once: activations stay in a core's own cache
 KIND = "local-1"
 
 
@@ -111,7 +111,8 @@ class LocalModel:
                 raise WeightsError(f"{name}: shape {layers[name].weight.shape} does not fit the architecture")
         self.config, self.layers, self.tables = config, layers, tables
         self.evaluator = evaluator or evaluators.choose()[0]
-        self._product = {n: self.evaluator.prepare(layers[n]) for n in config.layer_names() if n != "linear"}
+        names = [n for n in config.layer_names() if n != "linear"]
+        self._prepared = {n: (self.evaluator.prepare(layers[n]), *kernels.affine(layers[n])) for n in names}
         rows: dict[int, list[int]] = {}
         for dy, dx in config.offsets:
             rows.setdefault(dy, []).append(dx)
@@ -157,8 +158,8 @@ class LocalModel:
         self._layer("last", kernels.output, stream, OUTPUT_LIMIT, outputs)
 
     def _layer(self, name: str, kernel, x: np.ndarray, limit: int, out: np.ndarray) -> None:
-        layer = self.layers[name]
-        kernel(self._product[name](x), layer.bias, layer.multiplier, layer.shift, limit, out)
+        product, scale, offset = self._prepared[name]
+        kernel(product(x), scale, offset, limit, out)
 
 
 class Canvas:

@@ -26,6 +26,7 @@ from ..errors import TrainingError
 from ..models.local import LocalConfig
 from ..models.local_float import LocalNet, mixture_bits
 from .data import Patches, centre, load_folder, pad
+from .muon import Muon
 from .presets import Preset
 
 log = logging.getLogger("gmcodec")
@@ -34,6 +35,18 @@ log = logging.getLogger("gmcodec")
 def preset_from_dict(saved: dict) -> Preset:
     """Inverse of ``dataclasses.asdict`` for a preset."""
     return Preset(**{**saved, "model": LocalConfig(**saved["model"])})
+
+
+def bf16_is_faster(device: torch.device) -> bool:
+    """Measure it: processors without bfloat16 arithmetic emulate it, up to a hundred times slower than float32."""
+    seconds = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        a, b = (torch.ones(256, 256, dtype=dtype, device=device) for _ in range(2))
+        for _ in range(2):  # the first one warms up
+            start = time.perf_counter()
+            (a @ b).sum().item()
+            seconds[dtype] = time.perf_counter() - start
+    return seconds[torch.bfloat16] < seconds[torch.float32]
 
 
 class Trainer:
@@ -47,13 +60,15 @@ class Trainer:
         out: Path,
         *,
         device: str = "cpu",
-        bf16: bool = True,
+        bf16: bool | None = None,
         compile_loss: bool = False,
         progress: bool = True,
         init: Path | None = None,
     ) -> None:
         torch.manual_seed(preset.seed)
         self.preset, self.out, self.device, self.progress = preset, Path(out), torch.device(device), progress
+        if bf16 is None:
+            bf16 = bf16_is_faster(self.device)
         self.dtype = torch.bfloat16 if bf16 else torch.float32
         self.net = LocalNet(preset.model).to(self.device)
         if init is not None:
@@ -63,7 +78,7 @@ class Trainer:
         ids = {id(p) for p in hidden}
         rest = [p for p in self.net.parameters() if id(p) not in ids]
         self.optimisers = [
-            torch.optim.Muon(hidden, lr=preset.muon_lr, weight_decay=0.0, momentum=0.95),
+            Muon(hidden, lr=preset.muon_lr, momentum=0.95, dtype=self.dtype),
             torch.optim.AdamW(rest, lr=preset.adam_lr, weight_decay=0.0, betas=(0.9, 0.98)),
         ]
         reach = preset.model.reach

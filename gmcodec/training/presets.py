@@ -29,8 +29,8 @@ PRESETS = {
     p.name: p
     for p in (
         # Two cores, about 1.5 hours: the shipped default.
-        Preset("local-rgb", LocalConfig(3, 49, 4, 160, 4, 5, 12), 32, 16, 56_000, 0.02, 3e-3, 0.4, 0.8, 0.999, 1),
-        Preset("local-grey", LocalConfig(1, 49, 4, 96, 4, 5, 12), 32, 16, 14_000, 0.02, 3e-3, 0.4, 0.8, 0.999, 2),
+        Preset("local-rgb", LocalConfig(3, 49, 4, 160, 4, 5, 12), 16, 32, 20_000, 0.01, 2e-3, 0.1, 0.85, 0.999, 1),
+        Preset("local-grey", LocalConfig(1, 49, 4, 96, 4, 5, 12), 16, 32, 8_000, 0.01, 2e-3, 0.1, 0.85, 0.999, 2),
         # A GPU: larger batches, about 20 minutes on a recent data-centre card.
         Preset(
             "local-rgb-large", LocalConfig(3, 64, 4, 384, 6, 8, 12), 48, 64, 40_000, 0.02, 2e-3, 0.3, 0.8, 0.9995, 3
