@@ -82,12 +82,12 @@ def inside(name: str, planes: pixels.Planes, runs: int) -> None:
 def shares(planes: pixels.Planes) -> None:
     """Print where the time goes, one thread, one tile."""
     model = registry.for_channels(planes.channels).model
-    tile = planes.data[:, :256, :768].copy()
-    words, _ = autoregressive.push_tile(tile, model, lambda n: None)
+    tile = planes.data[None, :, :256, :768].copy()
+    words, _ = autoregressive.push(tile, model, lambda n: None)
     with codec.single_threaded_blas():
         for verb, work in (
-            ("encode", lambda: autoregressive.push_tile(tile, model, lambda n: None)),
-            ("decode", lambda: autoregressive.pop_tile(words, tile.shape, model, lambda n: None)),
+            ("encode", lambda: autoregressive.push(tile, model, lambda n: None)),
+            ("decode", lambda: autoregressive.pop(words, tile.shape, model, lambda n: None)),
         ):
             profile = cProfile.Profile()
             profile.runcall(work)

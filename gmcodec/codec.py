@@ -170,7 +170,7 @@ def _trial_bits(colours: np.ndarray) -> float:
         y = int(height * ((number * 0.754877666) % 1)) // side * side
         x = int(width * ((number * 0.569840296) % 1)) // side * side
         square = colours[:, y : y + side, x : x + side]
-        bits += autoregressive.push_tile(square, model, _ignore)[1]
+        bits += autoregressive.push(square[None], model, _ignore)[1].item()
         samples += square.size
     return bits / samples * colours.size
 

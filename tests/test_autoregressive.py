@@ -13,9 +13,11 @@ from gmcodec.coding import autoregressive
 from gmcodec.coding.autoregressive import (
     TILE_PIXELS,
     decode,
+    decode_batch,
     encode,
-    pop_tile,
-    push_tile,
+    encode_batch,
+    pop,
+    push,
     read_varint,
     tile_shape,
     tiles,
@@ -83,10 +85,11 @@ def test_round_trip_with_any_tiles(height, width, channels, data):
 def test_a_tile_does_not_depend_on_its_neighbours():
     planes, model = smooth((3, 20, 30)), toy.model(3)
     whole = encode(planes, model, tile=(10, 30))
-    words, bits = push_tile(planes[:, 10:], model, lambda n: None)
+    words, bits = push(planes[None, :, 10:], model, lambda n: None)
     assert whole.payload.endswith(words.astype("<u4").tobytes())
-    assert np.array_equal(pop_tile(words, (3, 10, 30), model, lambda n: None), planes[:, 10:])
-    assert bits < whole.estimated_bits
+    assert np.array_equal(pop(words, (1, 3, 10, 30), model, lambda n: None)[0], planes[:, 10:])
+    assert bits.shape == (1,)
+    assert bits[0] < whole.estimated_bits
 
 
 # -- the same bytes however they are made --------------------------------------------------------------
@@ -138,6 +141,67 @@ def test_planes_need_not_be_contiguous():
     turned = np.ascontiguousarray(planes.transpose(2, 1, 0)).transpose(2, 1, 0)
     assert not turned.flags.c_contiguous
     assert encode(turned, model).payload == encode(planes, model).payload
+
+
+# -- batches -------------------------------------------------------------------------------------------
+
+
+class Raster:
+    """A model that only raster order will do for; delegates to the toy model."""
+
+    slope = None
+
+    def __init__(self, model) -> None:
+        self.channels, self.canvas, self.predict = model.channels, model.canvas, model.predict
+
+
+def batch_of(count: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """uint8 [count, *shape]: smooth images, the last one noise."""
+    return np.stack([*(smooth(shape, seed) for seed in range(count - 1)), noise(shape)])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 7), st.integers(1, 12), st.integers(1, 12), st.sampled_from([1, 3]), st.booleans())
+def test_a_batch_decodes_and_its_estimates_are_those_of_each_image_alone(count, height, width, channels, raster):
+    images, model = batch_of(count, (channels, height, width)), toy.model(channels)
+    used = Raster(model) if raster else model
+    payload, bits = encode_batch(images, used)
+    assert bits.shape == (count,)
+    assert bits.dtype == np.float64
+    assert np.array_equal(decode_batch(payload, images.shape, used), images)
+    alone = [encode(image, model).estimated_bits for image in images]
+    assert np.allclose(bits, alone, rtol=1e-12)
+    assert abs(8 * len(payload) - bits.sum()) < 64 + 32
+
+
+def test_a_batch_of_one_is_a_tile():
+    planes, model = smooth((3, 20, 30)), toy.model(3)
+    payload, bits = encode_batch(planes[None], model)
+    assert encode(planes, model).payload.endswith(payload)
+    assert bits[0] == encode(planes, model).estimated_bits
+
+
+@pytest.mark.parametrize("name", EVALUATORS)
+@pytest.mark.parametrize("channels", [3, 1])
+def test_evaluators_and_chunks_never_change_a_batch(channels, name, monkeypatch):
+    if name == "int8":
+        pytest.importorskip("torch", reason="int8 needs torch")
+    images = batch_of(5, (channels, 9, 11))
+    payload, bits = encode_batch(images, toy.model(channels, "int64"))
+    model = toy.model(channels, name)
+    for chunk in (1, 60, 10**6):
+        monkeypatch.setattr(autoregressive, "CHUNK", chunk)
+        assert encode_batch(images, model)[0] == payload
+        assert np.allclose(encode_batch(images, model)[1], bits, rtol=1e-12)
+    assert np.array_equal(decode_batch(payload, images.shape, model), images)
+
+
+def test_damaged_batches_are_refused():
+    images, model = batch_of(3, (1, 5, 6)), toy.model(1)
+    payload, _ = encode_batch(images, model)
+    for broken in (payload[:-1], payload + bytes(4), payload + b"\1\0\0\0"):  # missing words are zeros to ANS
+        with pytest.raises(GmcFormatError):
+            decode_batch(broken, images.shape, model)
 
 
 # -- hostile payloads ----------------------------------------------------------------------------------
@@ -263,6 +327,20 @@ def test_the_wavefront_visits_every_pixel_once_in_step_order(height, width, slop
         row, column = np.divmod(order[first:last], width)
         assert (slope * row + column == t).all()
         assert (np.diff(row) > 0).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.sampled_from([None, 1, 4]), st.integers(1, 5))
+def test_images_of_a_batch_go_in_step(height, width, slope, count):
+    order, starts = wavefront(height, width, slope, count)
+    alone, alone_starts = wavefront(height, width, slope)
+    assert np.array_equal(starts, count * alone_starts)
+    for first, last in itertools.pairwise(alone_starts):
+        step = order[count * first : count * last].reshape(count, -1)
+        assert np.array_equal(step, alone[first:last] + height * width * np.arange(count)[:, None])
+    if slope is None:
+        assert np.array_equal(alone, np.arange(height * width))
+        assert len(alone_starts) == height * width + 1
 
 
 @settings(max_examples=40, deadline=None)

@@ -39,7 +39,7 @@ def fast_rows(model: LocalModel, planes: np.ndarray, pixels: np.ndarray, canvas=
     """int32 [2 * C, len(pixels), 16], and the canvas as it is unless one is given."""
     if canvas is None:
         canvas = model.canvas(*planes.shape[1:])
-        canvas.fill(planes)
+        canvas.fill(planes[None])
     prediction, out = model.predict(canvas, pixels), []
     for sample in planes.reshape(len(planes), -1)[:, pixels].astype(np.int32):
         out += [prediction.high(), prediction.low(sample >> 4)]
@@ -109,14 +109,32 @@ def test_one_wavefront_at_a_time_into_an_empty_canvas(size, channels):
         if len(pixels):
             assert np.array_equal(fast_rows(model, planes, pixels, canvas), rows[:, pixels])
             canvas.write(pixels, planes.reshape(channels, -1)[:, pixels].T.astype(np.int32))
-    assert np.array_equal(canvas.planes(), planes)
+    assert np.array_equal(canvas.planes()[0], planes)
+
+
+@pytest.mark.parametrize("name", EVALUATORS)
+@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize("size", SIZES[:6])
+def test_images_of_a_batch_do_not_see_one_another(size, channels, name):
+    model, random = toy.model(channels, evaluator_or_skip(name)), np.random.default_rng(3)
+    images = random.integers(0, 256, (4, channels, *size), dtype=np.uint8)
+    canvas, count = model.canvas(*size, 4), size[0] * size[1]
+    canvas.fill(images)
+    assert np.array_equal(canvas.planes(), images)
+    pixels = random.permutation(4 * count)
+    joined = images.transpose(1, 0, 2, 3).reshape(channels, 4 * count, 1)  # samples by flat index
+    rows = np.concatenate([spec_rows(model, image) for image in images], axis=1)
+    assert np.array_equal(fast_rows(model, joined, pixels, canvas), rows[:, pixels])
+    empty = model.canvas(*size, 4)
+    empty.write(pixels, joined[:, pixels, 0].T.astype(np.int32))
+    assert np.array_equal(empty.planes(), images)
 
 
 def test_an_estimate_is_the_chain_rule():
     # the product of both nibbles' probabilities is a distribution over 256 samples
     model, planes = toy.model(1), noise((1, 2, 3))
     canvas = model.canvas(2, 3)
-    canvas.fill(planes)
+    canvas.fill(planes[None])
     total = np.zeros(6)
     for sample in range(256):
         prediction = model.predict(canvas, np.arange(6))

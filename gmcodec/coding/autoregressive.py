@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: MIT
 """Code planes with an autoregressive pixel model: sheared wavefront inside tiles, a stream per tile.
 
+Images of equal size may share a stream: they are coded in step, as one batch.  A tile is a batch of one.
+
 ::
 
     order of a tile, slope 2:   0 1 2 3 4 5        digit = step; the pixels of a step do not
                                 2 3 4 5 6 7        depend on one another and are one batch
                                 4 5 6 7 8 9
 
-Within a step: channel 0 high nibbles of all its pixels, channel 0 low nibbles, channel 1 high ...
+Within a step: channel 0 high nibbles of all its pixels, channel 0 low nibbles, channel 1 high ...; the
+pixels image by image, then row by row.  A model without a slope has raster order, a pixel of each image a step.
 The encoder knows all samples, so it may evaluate many steps at once; integers do not care.  ANS is a
 stack: the encoder walks the steps backwards.
 
 Payload of one part: tile height and width (unsigned LEB128 each, a tile of at most 2**23 pixels), then for every
 tile in raster order the number of 32-bit words (LEB128); then the words of all tiles, little-endian.
+Payload of a batch: its words, little-endian.
 """
 
 from __future__ import annotations
@@ -45,7 +49,11 @@ class Prediction(Protocol):
 
 
 class Canvas(Protocol):
-    """A tile while it is coded."""
+    """A batch of B tiles of equal size while they are coded.
+
+    ``pixels`` are int64 flat indices image * H * W + row * W + column, ``planes`` uint8 [B, C, H, W],
+    ``samples`` int32 [N, C].
+    """
 
     def fill(self, planes: np.ndarray) -> None: ...
     def write(self, pixels: np.ndarray, samples: np.ndarray) -> None: ...
@@ -53,13 +61,17 @@ class Canvas(Protocol):
 
 
 class PixelModel(Protocol):
-    """What coding needs of a model."""
+    """What coding needs of a model.
+
+    ``slope``: pixel (i, j) can be predicted once every pixel of a step below ``slope * i + j`` is finished;
+    None where only raster order will do.  Images of a batch MUST NOT influence one another.
+    """
 
     @property
     def channels(self) -> int: ...
     @property
-    def slope(self) -> int: ...
-    def canvas(self, height: int, width: int) -> Canvas: ...
+    def slope(self) -> int | None: ...
+    def canvas(self, height: int, width: int, count: int = 1) -> Canvas: ...
     def predict(self, canvas: Any, pixels: np.ndarray) -> Prediction: ...
 
 
@@ -93,31 +105,35 @@ def tiles(height: int, width: int, tile: tuple[int, int]) -> list[tuple[slice, s
     ]
 
 
-def wavefront(height: int, width: int, slope: int) -> tuple[np.ndarray, np.ndarray]:
-    """All pixels in decoding order: by step ``slope * row + column``, then by row.
+def wavefront(height: int, width: int, slope: int | None, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """All pixels of ``count`` images in decoding order: by step ``slope * row + column``, then by image and row.
 
-    Returns ``order`` (int64 [H*W], flat indices) and ``starts`` (int64 [steps+1]): the pixels of step t
+    Returns ``order`` (int64 [count*H*W], flat indices) and ``starts`` (int64 [steps+1]): the pixels of step t
     are ``order[starts[t]:starts[t + 1]]``.
     """
+    slope = width if slope is None else slope  # raster order: a row starts when the one above is finished
     rows = np.arange(height, dtype=np.int32)[:, None]
-    step = (slope * rows + np.arange(width, dtype=np.int32)).ravel()
+    step = np.tile((slope * rows + np.arange(width, dtype=np.int32)).ravel(), count)
     order = np.argsort(step, kind="stable")
     starts = np.zeros(slope * (height - 1) + width + 1, np.int64)
     np.cumsum(np.bincount(step, minlength=len(starts) - 1), out=starts[1:])
     return order, starts
 
 
-# -- one tile: push and pop ----------------------------------------------------------------------------
+# -- a batch of tiles or images: push and pop --------------------------------------------------------------
 
 
-def push_tile(planes: np.ndarray, model: PixelModel, progress: Progress) -> tuple[np.ndarray, float]:
-    """uint8 [C, H, W] -> words uint32 and the estimated bits.  Mirrors ``pop_tile``, backwards."""
-    c, height, width = planes.shape
-    canvas = model.canvas(height, width)
+def push(planes: np.ndarray, model: PixelModel, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [B, C, H, W] -> words uint32, and the estimated bits of each image, float64 [B].
+
+    Mirrors ``pop``, backwards.
+    """
+    count, c, height, width = planes.shape
+    canvas = model.canvas(height, width, count)
     canvas.fill(planes)
-    order, starts = wavefront(height, width, model.slope)
-    samples = planes.reshape(c, -1).astype(np.int32)
-    stack, bits = Stack(), 0.0
+    order, starts = wavefront(height, width, model.slope, count)
+    samples = planes.transpose(1, 0, 2, 3).reshape(c, -1).astype(np.int32)
+    stack, bits = Stack(), np.zeros(count)
     last = len(starts) - 1
     while last > 0:
         # as many whole steps as fit a chunk
@@ -134,19 +150,20 @@ def push_tile(planes: np.ndarray, model: PixelModel, progress: Progress) -> tupl
             symbols[place[2 * channel + 1]], rows[place[2 * channel + 1]] = low, prediction.low(high)
             prediction.observe(sample)
         stack.push(symbols, rows)
-        bits -= float(np.log2(rows[np.arange(len(rows)), symbols] / ROW_TOTAL).sum())
+        cost = -np.log2(rows[np.arange(len(rows)), symbols] / ROW_TOTAL)
+        bits += np.bincount(pixels // (height * width), cost[place].sum(axis=0), count)
         progress(len(pixels))
         last = first
     return stack.words(), bits
 
 
-def pop_tile(words: np.ndarray, shape: tuple[int, int, int], model: PixelModel, progress: Progress) -> np.ndarray:
-    """Words -> uint8 [C, H, W].  Raises GmcFormatError when the words are not used up exactly."""
+def pop(words: np.ndarray, shape: tuple[int, int, int, int], model: PixelModel, progress: Progress) -> np.ndarray:
+    """Words -> uint8 ``shape`` [B, C, H, W].  Raises GmcFormatError when the words are not used up exactly."""
     if len(words) and words[-1] == 0:
         raise GmcFormatError("coded data ends in a zero word")  # never written; the coder refuses it untyped
-    c, height, width = shape
-    canvas = model.canvas(height, width)
-    order, starts = wavefront(height, width, model.slope)
+    count, c, height, width = shape
+    canvas = model.canvas(height, width, count)
+    order, starts = wavefront(height, width, model.slope, count)
     stack = Stack(words)
     for first, last in itertools.pairwise(starts):
         if first == last:
@@ -172,7 +189,7 @@ def _places(starts: np.ndarray, streams: int) -> np.ndarray:
     return before * streams + within + np.arange(streams)[:, None] * np.repeat(counts, counts)
 
 
-# -- all tiles: encode and decode ------------------------------------------------------------------------
+# -- the tiles of an image: encode and decode ------------------------------------------------------------
 
 
 def encode(
@@ -187,11 +204,11 @@ def encode(
     tile = tile or tile_shape(height, width)
     with ThreadPoolExecutor(threads) as pool:
         coded = list(pool.map(
-            lambda where: push_tile(planes[:, where[0], where[1]], model, progress), tiles(height, width, tile)
+            lambda where: push(planes[None, :, where[0], where[1]], model, progress), tiles(height, width, tile)
         ))  # fmt: skip
     head = b"".join(map(write_varint, (*tile, *(len(words) for words, _ in coded))))
     body = b"".join(words.astype("<u4").tobytes() for words, _ in coded)
-    return Encoded(head + body, sum(bits for _, bits in coded))
+    return Encoded(head + body, float(sum(bits.sum() for _, bits in coded)))
 
 
 def decode(
@@ -222,13 +239,39 @@ def decode(
     ends = np.cumsum([0, *lengths])
     out = np.empty(shape, np.uint8)
 
-    def pop(number: int, where: tuple[slice, slice]) -> None:
-        part = out[:, where[0], where[1]]
-        part[:] = pop_tile(words[ends[number] : ends[number + 1]], part.shape, model, progress)
+    def decode_tile(number: int, where: tuple[slice, slice]) -> None:
+        part = out[None, :, where[0], where[1]]
+        part[:] = pop(words[ends[number] : ends[number + 1]], part.shape, model, progress)
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(pop, range(count), tiles(height, width, (tile_height, tile_width))))
+        list(pool.map(decode_tile, range(count), tiles(height, width, (tile_height, tile_width))))
     return out
+
+
+# -- a batch of images in one stream ---------------------------------------------------------------------
+
+
+def encode_batch(
+    images: np.ndarray, model: PixelModel, progress: Progress = lambda n: None
+) -> tuple[bytes, np.ndarray]:
+    """uint8 [B, C, H, W] -> payload, and the estimated bits of each image, float64 [B]."""
+    words, bits = push(images, model, progress)
+    return words.astype("<u4").tobytes(), bits
+
+
+def decode_batch(
+    payload: bytes, shape: tuple[int, int, int, int], model: PixelModel, progress: Progress = lambda n: None
+) -> np.ndarray:
+    """Inverse of ``encode_batch``: uint8 ``shape`` [B, C, H, W].  Raises GmcFormatError.
+
+    Memory and time grow with ``shape``, whatever the payload: its limits are the caller's business.
+    """
+    if len(payload) % 4:
+        raise GmcFormatError(f"{len(payload)} bytes are no whole number of 32-bit words")
+    return pop(np.frombuffer(payload, "<u4"), shape, model, progress)
+
+
+# -- numbers ---------------------------------------------------------------------------------------------
 
 
 def write_varint(value: int) -> bytes:

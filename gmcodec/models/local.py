@@ -128,12 +128,12 @@ class LocalModel:
     def slope(self) -> int:
         return self.config.slope
 
-    def canvas(self, height: int, width: int) -> Canvas:
-        """An empty tile to decode into, or to ``fill`` for encoding."""
-        return Canvas(self, height, width)
+    def canvas(self, height: int, width: int, count: int = 1) -> Canvas:
+        """``count`` empty tiles to decode into, or to ``fill`` for encoding."""
+        return Canvas(self, height, width, count)
 
     def predict(self, canvas: Canvas, pixels: np.ndarray) -> Prediction:
-        """Mixtures of ``pixels``, int64 [N] flat indices row * width + column, from finished pixels."""
+        """Mixtures of ``pixels``, int64 [N] flat indices (image * H + row) * W + column, from finished pixels."""
         outputs = np.empty((len(pixels), self.config.outputs), np.int32)
         base = np.empty((len(pixels), self.channels), np.int32)
         for start in range(0, len(pixels), BLOCK):
@@ -163,13 +163,16 @@ class LocalModel:
 
 
 class Canvas:
-    """One tile, int16 [reach + H, W + 2 * reach, C], OUTSIDE where nothing is known."""
+    """Tiles of equal size, int16 [B, reach + H, W + 2 * reach, C], OUTSIDE where nothing is known.
 
-    def __init__(self, model: LocalModel, height: int, width: int) -> None:
+    A window reaches up and to the sides only, so each tile's margins keep it apart from the others.
+    """
+
+    def __init__(self, model: LocalModel, height: int, width: int, count: int = 1) -> None:
         c, r = model.channels, model.config.reach
         self.height, self.width, self.channels = height, width, c
-        self.samples = np.full((r + height, width + 2 * r, c), OUTSIDE, np.int16)
-        self.inner = self.samples[r:, r : r + width]
+        self.samples = np.full((count, r + height, width + 2 * r, c), OUTSIDE, np.int16)
+        self.inner = self.samples[:, r:, r : r + width]
         self.flat = self.samples.reshape(-1)
         self.row_size = (width + 2 * r) * c
         self.run_start = np.array([dy * self.row_size + dx * c for dy, dx, _ in model._runs])
@@ -177,19 +180,21 @@ class Canvas:
 
     def locate(self, pixels: np.ndarray) -> np.ndarray:
         """Positions of the pixels' first samples in ``flat``."""
-        return self._origin + pixels * self.channels + (pixels // self.width) * (2 * self._reach * self.channels)
+        rows = pixels // self.width
+        margins = rows * (2 * self._reach * self.channels) + rows // self.height * (self._reach * self.row_size)
+        return self._origin + pixels * self.channels + margins
 
     def fill(self, planes: np.ndarray) -> None:
-        """Copy the whole tile in: uint8 [C, H, W]."""
-        self.inner[:] = planes.transpose(1, 2, 0)
+        """Copy whole tiles in: uint8 [B, C, H, W]."""
+        self.inner[:] = planes.transpose(0, 2, 3, 1)
 
     def write(self, pixels: np.ndarray, samples: np.ndarray) -> None:
         """Store decoded samples int32 [N, C]."""
         self.flat[self.locate(pixels)[:, None] + np.arange(self.channels)] = samples
 
     def planes(self) -> np.ndarray:
-        """uint8 [C, H, W]."""
-        return np.ascontiguousarray(self.inner.transpose(2, 0, 1)).astype(np.uint8)
+        """uint8 [B, C, H, W]."""
+        return np.ascontiguousarray(self.inner.transpose(0, 3, 1, 2)).astype(np.uint8)
 
 
 class Prediction:

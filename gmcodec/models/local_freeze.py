@@ -92,7 +92,7 @@ def _whole(padded: torch.Tensor, height: int, width: int) -> list[np.ndarray]:
 def estimate_bits(model: LocalModel, image: np.ndarray) -> float:
     """The frozen model's own estimate for uint8 [C, H, W]: bits of its integer frequencies."""
     canvas = model.canvas(*image.shape[1:])
-    canvas.fill(image)
+    canvas.fill(image[None])
     prediction = model.predict(canvas, np.arange(image[0].size))
     pixels, bits = np.arange(image[0].size), 0.0
     for sample in image.reshape(len(image), -1).astype(np.int32):
