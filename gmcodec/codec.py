@@ -32,7 +32,7 @@ Progress = Callable[[int], None]
 CODES = ("auto", "learned", "conventional")
 LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}  # colour channels a model codes, by mode
 SMALL = 1 << 14  # pixels up to which every form is tried without further thought
-SAMPLE_PIXELS = 1 << 13  # pixels of the trial that decides whether the model has a chance
+SAMPLE_SQUARES = 8  # squares of the trial that decides whether the model has a chance
 NO_CHANCE = 1.25  # estimated size over quick conventional size from which the model is not run
 SURE_WIN = 0.9  # real size over quick conventional size below which no conventional form can win
 
@@ -156,23 +156,13 @@ def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -
 
 
 def _trial_bits(colours: np.ndarray) -> float:
-    """The model's estimate for the whole image from squares on a regular grid, each coded on its own."""
+    """The model's estimate for the whole image from a sample of it, each square coded on its own."""
     from .coding import autoregressive
     from .models import registry
 
-    _, height, width = colours.shape
-    side = 32
-    count = SAMPLE_PIXELS // side**2
     model = registry.for_channels(len(colours)).model
-    bits = samples = 0.0
-    for number in range(count):
-        # a low-discrepancy sequence: spread over the image whatever its shape
-        y = int(height * ((number * 0.754877666) % 1)) // side * side
-        x = int(width * ((number * 0.569840296) % 1)) // side * side
-        square = colours[:, y : y + side, x : x + side]
-        bits += autoregressive.push(square[None], model, _ignore)[1].item()
-        samples += square.size
-    return bits / samples * colours.size
+    sample = autoregressive.squares(colours, SAMPLE_SQUARES)
+    return autoregressive.push(sample, model, _ignore)[1].sum() / sample.size * colours.size
 
 
 # -- helpers ---------------------------------------------------------------------------------------------

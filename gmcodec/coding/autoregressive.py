@@ -14,15 +14,16 @@ pixels image by image, then row by row.  A model without a slope has raster orde
 The encoder knows all samples, so it may evaluate many steps at once; integers do not care.  ANS is a
 stack: the encoder walks the steps backwards.
 
-Payload of one part: tile height and width (unsigned LEB128 each, a tile of at most 2**23 pixels), then for every
-tile in raster order the number of 32-bit words (LEB128); then the words of all tiles, little-endian.
+Payload of one part: a byte, and unless it is 0 a length (unsigned LEB128): the weights of values, histogram.py; tile
+height and width (LEB128 each, a tile of at most 2**23 pixels), then for every tile in raster order the number of
+32-bit words (LEB128); then the words, little-endian: those of the weights, those of all tiles.
 Payload of a batch: its words, little-endian.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -30,11 +31,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import GmcFormatError
+from . import histogram
 from .stack import ROW_TOTAL, Stack
 
 CHUNK = 8192  # pixels the encoder evaluates at once
 TILE_PIXELS = 1 << 21  # a tile has at most about this many pixels
 MAX_TILE_PIXELS = 1 << 23  # larger ones are refused: they would cost a decoder unbounded memory
+TRIAL_SIDE, TRIAL_SQUARES = 32, 32  # a sample of the image, for decisions
+WEIGHTS_FROM = 1 << 16  # pixels from which weights of values may pay for themselves
 Progress = Callable[[int], None]  # told the number of pixels just finished
 
 
@@ -73,6 +77,10 @@ class PixelModel(Protocol):
     def slope(self) -> int | None: ...
     def canvas(self, height: int, width: int, count: int = 1) -> Canvas: ...
     def predict(self, canvas: Any, pixels: np.ndarray) -> Prediction: ...
+
+
+# of the values 0..255 of each channel, int64 [256], or None for a channel without
+Weights = Sequence[np.ndarray | None] | None
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,9 @@ def wavefront(height: int, width: int, slope: int | None, count: int = 1) -> tup
 # -- a batch of tiles or images: push and pop --------------------------------------------------------------
 
 
-def push(planes: np.ndarray, model: PixelModel, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
+def push(
+    planes: np.ndarray, model: PixelModel, progress: Progress, weights: Weights = None
+) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [B, C, H, W] -> words uint32, and the estimated bits of each image, float64 [B].
 
     Mirrors ``pop``, backwards.
@@ -147,7 +157,8 @@ def push(planes: np.ndarray, model: PixelModel, progress: Progress) -> tuple[np.
             sample = samples[channel, pixels]
             high, low = sample >> 4, sample & 15
             symbols[place[2 * channel]], rows[place[2 * channel]] = high, prediction.high()
-            symbols[place[2 * channel + 1]], rows[place[2 * channel + 1]] = low, prediction.low(high)
+            symbols[place[2 * channel + 1]] = low
+            rows[place[2 * channel + 1]] = _low_rows(prediction, high, weights, channel)
             prediction.observe(sample)
         stack.push(symbols, rows)
         cost = -np.log2(rows[np.arange(len(rows)), symbols] / ROW_TOTAL)
@@ -157,7 +168,9 @@ def push(planes: np.ndarray, model: PixelModel, progress: Progress) -> tuple[np.
     return stack.words(), bits
 
 
-def pop(words: np.ndarray, shape: tuple[int, int, int, int], model: PixelModel, progress: Progress) -> np.ndarray:
+def pop(
+    words: np.ndarray, shape: tuple[int, int, int, int], model: PixelModel, progress: Progress, weights: Weights = None
+) -> np.ndarray:
     """Words -> uint8 ``shape`` [B, C, H, W].  Raises GmcFormatError when the words are not used up exactly."""
     if len(words) and words[-1] == 0:
         raise GmcFormatError("coded data ends in a zero word")  # never written; the coder refuses it untyped
@@ -170,9 +183,9 @@ def pop(words: np.ndarray, shape: tuple[int, int, int, int], model: PixelModel, 
             continue
         pixels = order[first:last]
         prediction = model.predict(canvas, pixels)
-        for _ in range(c):
+        for channel in range(c):
             high = stack.pop(prediction.high())
-            low = stack.pop(prediction.low(high))
+            low = stack.pop(_low_rows(prediction, high, weights, channel))
             prediction.observe((high << 4) | low)
         canvas.write(pixels, prediction.samples)
         progress(len(pixels))
@@ -181,12 +194,71 @@ def pop(words: np.ndarray, shape: tuple[int, int, int, int], model: PixelModel, 
     return canvas.planes()
 
 
+def _low_rows(prediction: Prediction, high: np.ndarray, weights: Weights, channel: int) -> np.ndarray:
+    rows = prediction.low(high)
+    if weights is not None and weights[channel] is not None:
+        histogram.reweight(rows, high, weights[channel])
+    return rows
+
+
 def _places(starts: np.ndarray, streams: int) -> np.ndarray:
     """Where each stream's symbols go in coding order: int64 [streams, pixels]; see the module docstring."""
     counts = np.diff(starts)
     before = np.repeat(starts[:-1] - starts[0], counts)
     within = np.arange(starts[-1] - starts[0]) - before
     return before * streams + within + np.arange(streams)[:, None] * np.repeat(counts, counts)
+
+
+# -- weights of values -----------------------------------------------------------------------------------
+
+
+def squares(planes: np.ndarray, count: int) -> np.ndarray:
+    """A sample of an image [C, H, W]: [count, C, side, side], spread over it whatever its shape."""
+    side = min(TRIAL_SIDE, *planes.shape[1:])
+    out = []
+    for number in range(count):  # a low-discrepancy sequence
+        y = int((planes.shape[1] - side) * ((number * 0.754877666) % 1))
+        x = int((planes.shape[2] - side) * ((number * 0.569840296) % 1))
+        out.append(planes[:, y : y + side, x : x + side])
+    return np.stack(out)
+
+
+def choose_levels(planes: np.ndarray, model: PixelModel) -> np.ndarray:
+    """Levels uint8 [C, 256] of the weights worth sending with an image uint8 [C, H, W]; all neutral if none is."""
+    c, height, width = planes.shape
+    levels = np.full((c, histogram.VALUES), histogram.NEUTRAL, np.uint8)
+    counts = [np.bincount(plane.ravel(), minlength=histogram.VALUES) for plane in planes]
+    if height * width < WEIGHTS_FROM or not any(map(histogram.toothed, counts)):
+        return levels
+    sample = squares(planes, TRIAL_SQUARES)
+    half = sample[:, 0].size // 2  # weights of the first half are tried on the second
+    canvas = model.canvas(sample.shape[2], sample.shape[3], len(sample))
+    canvas.fill(sample)
+    prediction = model.predict(canvas, np.arange(2 * half))
+    for channel in range(c):
+        value = sample[:, channel].ravel().astype(np.int32)
+        high, low = value >> 4, value & 15
+        prediction.high()
+        rows = prediction.low(high)
+        prediction.observe(value)
+        used, first, second = counts[channel] > 0, slice(None, half), slice(half, None)
+
+        def found(part: slice, value=value, rows=rows, high=high, used=used) -> np.ndarray:
+            seen = np.bincount(value[part], minlength=histogram.VALUES)
+            return histogram.levels(used, seen, histogram.expectation(rows[part], high[part]))
+
+        tried = rows[second].copy()
+        histogram.reweight(tried, high[second], histogram.WEIGHTS[found(first)])
+        symbol = np.arange(len(tried)), low[second]
+        saved = np.log2(tried[symbol] / rows[second][symbol]).mean() * height * width
+        candidate = found(slice(None))
+        if saved > 32 * len(histogram.pack(candidate[None])[1]):
+            levels[channel] = candidate
+    return levels
+
+
+def _weights(levels: np.ndarray) -> Weights:
+    return [None if (row == histogram.NEUTRAL).all() else histogram.WEIGHTS[row] for row in levels]
 
 
 # -- the tiles of an image: encode and decode ------------------------------------------------------------
@@ -202,13 +274,16 @@ def encode(
     """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
     _, height, width = planes.shape
     tile = tile or tile_shape(height, width)
+    levels = choose_levels(planes, model)
+    mask, weight_words = histogram.pack(levels)
+    weights = _weights(levels)
     with ThreadPoolExecutor(threads) as pool:
-        coded = list(pool.map(
-            lambda where: push(planes[None, :, where[0], where[1]], model, progress), tiles(height, width, tile)
-        ))  # fmt: skip
-    head = b"".join(map(write_varint, (*tile, *(len(words) for words, _ in coded))))
-    body = b"".join(words.astype("<u4").tobytes() for words, _ in coded)
-    return Encoded(head + body, float(sum(bits.sum() for _, bits in coded)))
+        parts = [planes[None, :, y, x] for y, x in tiles(height, width, tile)]
+        coded = list(pool.map(lambda part: push(part, model, progress, weights), parts))
+    head = bytes([mask]) + (write_varint(len(weight_words)) if mask else b"")
+    head += b"".join(map(write_varint, (*tile, *(len(words) for words, _ in coded))))
+    body = b"".join(words.astype("<u4").tobytes() for words in (weight_words, *(words for words, _ in coded)))
+    return Encoded(head + body, float(sum(bits.sum() for _, bits in coded)) + 32 * len(weight_words))
 
 
 def decode(
@@ -219,8 +294,10 @@ def decode(
     progress: Progress = lambda n: None,
 ) -> np.ndarray:
     """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
-    _, height, width = shape
-    tile_height, position = read_varint(payload, 0)
+    channels, height, width = shape
+    mask, position = payload[0] if payload else 0, 1
+    weight_length, position = read_varint(payload, position) if mask else (0, position)
+    tile_height, position = read_varint(payload, position)
     tile_width, position = read_varint(payload, position)
     if not (0 < tile_height <= height and 0 < tile_width <= width):
         raise GmcFormatError(f"tiles of {tile_width}x{tile_height} do not fit an image of {width}x{height}")
@@ -233,15 +310,16 @@ def decode(
     for _ in range(count):
         length, position = read_varint(payload, position)
         lengths.append(length)
-    if position + 4 * sum(lengths) != len(payload):
+    if position + 4 * (weight_length + sum(lengths)) != len(payload):
         raise GmcFormatError("the lengths of the tiles do not add up to the payload")
     words = np.frombuffer(payload, "<u4", offset=position)
-    ends = np.cumsum([0, *lengths])
+    weights = _weights(histogram.unpack(mask, words[:weight_length], channels))
+    ends = np.cumsum([weight_length, *lengths])
     out = np.empty(shape, np.uint8)
 
     def decode_tile(number: int, where: tuple[slice, slice]) -> None:
         part = out[None, :, where[0], where[1]]
-        part[:] = pop(words[ends[number] : ends[number + 1]], part.shape, model, progress)
+        part[:] = pop(words[ends[number] : ends[number + 1]], part.shape, model, progress, weights)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(decode_tile, range(count), tiles(height, width, (tile_height, tile_width))))
