@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Weights of values: integers, round trips, damage, and when they are sent."""
 
-import hashlib
 import itertools
 
 import numpy as np
@@ -127,10 +126,3 @@ def test_no_weights_where_they_cannot_pay() -> None:
     for image in (flat, np.random.default_rng(0).integers(0, 256, (3, 260, 260)).astype(np.uint8)):
         coded = autoregressive.encode(image, model)
         assert np.array_equal(autoregressive.decode(coded.payload, image.shape, model), image)
-
-
-def test_an_image_with_weights_makes_these_bytes() -> None:
-    image = picture(np.clip(np.arange(256) * 5 // 4, 0, 255))[:1]
-    payload = autoregressive.encode(image, toy_model(1)).payload
-    assert payload[0] == 1
-    assert hashlib.sha256(payload).hexdigest() == "263f9e1ac79a00b819bc4a4e5c55da517173b1bede81154fdb9589c431a0353e"

@@ -14,10 +14,10 @@ pixels image by image, then row by row.  A model without a slope has raster orde
 The encoder knows all samples, so it may evaluate many steps at once; integers do not care.  ANS is a
 stack: the encoder walks the steps backwards.
 
-Payload of one part: a byte, and unless it is 0 a length (unsigned LEB128): the weights of values, histogram.py; tile
-height and width (LEB128 each, a tile of at most 2**23 pixels), then for every tile in raster order the number of
-32-bit words (LEB128); then the words, little-endian: those of the weights, those of all tiles.
-Payload of a batch: its words, little-endian.
+Payload of one part (numbers are unsigned LEB128): a length and as many bytes of changes that fit the model to the
+image; a number, and unless it is 0 a length: the weights of values, histogram.py; tile height and width, a tile of at
+most 2**23 pixels; for every tile in raster order the number of 32-bit words; then the words, little-endian: those
+of the weights, then those of all tiles.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ CHUNK = 8192  # pixels the encoder evaluates at once
 TILE_PIXELS = 1 << 21  # a tile has at most about this many pixels
 MAX_TILE_PIXELS = 1 << 23  # larger ones are refused: they would cost a decoder unbounded memory
 TRIAL_SIDE, TRIAL_SQUARES = 32, 32  # a sample of the image, for decisions
-WEIGHTS_FROM = 1 << 16  # pixels from which weights of values may pay for themselves
+ADAPT_FROM = 1 << 16  # pixels from which an image is asked for what is its own
+FIT_SIDE, FIT_SQUARES = 32, 64  # the sample that a model is fitted to
 Progress = Callable[[int], None]  # told the number of pixels just finished
 
 
@@ -77,6 +78,8 @@ class PixelModel(Protocol):
     def slope(self) -> int | None: ...
     def canvas(self, height: int, width: int, count: int = 1) -> Canvas: ...
     def predict(self, canvas: Any, pixels: np.ndarray) -> Prediction: ...
+    def fit(self, sample: np.ndarray, pixels: int) -> bytes: ...
+    def adapted(self, changes: bytes) -> PixelModel: ...
 
 
 # of the values 0..255 of each channel, int64 [256], or None for a channel without
@@ -212,9 +215,9 @@ def _places(starts: np.ndarray, streams: int) -> np.ndarray:
 # -- weights of values -----------------------------------------------------------------------------------
 
 
-def squares(planes: np.ndarray, count: int) -> np.ndarray:
+def squares(planes: np.ndarray, count: int, side: int = TRIAL_SIDE) -> np.ndarray:
     """A sample of an image [C, H, W]: [count, C, side, side], spread over it whatever its shape."""
-    side = min(TRIAL_SIDE, *planes.shape[1:])
+    side = min(side, *planes.shape[1:])
     out = []
     for number in range(count):  # a low-discrepancy sequence
         y = int((planes.shape[1] - side) * ((number * 0.754877666) % 1))
@@ -228,7 +231,7 @@ def choose_levels(planes: np.ndarray, model: PixelModel) -> np.ndarray:
     c, height, width = planes.shape
     levels = np.full((c, histogram.VALUES), histogram.NEUTRAL, np.uint8)
     counts = [np.bincount(plane.ravel(), minlength=histogram.VALUES) for plane in planes]
-    if height * width < WEIGHTS_FROM or not any(map(histogram.toothed, counts)):
+    if height * width < ADAPT_FROM or not any(map(histogram.toothed, counts)):
         return levels
     sample = squares(planes, TRIAL_SQUARES)
     half = sample[:, 0].size // 2  # weights of the first half are tried on the second
@@ -274,16 +277,22 @@ def encode(
     """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
     _, height, width = planes.shape
     tile = tile or tile_shape(height, width)
+    changes = b""
+    if height * width >= ADAPT_FROM:
+        changes = model.fit(squares(planes, FIT_SQUARES, FIT_SIDE), height * width)
+        model = model.adapted(changes)
     levels = choose_levels(planes, model)
     mask, weight_words = histogram.pack(levels)
     weights = _weights(levels)
     with ThreadPoolExecutor(threads) as pool:
         parts = [planes[None, :, y, x] for y, x in tiles(height, width, tile)]
         coded = list(pool.map(lambda part: push(part, model, progress, weights), parts))
-    head = bytes([mask]) + (write_varint(len(weight_words)) if mask else b"")
+    head = (
+        write_varint(len(changes)) + changes + write_varint(mask) + (write_varint(len(weight_words)) if mask else b"")
+    )
     head += b"".join(map(write_varint, (*tile, *(len(words) for words, _ in coded))))
     body = b"".join(words.astype("<u4").tobytes() for words in (weight_words, *(words for words, _ in coded)))
-    return Encoded(head + body, float(sum(bits.sum() for _, bits in coded)) + 32 * len(weight_words))
+    return Encoded(head + body, float(sum(bits.sum() for _, bits in coded)) + 32 * len(weight_words) + 8 * len(changes))
 
 
 def decode(
@@ -295,7 +304,9 @@ def decode(
 ) -> np.ndarray:
     """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
     channels, height, width = shape
-    mask, position = payload[0] if payload else 0, 1
+    changed, position = read_varint(payload, 0)
+    changes, position = payload[position : position + changed], position + changed
+    mask, position = read_varint(payload, position)
     weight_length, position = read_varint(payload, position) if mask else (0, position)
     tile_height, position = read_varint(payload, position)
     tile_width, position = read_varint(payload, position)
@@ -312,6 +323,8 @@ def decode(
         lengths.append(length)
     if position + 4 * (weight_length + sum(lengths)) != len(payload):
         raise GmcFormatError("the lengths of the tiles do not add up to the payload")
+    if changes:  # models for small images have none
+        model = model.adapted(changes)
     words = np.frombuffer(payload, "<u4", offset=position)
     weights = _weights(histogram.unpack(mask, words[:weight_length], channels))
     ends = np.cumsum([weight_length, *lengths])

@@ -26,7 +26,7 @@ from ..exact import evaluators, kernels
 from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
 from ..exact.tables import NIBBLES, Tables
-from . import local_kernels
+from . import local_fit, local_kernels
 from .window import OUTSIDE, window_offsets
 
 ACTIVATION_LIMIT = 2047  # 12-bit activations; part of the format of the weights
@@ -128,29 +128,45 @@ class LocalModel:
     def slope(self) -> int:
         return self.config.slope
 
+    def fit(self, sample: np.ndarray, pixels: int) -> bytes:
+        """What to change for an image of ``pixels`` pixels, from squares uint8 [B, C, h, w] of it; may be nothing."""
+        return local_fit.fit(self, sample, pixels)
+
+    def adapted(self, changes: bytes) -> LocalModel:
+        """The model changed as ``fit`` said, if it said anything.  Raises GmcFormatError."""
+        return local_fit.adapted(self, changes) if changes else self
+
     def canvas(self, height: int, width: int, count: int = 1) -> Canvas:
         """``count`` empty tiles to decode into, or to ``fill`` for encoding."""
         return Canvas(self, height, width, count)
 
     def predict(self, canvas: Canvas, pixels: np.ndarray) -> Prediction:
-        """Mixtures of ``pixels``, int64 [N] flat indices (image * H + row) * W + column, from finished pixels."""
+        """Mixtures of ``pixels``, int64 [N] flat indices of the batch, from finished pixels."""
+        return Prediction(self, *self.evaluate(canvas, pixels))
+
+    def evaluate(self, canvas: Canvas, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs of the net, int32 [N, outputs], and the centre of the means, int32 [N, C] in 1/64 grey level."""
         outputs = np.empty((len(pixels), self.config.outputs), np.int32)
         base = np.empty((len(pixels), self.channels), np.int32)
         for start in range(0, len(pixels), BLOCK):
             part = slice(start, start + BLOCK)
-            self._net(canvas, pixels[part], outputs[part], base[part])
-        return Prediction(self, outputs, base)
+            self._net(self.features(canvas, pixels[part], base[part]), outputs[part])
+        return outputs, base
 
-    def _net(self, canvas: Canvas, pixels: np.ndarray, outputs: np.ndarray, base: np.ndarray) -> None:
-        n, c, dtype = len(pixels), self.config, self.evaluator.dtype
-        x = np.empty((n, c.inputs), dtype)
+    def features(self, canvas: Canvas, pixels: np.ndarray, base: np.ndarray) -> np.ndarray:
+        """Inputs of the net, [N, inputs] of the evaluator's dtype; ``base`` [N, C] is filled in."""
+        x = np.empty((len(pixels), self.config.inputs), self.evaluator.dtype)
         linear = self.layers["linear"]
         local_kernels.features(
-            canvas.flat, canvas.row_size, canvas.locate(pixels), c.channels, canvas.run_start, self._run_length,
+            canvas.flat, canvas.row_size, canvas.locate(pixels), self.channels, canvas.run_start, self._run_length,
             self._near, linear.weight, linear.multiplier, linear.shift, x, base,
         )  # fmt: skip
-        stream = np.empty((n, c.width), dtype)
-        inner = np.empty((n, c.width), dtype)
+        return x
+
+    def _net(self, x: np.ndarray, outputs: np.ndarray) -> None:
+        c = self.config
+        stream = np.empty((len(x), c.width), x.dtype)
+        inner = np.empty((len(x), c.width), x.dtype)
         self._layer("first", kernels.hidden, x, ACTIVATION_LIMIT, stream)
         for b in range(c.blocks):
             self._layer(f"up.{b}", kernels.hidden, stream, ACTIVATION_LIMIT, inner)

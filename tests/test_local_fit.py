@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""Fitting the local model to an image: gradients, bytes, integers on both sides, and what it gains."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import model as toy_model
+from toy import smooth
+
+from gmcodec.coding import autoregressive, histogram
+from gmcodec.errors import GmcFormatError
+from gmcodec.models import local_fit, local_spec
+
+fast = settings(max_examples=25, deadline=None)
+
+
+def changes_of(channels: int, seed: int = 0, largest: int = 9) -> np.ndarray:
+    model = toy_model(channels)
+    count = model.config.outputs + model.layers["linear"].weight.size
+    return np.random.default_rng(seed).integers(-largest, largest + 1, count)
+
+
+def ignore(count: int) -> None:
+    pass
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_gradient_is_that_of_the_likelihood(channels: int) -> None:
+    random, c, n = np.random.default_rng(channels), toy_model(channels).config, 30
+    k = c.mixtures
+    spread = np.repeat([20, 100, 20, 800], [k, k * channels, k * channels, k * c.couplings])
+    outputs = (
+        random.normal(0, 1, (n, c.outputs)) * spread
+        + np.repeat([0, 0, 40, 0], [k, k * channels, k * channels, k * c.couplings])
+    ).astype(np.int32)
+    target = random.integers(90, 111, (channels, n))
+    target[0, 0], target[0, 1] = 0, 255
+    base = target.T * 64 + random.integers(-300, 300, (n, channels))
+    near = random.normal(0, 5, (channels * c.neighbours, n))
+    mixture = local_fit.Mixture(c, outputs, base, near, target)
+    theta = random.normal(0, 0.01, c.outputs + channels * len(near))
+    gradient = mixture.likelihood(theta)[1].sum(1)
+    for i in range(len(theta)):
+        step = 0.01 * np.eye(len(theta))[i] / (5 if i >= c.outputs else 1)
+        slope = (mixture.likelihood(theta + step)[0] - mixture.likelihood(theta - step)[0]) / (2 * step[i])
+        assert slope == pytest.approx(gradient[i], abs=0.02 * float(np.abs(gradient).max()))
+
+
+@fast
+@given(st.lists(st.integers(-local_fit.MAX_CHANGE, local_fit.MAX_CHANGE), max_size=40))
+def test_changes_round_trip(changes: list[int]) -> None:
+    data = local_fit.pack(np.array(changes, np.int64))
+    assert local_fit.unpack(data, len(changes)).tolist() == changes
+
+
+def test_changes_make_these_bytes() -> None:
+    assert local_fit.pack(np.array([0, -1, 1, 63, -64, 64, 1000])).hex() == "0001027e7f8001d00f"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\0" * 3, b"\0" * 200, b"\x80", b"\xff" * 9, b"\0\0\x80", b"\xff\xff\xff\xff\x7f"]
+)
+def test_damaged_changes_are_refused(data: bytes) -> None:
+    with pytest.raises(GmcFormatError):
+        local_fit.unpack(data, 4)
+    with pytest.raises(GmcFormatError):
+        toy_model(3).adapted(data or b"\0")
+
+
+def test_changes_beyond_the_integers_are_refused() -> None:
+    changes = changes_of(3)
+    for where in (0, -1):
+        extreme = changes.copy()
+        extreme[where] = local_fit.MAX_CHANGE
+        with pytest.raises(GmcFormatError):
+            toy_model(3).adapted(local_fit.pack(extreme))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_changes_move_outputs_by_their_units(channels: int) -> None:
+    model = toy_model(channels)
+    c = model.config
+    image = smooth(np.random.default_rng(3), (channels, 12, 14))
+    canvas = model.canvas(12, 14)
+    canvas.fill(image[None])
+    changes = changes_of(channels)
+    changes[c.outputs :] = 0
+    before, base = model.evaluate(canvas, np.arange(12 * 14))
+    after, same = model.adapted(local_fit.pack(changes)).evaluate(canvas, np.arange(12 * 14))
+    # a bias has its own unit, finer than that of the output: one more or less by rounding
+    assert np.abs(after - before - changes[: c.outputs] * local_fit.quanta(c)).max() <= 1
+    assert np.array_equal(base, same)
+
+
+@pytest.mark.parametrize("evaluator", ["int64", "float64", "float32"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_changed_model_equals_its_specification(channels: int, evaluator: str) -> None:
+    model = toy_model(channels, evaluator).adapted(local_fit.pack(changes_of(channels)))
+    image = smooth(np.random.default_rng(4), (channels, 9, 11))
+    canvas = model.canvas(9, 11)
+    canvas.fill(image[None])
+    prediction = model.predict(canvas, np.arange(99))
+    rows = []
+    for sample in image.reshape(channels, -1).astype(np.int32):
+        rows += [prediction.high(), prediction.low(sample >> 4)]
+        prediction.observe(sample)
+    assert np.array_equal(np.stack(rows), local_spec.rows(model.config, model.layers, model.tables, image))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_fitting_pays_and_comes_back(channels: int) -> None:
+    model = toy_model(channels)
+    random = np.random.default_rng(6)
+    image = smooth(random, (channels, 264, 264), noise=1.5)
+    changes = model.fit(autoregressive.squares(image, 64, 32), image[0].size)
+    assert changes
+    plain = autoregressive.push(image[None], model, ignore)[1].sum()
+    fitted = autoregressive.push(image[None], model.adapted(changes), ignore)[1].sum()
+    assert fitted + 8 * len(changes) < 0.98 * plain
+    coded = autoregressive.encode(image, model)
+    assert coded.estimated_bits == pytest.approx(8 * len(coded.payload), rel=1e-3)
+    assert 8 * len(coded.payload) < 0.98 * plain
+    assert np.array_equal(autoregressive.decode(coded.payload, image.shape, model), image)
+    again = autoregressive.encode(image, toy_model(channels, "int64"), threads=2)
+    assert again.payload == coded.payload
+
+
+def test_a_fitted_image_with_weights_makes_these_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # what is found may differ between machines in the last bit, what is made of it may not
+    model, levels = toy_model(3), np.full((3, 256), histogram.NEUTRAL, np.uint8)
+    levels[1:, 3::4] = 2
+    image = smooth(np.random.default_rng(8), (3, 20, 30))
+    monkeypatch.setattr(autoregressive, "ADAPT_FROM", 0)
+    monkeypatch.setattr(autoregressive, "choose_levels", lambda planes, model: levels)
+    monkeypatch.setattr(type(model), "fit", lambda self, sample, pixels: local_fit.pack(changes_of(3)))
+    payload = autoregressive.encode(image, model, tile=(10, 30)).payload
+    assert hashlib.sha256(payload).hexdigest() == "7832fe308fc51132975bae515d119711a8d63e36cec919103a58d31f00528d07"
+    assert np.array_equal(autoregressive.decode(payload, image.shape, toy_model(3)), image)
+
+
+def test_nothing_to_gain_sends_nothing() -> None:
+    model = toy_model(3)
+    flat = np.full((3, 300, 300), 40, np.uint8)
+    narrow = smooth(np.random.default_rng(1), (3, 20000, 4))  # no pixel has its whole window
+    assert model.fit(autoregressive.squares(narrow, 64, 32), 80000) == b""
+    for image in (flat, narrow):
+        coded = autoregressive.encode(image, model)
+        assert np.array_equal(autoregressive.decode(coded.payload, image.shape, model), image)
