@@ -248,7 +248,7 @@ class _Queue:
             try:
                 planes = self._read(name, source)
             except (GmcError, OSError) as error:
-                self._watch.failed(name, error)
+                self._watch.failed([name], error)
                 continue
             small = planes.mode in GROUP_MODES and planes.height * planes.width <= MEMBER_PIXELS
             if not small or planes.metadata:
@@ -394,14 +394,13 @@ class Archive:
         jobs = (partial(self._attempt, block, watch) for block in blocks)
         with codec.single_threaded_blas(), closing(in_order(jobs, self._threads)) as results:
             for block, result in zip(blocks, results, strict=True):
-                for position, name in enumerate(block.names):
-                    if name not in wanted:
-                        continue
-                    if isinstance(result, list):
-                        yield name, result[position]
-                    else:
-                        watch.failed(name, result)
-                    watch.images(1)
+                here = [name for name in block.names if name in wanted]
+                if isinstance(result, list):
+                    for name in here:
+                        yield name, result[block.names.index(name)]
+                else:
+                    watch.failed(here, result)
+                watch.images(len(here))
 
     def _find(self, name: str) -> Block:
         if name not in self._block_of:

@@ -15,7 +15,7 @@ import click
 
 from . import cli_files, cli_work
 from .cli_files import Options, shown
-from .cli_show import NUMBER, Bar, together
+from .cli_show import NUMBER, Bar, say_error, together
 from .errors import GmcError, MemberNameError
 from .work import Watch
 
@@ -43,10 +43,11 @@ class BarWatch(Watch):
         for _ in range(count):
             self.bar.file_done()
 
-    def failed(self, name: str, error: GmcError | OSError) -> None:
+    def failed(self, names: Sequence[str], error: GmcError | OSError) -> None:
         message, code = cli_work.failure(error, Path(self.now) if self.now else None)
-        self.bar.say(f"gmcodec: {self.now or name}: {message}", err=True)
-        self.code, self.failures = self.code or code, self.failures + 1
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        self.bar.say(f"gmcodec: {self.now or shown(names[0])}{more}: {message}", err=True)
+        self.code, self.failures = self.code or code, self.failures + len(names)
 
     def warn(self, text: str) -> None:
         """A warning about the image at hand."""
@@ -58,8 +59,13 @@ def _watching(images: int, quiet: bool) -> Iterator[BarWatch]:
     """A bar and the package's warnings meanwhile; afterwards the exit code of the first failure, if any."""
     bar = Bar(images, quiet)
     watch = BarWatch(bar)
-    with closing(bar), cli_work.log_to(watch.warn, verbose=False), cli_work.stopping(bar):
-        yield watch
+    try:
+        with closing(bar), cli_work.log_to(watch.warn, verbose=False), cli_work.stopping(bar):
+            yield watch
+    except GmcError as error:
+        if not watch.code:
+            raise
+        say_error(f"error: {cli_work.one_line(error)}")
     if watch.code:
         click.get_current_context().exit(watch.code)
 
@@ -99,7 +105,7 @@ def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: s
     limit = cli_work.pixel_limit(Options(max_pixels=max_pixels))
     with _watching(len(paths), quiet) as watch:
         for error in found.errors:
-            watch.failed(str(error.filename), error)
+            watch.failed([str(error.filename)], error)
 
         def sources() -> Iterator[tuple[str, Path]]:
             for name, path in paths.items():

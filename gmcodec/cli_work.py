@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_files import OS_ERROR, Job, Options, shown
-from .errors import GmcError, OutputExistsError, UnsupportedImageError
+from .errors import GmcError, NotAGmcFileError, OutputExistsError, UnsupportedImageError
 from .work import Watch
 
 if TYPE_CHECKING:
@@ -29,8 +29,16 @@ if TYPE_CHECKING:
 # -- reading and writing ---------------------------------------------------------------------------------
 
 
+ARCHIVE = b"gma"  # how archives start
+
+
 def _read(job: Job) -> bytes:
     return sys.stdin.buffer.read() if job.source.path is None else job.source.path.read_bytes()
+
+
+def _refuse_archive(raw: bytes) -> None:
+    if raw[:3] == ARCHIVE:
+        raise NotAGmcFileError("is an archive: see gmcodec list, gmcodec unpack")
 
 
 def refuse_to_overwrite(path: Path | None, force: bool) -> None:
@@ -187,6 +195,7 @@ def _decompress(job: Job, meter: Meter) -> list[str]:
 def _decode(raw: bytes, job: Job, meter: Meter) -> Planes:
     from . import codec, container
 
+    _refuse_archive(raw)
     limit = pixel_limit(job.options)
     meter.start("decoding", container.unpack(raw, max_pixels=limit).pixels)
     return codec.decode_planes(raw, threads=_threads(job.options), max_pixels=limit, progress=meter)
@@ -194,7 +203,7 @@ def _decode(raw: bytes, job: Job, meter: Meter) -> Planes:
 
 def _verify(job: Job, meter: Meter) -> list[str]:
     raw = _read(job)
-    if raw[:3] == b"gma":
+    if raw[:3] == ARCHIVE:
         return _verify_archive(raw, job, meter)
     _decode(raw, job, meter)
     return ["ok"]
@@ -211,7 +220,8 @@ def _verify_archive(raw: bytes, job: Job, meter: Meter) -> list[str]:
 def _info(job: Job, meter: Meter) -> list[str]:
     from . import codec
 
-    said = codec.info(_read(job))
+    _refuse_archive(raw := _read(job))
+    said = codec.info(raw)
     if job.options.json:
         return [json.dumps({"file": str(job.source.path or "-")} | said)]
     parts = [f"{p['code']}: {p['channels']} channels, {p['bytes']} bytes"

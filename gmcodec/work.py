@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,8 +31,8 @@ class Watch:
     def images(self, count: int) -> None:
         """So many more images are done."""
 
-    def failed(self, name: str, error: GmcError | OSError) -> None:
-        """An image could not be read; when this returns, the work goes on without it."""
+    def failed(self, names: Sequence[str], error: GmcError | OSError) -> None:
+        """These images could not be read, for one reason; when this returns, the work goes on without them."""
         raise error
 
 
