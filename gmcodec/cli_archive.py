@@ -143,7 +143,7 @@ def _describe(packed: Packed) -> list[str]:
         f"{p.images} images -> {p.added_bytes} bytes, {8 * p.added_bytes / p.added_dimensions:.4f} bpd; "
         f"estimate {p.estimated_bits / p.added_dimensions:.4f} bpd, overhead {over:.1f} bytes "
         f"({over / p.images:.2f} an image, {p.index_bytes / p.images:.2f} of them the index)",
-        f"{p.grouped} in {p.groups} groups, {p.images - p.grouped} alone"
+        f"{p.grouped} in {p.groups} group{'s' * (p.groups != 1)}, {p.images - p.grouped} alone"
         + (f", {p.with_metadata} of them small but with metadata (--strip drops it)" if p.with_metadata else ""),
     ]
     if p.added_bytes != p.bytes:
