@@ -43,7 +43,7 @@ CASES = {
 
 ARCHIVE = {
     # a group of three, a group of two, two alone
-    **{f"rgb/{i}.png": pixels.Planes(pattern(3, 9, 11 + i)[:, :, i:].copy(), "RGB") for i in range(3)},
+    **{f"rgb/{i}.png": pixels.Planes(pattern(3, 6, 7 + i)[:, :, i:].copy(), "RGB") for i in range(3)},
     **{f"grey/{i}.png": pixels.Planes(pattern(1, 8 + i, 7)[:, i:].copy(), "L") for i in range(2)},
     "wide.png": pixels.Planes(pattern(3, 4, 25), "RGB"),
     "bilevel.png": CASES["bilevel"][0],
