@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 from .errors import GmcError
 
 __version__ = "0.1.0"
-__all__ = ["GmcError", "__version__", "decode", "decode_array", "encode", "info", "verify"]
+__all__ = ["Archive", "GmcError", "__version__", "decode", "decode_array", "encode", "info", "pack", "verify"]
 
 if TYPE_CHECKING:
+    from .archive import Archive, pack
     from .codec import decode, decode_array, encode, info, verify
 
 
 def __getattr__(name: str) -> Any:
     # importing gmcodec stays instant: numpy and the rest load with the first use
     if name in __all__:
-        from . import codec
+        from . import archive, codec
 
-        return getattr(codec, name)
+        return getattr(archive if name in ("Archive", "pack") else codec, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -8,11 +8,9 @@ refuses, 130 for Ctrl-C.  Of several files the first failure's.
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,21 +18,17 @@ from typing import Any
 
 import click
 
-from . import __version__, cli_files, cli_work
+from . import __version__, cli_archive, cli_files, cli_work
 from .cli_files import FORMATS, Found, Job, Options
-from .cli_work import Meter, failure, log_to
+from .cli_show import NUMBER, Bar, say_error, together
+from .cli_work import failure, log_to
 from .errors import EvaluatorError, GmcError, OutputExistsError, TrainingError, WeightsError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell shows for a program ended by SIGPIPE
 SHOW_SKIPPED = 10  # of one kind; others are counted
 
-# -- errors and messages -----------------------------------------------------------------------------------
-
-
-def say_error(message: str) -> None:
-    """One line on standard error."""
-    click.echo(f"gmcodec: {message}", err=True)
+# -- errors -----------------------------------------------------------------------------------------------
 
 
 class Cli(click.Group):
@@ -58,56 +52,7 @@ class Cli(click.Group):
             ctx.exit(INTERRUPTED)
 
 
-class Bar(Meter):
-    """A progress bar on standard error once work takes a second: pixels of one file, or files of several."""
-
-    def __init__(self, files: int, quiet: bool) -> None:
-        self.hidden, self.lock = quiet or not sys.stderr.isatty(), threading.Lock()
-        self.by_file = files > 1
-        self.bar: Any = None
-        if self.by_file:
-            self._open("files", files, "file")
-
-    def _open(self, what: str, total: int, unit: str) -> None:
-        self.close()
-        if not self.hidden:
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "px", leave=False, delay=1)
-
-    def start(self, what: str, pixels: int) -> None:
-        if not self.by_file:
-            self._open(what, pixels, "px")
-
-    def advance(self, pixels: int) -> None:
-        with self.lock:  # tiles report from their threads
-            if not self.by_file and self.bar is not None:
-                self.bar.update(pixels)
-
-    def file_done(self) -> None:
-        if not self.by_file:
-            self.close()
-        elif self.bar is not None:
-            self.bar.update()
-
-    def say(self, line: str, err: bool) -> None:
-        """A line that does not run into the bar."""
-        if self.bar is not None:
-            self.bar.clear()
-        click.echo(line, err=err)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-
-
 # -- the four commands on files ------------------------------------------------------------------------------
-
-
-def together(*parts: Callable) -> Callable:
-    """Several click decorators as one."""
-    return lambda command: functools.reduce(lambda made, part: part(made), reversed(parts), command)
 
 
 # inputs and options of all commands on files; of those that code pixels; of those that write files
@@ -117,7 +62,6 @@ common = together(
     click.option("-q", "--quiet", is_flag=True, help="Show errors and warnings only."),
     click.option("-v", "--verbose", is_flag=True, help="Show all messages and every skipped file."),
 )
-NUMBER = click.IntRange(min=1)
 working = together(
     click.option("-j", "--jobs", type=NUMBER, default=1, metavar="N",
                  help="Files worked on at a time, in processes that share the threads."),
@@ -143,6 +87,7 @@ def cli() -> None:
     gmcodec compress photo.png        writes photo.gmc
     gmcodec decompress photo.gmc      writes photo.png: same pixels and metadata
     gmcodec compress - < a > b        standard input to standard output
+    gmcodec pack FOLDER -o set.gma    many images into one archive
     """
 
 
@@ -188,7 +133,7 @@ def decompress(files: Sequence[str], output: str | None, recursive: bool, format
 @common
 @working
 def verify(files: Sequence[str], recursive: bool, **rest: Any) -> None:
-    """Decode .gmc files and check every checksum; "ok" for each good one."""
+    """Decode .gmc files, or archives, and check every checksum; "ok" for each good one."""
     options = _options(rest)
     found = cli_files.collect(files, recursive, cli_files.reason_not_gmc)
     _run([Job("verify", source, options) for source in found.sources], found, rest)
@@ -445,6 +390,10 @@ def _show_compiled() -> None:
     hits, misses = (sum(sum(getattr(s, kind).values()) for s in found) for kind in ("cache_hits", "cache_misses"))
     click.echo(f"compiled     {hits} functions from numba's cache, {misses} anew" + (" (slow, once)" if misses else ""))
     click.echo(f"  cache      {', '.join(sorted({cli_files.shown(str(s.cache_path)) for s in found}))}")
+
+
+for command in (cli_archive.pack, cli_archive.unpack, cli_archive.list_members):
+    cli.add_command(command)
 
 
 def main() -> None:

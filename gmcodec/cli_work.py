@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_files import OS_ERROR, Job, Options, shown
-from .errors import GmcError, OutputExistsError, UnsupportedImageError
+from .errors import GmcError, NotAGmcFileError, OutputExistsError, UnsupportedImageError
+from .work import Watch
 
 if TYPE_CHECKING:
     from .pixels import Planes
@@ -28,8 +29,16 @@ if TYPE_CHECKING:
 # -- reading and writing ---------------------------------------------------------------------------------
 
 
+ARCHIVE = b"gma"  # how archives start
+
+
 def _read(job: Job) -> bytes:
     return sys.stdin.buffer.read() if job.source.path is None else job.source.path.read_bytes()
+
+
+def _refuse_archive(raw: bytes) -> None:
+    if raw[:3] == ARCHIVE:
+        raise NotAGmcFileError("is an archive: see gmcodec list, gmcodec unpack")
 
 
 def refuse_to_overwrite(path: Path | None, force: bool) -> None:
@@ -107,7 +116,7 @@ class Meter:
         self.advance(pixels)
 
 
-def _limit(options: Options) -> int | None:
+def pixel_limit(options: Options) -> int | None:
     from .codec import DEFAULT_MAX_PIXELS
 
     return DEFAULT_MAX_PIXELS if options.max_pixels is None else options.max_pixels or None
@@ -124,7 +133,7 @@ def _compress(job: Job, meter: Meter) -> list[str]:
 
     options, before = job.options, _identity(job)
     raw = _read(job)
-    planes = pixels.read(raw, strip=options.strip, max_pixels=_limit(options))
+    planes = pixels.read(raw, strip=options.strip, max_pixels=pixel_limit(options))
     if options.code == "learned" and planes.mode not in codec.LEARNED_CHANNELS:
         raise UnsupportedImageError(f"there is no model for images of mode {planes.mode}; leave out --code")
     area = planes.width * planes.height
@@ -186,20 +195,33 @@ def _decompress(job: Job, meter: Meter) -> list[str]:
 def _decode(raw: bytes, job: Job, meter: Meter) -> Planes:
     from . import codec, container
 
-    limit = _limit(job.options)
+    _refuse_archive(raw)
+    limit = pixel_limit(job.options)
     meter.start("decoding", container.unpack(raw, max_pixels=limit).pixels)
     return codec.decode_planes(raw, threads=_threads(job.options), max_pixels=limit, progress=meter)
 
 
 def _verify(job: Job, meter: Meter) -> list[str]:
-    _decode(_read(job), job, meter)
+    raw = _read(job)
+    if raw[:3] == ARCHIVE:
+        return _verify_archive(raw, job, meter)
+    _decode(raw, job, meter)
     return ["ok"]
+
+
+def _verify_archive(raw: bytes, job: Job, meter: Meter) -> list[str]:
+    from .archive import Archive
+
+    archive = Archive(raw, threads=_threads(job.options), max_pixels=pixel_limit(job.options))
+    meter.start("decoding", sum(block.pixels * len(block.names) for block in archive.blocks))
+    return [f"ok, {sum(1 for _ in archive.items(watch=Watch(meter)))} images"]
 
 
 def _info(job: Job, meter: Meter) -> list[str]:
     from . import codec
 
-    said = codec.info(_read(job))
+    _refuse_archive(raw := _read(job))
+    said = codec.info(raw)
     if job.options.json:
         return [json.dumps({"file": str(job.source.path or "-")} | said)]
     parts = [f"{p['code']}: {p['channels']} channels, {p['bytes']} bytes"
@@ -284,13 +306,13 @@ def run(jobs: Sequence[Job], workers: int, meter: Meter) -> Generator[Outcome, N
     if workers > 1:
         yield from _run_processes(jobs, workers)
         return
-    with _stopping(meter):
+    with stopping(meter):
         for job in jobs:
             yield attempt(job, meter)
 
 
 @contextmanager
-def _stopping(meter: Meter) -> Iterator[None]:
+def stopping(meter: Meter) -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt here, and in the threads that report to the meter."""
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield

@@ -283,7 +283,7 @@ def info(data: bytes) -> dict[str, Any]:
         "bits_per_dimension": 8 * len(data) / dimensions,
         "header_bytes": container.overhead(header) - sum(len(value) for _, value in header.metadata),
         "parts": [
-            {"code": _name_or_number(p.form), "channels": p.channels, "bytes": len(p.payload)}
+            {"code": name_or_number(p.form), "channels": p.channels, "bytes": len(p.payload)}
             | ({"weights": p.weights_id.hex()} if p.weights_id else {})
             for p in header.parts
         ],
@@ -293,7 +293,7 @@ def info(data: bytes) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _name_or_number(form: int) -> str:
+def name_or_number(form: int) -> str:
     try:
         return form_name(form)
     except UnknownModelError:

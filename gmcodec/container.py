@@ -167,14 +167,14 @@ def pack(header: Header) -> bytes:
     out = bytearray(MAGIC)
     out.append(FORMAT_VERSION)
     out.append(header.mode_id | (_METADATA_FLAG if header.metadata else 0))
-    out += _varint(header.width) + _varint(header.height)
+    out += varint(header.width) + varint(header.height)
     out += header.pixels_crc.to_bytes(_CRC_BYTES, "little")
     if header.metadata:
-        section = b"".join(bytes([tag]) + _varint(len(data)) + data for tag, data in header.metadata)
-        out += _varint(len(section)) + section
+        section = b"".join(bytes([tag]) + varint(len(data)) + data for tag, data in header.metadata)
+        out += varint(len(section)) + section
     for part in header.parts:
         out += bytes([part.form, part.channels]) + part.weights_id
-        out += _varint(len(part.payload)) + part.payload
+        out += varint(len(part.payload)) + part.payload
     out += zlib.crc32(out).to_bytes(_CRC_BYTES, "little")
     return bytes(out)
 
@@ -189,7 +189,7 @@ def unpack(data: bytes | memoryview, *, max_pixels: int | None = DEFAULT_MAX_PIX
     magic = bytes(view[: len(MAGIC)])
     if not MAGIC.startswith(magic):
         raise NotAGmcFileError(f"starts with {magic!r}, not with {MAGIC!r}")
-    reader = _Reader(view)
+    reader = Reader(view)
     reader.take(len(MAGIC), "the magic bytes")
     version = reader.byte("the format version")
     if version != FORMAT_VERSION:
@@ -208,7 +208,7 @@ def unpack(data: bytes | memoryview, *, max_pixels: int | None = DEFAULT_MAX_PIX
     return header
 
 
-def _read_body(reader: _Reader) -> Header:
+def _read_body(reader: Reader) -> Header:
     """Mode byte to last part: lengths are followed, values are for ``_check`` to judge."""
     mode_byte = reader.byte("the mode")
     mode_id = mode_byte & _MODE_BITS
@@ -239,7 +239,7 @@ def _read_body(reader: _Reader) -> Header:
 
 def _read_metadata(section: memoryview) -> tuple[tuple[int, bytes], ...]:
     """The entries of a metadata section. One that runs over the section's end is damage, not truncation."""
-    reader = _Reader(section)
+    reader = Reader(section)
     entries: list[tuple[int, bytes]] = []
     try:
         while reader.left:
@@ -294,11 +294,11 @@ def overhead(header: Header) -> int:
     bare = tuple(Part(part.form, part.channels, b"", part.weights_id) for part in header.parts)
     empty = Header(header.mode_id, header.width, header.height, header.pixels_crc, header.metadata, bare)
     # an empty payload's length takes one byte
-    return len(pack(empty)) + sum(len(_varint(len(part.payload))) - 1 for part in header.parts)
+    return len(pack(empty)) + sum(len(varint(len(part.payload))) - 1 for part in header.parts)
 
 
-def _varint(value: int) -> bytes:
-    """Canonical unsigned LEB128 of ``value`` >= 0; ``_Reader.varint`` is the inverse."""
+def varint(value: int) -> bytes:
+    """Canonical unsigned LEB128 of ``value`` >= 0; ``Reader.varint`` is the inverse."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -307,7 +307,7 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-class _Reader:
+class Reader:
     """A cursor over bytes that cannot run past their end."""
 
     def __init__(self, view: memoryview) -> None:
@@ -329,7 +329,7 @@ class _Reader:
         return self.take(1, what)[0]
 
     def varint(self, what: str) -> int:
-        """The inverse of ``_varint``; refuses padding, so a value has one spelling only."""
+        """The inverse of ``varint``; refuses padding, so a value has one spelling only."""
         value = 0
         for index in range(_MAX_VARINT_BYTES):
             byte = self.byte(what)

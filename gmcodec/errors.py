@@ -30,7 +30,7 @@ class ImageTooLargeError(GmcError):
 
 
 class GmcFormatError(GmcError):
-    """The bytes are not a valid .gmc file."""
+    """The bytes are not a valid .gmc file or .gma archive."""
 
     exit_code = 5
 
@@ -87,3 +87,9 @@ class OutputExistsError(GmcError):
     """The output file exists and overwriting was not asked for."""
 
     exit_code = 11
+
+
+class MemberNameError(GmcError):
+    """A name that no member of an archive may have, that is taken, or that no member has."""
+
+    exit_code = 13

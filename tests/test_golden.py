@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmcodec import codec, container
+from gmcodec import archive, archive_format, codec, container
 from gmcodec.exact.evaluators import EVALUATORS, self_test
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
-from regenerate import CASES  # noqa: E402
+from regenerate import ARCHIVE, CASES  # noqa: E402
 
 FILES = sorted(GOLDEN.glob("*.gmc"))
 
@@ -50,3 +50,24 @@ def test_learned_bytes_are_frozen(name: str, evaluator: str, monkeypatch: pytest
     frozen = container.unpack((GOLDEN / f"v{container.FORMAT_VERSION}-{name}.gmc").read_bytes())
     made = container.unpack(codec.encode_planes(planes, code=code).data)
     assert made.parts[0] == frozen.parts[0]
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.gma")), ids=lambda p: p.stem)
+def test_archives_decode_to_their_images(path: Path) -> None:
+    with archive.Archive(path) as opened:
+        assert dict(opened.items()) == ARCHIVE
+
+
+def test_groups_are_frozen(tmp_path: Path) -> None:
+    # the index is deflated and may change with the version of zlib
+    frozen = (GOLDEN / f"v{archive_format.FORMAT_VERSION}-set.gma").read_bytes()
+    archive.pack(ARCHIVE, tmp_path / "set.gma")
+    made = (tmp_path / "set.gma").read_bytes()
+    groups = 0
+    for old, new in zip(archive.Archive(frozen).blocks, archive.Archive(made).blocks, strict=True):
+        assert old.names == new.names
+        if old.kind == archive_format.GROUP:
+            assert (old.form, old.crcs) == (new.form, new.crcs)
+            assert frozen[old.offset :][: old.length] == made[new.offset :][: new.length]
+            groups += 1
+    assert groups == 2

@@ -53,6 +53,14 @@ def for_channels(channels: int) -> Loaded:
     return load(next(e.form for e in ENTRIES if e.channels == channels))
 
 
+def named(name: str) -> Loaded:
+    """The model called ``name``.  Raises ValueError for an unknown name, else what ``load`` raises."""
+    for entry in ENTRIES:
+        if entry.name == name:
+            return load(entry.form)
+    raise ValueError(f"unknown model {name!r}; choose from {', '.join(e.name for e in ENTRIES)}")
+
+
 def load(form: int) -> Loaded:
     """The model of a form.  Raises UnknownModelError, or WeightsError when its file is missing or damaged."""
     if form not in BY_FORM:

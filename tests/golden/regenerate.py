@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gmcodec import codec, container, pixels
+from gmcodec import archive, archive_format, codec, container, pixels
 
 HERE = Path(__file__).parent
 
@@ -41,11 +41,21 @@ CASES = {
 }
 
 
+ARCHIVE = {
+    # a group of three, a group of two, two alone
+    **{f"rgb/{i}.png": pixels.Planes(pattern(3, 6, 7 + i)[:, :, i:].copy(), "RGB") for i in range(3)},
+    **{f"grey/{i}.png": pixels.Planes(pattern(1, 8 + i, 7)[:, i:].copy(), "L") for i in range(2)},
+    "wide.png": pixels.Planes(pattern(3, 4, 25), "RGB"),
+    "bilevel.png": CASES["bilevel"][0],
+}
+
+
 def main() -> None:
     for name, (planes, code) in CASES.items():
         stem = HERE / f"v{container.FORMAT_VERSION}-{name}"
         stem.with_suffix(".gmc").write_bytes(codec.encode_planes(planes, code=code).data)
         np.save(stem.with_suffix(".npy"), planes.data)
+    archive.pack(ARCHIVE, HERE / f"v{archive_format.FORMAT_VERSION}-set.gma", force=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""What the commands share: messages, the progress bar, and options that come in sets."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from .cli_work import Meter
+
+NUMBER = click.IntRange(min=1)
+
+
+def say_error(message: str) -> None:
+    """One line on standard error."""
+    click.echo(f"gmcodec: {message}", err=True)
+
+
+class Bar(Meter):
+    """A progress bar on standard error once work takes a second: pixels of one file, or files of several."""
+
+    def __init__(self, files: int, quiet: bool) -> None:
+        self.hidden, self.lock = quiet or not sys.stderr.isatty(), threading.Lock()
+        self.by_file = files > 1
+        self.bar: Any = None
+        if self.by_file:
+            self._open("files", files, "file")
+
+    def _open(self, what: str, total: int, unit: str) -> None:
+        self.close()
+        if not self.hidden:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "px", leave=False, delay=1)
+
+    def start(self, what: str, pixels: int) -> None:
+        if not self.by_file:
+            self._open(what, pixels, "px")
+
+    def advance(self, pixels: int) -> None:
+        with self.lock:  # tiles report from their threads
+            if not self.by_file and self.bar is not None:
+                self.bar.update(pixels)
+
+    def file_done(self) -> None:
+        if not self.by_file:
+            self.close()
+        elif self.bar is not None:
+            self.bar.update()
+
+    def say(self, line: str, err: bool) -> None:
+        """A line that does not run into the bar."""
+        if self.bar is not None:
+            self.bar.clear()
+        click.echo(line, err=err)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def together(*parts: Callable) -> Callable:
+    """Several click decorators as one."""
+    return lambda command: functools.reduce(lambda made, part: part(made), reversed(parts), command)
