@@ -21,6 +21,7 @@ from typing import Any
 import click
 
 from . import __version__, cli_files, cli_work
+from .cli_bench import bench
 from .cli_files import FORMATS, Found, Job, Options
 from .cli_work import Meter, failure, log_to
 from .errors import EvaluatorError, GmcError, OutputExistsError, TrainingError, WeightsError
@@ -445,6 +446,9 @@ def _show_compiled() -> None:
     hits, misses = (sum(sum(getattr(s, kind).values()) for s in found) for kind in ("cache_hits", "cache_misses"))
     click.echo(f"compiled     {hits} functions from numba's cache, {misses} anew" + (" (slow, once)" if misses else ""))
     click.echo(f"  cache      {', '.join(sorted({cli_files.shown(str(s.cache_path)) for s in found}))}")
+
+
+cli.add_command(bench)
 
 
 def main() -> None:

@@ -87,3 +87,9 @@ class OutputExistsError(GmcError):
     """The output file exists and overwriting was not asked for."""
 
     exit_code = 11
+
+
+class BenchError(GmcError):
+    """A benchmark cannot start or continue: extra not installed, no images, unknown codec, other version."""
+
+    exit_code = 14
