@@ -263,9 +263,8 @@ def test_a_run_that_was_cut_off_goes_on(folder: Path, tmp_path: Path, only) -> N
             seen.append(image.shape[:2])
             return plain(image)
 
-        return encode, lambda data: np.frombuffer(data, np.uint8).reshape(
-            (24, 40, 3) if len(data) > 1000 else (17, 9, 3)
-        )
+        shapes = {24 * 40 * 3: (24, 40, 3), 17 * 9 * 3: (17, 9, 3)}
+        return encode, lambda data: np.frombuffer(data, np.uint8).reshape(shapes[len(data)])
 
     only(made_up("counting", open=open_counting))
     whole = run.run(settings(folder), tmp_path)
@@ -299,9 +298,8 @@ def test_order_rotates_and_repeats(folder: Path, tmp_path: Path, only) -> None:
             order.append(name)
             return plain(image)
 
-        return made_up(
-            name, open=lambda threads: (encode, lambda data: np.frombuffer(data, np.uint8).reshape(24, 40, 3))
-        )
+        _, decode = made_up(name).open(1)
+        return made_up(name, open=lambda threads: (encode, decode))
 
     only(noting("a"), noting("b"), noting("c"))
     results = run.run(settings(folder / "a.png", repeat=2), tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html import escape
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from .run import Results, SetResult
 from .summary import OURS, Figures, summarise
 
 MOST_ROWS = 200  # images of a set that the page lists one by one
+MOST_KEPT = 1000  # images of a set whose rows are in results.json; those of larger sets are in rows.jsonl alone
 
 STYLE = """
 :root { color-scheme: light dark; --faint: color-mix(in srgb, currentColor 18%, transparent); }
@@ -52,7 +53,8 @@ def slug(name: str) -> str:
 def _as_json(results: Results, summaries: list[list[Figures]]) -> dict:
     sets = []
     for result, figures in zip(results.sets, summaries, strict=True):
-        plain = asdict(result) | {"rows": [row.as_json() for row in result.rows]}
+        kept = result.rows if result.images <= MOST_KEPT else []
+        plain = asdict(replace(result, rows=[])) | {"rows": [row.as_json() for row in kept]}
         sets.append({"summary": [asdict(f) for f in figures], **plain})
     return {
         **results.conditions,
@@ -122,7 +124,7 @@ def _table(head: list[str], body: list[tuple[bool, list[str]]]) -> str:
 def _each_image(result: SetResult, figures: list[Figures]) -> str:
     """Bytes of every image, folded away."""
     if result.images > MOST_ROWS:
-        return f"<p>Bytes of each of the {result.images:,} images: results.json.</p>"
+        return f"<p>Bytes of each of the {result.images:,} images: rows.jsonl.</p>"
     codecs = [f.codec for f in figures if not f.archive]
     counts = {f.codec: f.bytes is not None for f in figures}
     by_image: dict[str, dict[str, str]] = {}

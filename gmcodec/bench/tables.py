@@ -30,7 +30,11 @@ def cells(figures: Figures) -> list[str]:
 def _speed(spread: Spread | None) -> str:
     if spread is None:
         return NONE
-    return f"{spread.middle:.3g} ({spread.low:.3g} to {spread.high:.3g})"
+    return f"{_three_digits(spread.middle)} ({_three_digits(spread.low)} to {_three_digits(spread.high)})"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"  # never 1.2e+03
 
 
 def title(result: SetResult) -> str:
