@@ -50,22 +50,24 @@ def catalogue() -> list[Codec]:
     return [*competitors.CATALOGUE, *ours.forms()]
 
 
-def choose(wanted: Sequence[str], quick: bool) -> list[Codec]:
-    """Codecs whose names match a pattern of ``wanted``, letter case aside; without patterns the default ones.
+def choose(wanted: Sequence[str], quick: bool, archives: Sequence[str] = ()) -> list[Codec]:
+    """Codecs that ``wanted`` names; without patterns the default ones.
 
-    Raises BenchError for a pattern that matches none.
+    Raises BenchError for a pattern that matches neither a codec nor one of ``archives``.
     """
     known = catalogue()
     if not wanted:
         return [c for c in known if (c.quick if quick else not c.extra)]
+    names = [*(c.name for c in known), *archives]
     for pattern in wanted:
-        if not any(_matches(c, pattern) for c in known):
-            raise BenchError(f"no codec is called {pattern!r}; there are {', '.join(c.name for c in known)}")
-    return [c for c in known if any(_matches(c, p) for p in wanted)]
+        if not any(is_named(name, [pattern]) for name in names):
+            raise BenchError(f"no codec is called {pattern!r}; there are {', '.join(names)}")
+    return [c for c in known if is_named(c.name, wanted)]
 
 
-def _matches(codec: Codec, pattern: str) -> bool:
-    return fnmatchcase(codec.name.lower(), "*" if pattern == "all" else pattern.lower())
+def is_named(name: str, wanted: Sequence[str]) -> bool:
+    """Whether a pattern matches, letter case aside; "all" matches everything."""
+    return any(fnmatchcase(name.lower(), "*" if pattern == "all" else pattern.lower()) for pattern in wanted)
 
 
 def by_name(name: str) -> Codec:

@@ -76,16 +76,19 @@ def _speed(axes: Axes, figures: list[Figures], verb: str) -> bool:
     axes.set_xlabel(f"{verb[:-1]}ing speed in Mpixel/s, median over images (line: quartiles)")
     axes.set_ylabel("bits per sample (lower is better)")
     axes.grid(which="major", alpha=0.25)
-    _label(axes, [(f.codec, spread.high, rate) for f, spread, rate in points])
+    names = [(f.codec, spread.high, rate) for f, spread, rate in points]
+    _label(axes, names, [(spread.middle, rate) for _, spread, rate in points])
     return bool(points)
 
 
-def _label(axes: Axes, points: list[tuple[str, float, float]]) -> None:
-    """Names right of points, moved up or down until none covers another."""
+def _label(axes: Axes, names: list[tuple[str, float, float]], points: list[tuple[float, float]]) -> None:
+    """Names to the right of where they belong, moved up or down until none covers another name or a point."""
+    axes.figure.draw_without_rendering()  # the scales are known only when all is laid out
     to_screen = axes.transData.transform
     taken: list[tuple[float, float, float]] = []  # left, right, height in pixels
-    dots = [tuple(to_screen((x, y))) for _, x, y in points]
-    for (name, x, y), (left, height) in sorted(zip(points, dots, strict=True), key=lambda p: p[0][2]):
+    dots = [to_screen(point) for point in points]
+    for name, x, y in sorted(names, key=lambda n: n[2]):
+        left, height = to_screen((x, y))
         start, width, line = left + 9, 7.0 * len(name), 13.0
         shifts = [0.0] + [sign * step * line / 2 for step in range(1, 30) for sign in (1, -1)]
         for shift in shifts:

@@ -17,8 +17,8 @@ import numpy as np
 
 from ..errors import BenchError
 from . import machine, memory
-from .archive import ARCHIVES, WHOLE_SET, measure_set
-from .codecs import Codec, Pair, catalogue, choose
+from .archive import ARCHIVES, WHOLE_SET, ArchiveCodec, measure_set
+from .codecs import Codec, Pair, catalogue, choose, is_named
 from .images import ImageSet, open_sets
 from .measure import Row, measure
 from .records import Records
@@ -83,13 +83,14 @@ def run(
     progress: Progress = lambda text: None,
 ) -> Results:
     """Measure, keeping each row in ``folder``/rows.jsonl at once.  Raises BenchError, OutputExistsError."""
-    chosen = choose(settings.codecs, settings.quick)
+    chosen = choose(settings.codecs, settings.quick, [a.name for a in ARCHIVES])
+    archives = [a for a in ARCHIVES if not settings.codecs or is_named(a.name, settings.codecs)]
     ready, missing = _open(chosen, settings.threads)
     sets = open_sets(list(settings.paths), settings.grey, settings.tiles, settings.images)
     folder.mkdir(parents=True, exist_ok=True)
     conditions = machine.conditions() | {"threads": settings.threads, "repeat": settings.repeat}
     records = Records(folder / "rows.jsonl", conditions, resume=resume, force=force)
-    results = [_run_set(image_set, ready, records, settings, progress) for image_set in sets]
+    results = [_run_set(image_set, ready, archives, records, settings, progress) for image_set in sets]
     if not any(result.images for result in results):
         raise BenchError(f"no image could be read: {results[0].skipped[0][1] if results[0].skipped else 'none found'}")
     described = {c.name: c.settings for c in chosen if c.name in ready}
@@ -97,7 +98,7 @@ def run(
     return Results(
         conditions,
         asdict(settings) | {"paths": [str(p) for p in settings.paths]},
-        described | {a.name: a.settings for a in ARCHIVES},
+        described | {a.name: a.settings for a in archives},
         missing,
         [c.name for c in catalogue() if c.name not in names],
         results,
@@ -116,7 +117,12 @@ def _open(chosen: list[Codec], threads: int) -> tuple[dict[str, Pair], dict[str,
 
 
 def _run_set(
-    image_set: ImageSet, ready: dict[str, Pair], records: Records, settings: Settings, progress: Progress
+    image_set: ImageSet,
+    ready: dict[str, Pair],
+    archives: list[ArchiveCodec],
+    records: Records,
+    settings: Settings,
+    progress: Progress,
 ) -> SetResult:
     result = SetResult(image_set.name, lossy_sources=image_set.lossy_sources)
     largest: np.ndarray | None = None
@@ -130,7 +136,9 @@ def _run_set(
         result.images += 1
         largest = image if largest is None or image.size > largest.size else largest
     result.skipped = list(image_set.skipped)
-    result.rows += _run_archives(image_set, records, settings.threads, result.rows)
+    if archives and result.images:
+        progress(f"{image_set.name}: archives")
+        result.rows += _run_archives(image_set, archives, records, settings.threads)
     if settings.memory and largest is not None:
         progress(f"{image_set.name}: memory")
         result.largest = largest.shape
@@ -160,16 +168,15 @@ def _run_image(
     return [records.get(row) or row for row in rows]
 
 
-def _run_archives(image_set: ImageSet, records: Records, threads: int, rows: list[Row]) -> list[Row]:
+def _run_archives(image_set: ImageSet, archives: list[ArchiveCodec], records: Records, threads: int) -> list[Row]:
     """A row for each archive codec."""
-    images: list[np.ndarray] = []
-    made = []
-    for codec in ARCHIVES:
-        each = {row.image: row for row in rows}.values()  # the rows of one codec
-        crc = zlib.crc32(np.array([row.crc32 for row in each], np.uint32).tobytes())
-        pixels, samples = sum(row.pixels for row in each), sum(row.samples for row in each)
+    images = [image for _, image in image_set]
+    crc, made = 0, []
+    for image in images:
+        crc = zlib.crc32(image.tobytes(), crc)
+    pixels, samples = sum(i.shape[0] * i.shape[1] for i in images), sum(i.size for i in images)
+    for codec in archives:
         row = Row(image_set.name, WHOLE_SET, crc, pixels, samples, codec.name)
-        images = images or [image for _, image in image_set]
         if records.get(row) is None:
             measure_set(row, images, codec, threads)
             records.append(row)
