@@ -83,7 +83,7 @@ def _speed(axes: Axes, figures: list[Figures], verb: str) -> bool:
 
 def _label(axes: Axes, names: list[tuple[str, float, float]], points: list[tuple[float, float]]) -> None:
     """Names to the right of where they belong, moved up or down until none covers another name or a point."""
-    axes.figure.draw_without_rendering()  # the scales are known only when all is laid out
+    axes.figure.canvas.draw()  # the scales are known only when all is laid out
     to_screen = axes.transData.transform
     taken: list[tuple[float, float, float]] = []  # left, right, height in pixels
     dots = [to_screen(point) for point in points]
