@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Benchmarks: rates (rates.py) and speed (speed.py).  Each prints a table and can write JSON."""
+"""``python -m bench``: gmcodec beside other codecs, see gmcodec/bench/.  speed.py: gmcodec's own speed."""

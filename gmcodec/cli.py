@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from . import __version__, cli_archive, cli_files, cli_work
+from . import __version__, cli_archive, cli_bench, cli_files, cli_work
 from .cli_files import FORMATS, Found, Job, Options
 from .cli_show import NUMBER, Bar, say_error, together
 from .cli_work import failure, log_to
@@ -392,7 +392,7 @@ def _show_compiled() -> None:
     click.echo(f"  cache      {', '.join(sorted({cli_files.shown(str(s.cache_path)) for s in found}))}")
 
 
-for command in (cli_archive.pack, cli_archive.unpack, cli_archive.list_members):
+for command in (cli_archive.pack, cli_archive.unpack, cli_archive.list_members, cli_bench.bench):
     cli.add_command(command)
 
 

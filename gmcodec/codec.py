@@ -28,6 +28,8 @@ from .pixels import MODES, Planes
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .models import registry
+
 Progress = Callable[[int], None]
 CODES = ("auto", "learned", "conventional")
 LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}  # colour channels a model codes, by mode
@@ -66,13 +68,12 @@ class Encoded:
 def encode_planes(
     planes: Planes, *, code: str = "auto", threads: int | None = None, progress: Progress = _ignore
 ) -> Encoded:
-    """Planes -> file.  ``code`` forces one kind of code; ``threads`` (default: all cores) never changes the bytes.
+    """Planes -> file.  ``code`` forces one kind of code, or a model by its name; ``threads`` (default: all cores)
+    never changes the bytes.
 
-    Raises WeightsError when the model is missing, UnsupportedImageError for "learned" with a mode that has no
-    model, ValueError for an unknown ``code``.
+    Raises WeightsError when the model is missing, UnsupportedImageError for a mode that has no model or not
+    the one named, ValueError for an unknown ``code``.
     """
-    if code not in CODES:
-        raise ValueError(f"code must be one of {', '.join(CODES)}, not {code!r}")
     parts, bits = _choose_parts(planes, code, threads or available_threads(), progress)
     crc = container.pixels_crc(planes.data)
     mode = MODES[planes.mode].id
@@ -103,12 +104,15 @@ def decode_planes(
 def _choose_parts(planes: Planes, code: str, threads: int, progress: Progress) -> tuple[list[Part], float]:
     """Parts of the file and their estimated bits: the smallest, without trying what cannot win."""
     colours = LEARNED_CHANNELS.get(planes.mode)
+    entry = None if code in CODES else _entry(code)
     if code == "learned" and colours is None:
         raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
+    if entry is not None and entry.channels != colours:
+        raise UnsupportedImageError(f"{code} does not code mode {planes.mode}")
     if code == "conventional" or colours is None:
         return _conventional_parts(planes.data, planes.depth, "best")
-    if code == "learned":
-        return _learned_parts(planes.data, colours, threads, progress)
+    if code != "auto":
+        return _learned_parts(planes.data, colours, threads, progress, entry)
     if planes.height * planes.width <= SMALL:
         both = _learned_parts(planes.data, colours, threads, progress), _conventional_parts(planes.data, 8, "best")
         return min(both, key=_size)
@@ -130,11 +134,23 @@ def _conventional_parts(data: np.ndarray, depth: int, effort: str) -> tuple[list
     return [Part(form, len(data), payload)], 8.0 * len(payload)
 
 
-def _learned_parts(data: np.ndarray, colours: int, threads: int, progress: Progress) -> tuple[list[Part], float]:
+def _entry(name: str) -> registry.Entry:
+    from .models import registry
+
+    for entry in registry.ENTRIES:
+        if entry.name == name:
+            return entry
+    names = (*CODES, *(e.name for e in registry.ENTRIES))
+    raise ValueError(f"code must be one of {', '.join(names)}, not {name!r}")
+
+
+def _learned_parts(
+    data: np.ndarray, colours: int, threads: int, progress: Progress, entry: registry.Entry | None = None
+) -> tuple[list[Part], float]:
     from .coding import autoregressive  # numba is not loaded for files that do not need it
     from .models import registry
 
-    loaded = registry.for_channels(colours)
+    loaded = registry.load(entry.form) if entry else registry.for_channels(colours)
     with single_threaded_blas():
         coded = autoregressive.encode(data[:colours], loaded.model, threads, progress)
     parts, bits = [Part(loaded.entry.form, colours, coded.payload, loaded.weights_id)], coded.estimated_bits
@@ -239,7 +255,7 @@ def encode(
 
     source      path, open file or bytes of an image file (PNG, TIFF, WebP, ...), PIL image, or array uint8
                 or uint16, [H, W] or [H, W, C] with C 1 to 4
-    code        "auto" (the smallest), "learned" or "conventional"
+    code        "auto" (the smallest), "learned", "conventional", or the name of a model
     strip       drop ICC, EXIF, XMP, text, DPI and gamma
     threads     default all processors; the bytes do not depend on it
     max_pixels  refuse larger images; None lifts the limit

@@ -93,3 +93,9 @@ class MemberNameError(GmcError):
     """A name that no member of an archive may have, that is taken, or that no member has."""
 
     exit_code = 13
+
+
+class BenchError(GmcError):
+    """A benchmark cannot start or continue: extra not installed, no images, unknown codec, other version."""
+
+    exit_code = 14

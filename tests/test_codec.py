@@ -225,6 +225,14 @@ def test_forced_learned_is_learned_even_where_it_loses():
     assert decode_planes(made.data) == picture("noise")
 
 
+def test_a_model_by_its_name():
+    planes = planes_of("LA", (13, 17))
+    assert encode_planes(planes, code="local-grey").data == encode_planes(planes, code="learned").data
+    for mode in ("RGB", "P", "I;16"):
+        with pytest.raises(UnsupportedImageError, match="local-grey does not code mode"):
+            encode_planes(planes_of(mode), code="local-grey")
+
+
 # -- info ----------------------------------------------------------------------------------------------
 
 

@@ -30,10 +30,12 @@ ALLOWED = {
     "work": {"errors"},
     "archive": {"archive_format", "codec", "coding", "container", "errors", "models", "pixels", "work"},
     "training": {"errors", "exact", "models", "coding", "training"},
+    "bench": {"", "errors", "pixels", "codec", "models", "bench"},
 }
 TORCH_AT_TOP = {"models.local_float", "models.local_freeze"}  # and training
-LIGHT = ("cli", "cli_archive", "cli_files", "cli_show", "cli_work", "work", "__main__", "", "errors")
-HEAVY = {"numpy", "torch", "PIL", "numba", "constriction", "safetensors", "tqdm", "threadpoolctl"}
+LIGHT = ("cli", "cli_archive", "cli_bench", "cli_files", "cli_show", "cli_work", "work", "__main__", "", "errors")
+HEAVY = {"numpy", "torch", "PIL", "numba", "constriction", "safetensors", "tqdm", "threadpoolctl",
+         "imagecodecs", "matplotlib"}  # fmt: skip
 
 
 def imports(module: str, top_only: bool = False) -> set[str]:

@@ -48,9 +48,14 @@ def folder() -> Path:
     return Path(os.environ.get(VARIABLE) or WEIGHTS)
 
 
+def default(channels: int) -> Entry:
+    """The model that codes 1 (grey) or 3 (RGB) channels unless another is asked for."""
+    return next(e for e in ENTRIES if e.channels == channels)
+
+
 def for_channels(channels: int) -> Loaded:
-    """The default model of 1 (grey) or 3 (RGB) channels."""
-    return load(next(e.form for e in ENTRIES if e.channels == channels))
+    """The default model, ready."""
+    return load(default(channels).form)
 
 
 def named(name: str) -> Loaded:
