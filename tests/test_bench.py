@@ -335,13 +335,25 @@ def test_archives(folder: Path, tmp_path: Path, only, monkeypatch: pytest.Monkey
     only(made_up("plain"))
     monkeypatch.setattr(archive, "ARCHIVES", [Heap(), Forgetful()])
     monkeypatch.setattr(run, "ARCHIVES", archive.ARCHIVES)
-    results = run.run(settings(folder), tmp_path)
+    named = settings(folder, codecs=("plain", "heap", "forgetful"))
+    results = run.run(named, tmp_path)
     _, heap, forgetful = summary.summarise(results.sets[0])
     assert heap.archive
     assert heap.bytes == 3 * (24 * 40 + 17 * 9)
     assert heap.bpsp == 8
     assert forgetful.bytes is None
-    again = run.run(settings(folder), tmp_path, resume=True)
+    again = run.run(named, tmp_path, resume=True)
     assert again.sets[0].rows == results.sets[0].rows
     alone = run.run(settings(folder, codecs=("heap",)), tmp_path, resume=True)
     assert [r.codec for r in alone.sets[0].rows] == ["heap"]
+
+
+def test_the_archive_of_gmcodec_is_measured_on_small_images(folder: Path, tmp_path: Path, only) -> None:
+    only(made_up("plain"))
+    whole = run.run(settings(folder), tmp_path / "whole")
+    assert {r.codec for r in whole.sets[0].rows} == {"plain"}
+    cut = run.run(settings(folder, tiles=8), tmp_path / "cut")
+    *rows, row = cut.sets[0].rows
+    assert {r.codec for r in rows} == {"plain"}
+    assert (row.codec, row.status, row.image) == ("gmcodec archive", "ok", archive.WHOLE_SET)
+    assert 0 < row.bytes < row.samples

@@ -30,7 +30,7 @@ ALLOWED = {
     "work": {"errors"},
     "archive": {"archive_format", "codec", "coding", "container", "errors", "models", "pixels", "work"},
     "training": {"errors", "exact", "models", "coding", "training"},
-    "bench": {"", "errors", "pixels", "codec", "models", "bench"},
+    "bench": {"", "archive", "errors", "pixels", "codec", "models", "bench"},
 }
 TORCH_AT_TOP = {"models.local_float", "models.local_freeze"}  # and training
 LIGHT = ("cli", "cli_archive", "cli_bench", "cli_files", "cli_show", "cli_work", "work", "__main__", "", "errors")

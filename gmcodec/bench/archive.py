@@ -8,12 +8,16 @@ Register one by adding it to ``ARCHIVES``.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from .. import archive as gma
+from .. import pixels
 from .codecs import same_pixels
 from .measure import DIFFERS, FAILED, OK, Row
 
@@ -31,7 +35,25 @@ class ArchiveCodec(Protocol):
     def decode_set(self, data: bytes, threads: int) -> Sequence[np.ndarray]: ...
 
 
-ARCHIVES: list[ArchiveCodec] = []
+class GmcArchive:
+    """The archive that ``gmcodec pack`` makes."""
+
+    name = "gmcodec archive"
+    settings = "gmcodec pack, names 000000, 000001, ..."
+
+    def encode_set(self, images: Sequence[np.ndarray], threads: int) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "set.gma"
+            gma.pack(((f"{i:06d}", image) for i, image in enumerate(images)), path, threads=threads)
+            return path.read_bytes()
+
+    def decode_set(self, data: bytes, threads: int) -> Sequence[np.ndarray]:
+        with gma.Archive(data, threads=threads) as opened:
+            found = dict(opened.items())
+        return [pixels.to_array(found[name]) for name in sorted(found)]
+
+
+ARCHIVES: list[ArchiveCodec] = [GmcArchive()]
 
 
 def measure_set(row: Row, images: Sequence[np.ndarray], codec: ArchiveCodec, threads: int) -> None:

@@ -84,7 +84,8 @@ def run(
 ) -> Results:
     """Measure, keeping each row in ``folder``/rows.jsonl at once.  Raises BenchError, OutputExistsError."""
     chosen = choose(settings.codecs, settings.quick, [a.name for a in ARCHIVES])
-    archives = [a for a in ARCHIVES if not settings.codecs or is_named(a.name, settings.codecs)]
+    # large images are alone in an archive too: by default, archives are for sets of small ones
+    archives = [a for a in ARCHIVES if (is_named(a.name, settings.codecs) if settings.codecs else settings.tiles)]
     ready, missing = _open(chosen, settings.threads)
     sets = open_sets(list(settings.paths), settings.grey, settings.tiles, settings.images)
     folder.mkdir(parents=True, exist_ok=True)
