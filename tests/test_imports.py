@@ -28,7 +28,7 @@ ALLOWED = {
     "codec": {"errors", "container", "pixels", "coding", "models"},
     "training": {"errors", "exact", "models", "coding", "training"},
 }
-TORCH_AT_TOP = {"models.local_float", "models.local_freeze"}  # and training
+TORCH_AT_TOP = {"models.local_float", "models.local_freeze", "models.pixelcnnpp_float"}  # and training
 LIGHT = ("cli", "cli_files", "cli_work", "__main__", "", "errors")
 HEAVY = {"numpy", "torch", "PIL", "numba", "constriction", "safetensors", "tqdm", "threadpoolctl"}
 

@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..models.local import LocalConfig
+from ..models.pixelcnnpp import PixelCNNConfig
+
+ModelConfig = LocalConfig | PixelCNNConfig
 
 
 @dataclass(frozen=True)
@@ -13,11 +16,11 @@ class Preset:
     """One training run: architecture, batches, schedule."""
 
     name: str
-    model: LocalConfig
-    patch: int  # side of a scored square, pixels
+    model: ModelConfig
+    patch: int  # side of a scored square, pixels; of a whole image where the data are mosaics of small ones
     batch: int  # patches a step
     steps: int  # optimiser steps of the whole schedule
-    muon_lr: float  # hidden matrices
+    muon_lr: float  # hidden matrices, if the net names any
     adam_lr: float  # everything else
     decay_from: float  # share of the schedule after which learning rates fall linearly to zero
     quantise_from: float  # share after which weights are rounded to 8 bits in the forward pass
@@ -35,8 +38,61 @@ PRESETS = {
         Preset(
             "local-rgb-large", LocalConfig(3, 64, 4, 384, 6, 8, 12), 48, 64, 40_000, 0.02, 2e-3, 0.3, 0.8, 0.9995, 3
         ),
+        # Images of 32x32, whole.  Two cores, some hours; then sizes for a GPU, the last one as published.
+        Preset(
+            "pixelcnnpp",
+            PixelCNNConfig(3, (48, 48, 48), (1, 1, 1), 4, 4, 10, "concat_elu", 0.0, False, 0),
+            32,
+            16,
+            20_000,
+            0.01,
+            2e-3,
+            0.3,
+            0.85,
+            0.999,
+            6,
+        ),
+        Preset(
+            "pixelcnnpp-medium",
+            PixelCNNConfig(3, (80, 80, 80), (3, 3, 3), 4, 4, 10, "concat_elu", 0.2, False, 0),
+            32,
+            64,
+            150_000,
+            0.01,
+            2e-3,
+            0.3,
+            0.9,
+            0.9998,
+            7,
+        ),
+        Preset(
+            "pixelcnnpp-published",
+            PixelCNNConfig(3, (160, 160, 160), (5, 5, 5), 2, 1, 10, "concat_elu", 0.5, True, 0),
+            32,
+            64,
+            600_000,
+            0.0,
+            4e-4,
+            0.2,
+            0.95,
+            0.9995,
+            8,
+        ),
         # Seconds: for tests, and to try a data folder.
         Preset("toy-rgb", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 4),
         Preset("toy-grey", LocalConfig(1, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 5),
+        Preset(
+            "toy-pixelcnnpp",
+            PixelCNNConfig(3, (8, 12), (1, 1), 3, 2, 3, "concat_elu", 0.1, False, 0),
+            16,
+            4,
+            60,
+            0.02,
+            3e-3,
+            0.4,
+            0.8,
+            0.9,
+            9,
+        ),
     )
 }
