@@ -282,19 +282,15 @@ def _need_torch() -> Any:
 
 
 EXISTING, ANY = click.Path(exists=True, path_type=Path), click.Path(path_type=Path)
-learning = together(
-    click.option(
-        "--data",
-        type=EXISTING,
-        required=True,
-        help=(
-            "Images to learn from: a folder, or one file.  Presets for small images read mosaics of them, "
-            "and of a folder only files named train*."
-        ),
-    ),
-    click.option("-q", "--quiet", is_flag=True, help="No progress bar."),
+LEARNT_FROM = (
+    "Images to learn from: a folder, or one file.  Presets for small images read mosaics of them, "
+    "and of a folder only files named train*."
 )
 MEASURED = "Images to measure on: a folder, or one file."
+learning = together(
+    click.option("--data", type=EXISTING, required=True, help=LEARNT_FROM),
+    click.option("-q", "--quiet", is_flag=True, help="No progress bar."),
+)
 
 
 @cli.command()
