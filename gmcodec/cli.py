@@ -227,9 +227,13 @@ def _need_torch() -> Any:
 
 
 EXISTING, ANY = click.Path(exists=True, path_type=Path), click.Path(path_type=Path)
+LEARNT_FROM = (
+    "Images to learn from: a folder, or one file.  Presets for small images read mosaics of them, "
+    "and of a folder only files named train*."
+)
+MEASURED = "Images to measure on: a folder, or one file."
 learning = together(
-    click.option("--data", type=EXISTING, required=True, help="Images to learn from."),
-    click.option("--val", "validation", type=EXISTING, required=True, help="Images to measure on."),
+    click.option("--data", type=EXISTING, required=True, help=LEARNT_FROM),
     click.option("-q", "--quiet", is_flag=True, help="No progress bar."),
 )
 
@@ -237,6 +241,8 @@ learning = together(
 @cli.command()
 @click.argument("preset")
 @learning
+@click.option("--val", "validation", type=EXISTING, help=MEASURED)
+@click.option("--val-last", type=NUMBER, help="Hold out the last N images of --data instead, and measure on them.")
 @click.option("--out", type=ANY, required=True, help="Folder of the run: checkpoint and weights.")
 @click.option("--resume", is_flag=True, help="Continue from the checkpoint in --out.")
 @click.option("--init", type=EXISTING, help="Start from float weights of the same architecture.")
@@ -245,14 +251,18 @@ learning = together(
 @click.option("--compile", "compiled", is_flag=True, help="Compile the loss.")
 @click.option("--steps", type=NUMBER, help="Length of the schedule, instead of the preset's.")
 @click.option("--batch", type=NUMBER, help="Patches a step, instead of the preset's.")
-def train(preset: str, data: Path, validation: Path, out: Path, resume: bool, init: Path | None, device: str,
-          bf16: bool | None, compiled: bool, steps: int | None, batch: int | None, quiet: bool) -> None:  # fmt: skip
+def train(preset: str, data: Path, validation: Path | None, val_last: int | None, out: Path, resume: bool,
+          init: Path | None, device: str, bf16: bool | None, compiled: bool, steps: int | None, batch: int | None,
+          quiet: bool) -> None:  # fmt: skip
     """Train the model of PRESET; Ctrl-C stops after the step, --resume continues."""
     torch = _need_torch()
     from .training.presets import PRESETS
 
     if preset not in PRESETS:
         raise click.UsageError(f"unknown preset {preset!r}; choose from {', '.join(PRESETS)}")
+    measured = validation or val_last
+    if measured is None or (validation and val_last):
+        raise click.UsageError("say what to measure on: either --val or --val-last")
     if device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("no CUDA device can be used here; leave out --device")
     if (out / "checkpoint.pt").exists() and not resume:
@@ -264,7 +274,7 @@ def train(preset: str, data: Path, validation: Path, out: Path, resume: bool, in
     given: dict[str, Any] = {name: n for name, n in (("steps", steps), ("batch", batch)) if n is not None}
     with log_to(lambda text: say_error(f"warning: {text}"), verbose=False):
         trainer = Trainer(
-            replace(PRESETS[preset], **given), data, validation, out, device=device, bf16=bf16,
+            replace(PRESETS[preset], **given), data, measured, out, device=device, bf16=bf16,
             compile_loss=compiled, progress=not quiet and sys.stderr.isatty(), init=init,
         )  # fmt: skip
         if resume:
@@ -281,6 +291,7 @@ def train(preset: str, data: Path, validation: Path, out: Path, resume: bool, in
 @cli.command()
 @click.argument("weights", type=EXISTING)
 @learning
+@click.option("--val", "validation", type=EXISTING, required=True, help=MEASURED)
 @click.option("-o", "--output", type=ANY, required=True, help="Frozen weights, a .safetensors file.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
 def freeze(weights: Path, data: Path, validation: Path, output: Path, force: bool, quiet: bool) -> None:

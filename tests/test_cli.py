@@ -419,10 +419,26 @@ def test_train_and_freeze(tmp_path: Path) -> None:
     assert str(out / "float.safetensors") in result.output
     assert run(*command).exit_code == 11
     assert run(*command, "--resume").exit_code == 0
+    for measured in ([], ["--val", tmp_path / "data", "--val-last", "1"]):
+        result = run("train", "toy-rgb", *folders[:2], *measured, "--out", tmp_path / "other")
+        assert result.exit_code == 2
+        assert "either --val or --val-last" in result.output
     frozen = tmp_path / "local-rgb.safetensors"
     result = run("freeze", out / "float.safetensors", *folders, "-o", frozen)
     assert result.exit_code == 0, result.output
     assert f"{frozen}: {frozen.stat().st_size} bytes" in result.output
+
+
+@pytest.mark.slow
+def test_train_on_mosaics(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    photo(tmp_path / "data" / "train.png", 64, 48, 0)
+    photo(tmp_path / "data" / "test.png", 63, 47, 1)  # not made of squares: must not even be looked at
+    out = tmp_path / "run"
+    command = ["train", "toy-pixelcnnpp", "--data", tmp_path / "data", "--val-last", "2", "--out", out]
+    result = run(*command, "--fp32", "--steps", "3")
+    assert result.exit_code == 0, result.output
+    assert (out / "float.safetensors").exists()
 
 
 # -- processes, pipes, start-up ------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ Layout is [features, pixels] throughout: the loss then vectorises over pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -54,6 +56,7 @@ class LocalNet(nn.Module):
         self.last_bias = nn.Parameter(self._initial_outputs())
         self.linear = nn.Parameter(torch.zeros(c.channels, c.channels * c.neighbours))
         self.fake_quant = False
+        self.mixture: Callable[..., Tensor] = mixture_bits
 
     def _initial_outputs(self) -> Tensor:
         c, k = self.config, self.config.mixtures
@@ -69,6 +72,18 @@ class LocalNet(nn.Module):
         The first one belongs to them: its inputs are strongly correlated, and AdamW there cost 2 % of the rate.
         """
         return [self.first, *self.up, *self.down]
+
+    def initialise(self, padded: Tensor) -> None:
+        """Nothing here depends on data: the initial scales of this net are known."""
+
+    def bits(self, padded: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Bits of each scored pixel, float32 [B*H*W], of padded patches int16 [B, C, H + r, W + 2r]."""
+        r, c = self.config.reach, self.config
+        height, width = padded.shape[2] - r, padded.shape[3] - 2 * r
+        features, mean = self.features(padded, height, width)
+        out, linear = self(features, dtype)
+        target = padded[:, :, r:, r : r + width].transpose(0, 1).reshape(mean.shape).float()
+        return self.mixture(out, mean.float() + linear, target, c.channels, c.mixtures)
 
     def features(self, padded: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Features of the lower inner height x width pixels of padded patches.

@@ -1,35 +1,72 @@
 # SPDX-License-Identifier: MIT
-"""Photographs in memory, and random patches of them with their causal margin.
+"""Images in memory and batches of them: patches of photographs, or small images whole.
 
-A patch is cut with the pixels its window reaches (r rows above, r columns on both sides) and only the
-inner square is scored: without that margin border effects would dominate the loss.
+A local net learns from patches cut with the pixels its window reaches (r rows above, r columns on both sides),
+of which only the inner square is scored: without that margin border effects would dominate the loss.
+
+Sets of small images come as mosaics: files that hold squares of one size, edge to edge.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from ..errors import TrainingError
+from ..models.local import LocalConfig
 from ..models.window import OUTSIDE
+from .presets import Preset
 
 SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}  # lossless containers; JPEG is left out on purpose
+TRAINING_MOSAICS = "train"  # how names start: a folder may hold the test set too, which must never be learned from
+CENTRE = 96  # side of the squares of photographs on which training is validated
+CHUNK = 100  # small images evaluated at once when validating
+GLIMPSE = 500  # small images on which a run is watched; all that are held out count at its end
 
 
-def load_folder(folder: Path, channels: int, progress: bool = False) -> list[np.ndarray]:
-    """All images below ``folder`` as uint8 [C, H, W], sorted by name; grey is Pillow's "L" conversion."""
-    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise TrainingError(f"no images ({', '.join(sorted(SUFFIXES))}) below {folder}")
+class Source(Protocol):
+    """An endless source of training batches whose whole state is one random generator."""
+
+    random: np.random.Generator
+
+    def batch(self, count: int) -> np.ndarray:
+        """The next images, in the form that the net's ``bits`` takes."""
+
+
+def load_folder(path: Path, channels: int, progress: bool = False, prefix: str = "") -> list[np.ndarray]:
+    """Images below a folder, or of one file, as uint8 [C, H, W], sorted by name; grey is Pillow's "L" conversion.
+
+    ``prefix``: how names must start, unless the file itself is given.
+    """
+    path = Path(path)
+    found = [path] if path.is_file() else sorted(
+        p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name.startswith(prefix)
+    )  # fmt: skip
+    if not found:
+        kind = f"{prefix}* " if prefix else ""
+        raise TrainingError(f"no images ({kind}{', '.join(sorted(SUFFIXES))}) below {path}")
     images = []
-    for path in tqdm(paths, desc="reading", unit="image", disable=not progress):
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+    for file in tqdm(found, desc="reading", unit="image", disable=not progress):
+        try:
+            with Image.open(file) as image:
+                pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+        except OSError as error:
+            raise TrainingError(f"{file} is not an image: {error}") from error
         images.append(np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1)))
     return images
+
+
+def cut(mosaic: np.ndarray, side: int) -> np.ndarray:
+    """The squares of a mosaic uint8 [C, H, W], row by row: uint8 [N, C, side, side].  Raises TrainingError."""
+    c, h, w = mosaic.shape
+    if h % side or w % side:
+        raise TrainingError(f"a mosaic of {w}x{h} pixels does not consist of squares of {side}x{side}")
+    return mosaic.reshape(c, h // side, side, w // side, side).transpose(1, 3, 0, 2, 4).reshape(-1, c, side, side)
 
 
 def pad(image: np.ndarray, reach: int) -> np.ndarray:
@@ -44,8 +81,52 @@ def centre(image: np.ndarray, size: int) -> np.ndarray:
     return image[:, y : y + size, x : x + size]
 
 
+def load(
+    preset: Preset, data: Path, validation: Path | int, progress: bool = False
+) -> tuple[Source, list[np.ndarray], int]:
+    """The training batches of a preset, its validation batches, and how many of those to watch a run by.
+
+    ``data``: a file or a folder; of a folder with mosaics only files named train* are read.  ``validation``: a file, a
+    folder, or a number of images, the last ones, to hold out from ``data``.  Raises TrainingError.
+    """
+    model = preset.model
+    local = isinstance(model, LocalConfig)
+
+    def read(path: Path, prefix: str) -> list[np.ndarray]:
+        images = load_folder(path, model.channels, progress, prefix)
+        return images if local else list(np.concatenate([cut(i, preset.patch) for i in images]))
+
+    images = read(data, "" if local else TRAINING_MOSAICS)
+    if isinstance(validation, int):
+        if not 0 < validation < len(images):
+            raise TrainingError(f"cannot hold out {validation} of {len(images)} images")
+        images, held_out = images[:-validation], images[-validation:]
+    else:
+        held_out = read(validation, "")
+    if isinstance(model, LocalConfig):
+        batches = [pad(centre(i, CENTRE), model.reach)[None] for i in held_out]
+        return Patches(images, preset.patch, model.reach, preset.seed), batches, len(batches)
+    batches = [np.stack(held_out[i : i + CHUNK]) for i in range(0, len(held_out), CHUNK)]
+    return Squares(images, preset.seed), batches, GLIMPSE // CHUNK
+
+
+class Squares:
+    """Small images of one size, drawn at random, half of them mirrored."""
+
+    def __init__(self, images: Iterable[np.ndarray], seed: int) -> None:
+        self.images = np.stack(list(images))
+        self.random = np.random.default_rng(seed)
+
+    def batch(self, count: int) -> np.ndarray:
+        """uint8 [count, C, side, side]."""
+        out = self.images[self.random.integers(len(self.images), size=count)]
+        mirrored = self.random.random(count) < 0.5
+        out[mirrored] = out[mirrored, :, :, ::-1]
+        return out
+
+
 class Patches:
-    """An endless source of random training patches; its state is one random generator.
+    """Random training patches with their causal margin.
 
     A share of the patches pretends that its upper or left edge is the image's edge, so that the net
     also learns the rare pixels without a full window (image and tile borders).

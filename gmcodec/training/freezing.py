@@ -3,21 +3,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from ..errors import TrainingError
+from ..errors import FreezeError
 from ..models import weights
 from ..models.local import LocalConfig
-from ..models.local_float import LocalNet, mixture_bits
+from ..models.local_float import LocalNet
 from ..models.local_freeze import estimate_bits, freeze
 from .data import Patches, centre, load_folder, pad
-from .loop import load_float
+from .nets import config_kind, load_float, read_config
 
 CALIBRATION_PATCHES = 256
 SIDE = 128  # of the squares, one per validation image, on which the cost is measured
@@ -37,22 +36,15 @@ class Report:
         return 100 * (self.frozen_bpsp / self.float_bpsp - 1)
 
 
-def read_config(path: Path) -> LocalConfig:
-    """Architecture of a file of float weights.  Raises TrainingError."""
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-        return LocalConfig(**{f.name: int(metadata[f.name]) for f in fields(LocalConfig)})
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"{path} is not a file of float weights: {error}") from error
-
-
 def freeze_file(float_path: Path, data: Path, validation: Path, out: Path, progress: bool = False) -> Report:
     """Freeze ``float_path`` (calibrated on images below ``data``) and measure on ``validation``.
 
     Raises FreezeError when a bound cannot be proved; nothing is written then.
     """
-    net = LocalNet(read_config(float_path))
+    config = read_config(float_path)
+    if not isinstance(config, LocalConfig):
+        raise FreezeError(f"{float_path} holds {config_kind(config)}, which this release cannot freeze yet")
+    net = LocalNet(config)
     load_float(net, float_path)
     c = net.config
     patches = Patches(load_folder(data, c.channels, progress), 64, c.reach, seed=0, edges=0.02)
@@ -68,8 +60,4 @@ def freeze_file(float_path: Path, data: Path, validation: Path, out: Path, progr
 @torch.no_grad()
 def float_estimate(net: LocalNet, image: np.ndarray) -> float:
     """Bits of uint8 [C, H, W] under the float net, in float32."""
-    c = net.config
-    features, mean = net.features(torch.from_numpy(pad(image, c.reach))[None], *image.shape[1:])
-    out, linear = net(features)
-    target = torch.from_numpy(image.reshape(c.channels, -1)).float()
-    return mixture_bits(out, mean.float() + linear, target, c.channels, c.mixtures).sum().item()
+    return net.bits(torch.from_numpy(pad(image, net.config.reach))[None]).sum().item()

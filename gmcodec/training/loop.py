@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The training loop: Muon for hidden matrices, AdamW for the rest, EMA, resume, Ctrl-C.
 
-Recipe and why: patches with causal margins, constant learning rate then linear decay to zero, and
-8-bit rounding of the weights in the forward pass for the last part, so that freezing costs little.
+Recipe and why: constant learning rate, then linear decay to zero, and 8-bit rounding of the weights in the forward
+pass for the last part, so that freezing costs little.  What differs between models is in nets.py and data.py.
 """
 
 from __future__ import annotations
@@ -13,28 +13,21 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from ..errors import TrainingError
-from ..models.local import LocalConfig
-from ..models.local_float import LocalNet, mixture_bits
-from .data import Patches, centre, load_folder, pad
+from . import data as images
 from .muon import Muon
+from .nets import build, load_float, preset_from_dict, preset_to_dict, save_float
 from .presets import Preset
 
 log = logging.getLogger("gmcodec")
-
-
-def preset_from_dict(saved: dict) -> Preset:
-    """Inverse of ``dataclasses.asdict`` for a preset."""
-    return Preset(**{**saved, "model": LocalConfig(**saved["model"])})
 
 
 def bf16_is_faster(device: torch.device) -> bool:
@@ -50,13 +43,16 @@ def bf16_is_faster(device: torch.device) -> bool:
 
 
 class Trainer:
-    """One run in one folder: ``checkpoint.pt`` (everything), ``float.safetensors`` (EMA weights)."""
+    """One run in one folder: ``checkpoint.pt`` (everything), ``float.safetensors`` (EMA weights).
+
+    ``data`` and ``validation`` are as in ``data.load``.
+    """
 
     def __init__(
         self,
         preset: Preset,
         data: Path,
-        validation: Path,
+        validation: Path | int,
         out: Path,
         *,
         device: str = "cpu",
@@ -70,22 +66,26 @@ class Trainer:
         if bf16 is None:
             bf16 = bf16_is_faster(self.device)
         self.dtype = torch.bfloat16 if bf16 else torch.float32
-        self.net = LocalNet(preset.model).to(self.device)
-        if init is not None:
+        self.source, self.validation, self.glimpse = images.load(preset, data, validation, progress)
+        self.net = build(preset.model).to(self.device)
+        if init is None:
+            state = self.source.random.bit_generator.state
+            self.net.initialise(self._tensor(self.source.batch(preset.batch)))
+            self.source.random.bit_generator.state = state  # the first step learns from the same batch
+        else:
             load_float(self.net, init)
-        self.ema = copy.deepcopy(self.net)
+        self.ema = copy.deepcopy(self.net).eval()
+        if compile_loss:  # of the nets nothing else gains from it: their time goes to matrix products
+            self.net.mixture = self.ema.mixture = torch.compile(self.net.mixture)
         hidden = self.net.hidden_matrices()
         ids = {id(p) for p in hidden}
         rest = [p for p in self.net.parameters() if id(p) not in ids]
-        self.optimisers = [
-            Muon(hidden, lr=preset.muon_lr, momentum=0.95, dtype=self.dtype),
-            torch.optim.AdamW(rest, lr=preset.adam_lr, weight_decay=0.0, betas=(0.9, 0.98)),
+        self.optimisers: list[tuple[torch.optim.Optimizer, float]] = [
+            (torch.optim.AdamW(rest, lr=preset.adam_lr, weight_decay=0.0, betas=(0.9, 0.98)), preset.adam_lr)
         ]
-        reach = preset.model.reach
-        c = preset.model.channels
-        self.patches = Patches(load_folder(data, c, progress), preset.patch, reach, preset.seed)
-        self.validation = [pad(centre(i, 96), reach) for i in load_folder(validation, c, progress)]
-        self.bits = torch.compile(mixture_bits) if compile_loss else mixture_bits
+        if hidden:
+            muon = Muon(hidden, lr=preset.muon_lr, momentum=0.95, dtype=self.dtype)
+            self.optimisers.insert(0, (muon, preset.muon_lr))
         self.step, self.seconds = 0, 0.0
         self.history: list[tuple[int, float, float]] = []  # (step, training bpsp, validation bpsp)
         self.stopping = False
@@ -96,14 +96,15 @@ class Trainer:
         """Write the checkpoint and the EMA weights, each to a temporary file that is then renamed."""
         self.out.mkdir(parents=True, exist_ok=True)
         state = {
-            "preset": asdict(self.preset),
+            "preset": preset_to_dict(self.preset),
             "net": self.net.state_dict(),
             "ema": self.ema.state_dict(),
-            "optimisers": [o.state_dict() for o in self.optimisers],
+            "optimisers": [optimiser.state_dict() for optimiser, _ in self.optimisers],
             "step": self.step,
             "seconds": self.seconds,
             "history": self.history,
-            "random": self.patches.random.bit_generator.state,
+            "random": self.source.random.bit_generator.state,
+            "torch_random": self._torch_random(),
         }
         torch.save(state, self.out / "checkpoint.tmp")
         os.replace(self.out / "checkpoint.tmp", self.out / "checkpoint.pt")
@@ -117,16 +118,24 @@ class Trainer:
             saved = preset_from_dict(state["preset"])
         except FileNotFoundError as error:
             raise TrainingError(f"there is no checkpoint to resume in {self.out}") from error
-        except (UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        except (UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{path} is damaged or not a checkpoint: {error}") from error
         if replace(saved, steps=0) != replace(self.preset, steps=0):
             raise TrainingError(f"the checkpoint in {self.out} was made with another preset: {saved}")
         self.net.load_state_dict(state["net"])
         self.ema.load_state_dict(state["ema"])
-        for optimiser, saved_state in zip(self.optimisers, state["optimisers"], strict=True):
+        for (optimiser, _), saved_state in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved_state)
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
-        self.patches.random.bit_generator.state = state["random"]
+        self.source.random.bit_generator.state = state["random"]
+        if "torch_random" in state:  # the first checkpoints were of nets without dropout
+            for name, random in state["torch_random"].items():
+                (torch.cuda if name == "cuda" else torch).set_rng_state(random.cpu())
+
+    def _torch_random(self) -> dict[str, torch.Tensor]:
+        """States of the generators that dropout draws from."""
+        states = {"cpu": torch.get_rng_state()}
+        return states | {"cuda": torch.cuda.get_rng_state()} if self.device.type == "cuda" else states
 
     # -- training ----------------------------------------------------------------------------------
 
@@ -136,26 +145,19 @@ class Trainer:
         decay = min(1.0, (1 - share) / (1 - self.preset.decay_from))
         return min(1.0, (step + 1) / 200) * decay
 
-    def loss(self, net: LocalNet, padded: torch.Tensor, size: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
-        """Mean bits per sample (bpsp) of the scored pixels of padded patches."""
-        features, mean = net.features(padded, *size)
-        out, linear = net(features, dtype)
-        r = padded.shape[2] - size[0]
-        target = padded[:, :, r:, r : padded.shape[3] - r].transpose(0, 1).reshape(mean.shape).float()
-        bits = self.bits(out, mean.float() + linear, target, net.config.channels, net.config.mixtures)
-        return bits.mean() / net.config.channels
+    def _tensor(self, batch: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(batch).to(self.device)
 
     def train_step(self) -> float:
         p = self.preset
         factor = self.learning_rate(self.step)
-        for optimiser, base in zip(self.optimisers, (p.muon_lr, p.adam_lr), strict=True):
+        for optimiser, base in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = base * factor
         self.net.fake_quant = self.ema.fake_quant = self.step >= p.quantise_from * p.steps
-        batch = torch.from_numpy(self.patches.batch(p.batch)).to(self.device)
-        loss = self.loss(self.net, batch, (p.patch, p.patch), self.dtype)
+        loss = self.net.bits(self._tensor(self.source.batch(p.batch)), self.dtype).mean() / p.model.channels
         loss.backward()
-        for optimiser in self.optimisers:
+        for optimiser, _ in self.optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         decay = min(p.ema, (1 + self.step) / (10 + self.step))
@@ -165,17 +167,14 @@ class Trainer:
         return loss.item()
 
     @torch.no_grad()
-    def validate(self) -> float:
-        """bpsp of the EMA weights on the centre of every validation image, float32."""
-        total = samples = 0.0
-        r = self.patches.reach
-        for image in self.validation:
-            size = (image.shape[1] - r, image.shape[2] - 2 * r)
-            count = size[0] * size[1] * image.shape[0]
-            padded = torch.from_numpy(image)[None].to(self.device)
-            total += self.loss(self.ema, padded, size, torch.float32).item() * count
-            samples += count
-        return total / samples
+    def validate(self, whole: bool = True) -> float:
+        """bpsp of the EMA weights, float32, on all validation images or, quicker, on the first of them."""
+        total, pixels = 0.0, 0
+        for batch in self.validation if whole else self.validation[: self.glimpse]:
+            bits = self.ema.bits(self._tensor(batch))
+            total += bits.sum().item()
+            pixels += len(bits)
+        return total / (pixels * self.preset.model.channels)
 
     def run(
         self, validate_every: int = 2_500, save_every: float = 120.0, report: Callable[[str], None] = log.info
@@ -194,7 +193,7 @@ class Trainer:
                     raise TrainingError(f"the loss is not finite at step {self.step}; resume with a lower rate")
                 bar.update()
                 if self.step % validate_every == 0 or self.step == self.preset.steps:
-                    trained, validated = float(np.mean(recent)), self.validate()
+                    trained, validated = float(np.mean(recent)), self.validate(self.step == self.preset.steps)
                     self.history.append((self.step, trained, validated))
                     recent = []
                     report(f"step {self.step}  train {trained:.4f}  validation {validated:.4f} bpsp")
@@ -214,19 +213,3 @@ class Trainer:
             raise KeyboardInterrupt
         self.stopping = True
         log.warning("stopping after this step; run the same command with --resume to continue")
-
-
-def save_float(net: LocalNet, preset: Preset, path: Path) -> None:
-    """Half-precision weights with the architecture in the metadata: small enough to keep in a repository."""
-    tensors = {k: v.detach().half().cpu().contiguous() for k, v in net.state_dict().items()}
-    metadata = {k: str(v) for k, v in asdict(preset.model).items()}
-    save_file(tensors, str(path) + ".tmp", {"preset": preset.name, **metadata})
-    os.replace(str(path) + ".tmp", path)
-
-
-def load_float(net: LocalNet, path: Path) -> None:
-    """Load weights written by ``save_float`` into a net of the same architecture."""
-    try:
-        net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    except (OSError, RuntimeError) as error:
-        raise TrainingError(f"{path} does not hold weights of this architecture: {error}") from error

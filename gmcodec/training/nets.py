@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""What the training loop knows of a float net, and float nets on disk.
+
+A net is anything with the members of ``DensityNet``; the kind of its architecture says which class to build and how
+its images are fed: padded patches for local nets, whole squares for PixelCNN++.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import TrainingError
+from ..models import local, pixelcnnpp
+from ..models.local import LocalConfig
+from ..models.local_float import LocalNet
+from ..models.pixelcnnpp import PixelCNNConfig
+from ..models.pixelcnnpp_float import PixelCNN
+from .presets import ModelConfig, Preset
+
+CONFIGS: dict[str, Callable[..., ModelConfig]] = {local.KIND: LocalConfig, pixelcnnpp.KIND: PixelCNNConfig}
+
+
+class DensityNet(Protocol):
+    """A float net that gives the bits of pixels; also an ``nn.Module``."""
+
+    config: Any  # with ``channels``
+    fake_quant: bool  # round weights to 8 bits in the forward pass
+    mixture: Callable[..., Tensor]  # the loss, mixture_bits or a compiled one
+
+    def bits(self, batch: Tensor, dtype: torch.dtype = ...) -> Tensor:
+        """Bits of each scored pixel, float32 [N]."""
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """What Muon optimises; AdamW takes the rest."""
+
+    def initialise(self, batch: Tensor) -> None:
+        """Data-dependent initialisation, where the net has one."""
+
+
+def build(config: ModelConfig) -> Any:
+    """A new float net, a ``DensityNet`` and an ``nn.Module``, of an architecture."""
+    return LocalNet(config) if isinstance(config, LocalConfig) else PixelCNN(config)
+
+
+def config_kind(config: ModelConfig) -> str:
+    """Name of the kind of an architecture, as stored."""
+    return local.KIND if isinstance(config, LocalConfig) else pixelcnnpp.KIND
+
+
+def make_config(kind: str, values: Mapping[str, Any]) -> ModelConfig:
+    """Inverse of ``dataclasses.asdict`` for an architecture, by way of JSON too.
+
+    Raises KeyError, TypeError, ValueError.
+    """
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return CONFIGS[kind](**plain)
+
+
+def preset_to_dict(preset: Preset) -> dict[str, Any]:
+    """Plain values for a checkpoint."""
+    return {**asdict(preset), "kind": config_kind(preset.model)}
+
+
+def preset_from_dict(saved: Mapping[str, Any]) -> Preset:
+    """Inverse of ``preset_to_dict``.  Raises KeyError, TypeError, ValueError."""
+    values = dict(saved)
+    kind = values.pop("kind", local.KIND)  # the first checkpoints were of local nets and did not say so
+    return Preset(**{**values, "model": make_config(kind, values["model"])})
+
+
+def save_float(net: nn.Module, preset: Preset, path: Path) -> None:
+    """Half-precision weights with the architecture in the metadata: small enough to keep in a repository."""
+    tensors = {k: v.detach().half().cpu().contiguous() for k, v in net.state_dict().items()}
+    config = json.dumps(asdict(preset.model), sort_keys=True)
+    save_file(tensors, f"{path}.tmp", {"preset": preset.name, "kind": config_kind(preset.model), "config": config})
+    os.replace(f"{path}.tmp", path)
+
+
+def load_float(net: nn.Module, path: Path) -> None:
+    """Load weights written by ``save_float`` into a net of the same architecture.  Raises TrainingError."""
+    try:
+        net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    except (OSError, RuntimeError) as error:
+        raise TrainingError(f"{path} does not hold weights of this architecture: {error}") from error
+
+
+def read_config(path: Path) -> ModelConfig:
+    """Architecture of a file of float weights.  Raises TrainingError."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        if "config" in metadata:
+            return make_config(metadata["kind"], json.loads(metadata["config"]))
+        # the first files were of local nets and had an entry for every field
+        return LocalConfig(**{f.name: int(metadata[f.name]) for f in fields(LocalConfig)})
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path} is not a file of float weights: {error}") from error

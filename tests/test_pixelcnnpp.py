@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: MIT
+"""PixelCNN++: who sees whom, its initialisation and options, and training on mosaics at toy size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy import smooth
+
+torch = pytest.importorskip("torch")
+
+from gmcodec.errors import FreezeError, TrainingError  # noqa: E402
+from gmcodec.models.pixelcnnpp import NONLINEARITIES, PixelCNNConfig  # noqa: E402
+from gmcodec.models.pixelcnnpp_float import PixelCNN, local_mean  # noqa: E402
+from gmcodec.training import data  # noqa: E402
+from gmcodec.training.freezing import freeze_file  # noqa: E402
+from gmcodec.training.loop import Trainer  # noqa: E402
+from gmcodec.training.nets import load_float, read_config  # noqa: E402
+from gmcodec.training.presets import PRESETS  # noqa: E402
+
+TOY = PRESETS["toy-pixelcnnpp"]
+CONFIG = TOY.model
+SMALL = replace(CONFIG, filters=(4,), blocks=(1,), dropout=0.0)
+DEEP = replace(CONFIG, filters=(4, 5, 6), blocks=(1, 1, 1), rows=2, columns=1, dropout=0.0)
+
+
+def images(count: int, side: int = 16, seed: int = 0, channels: int = 3) -> torch.Tensor:
+    random = np.random.default_rng(seed)
+    return torch.from_numpy(np.stack([smooth(random, (channels, side, side)) for _ in range(count)]))
+
+
+def made(config: PixelCNNConfig, side: int = 16) -> PixelCNN:
+    """An initialised net in which every weight matters: the last layer starts almost at zero."""
+    torch.set_num_threads(1)
+    net = PixelCNN(config).eval()
+    net.initialise(images(4, side, channels=config.channels))
+    net.last.weight.data.mul_(50)
+    return net
+
+
+def outputs(net: PixelCNN, batch: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+    """[B, outputs + C, H, W]: raw outputs and the centre of the means."""
+    with torch.no_grad():
+        both = torch.cat(net(batch, condition=condition))
+    b, _, h, w = batch.shape
+    return both.reshape(-1, b, h, w).transpose(0, 1)
+
+
+# -- who sees whom -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 6), (6, 1), (1, 1)])
+@pytest.mark.parametrize("config", [SMALL, CONFIG, DEEP], ids=["one", "two", "three"])
+def test_no_pixel_sees_itself_or_a_later_one(config: PixelCNNConfig, size: tuple[int, int]) -> None:
+    """Change every pixel in turn: outputs up to it stay bit for bit."""
+    h, w = size
+    net = made(replace(config, dropout=0.0))
+    image = images(1)[:, :, :h, :w]
+    changed = image.repeat(h * w, 1, 1, 1)
+    for n in range(h * w):
+        changed[n, :, n // w, n % w] = 255 - changed[n, :, n // w, n % w]
+    before, after = outputs(net, image.repeat(h * w, 1, 1, 1)).flatten(2), outputs(net, changed).flatten(2)
+    for n in range(h * w):
+        assert torch.equal(before[n, :, : n + 1], after[n, :, : n + 1])
+
+
+@pytest.mark.parametrize("config", [replace(CONFIG, dropout=0.0), DEEP], ids=["two", "three"])
+def test_every_earlier_pixel_in_reach_is_seen(config: PixelCNNConfig) -> None:
+    """Changing any earlier pixel of the four rows above and four columns to either side changes the output."""
+    net = made(config)
+    image = images(1)[:, :, :12, :12]
+    before = outputs(net, image)
+    for y in range(12):
+        for x in range(12):
+            changed = image.clone()
+            changed[0, :, y, x] = 255 - changed[0, :, y, x]
+            seen = (before != outputs(net, changed)).any(1)[0]
+            for dy in range(5):
+                for later in range(max(0, x - 4), min(12, x + 5)):
+                    if y + dy < 12 and (dy or later > x):
+                        assert seen[y + dy, later], (y, x, y + dy, later)
+
+
+def test_the_first_pixel_sees_nothing() -> None:
+    first = outputs(made(DEEP), images(5))[:, :, 0, 0]
+    assert torch.equal(first, first[:1].expand_as(first))
+
+
+def test_all_earlier_neighbours_of_a_window_are_seen_at_once() -> None:
+    """The first layers alone: rows above and columns to the sides as configured, no block in between."""
+    net = made(replace(SMALL, rows=4, columns=2))
+    for block in (*net.down_upper, *net.down_left, *net.up_upper, *net.up_left):
+        block.second.weight.data.zero_()
+        block.second.bias.data.zero_()
+    image = images(1)[:, :, :9, :9]
+    before = outputs(net, image)[0, :-3, 6, 4]
+    seen = set()
+    for y in range(9):
+        for x in range(9):
+            changed = image.clone()
+            changed[0, :, y, x] = 255 - changed[0, :, y, x]
+            if not torch.equal(before, outputs(net, changed)[0, :-3, 6, 4]):
+                seen.add((y - 6, x - 4))
+    above = {(y, x) for y in range(-3, 0) for x in range(-2, 3)}
+    assert seen == above | {(0, -2), (0, -1)}
+
+
+def test_a_condition_is_seen_everywhere_and_starts_at_nothing() -> None:
+    plain, config = made(DEEP), replace(DEEP, condition=4)
+    net = made(config)
+    batch, condition = images(2), torch.randn(2, 4, 16, 16)
+    assert torch.allclose(outputs(net, batch, condition), outputs(plain, batch), atol=1e-5)
+    layers = [m.condition for m in net.modules() if getattr(m, "condition", None) is not None]
+    assert len(layers) == 2 * (3 + 5)  # both streams; three blocks down, five up
+    for weight in layers:
+        torch.nn.init.normal_(weight)
+    changed = condition.clone()
+    changed[:, :, 15, 15] += 1
+    before, after = outputs(net, batch, condition), outputs(net, batch, changed)
+    assert not torch.equal(before[:, :, 14, 14], after[:, :, 14, 14])
+    odd = outputs(net, batch[:, :, :7, :9], condition[:, :, :7, :9])
+    assert odd.shape[2:] == (7, 9)
+
+
+# -- initialisation, options ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+def test_data_dependent_initialisation(nonlinearity: str, norm: bool) -> None:
+    config = replace(DEEP, nonlinearity=nonlinearity, weight_norm=norm)
+    net, batch, seen = PixelCNN(config), images(8), {}
+    net.initialise(batch)
+    assert net.training
+    for name, layer in net.named_modules():
+        if hasattr(layer, "starting") and layer is not net.last:
+            layer.register_forward_hook(lambda m, i, y, name=name: seen.update({name: (m, y)}))
+    net.eval()(batch)
+    assert len(seen) == sum(1 for _ in net.layers()) - 1
+    for layer, y in seen.values():
+        assert y.mean((0, 2, 3)).abs().max() < 1e-3
+        assert torch.allclose(y.std((0, 2, 3)), torch.tensor(layer.gain), rtol=0.01)
+
+
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, weight_norm=True, channels=1)], ids=["plain", "norm, grey"])
+def test_gradients_reach_every_parameter(config: PixelCNNConfig) -> None:
+    net, batch = PixelCNN(config), images(2, channels=config.channels)
+    net.initialise(batch)
+    assert len(net.hidden_matrices()) == (0 if config.weight_norm else sum(1 for _ in net.layers()) - 1)
+    bits = net.bits(batch)
+    assert bits.shape == (2 * 16 * 16,)
+    bits.mean().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_weights_can_be_rounded_in_the_forward_pass() -> None:
+    net = made(replace(CONFIG, dropout=0.0))
+    plain = net.bits(images(1)).mean().item()
+    net.fake_quant = True
+    assert all(layer.fake_quant for layer in net.layers())
+    assert net.bits(images(1)).mean().item() == pytest.approx(plain, rel=0.05)
+    assert all(len(row.unique()) <= 255 for row in net.first_upper.matrix().detach())
+
+
+def test_the_centre_of_the_means() -> None:
+    image = torch.tensor([[[[10, 20, 31], [40, 51, 60]]]], dtype=torch.uint8)
+    assert local_mean(image).tolist() == [[[[128, 10, 20], [10, 30, 41]]]]
+
+
+def test_unsound_architectures_are_refused() -> None:
+    for wrong in ({"filters": (8,)}, {"blocks": (0, 1)}, {"nonlinearity": "tanh"}, {"rows": 1}):
+        with pytest.raises(ValueError, match=r"must|not one of"):
+            replace(CONFIG, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("pixelcnnpp", 0.5e6, 1.5e6), ("pixelcnnpp-medium", 5e6, 10e6), ("pixelcnnpp-published", 45e6, 60e6)],
+)
+def test_sizes_of_the_presets(name: str, least: float, most: float) -> None:
+    with torch.device("meta"):
+        count = sum(p.numel() for p in PixelCNN(PRESETS[name].model).parameters())
+    assert least <= count <= most
+
+
+# -- training ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mosaics(tmp_path: Path) -> Path:
+    """Two training mosaics of 12 squares of 16x16 each, and a test set beside them."""
+    folder = tmp_path / "mosaics"
+    folder.mkdir()
+    for number, name in enumerate(("train_0", "train_1", "test")):
+        squares = images(12, seed=number).numpy().reshape(3, 4, 3, 16, 16).transpose(0, 3, 1, 4, 2)
+        Image.fromarray(np.ascontiguousarray(squares.reshape(48, 64, 3))).save(folder / f"{name}.png")
+    return folder
+
+
+def trainer(mosaics: Path, out: Path, **changes: object) -> Trainer:
+    torch.set_num_threads(1)
+    return Trainer(replace(TOY, **changes), mosaics, 4, out, bf16=False, progress=False)
+
+
+def test_mosaics_are_cut_and_the_test_set_is_left_alone(mosaics: Path, tmp_path: Path) -> None:
+    source, held_out, _ = data.load(TOY, mosaics, 4)
+    assert isinstance(source, data.Squares)
+    assert source.images.shape == (20, 3, 16, 16)
+    assert np.array_equal(source.images[12], images(12, seed=1)[0])
+    assert np.array_equal(held_out[0], images(12, seed=1)[8:])
+    assert source.batch(5).shape == (5, 3, 16, 16)
+    given, held_out, _ = data.load(TOY, mosaics / "train_0.png", mosaics / "test.png")
+    assert isinstance(given, data.Squares)
+    assert (len(given.images), len(held_out[0])) == (12, 12)
+    with pytest.raises(TrainingError, match="squares of 10x10"):
+        data.load(replace(TOY, patch=10), mosaics, 4)
+    with pytest.raises(TrainingError, match="hold out 24 of 24"):
+        data.load(TOY, mosaics, 24)
+    with pytest.raises(TrainingError, match="is not an image"):
+        data.load(TOY, Path(__file__), 4)
+    (tmp_path / "other").mkdir()
+    (mosaics / "test.png").rename(tmp_path / "other" / "test.png")
+    with pytest.raises(TrainingError, match=r"no images \(train\*"):
+        data.load(TOY, tmp_path / "other", 4)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_training_lowers_the_rate(mosaics: Path, tmp_path: Path, norm: bool) -> None:
+    run = trainer(mosaics, tmp_path / "run", steps=40, model=replace(CONFIG, weight_norm=norm))
+    before = run.validate()
+    assert run.run(validate_every=20)
+    assert run.validate() < before - 0.02
+    assert run.history[-1][2] == pytest.approx(run.validate())
+
+
+def test_resume_equals_an_uninterrupted_run_with_dropout(mosaics: Path, tmp_path: Path) -> None:
+    whole = trainer(mosaics, tmp_path / "whole", steps=12)
+    whole.run()
+    first = trainer(mosaics, tmp_path / "parts", steps=12)
+    while first.step < 5:
+        first.train_step()
+    first.save()
+    torch.rand(7)  # whatever else draws numbers
+    second = trainer(mosaics, tmp_path / "parts", steps=12)
+    second.resume()
+    second.run()
+    for a, b in zip(whole.net.parameters(), second.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_float_weights_round_trip(mosaics: Path, tmp_path: Path) -> None:
+    run = trainer(mosaics, tmp_path / "run", steps=3)
+    run.run()
+    path = tmp_path / "run" / "float.safetensors"
+    assert read_config(path) == CONFIG
+    net = PixelCNN(CONFIG)
+    load_float(net, path)
+    for a, b in zip(net.parameters(), run.ema.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-3, rtol=1e-3)
+    started = Trainer(TOY, mosaics, 4, tmp_path / "next", bf16=False, progress=False, init=path)
+    assert started.validate() == pytest.approx(run.validate(), rel=1e-2)
+    with pytest.raises(FreezeError, match="pixelcnnpp-1"):
+        freeze_file(path, mosaics, mosaics, tmp_path / "frozen.safetensors")
