@@ -126,7 +126,8 @@ def _choose_parts(planes: Planes, code: str, threads: int, progress: Progress) -
 
 
 def _size(parts: tuple[list[Part], float]) -> int:
-    return sum(len(p.payload) + len(p.weights_id) for p in parts[0])
+    """Bytes of the parts in the file: form, channels, weights id, length, payload."""
+    return sum(2 + len(p.weights_id) + len(container.varint(len(p.payload))) + len(p.payload) for p in parts[0])
 
 
 def _conventional_parts(data: np.ndarray, depth: int, effort: str) -> tuple[list[Part], float]:

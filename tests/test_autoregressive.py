@@ -58,7 +58,8 @@ def test_round_trip_and_size(size, channels, kind):
     decoded = decode(coded.payload, shape, model)
     assert decoded.dtype == np.uint8
     assert np.array_equal(decoded, planes)
-    assert 8 * len(coded.payload) < coded.estimated_bits + 64 + 32
+    # words are of 32 bits, the coder's state of 64; before them a few numbers of a byte or two
+    assert 8 * len(coded.payload) < coded.estimated_bits + 64 + 48
     if kind != "flat 0":  # an empty stack holds any number of zeros, so those are free
         assert 8 * len(coded.payload) > coded.estimated_bits - 64
 

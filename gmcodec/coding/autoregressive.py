@@ -14,8 +14,9 @@ pixels image by image, then row by row.  A model without a slope has raster orde
 The encoder knows all samples, so it may evaluate many steps at once; integers do not care.  ANS is a
 stack: the encoder walks the steps backwards.
 
-Payload of one part (numbers are unsigned LEB128): a length and as many bytes of changes that fit the model to the
-image; a number, and unless it is 0 a length: the weights of values, histogram.py; tile height and width, a tile of at
+Payload of one part (numbers are unsigned LEB128): a number, 0 for most small images: bit 0 says that changes follow
+which fit the model to the image, bit c + 1 that channel c has weights of values (histogram.py); if so, the length
+of the changes and that many bytes; if so, the number of words of the weights; tile height and width, a tile of at
 most 2**23 pixels; for every tile in raster order the number of 32-bit words; then the words, little-endian: those
 of the weights, then those of all tiles.
 """
@@ -287,9 +288,9 @@ def encode(
     with ThreadPoolExecutor(threads) as pool:
         parts = [planes[None, :, y, x] for y, x in tiles(height, width, tile)]
         coded = list(pool.map(lambda part: push(part, model, progress, weights), parts))
-    head = (
-        write_varint(len(changes)) + changes + write_varint(mask) + (write_varint(len(weight_words)) if mask else b"")
-    )
+    head = write_varint(bool(changes) | mask << 1)
+    head += write_varint(len(changes)) + changes if changes else b""
+    head += write_varint(len(weight_words)) if mask else b""
     head += b"".join(map(write_varint, (*tile, *(len(words) for words, _ in coded))))
     body = b"".join(words.astype("<u4").tobytes() for words in (weight_words, *(words for words, _ in coded)))
     return Encoded(head + body, float(sum(bits.sum() for _, bits in coded)) + 32 * len(weight_words) + 8 * len(changes))
@@ -304,9 +305,10 @@ def decode(
 ) -> np.ndarray:
     """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
     channels, height, width = shape
-    changed, position = read_varint(payload, 0)
+    extras, position = read_varint(payload, 0)
+    changed, position = read_varint(payload, position) if extras & 1 else (0, position)
     changes, position = payload[position : position + changed], position + changed
-    mask, position = read_varint(payload, position)
+    mask = extras >> 1
     weight_length, position = read_varint(payload, position) if mask else (0, position)
     tile_height, position = read_varint(payload, position)
     tile_width, position = read_varint(payload, position)
@@ -323,7 +325,7 @@ def decode(
         lengths.append(length)
     if position + 4 * (weight_length + sum(lengths)) != len(payload):
         raise GmcFormatError("the lengths of the tiles do not add up to the payload")
-    if changes:  # models for small images have none
+    if extras & 1:  # models for small images have none
         model = model.adapted(changes)
     words = np.frombuffer(payload, "<u4", offset=position)
     weights = _weights(histogram.unpack(mask, words[:weight_length], channels))

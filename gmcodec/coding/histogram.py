@@ -10,9 +10,8 @@ values are rare, or missing.  A net that predicts one pixel at a time does not k
 The low nibble's frequencies are multiplied by the weights of the sixteen values that it chooses among, in
 integers.  High nibbles are left alone: a comb has several teeth in each.
 
-Section in a payload: a number whose bit c says that channel c has weights, then, if any has, the number of 32-bit
-words (both unsigned LEB128, by the caller), and the words: an ANS stack of 256 levels (0..15) for each such channel
-in turn, each under adaptive frequencies given the level before it (``_row``).
+Sent: which channels have weights, as the bits of a number, and 32-bit words: an ANS stack of 256 levels (0..15) for
+each such channel in turn, each under adaptive frequencies given the level before it (``_row``).
 """
 
 from __future__ import annotations
