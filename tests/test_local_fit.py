@@ -2,6 +2,7 @@
 """Fitting the local model to an image: gradients, bytes, integers on both sides, and what it gains."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,19 @@ def test_changes_beyond_the_integers_are_refused() -> None:
         extreme[where] = local_fit.MAX_CHANGE
         with pytest.raises(GmcFormatError):
             toy_model(3).adapted(local_fit.pack(extreme))
+
+
+@pytest.mark.parametrize("name", ["last", "linear"])
+def test_changes_that_would_wrap_around_are_refused(name: str) -> None:
+    # the coarsest layers that the weights may have: 2**20 units of them are beyond int64
+    model = toy_model(3)
+    layer = model.layers[name]
+    coarse = replace(layer, shift=np.full_like(layer.shift, 46), multiplier=np.ones_like(layer.multiplier))
+    model = type(model)(model.config, {**model.layers, name: coarse}, model.tables, model.evaluator)
+    changes = 0 * changes_of(3)
+    changes[-1 if name == "linear" else model.config.outputs - 1] = local_fit.MAX_CHANGE
+    with pytest.raises(GmcFormatError, match="too large"):
+        model.adapted(local_fit.pack(changes))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -79,10 +79,13 @@ def adapted(model: LocalModel, data: bytes) -> LocalModel:
     config, last, linear = model.config, model.layers["last"], model.layers["linear"]
     changes = unpack(data, config.outputs + linear.weight.size)
     # y = ((acc + bias) * multiplier + half) >> shift: a bias of 2**shift / multiplier is one unit of the output
-    units = changes[: config.outputs] * quanta(config)
-    bias = last.bias + (units << last.shift.astype(np.int64)) // last.multiplier
+    units, shift = changes[: config.outputs] * quanta(config), last.shift.astype(np.int64)
     steps = changes[config.outputs :].reshape(linear.weight.shape)
     one = (np.int64(POSITION) << linear.shift.astype(np.int64)) // linear.multiplier  # a weight of 1
+    # what would leave int32 or int16 anyway must not wrap around on the way: multipliers are at most 2**15
+    if (np.abs(units) > 2**48 >> shift).any() or (np.abs(steps) > 2**40 // np.maximum(one, 1)[:, None]).any():
+        raise GmcFormatError("the changes fitted to the image are too large")
+    bias = last.bias + (units << shift) // last.multiplier
     weight = linear.weight + ((steps * one[:, None]) >> LINEAR_BITS)
     if np.abs(bias).max(initial=0) >= 2**31 or np.abs(weight).max(initial=0) >= 2**15:
         raise GmcFormatError("the changes fitted to the image are too large")
