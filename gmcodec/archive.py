@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .models.registry import Loaded
 
 MEMBER_PIXELS = 1 << 14  # an image of more is coded alone
+TRIAL_COUNT = 16  # images of a group on which models are compared
 GROUP_PIXELS, GROUP_COUNT = 1 << 18, 1024  # of a group, at most: reading one member decodes all of it
 WAITING_PIXELS = 1 << 24  # of images that wait for others of their size
 SINGLE_BYTES = 26  # that a small image alone costs beside its payload, in the container and in the index
@@ -111,11 +112,12 @@ def _decode_single(block: Block, data: bytes, threads: int, watch: Watch) -> lis
     return [planes]
 
 
-def _encode_group(names: list[str], images: list[Planes], loaded: Loaded, watch: Watch) -> list[_Coded]:
-    """A group, then as singles those that cost less alone: flat pictures, drawings, noise."""
+def _encode_group(names: list[str], images: list[Planes], models: list[Loaded], watch: Watch) -> list[_Coded]:
+    """A group with the best of ``models``, then as singles those that cost less alone: flat pictures, drawings, noise."""
     from .coding import autoregressive, conventional
 
     samples = np.stack([planes.data for planes in images])
+    loaded = _best(models, samples)
     payload, bits = autoregressive.encode_batch(samples, loaded.model, watch.pixels)
     quick = [len(conventional.encode(image, 8, "quick")[1]) + SINGLE_BYTES for image in samples]
     stay = np.flatnonzero(bits / 8 <= quick)
@@ -137,6 +139,17 @@ def _encode_group(names: list[str], images: list[Planes], loaded: Loaded, watch:
     return coded
 
 
+def _best(models: list[Loaded], samples: np.ndarray) -> Loaded:
+    """The model that codes a few images of uint8 [B, C, H, W], spread over them, in the fewest bits."""
+    from .coding import autoregressive
+
+    if len(models) == 1:
+        return models[0]
+    trial = samples[:: -(-len(samples) // TRIAL_COUNT)]
+    bits = [autoregressive.push(trial, loaded.model, lambda n: None)[1].sum() for loaded in models]
+    return models[int(np.argmin(bits))]
+
+
 def _decode_group(block: Block, data: bytes, watch: Watch) -> list[Planes]:
     from .coding import autoregressive
     from .models import registry
@@ -144,7 +157,7 @@ def _decode_group(block: Block, data: bytes, watch: Watch) -> list[Planes]:
     group = archive_format.read_group(data)
     if block.form < container.FIRST_LEARNED_FORM:
         raise UnknownModelError(f"a group cannot have the conventional form {block.form}")
-    codec.check_form(Part(block.form, block.channels, b"", group.weights_id))
+    codec.check_form(Part(block.form, block.channels, b"", group.weights_id), block.width * block.height)
     shape = (len(block.names), block.channels, block.height, block.width)
     samples = autoregressive.decode_batch(group.payload, shape, registry.load(block.form).model, watch.pixels)
     if _crc(samples) != group.pixels_crc:
@@ -178,7 +191,7 @@ def pack(
     """Write images into an archive.  The file appears, or changes, only when all is done.
 
     sources     names (relative POSIX paths) and images: whatever ``encode`` takes; read one after the other
-    model       name of the model of the groups whose channels it codes; default: that of the registry
+    model       name of the model of the groups that it can code; default: the best for a few images of each group
     strip       drop metadata; small images with metadata are coded alone
     append      add to ``output`` if it exists; its bytes stay as they are
     force       overwrite ``output``
@@ -191,7 +204,7 @@ def pack(
     watch, threads, place = watch or Watch(), threads or codec.available_threads(), Path(output)
     from .models import registry
 
-    chosen = {loaded.entry.channels: loaded for loaded in ([registry.named(model)] if model else [])}
+    asked = registry.named(model) if model else None
     pairs = sources.items() if isinstance(sources, Mapping) else sources
     before: list[Block] = []
     with replacing(place, append, force) as file:
@@ -201,7 +214,7 @@ def pack(
         else:
             file.write(HEAD)
         start = file.tell()
-        queue = _Queue({name for block in before for name in block.names}, chosen, strip, max_pixels, watch)
+        queue = _Queue({name for block in before for name in block.names}, asked, strip, max_pixels, watch)
         blocks, bits = [], 0.0
         with codec.single_threaded_blas(), closing(in_order(queue.jobs(pairs, threads), threads)) as results:
             for coded in (block for made in results for block in made):
@@ -234,9 +247,9 @@ class _Queue:
     """Images in, jobs out: those of the same size wait for one another."""
 
     def __init__(
-        self, taken: set[str], chosen: dict[int, Loaded], strip: bool, max_pixels: int | None, watch: Watch
+        self, taken: set[str], asked: Loaded | None, strip: bool, max_pixels: int | None, watch: Watch
     ) -> None:
-        self._taken, self._chosen, self._strip, self._max_pixels = taken, chosen, strip, max_pixels
+        self._taken, self._asked, self._strip, self._max_pixels = taken, asked, strip, max_pixels
         self._watch, self._large = watch, threading.Lock()
         self._waiting: dict[tuple[str, int, int], list[tuple[str, Planes]]] = {}
         self.with_metadata = 0
@@ -288,8 +301,10 @@ class _Queue:
         if len(members) == 1:
             return partial(_encode_single, names[0], images[0], 1, self._watch)
         channels = images[0].channels
-        loaded = self._chosen.get(channels) or registry.for_channels(channels)
-        return partial(_encode_group, names, images, loaded, self._watch)
+        area, asked = images[0].height * images[0].width, self._asked
+        fits = asked is not None and asked.entry.takes(channels, area)
+        models = [asked] if asked and fits else registry.installed(channels, area)
+        return partial(_encode_group, names, images, models, self._watch)
 
 
 def _read_at(file: BinaryIO, offset: int, count: int) -> bytes:

@@ -234,15 +234,22 @@ LEARNT_FROM = (
 MEASURED = "Images to measure on: a folder, or one file."
 learning = together(
     click.option("--data", type=EXISTING, required=True, help=LEARNT_FROM),
+    click.option("--val", "validation", type=EXISTING, help=MEASURED),
+    click.option("--val-last", type=NUMBER, help="Hold out the last N images of --data instead, and measure on them."),
     click.option("-q", "--quiet", is_flag=True, help="No progress bar."),
 )
+
+
+def _measured_on(validation: Path | None, val_last: int | None) -> Path | int:
+    measured = validation or val_last
+    if measured is None or (validation and val_last):
+        raise click.UsageError("say what to measure on: either --val or --val-last")
+    return measured
 
 
 @cli.command()
 @click.argument("preset")
 @learning
-@click.option("--val", "validation", type=EXISTING, help=MEASURED)
-@click.option("--val-last", type=NUMBER, help="Hold out the last N images of --data instead, and measure on them.")
 @click.option("--out", type=ANY, required=True, help="Folder of the run: checkpoint and weights.")
 @click.option("--resume", is_flag=True, help="Continue from the checkpoint in --out.")
 @click.option("--init", type=EXISTING, help="Start from float weights of the same architecture.")
@@ -260,9 +267,7 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
 
     if preset not in PRESETS:
         raise click.UsageError(f"unknown preset {preset!r}; choose from {', '.join(PRESETS)}")
-    measured = validation or val_last
-    if measured is None or (validation and val_last):
-        raise click.UsageError("say what to measure on: either --val or --val-last")
+    measured = _measured_on(validation, val_last)
     if device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("no CUDA device can be used here; leave out --device")
     if (out / "checkpoint.pt").exists() and not resume:
@@ -291,17 +296,18 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
 @cli.command()
 @click.argument("weights", type=EXISTING)
 @learning
-@click.option("--val", "validation", type=EXISTING, required=True, help=MEASURED)
 @click.option("-o", "--output", type=ANY, required=True, help="Frozen weights, a .safetensors file.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
-def freeze(weights: Path, data: Path, validation: Path, output: Path, force: bool, quiet: bool) -> None:
+def freeze(weights: Path, data: Path, validation: Path | None, val_last: int | None, output: Path, force: bool,
+           quiet: bool) -> None:  # fmt: skip
     """Turn float WEIGHTS into integers and measure what that costs."""
+    measured = _measured_on(validation, val_last)
     cli_work.refuse_to_overwrite(output, force)
     _need_torch()
     from .training.freezing import freeze_file
 
     with log_to(lambda text: say_error(f"warning: {text}"), verbose=False):
-        report = freeze_file(weights, data, validation, output, not quiet and sys.stderr.isatty())
+        report = freeze_file(weights, data, measured, output, not quiet and sys.stderr.isatty())
     click.echo(f"float {report.float_bpsp:.4f}, frozen {report.frozen_bpsp:.4f} bits per dimension "
                f"({report.cost_percent:+.2f}%)")  # fmt: skip
     click.echo(f"{cli_files.shown(output)}: {report.bytes} bytes, weights {report.weights_id.hex()}")
@@ -373,13 +379,14 @@ def _try_coding(names: list[str]) -> tuple[bool, list[str]]:
     from .models import registry
 
     missing, same, saved = [], True, os.environ.get(VARIABLE)
-    wave = 120 + 100 * np.sin(np.arange(48 * 40 * 3).reshape(48, 40, 3) / 37)
+    wave = (120 + 100 * np.sin(np.arange(48 * 40 * 3).reshape(48, 40, 3) / 37)).astype(np.uint8)
     for entry in registry.ENTRIES:
-        planes, files = codec.to_planes(wave[:, :, : entry.channels].astype(np.uint8)), set()
+        side = 48 if entry.max_pixels is None else 12  # models for small images take their time
+        planes, files = codec.to_planes(wave[:side, :side, : entry.channels]), set()
         try:
             for name in names:
                 os.environ[VARIABLE], start = name, time.perf_counter()
-                files.add(data := codec.encode_planes(planes, code="learned", threads=1).data)
+                files.add(data := codec.encode_planes(planes, code=entry.name, threads=1).data)
                 good = codec.decode_planes(data, threads=1) == planes and len(files) == 1
                 same = same and good
                 verdict = f"{len(data)} bytes, {'same file, same pixels' if good else 'DIFFERENT'}"
@@ -395,9 +402,10 @@ def _try_coding(names: list[str]) -> tuple[bool, list[str]]:
 
 def _show_compiled() -> None:
     from .exact import kernels
-    from .models import local_kernels
+    from .models import local_kernels, mixture, pixelcnnpp_kernels
 
-    found = [f.stats for m in (kernels, local_kernels) for f in vars(m).values() if hasattr(f, "stats")]
+    modules = kernels, local_kernels, mixture, pixelcnnpp_kernels
+    found = [f.stats for m in modules for f in vars(m).values() if hasattr(f, "stats")]
     hits, misses = (sum(sum(getattr(s, kind).values()) for s in found) for kind in ("cache_hits", "cache_misses"))
     click.echo(f"compiled     {hits} functions from numba's cache, {misses} anew" + (" (slow, once)" if misses else ""))
     click.echo(f"  cache      {', '.join(sorted({cli_files.shown(str(s.cache_path)) for s in found}))}")

@@ -92,7 +92,7 @@ def decode_planes(
     """File -> Planes, every checksum verified.  Raises GmcFormatError, WeightsError or ImageTooLargeError."""
     header = container.unpack(data, max_pixels=max_pixels)
     for part in header.parts:  # before any work
-        check_form(part)
+        check_form(part, header.height * header.width)
     decoded = [_decode_part(part, header, threads or available_threads(), progress) for part in header.parts]
     samples = decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
     if container.pixels_crc(samples) != header.pixels_crc:
@@ -107,8 +107,9 @@ def _choose_parts(planes: Planes, code: str, threads: int, progress: Progress) -
     entry = None if code in CODES else _entry(code)
     if code == "learned" and colours is None:
         raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
-    if entry is not None and entry.channels != colours:
-        raise UnsupportedImageError(f"{code} does not code mode {planes.mode}")
+    if entry is not None and not entry.takes(colours or 0, planes.height * planes.width):
+        limit = f" and more than {entry.max_pixels} pixels" if entry.channels == colours else ""
+        raise UnsupportedImageError(f"{code} does not code mode {planes.mode}{limit}")
     if code == "conventional" or colours is None:
         return _conventional_parts(planes.data, planes.depth, "best")
     if code != "auto":
@@ -213,8 +214,11 @@ def form_name(form: int) -> str:
     return registry.BY_FORM[form].name
 
 
-def check_form(part: Part) -> None:
-    """Raise UnknownModelError, or WeightsError when the part needs other weights than are installed."""
+def check_form(part: Part, pixels: int) -> None:
+    """Raise UnknownModelError, or WeightsError when the part needs other weights than are installed.
+
+    ``pixels``: of the image, or of each image of a group.
+    """
     form_name(part.form)
     if part.form < container.FIRST_LEARNED_FORM:
         return
@@ -223,6 +227,8 @@ def check_form(part: Part) -> None:
     loaded = registry.load(part.form)
     if loaded.entry.channels != part.channels:
         raise UnknownModelError(f"{loaded.entry.name} codes {loaded.entry.channels} channels, not {part.channels}")
+    if not loaded.entry.takes(part.channels, pixels):
+        raise UnknownModelError(f"{loaded.entry.name} does not code images of {pixels} pixels")
     if loaded.weights_id != part.weights_id:
         raise WeightsError(
             f"the file needs weights {part.weights_id.hex()} of {loaded.entry.name}; "

@@ -427,7 +427,9 @@ def test_the_float_net_sees_the_same_features(trained):
     for size in [(1, 1), (1, 7), (7, 1), (9, 6)]:
         planes = noise((c.channels, *size))
         features, _ = net.features(padded([planes], c.reach), *size)
-        assert np.array_equal(features.numpy()[c.raster_columns()].T, local_spec.features(c, planes))
+        assert np.array_equal(
+            features.numpy()[c.window.raster_columns()].T, local_spec.window_features(c.window, planes)
+        )
 
 
 def test_fake_quantisation_is_what_freezing_does(trained):
@@ -439,7 +441,7 @@ def test_fake_quantisation_is_what_freezing_does(trained):
     net, images = trained
     model = freeze(net, [(padded(images, net.config.reach), 24, 24)])
     # the first layer's inputs all have one unit, so its integers are those of training exactly
-    weight = net.first[:, net.config.raster_columns()]
+    weight = net.first[:, net.config.window.raster_columns()]
     rounded = quantise_rows(weight, FIRST_BITS).detach()
     scale = weight.detach().abs().amax(1, keepdim=True) / (2 ** (FIRST_BITS - 1) - 1)
     assert np.array_equal(torch.round(rounded / scale).numpy(), model.layers["first"].weight)
@@ -469,4 +471,4 @@ def test_configs_describe_their_layers():
     assert config.reach == 7
     assert config.couplings == 3
     assert config.outputs == 5 * (1 + 6 + 3)
-    assert sorted(config.raster_columns()) == list(range(config.inputs))
+    assert sorted(config.window.raster_columns()) == list(range(config.inputs))

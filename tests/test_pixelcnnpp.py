@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from gmcodec.errors import FreezeError, TrainingError  # noqa: E402
 from gmcodec.models.pixelcnnpp import NONLINEARITIES, PixelCNNConfig  # noqa: E402
-from gmcodec.models.pixelcnnpp_float import PixelCNN, local_mean  # noqa: E402
+from gmcodec.models.pixelcnnpp_float import PixelCNN  # noqa: E402
 from gmcodec.training import data  # noqa: E402
 from gmcodec.training.freezing import freeze_file  # noqa: E402
 from gmcodec.training.loop import Trainer  # noqa: E402
@@ -26,6 +26,7 @@ TOY = PRESETS["toy-pixelcnnpp"]
 CONFIG = TOY.model
 SMALL = replace(CONFIG, filters=(4,), blocks=(1,), dropout=0.0)
 DEEP = replace(CONFIG, filters=(4, 5, 6), blocks=(1, 1, 1), rows=2, columns=1, dropout=0.0)
+POINTWISE = replace(DEEP, upper=3, nonlinearity="leaky")
 
 
 def images(count: int, side: int = 16, seed: int = 0, channels: int = 3) -> torch.Tensor:
@@ -166,11 +167,6 @@ def test_weights_can_be_rounded_in_the_forward_pass() -> None:
     assert all(layer.fake_quant for layer in net.layers())
     assert net.bits(images(1)).mean().item() == pytest.approx(plain, rel=0.05)
     assert all(len(row.unique()) <= 255 for row in net.first_upper.matrix().detach())
-
-
-def test_the_centre_of_the_means() -> None:
-    image = torch.tensor([[[[10, 20, 31], [40, 51, 60]]]], dtype=torch.uint8)
-    assert local_mean(image).tolist() == [[[[128, 10, 20], [10, 30, 41]]]]
 
 
 def test_unsound_architectures_are_refused() -> None:

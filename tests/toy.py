@@ -2,7 +2,8 @@
 """Tiny frozen models of random integers, made without torch: they predict smooth images tolerably.
 
 model(3), model(1)       LocalModel of RGB, of grey
-write_weights(folder)    local-rgb.safetensors and local-grey.safetensors, as GMCODEC_WEIGHTS wants them
+pixelcnn(config)         PixelCNNModel of an architecture, one of PIXELCNN
+write_weights(folder)    weights of every model of the registry, as GMCODEC_WEIGHTS wants them
 smooth(random, shape)    an image that they compress; uint8
 """
 
@@ -17,9 +18,18 @@ from gmcodec.exact.ops import Layer
 from gmcodec.exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, POSITION, make_tables
 from gmcodec.models import weights
 from gmcodec.models.local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
+from gmcodec.models.pixelcnnpp import PixelCNNConfig, PixelCNNModel
+from gmcodec.models.pixelcnnpp_kernels import make_net_tables
+from gmcodec.models.window import Window
 
 CONFIGS = {channels: LocalConfig(channels, 9, 3, 16, 1, 3, 4) for channels in (3, 1)}
 FILES = {3: "local-rgb.safetensors", 1: "local-grey.safetensors"}
+# as in the paper, with three resolutions; pointwise at the finest one; grey with one resolution
+PIXELCNN = {
+    "gated": PixelCNNConfig(3, (3, 4, 5), (1, 2, 1), 0, 5, 4, 2, 1, 3, "concat_elu", 0.0, False, 0),
+    "pointwise": PixelCNNConfig(3, (8, 4, 5), (2, 1, 1), 3, 9, 4, 3, 2, 3, "leaky", 0.0, False, 0),
+    "grey": PixelCNNConfig(1, (6,), (1,), 0, 4, 3, 2, 2, 2, "elu", 0.0, False, 0),
+}
 # multipliers are 2**14 .. 2**15, so a shift of s scales by 2**(14 - s) .. 2**(15 - s)
 FIRST_SHIFT, UP_SHIFT, DOWN_SHIFT, LINEAR_SHIFT = 18, 21, 23, 21
 
@@ -31,8 +41,8 @@ def layers(config: LocalConfig, seed: int = 0) -> dict[str, Layer]:
     for b in range(config.blocks):
         made[f"up.{b}"] = _layer(random, config.width, config.width, UP_SHIFT, ACTIVATION_LIMIT, 20000)
         made[f"down.{b}"] = _layer(random, config.width, config.width, DOWN_SHIFT, ACTIVATION_LIMIT, 20000)
-    made["last"] = _last(random, config)
-    made["linear"] = _linear(random, config)
+    made["last"] = _last(random, config, config.width)
+    made["linear"] = _linear(random, config.window, config.neighbours)
     return made
 
 
@@ -42,10 +52,25 @@ def model(channels: int, evaluator: str | None = None, seed: int = 0) -> LocalMo
     return LocalModel(config, layers(config, seed), make_tables(), EVALUATORS[evaluator] if evaluator else None)
 
 
+def pixelcnn(config: PixelCNNConfig, evaluator: str | None = None, seed: int = 0, louder: int = 0) -> PixelCNNModel:
+    """A toy PixelCNN++; ``louder`` doubles what every hidden layer gives, so many times."""
+    random, made = np.random.default_rng([seed, config.channels]), {}
+    for name, (rows, columns) in config.layer_shapes().items():
+        kind, limit = name.rsplit(".")[-1], config.input_limit(name)
+        # outputs of a few hundred, of gated blocks 1/16 of that in the stream's unit and gates around a half
+        shift = (FIRST_SHIFT if limit == INPUT_LIMIT else DOWN_SHIFT if kind == "second" else UP_SHIFT) - louder
+        made[name] = _layer(random, rows, columns, shift, limit, 3000 if limit == INPUT_LIMIT else 20000)
+    made["last"] = _last(random, config, made["last"].weight.shape[1])
+    made["linear"] = _linear(random, config.window, config.neighbours)
+    chosen = EVALUATORS[evaluator] if evaluator else None
+    return PixelCNNModel(config, made, make_tables(), make_net_tables(), chosen)
+
+
 def write_weights(folder: Path, seed: int = 0) -> Path:
-    """Write both models; returns the folder."""
+    """Write all models; returns the folder."""
     for channels, name in FILES.items():
         weights.write(model(channels, "int64", seed), folder / name)
+    weights.write(pixelcnn(PIXELCNN["pointwise"], "int64", seed), folder / "pixelcnnpp.safetensors")
     return folder
 
 
@@ -69,7 +94,7 @@ def _layer(random: np.random.Generator, rows: int, columns: int, shift: int, lim
     )
 
 
-def _last(random: np.random.Generator, config: LocalConfig) -> Layer:
+def _last(random: np.random.Generator, config: LocalConfig | PixelCNNConfig, columns: int) -> Layer:
     """Logits near 0, means near -1.5 .. 1.5 grey levels, log-scales near 0.5 .. 1.1, couplings near 0.4."""
     c, k = config, config.mixtures
     spread = np.linspace(-1, 1, k)
@@ -80,17 +105,17 @@ def _last(random: np.random.Generator, config: LocalConfig) -> Layer:
         np.full(k * c.couplings, 0.4 * 2**COUPLING_BITS),
     ])  # fmt: skip
     shift = np.repeat([26, 26, 27, 24], [k, k * c.channels, k * c.channels, k * c.couplings])
-    plain = _layer(random, c.outputs, c.width, 0, ACTIVATION_LIMIT, 0)
+    plain = _layer(random, c.outputs, columns, 0, ACTIVATION_LIMIT, 0)
     bias = np.rint(centre * 2.0**shift / plain.multiplier)
     return Layer(plain.weight, bias.astype(np.int32), plain.multiplier, shift.astype(np.int32), ACTIVATION_LIMIT)
 
 
-def _linear(random: np.random.Generator, config: LocalConfig) -> Layer:
+def _linear(random: np.random.Generator, window: Window, n: int) -> Layer:
     """A guess at the slope from the four nearest samples of the same channel, and a little of everything else."""
-    c, n = config.channels, config.neighbours
+    c = window.channels
     nearest = {(-1, 0): 1000, (0, -1): 1000, (-1, -1): -1500, (-1, 1): 1000}  # 8192 means 1
     weight = random.integers(-150, 151, (c, n, c))
-    for o, offset in enumerate(config.offsets[:n]):
+    for o, offset in enumerate(window.offsets[:n]):
         weight[np.arange(c), o, np.arange(c)] += nearest.get(offset, 0)
     return Layer(
         weight.reshape(c, n * c).astype(np.int16),

@@ -19,11 +19,14 @@ AUTO = "gmcodec"
 
 def forms() -> list[Codec]:
     """gmcodec as it chooses by itself, its conventional forms, and its models one by one."""
-    # models that "auto" tries anyway would only repeat its bytes
-    tried = {registry.default(channels).form for channels in {e.channels for e in registry.ENTRIES}}
+
+    # models that "auto" tries anyway would only repeat its bytes; those for small images do not code most sets
+    def extra(entry: registry.Entry) -> bool:
+        return entry == registry.default(entry.channels) or entry.max_pixels is not None
+
     return [
         Codec(f"{AUTO} conventional", "conventional forms only", _form("conventional"), extra=True),
-        *(Codec(f"{AUTO} {e.name}", f"{e.name} only", _form(e.name), extra=e.form in tried) for e in registry.ENTRIES),
+        *(Codec(f"{AUTO} {e.name}", f"{e.name} only", _form(e.name), extra=extra(e)) for e in registry.ENTRIES),
         Codec(AUTO, "as gmcodec.encode chooses", _form("auto"), quick=True),
     ]
 

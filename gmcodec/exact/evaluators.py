@@ -6,7 +6,7 @@ name      products                    exact because
 ========  ==========================  =======================================================
 int64     numpy int64                 the specification
 float64   BLAS float64                every partial sum is an integer below 2**53
-float32   BLAS float32                ... below 2**24; a layer that is not uses float64
+float32   BLAS float32                ... below 2**24; a layer that is not is cut, or uses float64
 int8      torch int8 x int8 -> int32  activations as two int8 limbs; needs a self-test, because
                                       some old processors saturate intermediate sums; a layer with
                                       wider weights uses float32
@@ -20,11 +20,12 @@ longer than coding an image.  All pass ``self_test`` before they are used.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,35 @@ def _float64(layer: Layer) -> Product:
 
 
 def _float32(layer: Layer) -> Product:
-    if layer.product_bound >= FLOAT32_BOUND:
+    weight = np.ascontiguousarray(layer.weight.T, np.float32)
+    if layer.product_bound < FLOAT32_BOUND:
+        return lambda x: np.matmul(x, weight)
+    cuts = _float32_cuts(layer)
+    if cuts is None:
         wide = _float64(layer)
         return lambda x: wide(x.astype(np.float64))
-    weight = np.ascontiguousarray(layer.weight.T, np.float32)
-    return lambda x: np.matmul(x, weight)
+
+    def product(x: np.ndarray) -> np.ndarray:
+        acc = np.zeros((len(x), weight.shape[1]))
+        for first, last in itertools.pairwise(cuts):
+            acc += np.matmul(x[:, first:last], weight[first:last])
+        return acc
+
+    return product
+
+
+def _float32_cuts(layer: Layer) -> list[int] | None:
+    """Where to cut the inputs into a few runs, each with products below the float32 bound; None if float64 is faster.
+
+    The runs' products, exact each, are added up in float64.
+    """
+    columns = layer.weight.shape[1]
+    for parts in (2, 3, 4):
+        cuts = [columns * n // parts for n in range(parts + 1)]
+        runs = [replace(layer, weight=layer.weight[:, a:b]) for a, b in itertools.pairwise(cuts)]
+        if all(run.product_bound < FLOAT32_BOUND for run in runs):
+            return cuts
+    return None
 
 
 def _int8(layer: Layer) -> Product:

@@ -32,12 +32,13 @@ def freeze_layer(
     output_unit: float | np.ndarray,
     input_limit: int,
     bits: int = 8,
+    bound: int = FLOAT32_BOUND,
 ) -> Layer:
     """Integer layer for ``y = weight x + bias``.
 
     weight float [M, K], bias float [M]; x is given in integers worth ``input_unit``, y comes out in
-    integers worth ``output_unit`` (a number or one per row).  Raises FreezeError when weights are not
-    finite, a scale cannot be represented, or a bound does not hold.
+    integers worth ``output_unit`` (a number or one per row).  No product may reach ``bound``.  Raises FreezeError when
+    weights are not finite, a scale cannot be represented, or a bound does not hold.
     """
     weight, bias = np.asarray(weight, np.float64), np.asarray(bias, np.float64)
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
@@ -47,8 +48,8 @@ def freeze_layer(
     # a row of almost zeros must still be able to represent its bias, and its scale must not vanish
     scale = np.maximum(scale, np.maximum(np.abs(bias) * 2.0**-22 / input_unit, 2.0**-30 * output_unit / input_unit))
     integers = np.rint(weight / scale[:, None])
-    # rows whose sum would leave the range of exact float32 products
-    over = np.abs(integers).sum(1) * input_limit / (FLOAT32_BOUND - 1)
+    # rows whose sum would leave the range of exact products
+    over = np.abs(integers).sum(1) * input_limit / (bound - 1)
     coarse = over > 1
     scale[coarse] *= over[coarse] * 1.02
     integers = np.rint(weight / scale[:, None])
@@ -66,6 +67,6 @@ def freeze_layer(
         layer.check(name)
     except WeightsError as error:
         raise FreezeError(str(error)) from error
-    if layer.product_bound >= FLOAT32_BOUND:
-        raise FreezeError(f"{name}: product bound {layer.product_bound} is not below 2**24")
+    if layer.product_bound >= bound:
+        raise FreezeError(f"{name}: product bound {layer.product_bound} is not below {bound}")
     return layer

@@ -25,9 +25,10 @@ from ..errors import WeightsError
 from ..exact import evaluators, kernels
 from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
-from ..exact.tables import NIBBLES, Tables
+from ..exact.tables import Tables
 from . import local_fit, local_kernels
-from .window import OUTSIDE, window_offsets
+from .mixture import Prediction
+from .window import Canvas, Window
 
 ACTIVATION_LIMIT = 2047  # 12-bit activations; part of the format of the weights
 OUTPUT_LIMIT = 2**17
@@ -49,18 +50,22 @@ class LocalConfig:
     neighbours: int  # nearest pixels seen by the linear predictor
 
     @property
+    def window(self) -> Window:
+        return Window(self.channels, self.radius2, self.slope)
+
+    @property
     def offsets(self) -> tuple[tuple[int, int], ...]:
         """Window offsets (dy, dx), nearest first."""
-        return window_offsets(self.radius2, self.slope)
+        return self.window.offsets
 
     @property
     def reach(self) -> int:
         """Largest distance, in rows or columns, of a window pixel."""
-        return int(self.radius2**0.5)
+        return self.window.reach
 
     @property
     def inputs(self) -> int:
-        return self.channels * (len(self.offsets) + 1)
+        return self.window.inputs
 
     @property
     def couplings(self) -> int:
@@ -69,19 +74,6 @@ class LocalConfig:
     @property
     def outputs(self) -> int:
         return self.mixtures * (1 + 2 * self.channels + self.couplings)
-
-    def raster_columns(self) -> np.ndarray:
-        """int64 [inputs]: the feature columns of the float net in the frozen net's order (row by row)."""
-        offsets = self.offsets
-        raster = sorted(range(len(offsets)), key=lambda o: offsets[o])
-        c = self.channels
-        window = [o * c + channel for o in raster for channel in range(c)]
-        return np.array(window + list(range(len(offsets) * c, len(offsets) * c + c)))
-
-    def near_columns(self) -> np.ndarray:
-        """int64 [C * neighbours]: where the frozen net finds the linear predictor's inputs."""
-        position = np.argsort(self.raster_columns())
-        return position[: self.channels * self.neighbours]
 
     def layer_names(self) -> list[str]:
         """Names of the integer layers, as stored."""
@@ -113,12 +105,7 @@ class LocalModel:
         self.evaluator = evaluator or evaluators.choose()[0]
         names = [n for n in config.layer_names() if n != "linear"]
         self._prepared = {n: (self.evaluator.prepare(layers[n]), *kernels.affine(layers[n])) for n in names}
-        rows: dict[int, list[int]] = {}
-        for dy, dx in config.offsets:
-            rows.setdefault(dy, []).append(dx)
-        self._runs = [(dy, min(dx), len(dx)) for dy, dx in sorted(rows.items())]
-        self._run_length = np.array([length * config.channels for _, _, length in self._runs])
-        self._near = config.near_columns()
+        self._near = config.window.near_columns(config.neighbours)
 
     @property
     def channels(self) -> int:
@@ -138,11 +125,11 @@ class LocalModel:
 
     def canvas(self, height: int, width: int, count: int = 1) -> Canvas:
         """``count`` empty tiles to decode into, or to ``fill`` for encoding."""
-        return Canvas(self, height, width, count)
+        return Canvas(self.config.window, height, width, count)
 
     def predict(self, canvas: Canvas, pixels: np.ndarray) -> Prediction:
         """Mixtures of ``pixels``, int64 [N] flat indices of the batch, from finished pixels."""
-        return Prediction(self, *self.evaluate(canvas, pixels))
+        return Prediction(self.channels, self.tables, *self.evaluate(canvas, pixels))
 
     def evaluate(self, canvas: Canvas, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Outputs of the net, int32 [N, outputs], and the centre of the means, int32 [N, C] in 1/64 grey level."""
@@ -158,7 +145,7 @@ class LocalModel:
         x = np.empty((len(pixels), self.config.inputs), self.evaluator.dtype)
         linear = self.layers["linear"]
         local_kernels.features(
-            canvas.flat, canvas.row_size, canvas.locate(pixels), self.channels, canvas.run_start, self._run_length,
+            canvas.flat, canvas.row_size, canvas.locate(pixels), self.channels, canvas.run_start, canvas.run_length,
             self._near, linear.weight, linear.multiplier, linear.shift, x, base,
         )  # fmt: skip
         return x
@@ -176,76 +163,3 @@ class LocalModel:
     def _layer(self, name: str, kernel, x: np.ndarray, limit: int, out: np.ndarray) -> None:
         product, scale, offset = self._prepared[name]
         kernel(product(x), scale, offset, limit, out)
-
-
-class Canvas:
-    """Tiles of equal size, int16 [B, reach + H, W + 2 * reach, C], OUTSIDE where nothing is known.
-
-    A window reaches up and to the sides only, so each tile's margins keep it apart from the others.
-    """
-
-    def __init__(self, model: LocalModel, height: int, width: int, count: int = 1) -> None:
-        c, r = model.channels, model.config.reach
-        self.height, self.width, self.channels = height, width, c
-        self.samples = np.full((count, r + height, width + 2 * r, c), OUTSIDE, np.int16)
-        self.inner = self.samples[:, r:, r : r + width]
-        self.flat = self.samples.reshape(-1)
-        self.row_size = (width + 2 * r) * c
-        self.run_start = np.array([dy * self.row_size + dx * c for dy, dx, _ in model._runs])
-        self._origin, self._reach = r * self.row_size + r * c, r
-
-    def locate(self, pixels: np.ndarray) -> np.ndarray:
-        """Positions of the pixels' first samples in ``flat``."""
-        rows = pixels // self.width
-        margins = rows * (2 * self._reach * self.channels) + rows // self.height * (self._reach * self.row_size)
-        return self._origin + pixels * self.channels + margins
-
-    def fill(self, planes: np.ndarray) -> None:
-        """Copy whole tiles in: uint8 [B, C, H, W]."""
-        self.inner[:] = planes.transpose(0, 2, 3, 1)
-
-    def write(self, pixels: np.ndarray, samples: np.ndarray) -> None:
-        """Store decoded samples int32 [N, C]."""
-        self.flat[self.locate(pixels)[:, None] + np.arange(self.channels)] = samples
-
-    def planes(self) -> np.ndarray:
-        """uint8 [B, C, H, W]."""
-        return np.ascontiguousarray(self.inner.transpose(0, 3, 1, 2)).astype(np.uint8)
-
-
-class Prediction:
-    """Frequencies of N pixels, channel by channel.  Call high, low, observe in turn for each channel."""
-
-    def __init__(self, model: LocalModel, outputs: np.ndarray, base: np.ndarray) -> None:
-        n, k = len(outputs), model.config.mixtures
-        self._model, self._tables, self._outputs, self._base = model, model.tables, outputs, base
-        self._weights = np.empty((n, k), np.int64)
-        self._mean = np.empty((n, k), np.int64)
-        self._inverse = np.empty((n, k), np.int64)
-        self.samples = np.zeros((n, model.channels), np.int32)
-        self._channel = 0
-        kernels.softmax(outputs, self._tables.softmax, self._weights)
-
-    def high(self) -> np.ndarray:
-        """Rows of the high nibble of the next channel: int32 [N, 16]."""
-        t = self._tables
-        local_kernels.open_channel(
-            self._outputs, self._base, self.samples, self._channel, self._model.channels, t.inverse,
-            self._mean, self._inverse,
-        )  # fmt: skip
-        rows = np.empty((len(self.samples), NIBBLES), np.int32)
-        kernels.high_rows(self._weights, self._mean, self._inverse, t.sigmoid, rows)
-        return rows
-
-    def low(self, high: np.ndarray) -> np.ndarray:
-        """Rows of the low nibble given the high one, int32 [N]: int32 [N, 16]."""
-        rows = np.empty((len(self.samples), NIBBLES), np.int32)
-        kernels.low_rows(high, self._weights, self._mean, self._inverse, self._tables.sigmoid, rows)
-        return rows
-
-    def observe(self, sample: np.ndarray) -> None:
-        """Tell the channel's samples, int32 [N]; the next channel follows."""
-        self.samples[:, self._channel] = sample
-        self._channel += 1
-        if self._channel < self._model.channels:
-            kernels.observe(sample, self._weights, self._mean, self._inverse, self._tables.sigmoid)

@@ -117,7 +117,7 @@ def fit(model: LocalModel, sample: np.ndarray, pixels: int) -> bytes:
     canvas = model.canvas(sample.shape[2], sample.shape[3], len(sample))
     canvas.fill(sample)
     outputs, base = model.evaluate(canvas, chosen)
-    near = model.features(canvas, chosen, base)[:, c.near_columns()].T
+    near = model.features(canvas, chosen, base)[:, c.window.near_columns(c.neighbours)].T
     target = sample.transpose(1, 0, 2, 3).reshape(c.channels, -1)[:, chosen]
     mixture = Mixture(c, outputs, base, near, target)
     theta = np.zeros(c.outputs + model.layers["linear"].weight.size)

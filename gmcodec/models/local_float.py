@@ -21,7 +21,7 @@ from ..exact.ops import LEAK_SHIFT
 from ..exact.tables import LOG_SCALE_MAX, LOG_SCALE_MIN
 from .local import LocalConfig
 from .local_kernels import CLAMP
-from .window import OUTSIDE
+from .window import OUTSIDE, Window
 
 SLOPE = 2.0**-LEAK_SHIFT  # of the leaky ReLU: a shift in the frozen net
 INPUT_UNIT = 1 / 16  # grey levels -> input units
@@ -53,18 +53,10 @@ class LocalNet(nn.Module):
         self.down = nn.ParameterList([matrix(w, w, 0.1) for _ in range(c.blocks)])
         self.down_bias = nn.ParameterList([nn.Parameter(torch.zeros(w)) for _ in range(c.blocks)])
         self.last = matrix(c.outputs, w, 0.05)
-        self.last_bias = nn.Parameter(self._initial_outputs())
+        self.last_bias = nn.Parameter(initial_outputs(c.channels, c.mixtures, 0.3))
         self.linear = nn.Parameter(torch.zeros(c.channels, c.channels * c.neighbours))
         self.fake_quant = False
         self.mixture: Callable[..., Tensor] = mixture_bits
-
-    def _initial_outputs(self) -> Tensor:
-        c, k = self.config, self.config.mixtures
-        spread = torch.linspace(-1, 1, k)
-        means = (spread * 3).repeat(c.channels)
-        scales = (spread.abs() * 1.5 + 0.3).repeat(c.channels)
-        coupling = torch.full((c.couplings * k,), 0.4)
-        return torch.cat([torch.zeros(k), means, scales, coupling])
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         """The matrices that Muon optimises.
@@ -86,28 +78,8 @@ class LocalNet(nn.Module):
         return self.mixture(out, mean.float() + linear, target, c.channels, c.mixtures)
 
     def features(self, padded: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Features of the lower inner height x width pixels of padded patches.
-
-        ``padded`` int16 [B, C, height + r, width + 2r], samples or OUTSIDE.  Returns features int16
-        [inputs, B*height*width] in grey levels, and the local mean int16 [C, B*height*width].
-        """
-        r = padded.shape[2] - height
-        planes = padded.transpose(0, 1)
-
-        def shifted(dy: int, dx: int) -> Tensor:
-            return planes[:, :, r + dy : r + dy + height, r + dx : r + dx + width]
-
-        left, above = shifted(0, -1), shifted(-1, 0)
-        left = torch.where(left == OUTSIDE, above, left)
-        above = torch.where(above == OUTSIDE, left, above)
-        mean = torch.where(left == OUTSIDE, 128, (left + above) >> 1)
-        window = torch.stack([shifted(dy, dx) for dy, dx in self.config.offsets])
-        difference = window - mean
-        difference.masked_fill_(window == OUTSIDE, 0)
-        difference.clamp_(-CLAMP, CLAMP)
-        c = self.config.channels
-        features = torch.cat([difference.reshape(-1, mean[0].numel()), (mean - 128).reshape(c, -1)])
-        return features, mean.reshape(c, -1)
+        """``window_features`` of this net's window."""
+        return window_features(self.config.window, padded, height, width)
 
     def forward(self, features: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """Raw outputs float32 [outputs, N] and the linear prediction minus the mean [C, N]."""
@@ -124,6 +96,42 @@ class LocalNet(nn.Module):
         out = product(self.last, self.last_bias, h).float()
         near = x[: c.channels * c.neighbours]
         return out, (self.linear.to(dtype) @ near).float() / INPUT_UNIT
+
+
+def initial_outputs(channels: int, mixtures: int, log_scale: float) -> Tensor:
+    """Bias of the last layer, [outputs]: equal weights, means within three grey levels, the outer ones wider."""
+    spread = torch.linspace(-1, 1, mixtures)
+    couplings = channels * (channels - 1) // 2 * mixtures
+    return torch.cat([
+        torch.zeros(mixtures),
+        (spread * 3).repeat(channels),
+        (spread.abs() * 1.5 + log_scale).repeat(channels),
+        torch.full((couplings,), 0.4),
+    ])  # fmt: skip
+
+
+def window_features(window: Window, padded: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Features of the lower inner height x width pixels of padded images.
+
+    ``padded`` int16 [B, C, height + r, width + 2r], samples or OUTSIDE.  Returns features int16
+    [inputs, B*height*width] in grey levels, and the local mean int16 [C, B*height*width].
+    """
+    r, c = padded.shape[2] - height, window.channels
+    planes = padded.transpose(0, 1)
+
+    def shifted(dy: int, dx: int) -> Tensor:
+        return planes[:, :, r + dy : r + dy + height, r + dx : r + dx + width]
+
+    left, above = shifted(0, -1), shifted(-1, 0)
+    left = torch.where(left == OUTSIDE, above, left)
+    above = torch.where(above == OUTSIDE, left, above)
+    mean = torch.where(left == OUTSIDE, 128, (left + above) >> 1)
+    pixels = torch.stack([shifted(dy, dx) for dy, dx in window.offsets])
+    difference = pixels - mean
+    difference.masked_fill_(pixels == OUTSIDE, 0)
+    difference.clamp_(-CLAMP, CLAMP)
+    features = torch.cat([difference.reshape(-1, mean[0].numel()), (mean - 128).reshape(c, -1)])
+    return features, mean.reshape(c, -1)
 
 
 def mixture_bits(out: Tensor, base: Tensor, target: Tensor, channels: int, mixtures: int) -> Tensor:

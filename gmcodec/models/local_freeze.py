@@ -9,7 +9,8 @@ of the frozen net.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,9 @@ import torch
 from ..exact.freeze import freeze_layer
 from ..exact.ops import Layer
 from ..exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, POSITION, ROW_TOTAL, make_tables
-from .local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalModel
+from .local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
 from .local_float import FIRST_BITS, INPUT_UNIT, SLOPE, LocalNet, quantise_rows
+from .pixelcnnpp import PixelCNNConfig
 
 EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp
 SHRINK = 0.7  # ratio of one trial of the units to the one before
@@ -45,9 +47,9 @@ def activation_peaks(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, i
     return [peak.double().numpy() for peak in peaks]
 
 
-def output_units(net: LocalNet) -> np.ndarray:
+def output_units(c: LocalConfig | PixelCNNConfig) -> np.ndarray:
     """What one integer of each output row is worth: see the units in exact/tables.py."""
-    c, k = net.config, net.config.mixtures
+    k = c.mixtures
     return np.concatenate([
         np.full(k, 1 / LOGIT_UNIT),
         np.full(k * c.channels, 1 / POSITION),
@@ -59,48 +61,59 @@ def output_units(net: LocalNet) -> np.ndarray:
 def freeze(net: LocalNet, patches: Sequence[tuple[torch.Tensor, int, int]]) -> LocalModel:
     """Frozen model of ``net``; ``patches`` are (padded int16 [B, C, H + r, W + 2r], H, W) to calibrate on.
 
-    Units are a trade: clipping the rarest values makes all others finer.  They shrink as long as the rate of the
-    frozen net on some of the patches falls: the stream's first, then those inside each block.  Raises
-    FreezeError when a bound cannot be proved.
+    Raises FreezeError when a bound cannot be proved.
     """
     peaks = activation_peaks(net, patches)
-    images = [image for batch, h, w in patches[:TRIALS] for image in _whole(batch, h, w)]
+    squares = [_whole(batch, h, w) for batch, h, w in patches[:TRIALS]]
 
-    def bits(units: list[np.ndarray]) -> float:
-        model = _freeze(net, units)
-        return sum(estimate_bits(model, image) for image in images)
+    def bits(units: dict[str, np.ndarray]) -> float:
+        model = _freeze(net, list(units.values()))
+        return sum(estimate_bits(model, images).sum() for images in squares)
 
-    def spread(evenness: float) -> list[np.ndarray]:
-        return [peak**evenness * peak.max() ** (1 - evenness) / ACTIVATION_LIMIT for peak in peaks]
+    units = search_units({str(place): peak for place, peak in enumerate(peaks)}, bits)
+    return _freeze(net, list(units.values()))
+
+
+def search_units(peaks: dict[str, np.ndarray], bits: Callable[[dict[str, np.ndarray]], float]) -> dict[str, np.ndarray]:
+    """What one integer is worth in every channel of every place, float64 [F], given the channels' largest values.
+
+    Units are a trade: clipping the rarest values makes all others finer.  Place by place they shrink as long as the
+    rate of the frozen net, ``bits`` of some units, falls.
+    """
+
+    def spread(evenness: float) -> dict[str, np.ndarray]:
+        top = {place: peak.max() for place, peak in peaks.items()}
+        return {p: peak**evenness * top[p] ** (1 - evenness) / ACTIVATION_LIMIT for p, peak in peaks.items()}
 
     best, units = min(((bits(spread(e)), spread(e)) for e in EVENNESS), key=lambda trial: trial[0])
-    for place in range(len(units)):
+    for place in units:
         while True:
-            trial = [*units[:place], units[place] * SHRINK, *units[place + 1 :]]
+            trial = {**units, place: units[place] * SHRINK}
             if (found := bits(trial)) >= best:
                 break
             units, best = trial, found
-    return _freeze(net, units)
+    return units
 
 
-def _whole(padded: torch.Tensor, height: int, width: int) -> list[np.ndarray]:
-    """The scored squares of padded patches, uint8 [C, H, W]."""
+def _whole(padded: torch.Tensor, height: int, width: int) -> np.ndarray:
+    """The scored squares of padded patches, uint8 [B, C, H, W]."""
     reach = (padded.shape[3] - width) // 2
-    return [patch[:, -height:, reach : reach + width].numpy().astype(np.uint8) for patch in padded]
+    return padded[:, :, -height:, reach : reach + width].numpy().astype(np.uint8)
 
 
-def estimate_bits(model: LocalModel, image: np.ndarray) -> float:
-    """The frozen model's own estimate for uint8 [C, H, W]: bits of its integer frequencies."""
-    canvas = model.canvas(*image.shape[1:])
-    canvas.fill(image[None])
-    prediction = model.predict(canvas, np.arange(image[0].size))
-    pixels, bits = np.arange(image[0].size), 0.0
-    for sample in image.reshape(len(image), -1).astype(np.int32):
+def estimate_bits(model: Any, images: np.ndarray) -> np.ndarray:
+    """A frozen model's own estimate for uint8 [B, C, H, W]: bits of each image, float64 [B]."""
+    count, _, height, width = images.shape
+    canvas = model.canvas(height, width, count)
+    canvas.fill(images)
+    pixels, bits = np.arange(count * height * width), np.zeros(count * height * width)
+    prediction = model.predict(canvas, pixels)
+    for sample in images.transpose(1, 0, 2, 3).reshape(images.shape[1], -1).astype(np.int32):
         high, low = sample >> 4, sample & 15
         for nibble, rows in ((high, prediction.high()), (low, prediction.low(high))):
-            bits -= float(np.log2(rows[pixels, nibble] / ROW_TOTAL).sum())
+            bits -= np.log2(rows[pixels, nibble] / ROW_TOTAL)
         prediction.observe(sample)
-    return bits
+    return bits.reshape(count, -1).sum(1)
 
 
 def _freeze(net: LocalNet, units: list[np.ndarray]) -> LocalModel:
@@ -111,10 +124,10 @@ def _freeze(net: LocalNet, units: list[np.ndarray]) -> LocalModel:
         return freeze_layer(name, weight * unit_in, _array(bias), 1.0, unit_out, limit, bits)
 
     c, stream, inner = net.config, units[0], units[1:]
-    first = _array(net.first)[:, c.raster_columns()]
+    first = _array(net.first)[:, c.window.raster_columns()]
     layers = {
         "first": layer("first", first, net.first_bias, INPUT_UNIT, stream, INPUT_LIMIT, FIRST_BITS),
-        "last": layer("last", _array(net.last), net.last_bias, stream, output_units(net), ACTIVATION_LIMIT),
+        "last": layer("last", _array(net.last), net.last_bias, stream, output_units(c), ACTIVATION_LIMIT),
         "linear": layer(
             "linear", _array(net.linear), torch.zeros(c.channels), 1.0, 1 / POSITION, INPUT_LIMIT, LINEAR_BITS
         ),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Compiled parts of the local model: window -> features, and net outputs -> logistics of a channel.
+"""Compiled part of the local model: window -> features.
 
 local_spec.py says the same in plain numpy.
 """
@@ -9,11 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..exact.kernels import jit
-from ..exact.tables import COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION
+from ..exact.tables import POSITION
 from .window import OUTSIDE
 
 CLAMP = 127
-LOG_SCALE_ZERO = -LOG_SCALE_MIN * LOG_SCALE_UNIT  # table index of log scale 0
 
 
 @jit
@@ -55,21 +54,3 @@ def features(
             shift = np.int64(near_shift[c])
             step = (acc * near_multiplier[c] + (np.int64(1) << (shift - 1))) >> shift
             base[n, c] = mean[c] * POSITION + step
-
-
-@jit
-def open_channel(outputs, base, samples, c, channels, inverse_table, mean, inverse):
-    """Means and inverse scales, int64 [N, K] out, of channel c given the samples int32 [N, C] before it."""
-    components = mean.shape[1]
-    first_mean = components * (1 + c)
-    first_scale = components * (1 + channels + c)
-    first_coupling = components * (1 + 2 * channels + c * (c - 1) // 2)
-    for n in range(mean.shape[0]):
-        for k in range(components):
-            m = np.int64(base[n, c]) + outputs[n, first_mean + k]
-            for previous in range(c):
-                residual = np.int64(samples[n, previous]) * POSITION - base[n, previous]
-                m += (outputs[n, first_coupling + previous * components + k] * residual) >> COUPLING_BITS
-            mean[n, k] = m
-            index = np.int64(outputs[n, first_scale + k]) + LOG_SCALE_ZERO
-            inverse[n, k] = inverse_table[min(max(index, 0), inverse_table.shape[0] - 1)]

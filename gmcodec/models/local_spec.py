@@ -13,7 +13,7 @@ from ..exact import ops, tables
 from ..exact.ops import Layer
 from ..exact.tables import COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION, Tables
 from .local import ACTIVATION_LIMIT, OUTPUT_LIMIT, LocalConfig
-from .window import OUTSIDE
+from .window import OUTSIDE, Window
 
 CLAMP = 127  # of differences to the local mean, in grey levels
 
@@ -43,17 +43,17 @@ def difference(planes: np.ndarray, mean: np.ndarray, offset: tuple[int, int]) ->
     return np.where(value == OUTSIDE, 0, np.clip(value - mean, -CLAMP, CLAMP))
 
 
-def features(config: LocalConfig, planes: np.ndarray) -> np.ndarray:
+def window_features(window: Window, planes: np.ndarray) -> np.ndarray:
     """int64 [N, inputs]: differences of the window in raster order, channels inside, then the means - 128."""
     mean = local_mean(planes)
-    window = [difference(planes, mean, offset) for offset in sorted(config.offsets)]
-    return np.concatenate([*window, mean - 128]).T
+    differences = [difference(planes, mean, offset) for offset in sorted(window.offsets)]
+    return np.concatenate([*differences, mean - 128]).T
 
 
-def centre(config: LocalConfig, linear: Layer, planes: np.ndarray) -> np.ndarray:
+def centre(window: Window, linear: Layer, planes: np.ndarray) -> np.ndarray:
     """int64 [C, N], in 1/64 grey level: local mean plus linear prediction from the nearest pixels."""
     mean = local_mean(planes)
-    nearest = config.offsets[: config.neighbours]
+    nearest = window.offsets[: linear.weight.shape[1] // window.channels]
     near = np.concatenate([difference(planes, mean, offset) for offset in nearest])
     return mean * POSITION + ops.rescale(ops.product(linear, near.T), linear).T
 
@@ -71,34 +71,40 @@ def net(config: LocalConfig, layers: dict[str, Layer], x: np.ndarray) -> np.ndar
 
 
 def logistics(
-    config: LocalConfig, t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray, channel: int
+    t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray, channel: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means and inverse scales of a channel, int64 [N, K] each, given the samples [C, N] of those before it.
 
     Net outputs of a pixel, K numbers each: logits; means of every channel; log-scales of every channel;
     couplings of the pairs (1, 0), (2, 0), (2, 1).
     """
-    groups = outputs.reshape(len(outputs), -1, config.mixtures)
+    channels = len(samples)
+    groups = outputs.reshape(len(outputs), 1 + 2 * channels + channels * (channels - 1) // 2, -1)
     mean = base[channel][:, None] + groups[:, 1 + channel]
-    pair = 1 + 2 * config.channels + channel * (channel - 1) // 2
+    pair = 1 + 2 * channels + channel * (channel - 1) // 2
     for previous in range(channel):
         residual = samples[previous] * POSITION - base[previous]
         mean = mean + ((groups[:, pair + previous] * residual[:, None]) >> COUPLING_BITS)
-    log_scale = groups[:, 1 + config.channels + channel]
+    log_scale = groups[:, 1 + channels + channel]
     index = np.clip(log_scale - LOG_SCALE_MIN * LOG_SCALE_UNIT, 0, len(t.inverse) - 1)
     return mean, t.inverse[index].astype(np.int64)
 
 
-def rows(config: LocalConfig, layers: dict[str, Layer], t: Tables, planes: np.ndarray) -> np.ndarray:
-    """uint8 [C, H, W] -> int32 [2 * C, H * W, 16]: frequencies of the high and the low nibble of each channel."""
-    samples = planes.reshape(config.channels, -1).astype(np.int64)
-    outputs = net(config, layers, features(config, planes))
-    base = centre(config, layers["linear"], planes)
-    weights = tables.softmax(outputs[:, : config.mixtures], t)
+def mixture_rows(t: Tables, outputs: np.ndarray, base: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """Net outputs int64 [H * W, outputs] -> int32 [2 * C, H * W, 16]: frequencies of each channel's two nibbles."""
+    samples = planes.reshape(len(planes), -1).astype(np.int64)
+    mixtures = outputs.shape[1] // (1 + 2 * len(planes) + len(planes) * (len(planes) - 1) // 2)
+    weights = tables.softmax(outputs[:, :mixtures], t)
     out = []
     for channel, sample in enumerate(samples):
-        mean, inverse = logistics(config, t, outputs, base, samples, channel)
+        mean, inverse = logistics(t, outputs, base, samples, channel)
         out.append(tables.high_rows(weights, mean, inverse, t))
         out.append(tables.low_rows(sample >> 4, weights, mean, inverse, t))
         weights = tables.observe(sample, weights, mean, inverse, t)
     return np.stack(out)
+
+
+def rows(config: LocalConfig, layers: dict[str, Layer], t: Tables, planes: np.ndarray) -> np.ndarray:
+    """uint8 [C, H, W] -> int32 [2 * C, H * W, 16]: frequencies of the high and the low nibble of each channel."""
+    outputs = net(config, layers, window_features(config.window, planes))
+    return mixture_rows(t, outputs, centre(config.window, layers["linear"], planes), planes)

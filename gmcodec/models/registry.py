@@ -11,8 +11,7 @@ from pathlib import Path
 
 from ..errors import UnknownModelError, WeightsError
 from ..exact import evaluators
-from .local import LocalModel
-from .weights import from_bytes, weights_id
+from .weights import Model, from_bytes, weights_id
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 VARIABLE = "GMCODEC_WEIGHTS"  # a folder to use instead of the shipped one
@@ -25,11 +24,17 @@ class Entry:
     form: int  # permanent id in the file, 16 or above
     name: str
     channels: int
+    max_pixels: int | None = None  # of an image; larger ones would take too long
+
+    def takes(self, channels: int, pixels: int) -> bool:
+        """Whether the model codes an image of so many channels and pixels."""
+        return channels == self.channels and (self.max_pixels is None or pixels <= self.max_pixels)
 
 
 ENTRIES = (
     Entry(16, "local-rgb", 3),
     Entry(17, "local-grey", 1),
+    Entry(18, "pixelcnnpp", 3, max_pixels=1 << 14),
 )
 BY_FORM = {e.form: e for e in ENTRIES}
 
@@ -39,7 +44,7 @@ class Loaded:
     """A model ready to code, and the id of its weights."""
 
     entry: Entry
-    model: LocalModel
+    model: Model
     weights_id: bytes
 
 
@@ -58,12 +63,22 @@ def for_channels(channels: int) -> Loaded:
     return load(default(channels).form)
 
 
+def installed(channels: int, pixels: int) -> list[Loaded]:
+    """The models for an image, ready: the default one, then others that are installed.  Raises as ``load``."""
+    others = (e for e in ENTRIES if e.takes(channels, pixels) and e != default(channels))
+    return [for_channels(channels), *(load(e.form) for e in others if _path(e).is_file())]
+
+
 def named(name: str) -> Loaded:
     """The model called ``name``.  Raises ValueError for an unknown name, else what ``load`` raises."""
     for entry in ENTRIES:
         if entry.name == name:
             return load(entry.form)
     raise ValueError(f"unknown model {name!r}; choose from {', '.join(e.name for e in ENTRIES)}")
+
+
+def _path(entry: Entry, where: Path | None = None) -> Path:
+    return (where or folder()) / f"{entry.name}.safetensors"
 
 
 def load(form: int) -> Loaded:
@@ -77,7 +92,7 @@ def load(form: int) -> Loaded:
 @functools.lru_cache(maxsize=8)
 def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
     entry = BY_FORM[form]
-    path = where / f"{entry.name}.safetensors"
+    path = _path(entry, where)
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The causal window of the local model.
+"""The causal window of a model, and the canvas of samples that it is laid over.
 
 A pixel at (row i, column j) is predicted from pixels above it and to its left::
 
@@ -16,6 +16,9 @@ row -1 and makes the wavefront nearly twice as wide as the full radius would.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
+
+import numpy as np
 
 # A sample outside the image.  Every use replaces it by "no difference", so its value never shows.
 OUTSIDE = 1 << 14
@@ -32,3 +35,82 @@ def window_offsets(radius2: int, slope: int) -> tuple[tuple[int, int], ...]:
         if dy * dy + dx * dx <= radius2 and (dy < 0 or dx < 0) and slope * dy + dx < 0
     ]
     return tuple(sorted(offsets, key=lambda o: (o[0] ** 2 + o[1] ** 2, o[0], o[1])))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window over images of ``channels``; squared radius in pixels, slope of the wavefront."""
+
+    channels: int
+    radius2: int
+    slope: int
+
+    @property
+    def offsets(self) -> tuple[tuple[int, int], ...]:
+        """Offsets (dy, dx), nearest first."""
+        return window_offsets(self.radius2, self.slope)
+
+    @property
+    def reach(self) -> int:
+        """Largest distance, in rows or columns, of a window pixel."""
+        return int(self.radius2**0.5)
+
+    @property
+    def inputs(self) -> int:
+        """Features of a pixel: differences of every window sample to the local mean, and the means."""
+        return self.channels * (len(self.offsets) + 1)
+
+    @property
+    def runs(self) -> list[tuple[int, int, int]]:
+        """The window row by row: (dy, first dx, pixels)."""
+        rows: dict[int, list[int]] = {}
+        for dy, dx in self.offsets:
+            rows.setdefault(dy, []).append(dx)
+        return [(dy, min(dx), len(dx)) for dy, dx in sorted(rows.items())]
+
+    def raster_columns(self) -> np.ndarray:
+        """int64 [inputs]: the feature columns of a float net in the frozen net's order (row by row)."""
+        offsets, c = self.offsets, self.channels
+        raster = sorted(range(len(offsets)), key=lambda o: offsets[o])
+        window = [o * c + channel for o in raster for channel in range(c)]
+        return np.array(window + list(range(len(offsets) * c, len(offsets) * c + c)))
+
+    def near_columns(self, neighbours: int) -> np.ndarray:
+        """int64 [C * neighbours]: where a frozen net finds the linear predictor's inputs."""
+        return np.argsort(self.raster_columns())[: self.channels * neighbours]
+
+
+class Canvas:
+    """Tiles of equal size, int16 [B, reach + H, W + 2 * reach, C], OUTSIDE where nothing is known.
+
+    A window reaches up and to the sides only, so each tile's margins keep it apart from the others.
+    """
+
+    def __init__(self, window: Window, height: int, width: int, count: int = 1) -> None:
+        c, r = window.channels, window.reach
+        self.height, self.width, self.channels = height, width, c
+        self.samples = np.full((count, r + height, width + 2 * r, c), OUTSIDE, np.int16)
+        self.inner = self.samples[:, r:, r : r + width]
+        self.flat = self.samples.reshape(-1)
+        self.row_size = (width + 2 * r) * c
+        self.run_start = np.array([dy * self.row_size + dx * c for dy, dx, _ in window.runs])
+        self.run_length = np.array([length * c for _, _, length in window.runs])
+        self._origin, self._reach = r * self.row_size + r * c, r
+
+    def locate(self, pixels: np.ndarray) -> np.ndarray:
+        """Positions of the pixels' first samples in ``flat``."""
+        rows = pixels // self.width
+        margins = rows * (2 * self._reach * self.channels) + rows // self.height * (self._reach * self.row_size)
+        return self._origin + pixels * self.channels + margins
+
+    def fill(self, planes: np.ndarray) -> None:
+        """Copy whole tiles in: uint8 [B, C, H, W]."""
+        self.inner[:] = planes.transpose(0, 2, 3, 1)
+
+    def write(self, pixels: np.ndarray, samples: np.ndarray) -> None:
+        """Store decoded samples int32 [N, C]."""
+        self.flat[self.locate(pixels)[:, None] + np.arange(self.channels)] = samples
+
+    def planes(self) -> np.ndarray:
+        """uint8 [B, C, H, W]."""
+        return np.ascontiguousarray(self.inner.transpose(0, 3, 1, 2)).astype(np.uint8)

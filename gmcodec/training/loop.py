@@ -84,7 +84,7 @@ class Trainer:
             (torch.optim.AdamW(rest, lr=preset.adam_lr, weight_decay=0.0, betas=(0.9, 0.98)), preset.adam_lr)
         ]
         if hidden:
-            muon = Muon(hidden, lr=preset.muon_lr, momentum=0.95, dtype=self.dtype)
+            muon = Muon(hidden, lr=preset.muon_lr, weight_decay=preset.muon_decay, dtype=self.dtype)
             self.optimisers.insert(0, (muon, preset.muon_lr))
         self.step, self.seconds = 0, 0.0
         self.history: list[tuple[int, float, float]] = []  # (step, training bpsp, validation bpsp)

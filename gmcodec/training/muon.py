@@ -32,12 +32,20 @@ def orthogonalise(stack: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; for matrices only.  State and defaults are those of ``torch.optim.Muon``."""
+    """Nesterov momentum, orthogonalised; for matrices only.  State and defaults are those of ``torch.optim.Muon``.
+
+    ``weight_decay`` shrinks matrices by lr * weight_decay a step, so that no singular value stays above its inverse.
+    """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, dtype: torch.dtype = torch.float32
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.dtype = dtype
 
     @torch.no_grad()
@@ -54,4 +62,7 @@ class Muon(torch.optim.Optimizer):
             for (rows, columns), pairs in shapes.items():
                 updates = orthogonalise(torch.stack([u for _, u in pairs]), self.dtype)
                 rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-                torch._foreach_add_([p for p, _ in pairs], list(updates.unbind()), alpha=-rate)
+                matrices = [p for p, _ in pairs]
+                if group["weight_decay"]:
+                    torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(matrices, list(updates.unbind()), alpha=-rate)

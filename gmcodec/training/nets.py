@@ -82,7 +82,8 @@ def save_float(net: nn.Module, preset: Preset, path: Path) -> None:
     """Half-precision weights with the architecture in the metadata: small enough to keep in a repository."""
     tensors = {k: v.detach().half().cpu().contiguous() for k, v in net.state_dict().items()}
     config = json.dumps(asdict(preset.model), sort_keys=True)
-    save_file(tensors, f"{path}.tmp", {"preset": preset.name, "kind": config_kind(preset.model), "config": config})
+    save_file(tensors, f"{path}.tmp", {"preset": preset.name, "kind": config_kind(preset.model),
+                                         "config": config, "side": str(preset.patch)})  # fmt: skip
     os.replace(f"{path}.tmp", path)
 
 
@@ -92,6 +93,15 @@ def load_float(net: nn.Module, path: Path) -> None:
         net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
     except (OSError, RuntimeError) as error:
         raise TrainingError(f"{path} does not hold weights of this architecture: {error}") from error
+
+
+def read_side(path: Path) -> int:
+    """Side of the small images that float weights learnt from, pixels.  Raises TrainingError."""
+    try:
+        with safe_open(path, "pt") as file:
+            return int(file.metadata()["side"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path} does not say how large the images were") from error
 
 
 def read_config(path: Path) -> ModelConfig:

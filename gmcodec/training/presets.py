@@ -26,13 +26,13 @@ class Preset:
     quantise_from: float  # share after which weights are rounded to 8 bits in the forward pass
     ema: float  # decay of the weight average
     seed: int
+    muon_decay: float = 0.0  # weight decay of the hidden matrices; deep nets without it grow until they diverge
 
 
 def small_images(
     filters: tuple[int, ...],
     blocks: tuple[int, ...],
-    rows: int = 4,
-    columns: int = 4,
+    upper: int = 0,
     *,
     mixtures: int = 10,
     nonlinearity: str = "concat_elu",
@@ -40,7 +40,7 @@ def small_images(
     weight_norm: bool = False,
 ) -> PixelCNNConfig:
     """A PixelCNN++ for RGB without a condition."""
-    return PixelCNNConfig(3, filters, blocks, rows, columns, mixtures, nonlinearity, dropout, weight_norm, 0)
+    return PixelCNNConfig(3, filters, blocks, upper, 40, 12, 4, 4, mixtures, nonlinearity, dropout, weight_norm, 0)
 
 
 # fmt: off
@@ -56,21 +56,24 @@ PRESETS = {
             48, 64, 40_000, 0.02, 2e-3, 0.3, 0.8, 0.9995, 3,
         ),
         # Images of 32x32, whole.  Two cores, some hours.
-        Preset("pixelcnnpp", small_images((48,) * 3, (1,) * 3), 32, 16, 20_000, 0.01, 2e-3, 0.3, 0.85, 0.999, 6),
+        Preset(
+            "pixelcnnpp", small_images((128, 64, 64), (2, 1, 1), 48, nonlinearity="leaky"),
+            32, 16, 20_000, 0.01, 2e-3, 0.1, 0.85, 0.999, 6, 0.1,
+        ),
         # A GPU: what fits 15 MB when frozen, and the published size and optimiser, days on a recent card.
         Preset(
             "pixelcnnpp-medium", small_images((80,) * 3, (3,) * 3, dropout=0.2),
-            32, 64, 150_000, 0.01, 2e-3, 0.3, 0.9, 0.9998, 7,
+            32, 64, 150_000, 0.01, 2e-3, 0.3, 0.9, 0.9998, 7, 0.1,
         ),
         Preset(
-            "pixelcnnpp-published", small_images((160,) * 3, (5,) * 3, 2, 1, dropout=0.5, weight_norm=True),
+            "pixelcnnpp-published", small_images((160,) * 3, (5,) * 3, dropout=0.5, weight_norm=True),
             32, 64, 600_000, 0.0, 4e-4, 0.2, 0.95, 0.9995, 8,
         ),
         # Seconds: for tests, and to try a data folder.
         Preset("toy-rgb", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 4),
         Preset("toy-grey", LocalConfig(1, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 5),
         Preset(
-            "toy-pixelcnnpp", small_images((8, 12), (1, 1), 3, 2, mixtures=3, dropout=0.1),
+            "toy-pixelcnnpp", small_images((8, 12), (1, 1), mixtures=3, dropout=0.1),
             16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 9,
         ),
     )
