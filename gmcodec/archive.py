@@ -113,7 +113,7 @@ def _decode_single(block: Block, data: bytes, threads: int, watch: Watch) -> lis
 
 
 def _encode_group(names: list[str], images: list[Planes], models: list[Loaded], watch: Watch) -> list[_Coded]:
-    """A group with the best of ``models``, then as singles those that cost less alone: flat pictures, drawings, noise."""
+    """A group with the best of ``models``, then as singles those that cost less alone: flat, drawings, noise."""
     from .coding import autoregressive, conventional
 
     samples = np.stack([planes.data for planes in images])

@@ -20,7 +20,7 @@ import click
 
 from . import __version__, cli_archive, cli_bench, cli_files, cli_work
 from .cli_files import FORMATS, Found, Job, Options
-from .cli_show import NUMBER, Bar, say_error, together
+from .cli_show import NUMBER, Bar, known_model, say_error, together
 from .cli_work import failure, log_to
 from .errors import EvaluatorError, GmcError, OutputExistsError, TrainingError, WeightsError
 
@@ -97,16 +97,19 @@ def cli() -> None:
 @writing
 @click.option("--code", type=click.Choice(["auto", "learned", "conventional"]), default="auto",
               help="Kind of code [default: auto, the smallest].")  # fmt: skip
+@click.option("--model", metavar="NAME", callback=known_model, help="Code with this model only, see gmcodec models.")
 @click.option("--strip", is_flag=True, help="Drop ICC, EXIF, XMP, text, DPI and gamma.")
 @click.option("--verify", is_flag=True, help="Decode what was written and compare.")
-def compress(files: Sequence[str], output: str | None, recursive: bool, **rest: Any) -> None:
+def compress(files: Sequence[str], output: str | None, recursive: bool, model: str | None, **rest: Any) -> None:
     """Compress images into .gmc files.
 
     Each report gives the sizes, bits per dimension (bpd) of the file, the model's own estimate, what the
     file has beyond it (header, checksums, metadata, rounding), and the codes used. In directories, files
     are taken by their suffix and the others are reported.
     """
-    options = _options(rest)
+    if model and rest["code"] != "auto":
+        raise click.UsageError("--model and --code exclude one another")
+    options = _options({**rest, "code": model or rest["code"]})
     found = cli_files.collect(files, recursive, cli_files.reason_not_image)
     jobs = cli_files.plan("compress", found, output, cli_files.gmc_name, options)
     _run(jobs, found, rest)

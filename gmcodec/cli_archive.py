@@ -15,7 +15,7 @@ import click
 
 from . import cli_files, cli_work
 from .cli_files import Options, shown
-from .cli_show import NUMBER, Bar, say_error, together
+from .cli_show import NUMBER, Bar, known_model, say_error, together
 from .errors import GmcError, MemberNameError
 from .work import Watch
 
@@ -78,7 +78,8 @@ def _watching(images: int, quiet: bool) -> Iterator[BarWatch]:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The archive, NAME.gma.")
 @click.option("--append", is_flag=True, help="Add to the archive if it exists.")
 @click.option("--strip", is_flag=True, help="Drop ICC, EXIF, XMP, text, DPI and gamma.")
-@click.option("--model", metavar="NAME", help="Model of small images, see gmcodec models  [default: the best].")
+@click.option("--model", metavar="NAME", callback=known_model,
+              help="Model of small images, see gmcodec models  [default: the best].")  # fmt: skip
 @working
 def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: str | None, threads: int | None,
          max_pixels: int | None, force: bool, quiet: bool) -> None:  # fmt: skip
@@ -96,10 +97,7 @@ def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: s
         click.echo("nothing to do: no suitable files found", err=True)
         return
     from . import archive
-    from .models import registry
 
-    if model not in (None, *(entry.name for entry in registry.ENTRIES)):
-        raise click.UsageError(f"unknown model {model!r}; choose from {', '.join(e.name for e in registry.ENTRIES)}")
     if found.skipped and not quiet:
         click.echo(f"skipped, not images: {len(found.skipped)} files", err=True)
     limit = cli_work.pixel_limit(Options(max_pixels=max_pixels))

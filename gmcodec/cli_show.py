@@ -21,6 +21,17 @@ def say_error(message: str) -> None:
     click.echo(f"gmcodec: {message}", err=True)
 
 
+def known_model(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """Check the name of a model, for ``click.option(callback=...)``."""
+    if name is None:
+        return None
+    from .models.registry import ENTRIES
+
+    if name not in (known := [entry.name for entry in ENTRIES]):
+        raise click.UsageError(f"unknown model {name!r}; choose from {', '.join(known)}")
+    return name
+
+
 class Bar(Meter):
     """A progress bar on standard error once work takes a second: pixels of one file, or files of several."""
 

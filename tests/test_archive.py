@@ -184,6 +184,48 @@ def test_metadata_and_strip(tmp_path):
     assert (report.grouped, report.with_metadata) == (2, 0)
 
 
+def forms(path: Path) -> set[int]:
+    with Archive(path) as opened:
+        return {block.form for block in opened.blocks if block.kind == GROUP}
+
+
+def test_a_group_is_coded_with_the_model_that_needs_fewer_bits(tmp_path, monkeypatch):
+    images = {str(i): smooth(i) for i in range(20)}
+    sizes = {}
+    for entry in registry.ENTRIES:
+        if entry.channels == 3:
+            packed = pack(images, tmp_path / f"{entry.name}.gma", model=entry.name)
+            assert forms(tmp_path / f"{entry.name}.gma") == {entry.form}
+            sizes[packed.bytes] = entry.form
+    assert pack(images, tmp_path / "best.gma").bytes == min(sizes)
+    assert forms(tmp_path / "best.gma") == {sizes[min(sizes)]}
+    with Archive(tmp_path / "pixelcnnpp.gma") as opened:
+        assert all(opened.planes(name) == planes for name, planes in images.items())
+
+
+def test_a_model_that_does_not_take_the_size_is_left_out(tmp_path, monkeypatch):
+    entries = [e if e.name != "pixelcnnpp" else registry.Entry(18, "pixelcnnpp", 3, 71) for e in registry.ENTRIES]
+    pack({"a": smooth(0), "b": smooth(1)}, tmp_path / "large.gma", model="pixelcnnpp")
+    monkeypatch.setattr(registry, "ENTRIES", tuple(entries))
+    monkeypatch.setattr(registry, "BY_FORM", {e.form: e for e in entries})
+    registry._load.cache_clear()
+    pack({"a": smooth(0), "b": smooth(1)}, tmp_path / "a.gma", model="pixelcnnpp")
+    assert forms(tmp_path / "a.gma") == {16}
+    with Archive(tmp_path / "large.gma") as opened, pytest.raises(UnknownModelError, match="72 pixels"):
+        opened.planes("a")
+    registry._load.cache_clear()
+
+
+def test_a_model_that_is_not_installed_is_not_tried(tmp_path, monkeypatch):
+    folder = toy.write_weights(tmp_path)
+    (folder / "pixelcnnpp.safetensors").unlink()
+    monkeypatch.setenv(registry.VARIABLE, str(folder))
+    pack({"a": smooth(0), "b": smooth(1)}, tmp_path / "a.gma")
+    assert forms(tmp_path / "a.gma") == {16}
+    with pytest.raises(WeightsError, match="pixelcnnpp"):
+        pack({"a": smooth(0)}, tmp_path / "b.gma", model="pixelcnnpp")
+
+
 def test_a_model_by_name(tmp_path):
     assert pack({"a": smooth(0), "b": smooth(1)}, tmp_path / "a.gma", model="local-rgb").grouped == 2
     with pytest.raises(ValueError, match="choose from"):

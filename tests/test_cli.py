@@ -86,6 +86,20 @@ def test_code_is_forced(tmp_path: Path, code: str) -> None:
     assert run("verify", tmp_path / "a.gmc").exit_code == 0
 
 
+def test_a_model_by_name(tmp_path: Path) -> None:
+    source = photo(tmp_path / "a.png")
+    result = run("compress", source, "--model", "pixelcnnpp", "--verify")
+    assert result.exit_code == 0
+    assert "pixelcnnpp, verified" in result.output
+    assert run("compress", source, "--model", "local-grey", "--force").exit_code == 3
+    assert run("compress", source, "--model", "remote", "--force").exit_code == 2
+    assert run("compress", source, "--model", "local-rgb", "--code", "learned", "--force").exit_code == 2
+    Image.new("RGB", (129, 128)).save(tmp_path / "large.png")
+    result = run("compress", tmp_path / "large.png", "--model", "pixelcnnpp")
+    assert result.exit_code == 3
+    assert "more than 16384 pixels" in result.output
+
+
 def test_learned_without_a_model_is_refused(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     Image.open(tmp_path / "a.png").quantize(8).save(tmp_path / "p.png")
@@ -374,7 +388,7 @@ def test_models() -> None:
     result = run("models")
     assert result.exit_code == 0
     assert [line.split()[:3] for line in result.output.splitlines()[2:]] == [
-        ["local-rgb", "3", "16"], ["local-grey", "1", "17"],
+        ["local-rgb", "3", "16"], ["local-grey", "1", "17"], ["pixelcnnpp", "3", "18"],
     ]  # fmt: skip
 
 

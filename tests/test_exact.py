@@ -2,6 +2,7 @@
 """Integer arithmetic with one possible result: every evaluator and kernel equals the plain specification."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -123,6 +124,24 @@ def test_float32_is_used_right_below_its_bound():
     assert run(np.zeros((1, k), np.float32)).dtype == np.float32
     run = EVALUATORS["float32"].prepare(layer_of(np.full((1, k + 1), 127, np.int8)))
     assert run(np.zeros((1, k + 1), np.float32)).dtype == np.float64
+
+
+@pytest.mark.parametrize("k", [65, 66, 101, 129, 130, 250, 257, 300])
+def test_products_above_the_float32_bound_are_cut_into_runs_below_it(k):
+    random, shape = np.random.default_rng(k), (3, k)
+    for weight in (
+        np.full(shape, 127),
+        np.where(random.random(shape) < 0.5, -127, 127),
+        random.integers(-127, 128, shape),
+    ):
+        layer = layer_of(weight.astype(np.int8))
+        cuts = evaluators._float32_cuts(layer)
+        for first, last in itertools.pairwise(cuts or []):
+            assert layer_of(layer.weight[:, first:last]).product_bound < FLOAT32_BOUND
+        run = EVALUATORS["float32"].prepare(layer)
+        for x in (np.full((2, k), LIMIT), np.full((2, k), -LIMIT), random.integers(-LIMIT, LIMIT + 1, (5, k))):
+            assert np.array_equal(run(x.astype(np.float32)), ops.product(layer, x))
+    assert (evaluators._float32_cuts(layer_of(np.full(shape, 127, np.int8))) is None) == (k > 4 * 64)
 
 
 # -- rescaling -----------------------------------------------------------------------------------------

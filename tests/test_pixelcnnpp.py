@@ -3,23 +3,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 from toy import smooth
 
 torch = pytest.importorskip("torch")
 
 from gmcodec.errors import FreezeError, TrainingError  # noqa: E402
+from gmcodec.models import pixelcnnpp_freeze, weights  # noqa: E402
+from gmcodec.models.local_freeze import estimate_bits, spread_units  # noqa: E402
 from gmcodec.models.pixelcnnpp import NONLINEARITIES, PixelCNNConfig  # noqa: E402
 from gmcodec.models.pixelcnnpp_float import PixelCNN  # noqa: E402
 from gmcodec.training import data  # noqa: E402
 from gmcodec.training.freezing import freeze_file  # noqa: E402
 from gmcodec.training.loop import Trainer  # noqa: E402
-from gmcodec.training.nets import load_float, read_config  # noqa: E402
+from gmcodec.training.nets import load_float, read_config, read_side, save_float  # noqa: E402
 from gmcodec.training.presets import PRESETS  # noqa: E402
 
 TOY = PRESETS["toy-pixelcnnpp"]
@@ -55,7 +59,7 @@ def outputs(net: PixelCNN, batch: torch.Tensor, condition: torch.Tensor | None =
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 6), (6, 1), (1, 1)])
-@pytest.mark.parametrize("config", [SMALL, CONFIG, DEEP], ids=["one", "two", "three"])
+@pytest.mark.parametrize("config", [SMALL, CONFIG, DEEP, POINTWISE], ids=["one", "two", "three", "pointwise"])
 def test_no_pixel_sees_itself_or_a_later_one(config: PixelCNNConfig, size: tuple[int, int]) -> None:
     """Change every pixel in turn: outputs up to it stay bit for bit."""
     h, w = size
@@ -69,7 +73,7 @@ def test_no_pixel_sees_itself_or_a_later_one(config: PixelCNNConfig, size: tuple
         assert torch.equal(before[n, :, : n + 1], after[n, :, : n + 1])
 
 
-@pytest.mark.parametrize("config", [replace(CONFIG, dropout=0.0), DEEP], ids=["two", "three"])
+@pytest.mark.parametrize("config", [replace(CONFIG, dropout=0.0), DEEP, POINTWISE], ids=["two", "three", "pointwise"])
 def test_every_earlier_pixel_in_reach_is_seen(config: PixelCNNConfig) -> None:
     """Changing any earlier pixel of the four rows above and four columns to either side changes the output."""
     net = made(config)
@@ -91,32 +95,43 @@ def test_the_first_pixel_sees_nothing() -> None:
     assert torch.equal(first, first[:1].expand_as(first))
 
 
-def test_all_earlier_neighbours_of_a_window_are_seen_at_once() -> None:
-    """The first layers alone: rows above and columns to the sides as configured, no block in between."""
-    net = made(replace(SMALL, rows=4, columns=2))
+def seen_by(function: Callable[[torch.Tensor], torch.Tensor], side: int, at: tuple[int, int]) -> set[tuple[int, int]]:
+    """Offsets of the pixels on which ``function`` of an image, [1, F, H, W], depends at a pixel."""
+    image, seen = images(1)[:, :, :side, :side], set()
+    before = function(image)[0, :, at[0], at[1]]
+    for y in range(side):
+        for x in range(side):
+            changed = image.clone()
+            changed[0, :, y, x] = 255 - changed[0, :, y, x]
+            if not torch.equal(before, function(changed)[0, :, at[0], at[1]]):
+                seen.add((y - at[0], x - at[1]))
+    return seen
+
+
+def test_the_first_layers_see_as_configured() -> None:
+    """Left stream, blocks switched off: the window.  Upper stream: rows above, columns to the sides."""
+    net = made(replace(SMALL, rows=4, columns=2, radius2=9))
+    with torch.no_grad():
+        upper = seen_by(lambda image: net._first(image, torch.float32)[0], 11, (7, 5))
+    # the difference of a pixel to its own local mean brings in the pixels above it and to its left
+    square = {(y, x) for y in range(-4, 0) for x in range(-2, 3)}
+    assert upper == square | {(y, -3) for y in range(-4, 0)} | {(-5, x) for x in range(-2, 3)}
     for block in (*net.down_upper, *net.down_left, *net.up_upper, *net.up_left):
         block.second.weight.data.zero_()
         block.second.bias.data.zero_()
-    image = images(1)[:, :, :9, :9]
-    before = outputs(net, image)[0, :-3, 6, 4]
-    seen = set()
-    for y in range(9):
-        for x in range(9):
-            changed = image.clone()
-            changed[0, :, y, x] = 255 - changed[0, :, y, x]
-            if not torch.equal(before, outputs(net, changed)[0, :-3, 6, 4]):
-                seen.add((y - 6, x - 4))
-    above = {(y, x) for y in range(-3, 0) for x in range(-2, 3)}
-    assert seen == above | {(0, -2), (0, -1)}
+    assert seen_by(lambda image: outputs(net, image)[:, :-3], 11, (7, 5)) == set(net.config.window.offsets)
 
 
-def test_a_condition_is_seen_everywhere_and_starts_at_nothing() -> None:
-    plain, config = made(DEEP), replace(DEEP, condition=4)
+@pytest.mark.parametrize(
+    ("base", "blocks"), [(DEEP, 2 * (3 + 5)), (POINTWISE, 1 + 2 + 2 * (2 + 3))], ids=["gated", "pointwise"]
+)
+def test_a_condition_is_seen_everywhere_and_starts_at_nothing(base: PixelCNNConfig, blocks: int) -> None:
+    plain, config = made(base), replace(base, condition=4)
     net = made(config)
     batch, condition = images(2), torch.randn(2, 4, 16, 16)
     assert torch.allclose(outputs(net, batch, condition), outputs(plain, batch), atol=1e-5)
     layers = [m.condition for m in net.modules() if getattr(m, "condition", None) is not None]
-    assert len(layers) == 2 * (3 + 5)  # both streams; three blocks down, five up
+    assert len(layers) == blocks  # both streams, or the left one; down, and one more up
     for weight in layers:
         torch.nn.init.normal_(weight)
     changed = condition.clone()
@@ -147,7 +162,11 @@ def test_data_dependent_initialisation(nonlinearity: str, norm: bool) -> None:
         assert torch.allclose(y.std((0, 2, 3)), torch.tensor(layer.gain), rtol=0.01)
 
 
-@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, weight_norm=True, channels=1)], ids=["plain", "norm, grey"])
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, replace(CONFIG, weight_norm=True, channels=1), POINTWISE],
+    ids=["plain", "norm, grey", "pointwise"],
+)
 def test_gradients_reach_every_parameter(config: PixelCNNConfig) -> None:
     net, batch = PixelCNN(config), images(2, channels=config.channels)
     net.initialise(batch)
@@ -170,7 +189,9 @@ def test_weights_can_be_rounded_in_the_forward_pass() -> None:
 
 
 def test_unsound_architectures_are_refused() -> None:
-    for wrong in ({"filters": (8,)}, {"blocks": (0, 1)}, {"nonlinearity": "tanh"}, {"rows": 1}):
+    few = {"filters": (8,), "blocks": (1,)}
+    for wrong in ({"filters": (8,)}, {"blocks": (0, 1)}, {"nonlinearity": "tanh"}, {"rows": 0}, {"neighbours": 99},
+                  {"upper": 4}, {"upper": 4, "nonlinearity": "leaky", **few}):  # fmt: skip
         with pytest.raises(ValueError, match=r"must|not one of"):
             replace(CONFIG, **wrong)
 
@@ -261,5 +282,46 @@ def test_float_weights_round_trip(mosaics: Path, tmp_path: Path) -> None:
         assert torch.allclose(a, b, atol=1e-3, rtol=1e-3)
     started = Trainer(TOY, mosaics, 4, tmp_path / "next", bf16=False, progress=False, init=path)
     assert started.validate() == pytest.approx(run.validate(), rel=1e-2)
-    with pytest.raises(FreezeError, match="pixelcnnpp-1"):
-        freeze_file(path, mosaics, mosaics, tmp_path / "frozen.safetensors")
+    out = tmp_path / "frozen.safetensors"
+    report = freeze_file(path, mosaics, 4, out)
+    assert report.float_bpsp == pytest.approx(run.validate(), rel=1e-2)
+    assert report.frozen_bpsp == pytest.approx(report.float_bpsp, rel=0.02)
+    assert weights.weights_id(out.read_bytes()) == report.weights_id
+
+
+# -- freezing ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize(
+    "config",
+    [DEEP, replace(DEEP, nonlinearity="elu", channels=1), replace(SMALL, nonlinearity="leaky"), POINTWISE],
+    ids=["concat-ELU", "ELU, grey", "leaky", "pointwise"],
+)
+def test_a_frozen_net_says_almost_the_same(config: PixelCNNConfig, norm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the search for units would find that clipping an untrained net helps it
+    monkeypatch.setattr(pixelcnnpp_freeze, "search_units", lambda peaks, bits: spread_units(peaks, 0.75))
+    net = PixelCNN(replace(config, weight_norm=norm)).eval()
+    batch = images(6, 12, channels=config.channels)
+    net.initialise(batch)
+    net.last.weight.data.mul_(5)
+    with torch.no_grad():
+        expected = net.bits(batch).reshape(6, -1).sum(1).numpy()
+    model = pixelcnnpp_freeze.freeze(net, [batch], [batch[:2].numpy()])
+    assert estimate_bits(model, batch.numpy()) == pytest.approx(expected, rel=0.01)
+    assert max(layer.product_bound for layer in model.layers.values()) < 2**30
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    net = made(POINTWISE)
+    net.last.bias.data[3] = float("nan")
+    with pytest.raises(FreezeError, match="last"):
+        pixelcnnpp_freeze.freeze(net, [images(2)], [images(1).numpy()])
+
+
+def test_the_size_of_the_images_is_read_from_the_weights(tmp_path: Path) -> None:
+    save_float(PixelCNN(CONFIG), TOY, tmp_path / "new.safetensors")
+    assert read_side(tmp_path / "new.safetensors") == 16
+    save_file({"x": torch.zeros(1)}, tmp_path / "old.safetensors")
+    with pytest.raises(TrainingError, match="how large"):
+        read_side(tmp_path / "old.safetensors")

@@ -80,12 +80,8 @@ def search_units(peaks: dict[str, np.ndarray], bits: Callable[[dict[str, np.ndar
     Units are a trade: clipping the rarest values makes all others finer.  Place by place they shrink as long as the
     rate of the frozen net, ``bits`` of some units, falls.
     """
-
-    def spread(evenness: float) -> dict[str, np.ndarray]:
-        top = {place: peak.max() for place, peak in peaks.items()}
-        return {p: peak**evenness * top[p] ** (1 - evenness) / ACTIVATION_LIMIT for p, peak in peaks.items()}
-
-    best, units = min(((bits(spread(e)), spread(e)) for e in EVENNESS), key=lambda trial: trial[0])
+    tried = [spread_units(peaks, evenness) for evenness in EVENNESS]
+    best, units = min(((bits(units), units) for units in tried), key=lambda trial: trial[0])
     for place in units:
         while True:
             trial = {**units, place: units[place] * SHRINK}
@@ -93,6 +89,11 @@ def search_units(peaks: dict[str, np.ndarray], bits: Callable[[dict[str, np.ndar
                 break
             units, best = trial, found
     return units
+
+
+def spread_units(peaks: dict[str, np.ndarray], evenness: float) -> dict[str, np.ndarray]:
+    """Units with which no peak is clipped; the evener, the finer those of channels with small values."""
+    return {p: peak**evenness * peak.max() ** (1 - evenness) / ACTIVATION_LIMIT for p, peak in peaks.items()}
 
 
 def _whole(padded: torch.Tensor, height: int, width: int) -> np.ndarray:

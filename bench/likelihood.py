@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""A model of small images on a set of them: float likelihood, frozen estimate, and the bytes of an archive.
+
+python -m bench.likelihood MODEL MOSAIC... [--float WEIGHTS] [--tiles 32]
+
+The archive is written, read back and compared; its bits per dimension are those of the whole file.
+The float likelihood needs torch and is given with ``--float``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+import gmcodec
+from gmcodec import archive, codec, pixels
+from gmcodec.bench.images import open_sets
+
+BATCH = 100  # images that the float net sees at once
+
+
+def float_bits(weights: Path, images: list[np.ndarray]) -> float:
+    """Bits of uint8 [H, W, C] images under a float net, in float32."""
+    import torch
+
+    from gmcodec.training.nets import build, load_float, read_config
+
+    net = build(read_config(weights))
+    load_float(net, weights)
+    net.eval()
+    total = 0.0
+    with torch.no_grad():
+        for start in tqdm(range(0, len(images), BATCH), desc="float"):
+            batch = np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2)
+            total += net.bits(torch.from_numpy(np.ascontiguousarray(batch))).double().sum().item()
+    return total
+
+
+@click.command()
+@click.argument("model")
+@click.argument("mosaics", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--float", "weights", type=click.Path(exists=True, path_type=Path), help="Float weights.")
+@click.option("--tiles", default=32, show_default=True, help="Side of the images in the mosaics.")
+@click.option("--limit", type=int, help="Images of each mosaic, instead of all.")
+@click.option("--threads", type=int, help="Default: all processors.")
+def main(
+    model: str, mosaics: tuple[Path, ...], weights: Path | None, tiles: int, limit: int | None, threads: int | None
+) -> None:
+    """Float, frozen and file bits per dimension of MODEL on the images in MOSAICS."""
+    images = [image for found in open_sets(list(mosaics), False, tiles, limit) for _, image in found]
+    samples = sum(image.size for image in images)
+    click.echo(f"{len(images)} images, {samples} dimensions; gmcodec {gmcodec.__version__}")
+    if weights:
+        click.echo(f"float    {float_bits(weights, images) / samples:.4f} bits per dimension")
+    names = [f"{number:06d}" for number in range(len(images))]
+    with tempfile.TemporaryDirectory() as folder:
+        path, start = Path(folder) / "set.gma", time.perf_counter()
+        packed = archive.pack(zip(names, images, strict=True), path, model=model, threads=threads)
+        encoding, start = time.perf_counter() - start, time.perf_counter()
+        with archive.Archive(path, threads=threads) as opened:
+            back = {name: pixels.to_array(planes) for name, planes in opened.items()}
+        decoding = time.perf_counter() - start
+    if len(back) != len(images) or not all(np.array_equal(back[n], i) for n, i in zip(names, images, strict=True)):
+        raise click.ClickException("the decoded images are not those of the set")
+    click.echo(f"frozen   {packed.estimated_bits / samples:.4f} bits per dimension, {packed.grouped} of them in groups")
+    click.echo(
+        f"archive  {packed.bits_per_dimension:.4f} bits per dimension, {packed.bytes} bytes, decoded and compared"
+    )
+    for verb, seconds in (("encode", encoding), ("decode", decoding)):
+        click.echo(
+            f"{verb}   {seconds:.1f} s, {len(images) / seconds:.1f} images/s, "
+            f"{samples / 3 / seconds / 1e6:.3f} Mpixel/s, {threads or codec.available_threads()} threads"
+        )
+
+
+if __name__ == "__main__":
+    main()
