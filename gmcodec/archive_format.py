@@ -61,9 +61,10 @@ kind  name     the block
 1     single   one image (``count`` 1): a whole ``.gmc`` file of the same mode and dimensions. ``form`` is
                that of its first part.
 2     group    ``count`` images of mode L or RGB coded together by the learned model ``form`` with the weights
-               ``weights`` (as in ``container.py``). ``count`` x ``width`` x ``height`` MUST be at most 2**22: a
-               decoder holds all of them. ``payload``: a batch of ``coding/autoregressive.py``. Pixel CRC:
-               CRC-32 of the samples of all images, each C H W, in order. Block CRC: CRC-32 of all before it.
+               ``weights`` (as in ``container.py``). ``count`` MUST be at most 2**12, ``count`` x ``width`` x
+               ``height`` at most 2**22: a decoder holds all of them, and what it computes of each. ``payload``: a
+               batch of ``coding/autoregressive.py``. Pixel CRC: CRC-32 of the samples of all images, each C H W, in
+               order. Block CRC: CRC-32 of all before it.
 ===== ======== ==========================================================================================
 
 A reader needs memory proportional to the bytes it was given, and a few times 2**28 bytes, whatever the file claims:
@@ -94,7 +95,7 @@ END = b"amg" + bytes([FORMAT_VERSION])
 SINGLE, GROUP = 1, 2
 KINDS = {SINGLE: "single", GROUP: "group"}  # append only; never renumber, never reuse
 GROUP_MODES = ("L", "RGB")
-MAX_GROUP_PIXELS = 1 << 22
+MAX_GROUP_PIXELS, MAX_GROUP_COUNT = 1 << 22, 1 << 12
 MAX_NAME_BYTES = 4096
 MAX_INDEX_BYTES = 1 << 28  # of a body, and of all names
 FOOTER_BYTES = 12
@@ -364,5 +365,6 @@ def _check(block: Block) -> None:
         raise GmcFormatError(f"a block of kind {b.kind} holds {len(b.names)} images")
     if len(b.crcs) != (0 if b.kind == SINGLE else len(b.names)) or b.length < 1:
         raise GmcFormatError(f"a block of {len(b.names)} images has {len(b.crcs)} CRCs and {b.length} bytes")
-    if b.kind == GROUP and (b.mode not in GROUP_MODES or len(b.names) * b.pixels > MAX_GROUP_PIXELS):
+    too_much = len(b.names) > MAX_GROUP_COUNT or len(b.names) * b.pixels > MAX_GROUP_PIXELS
+    if b.kind == GROUP and (b.mode not in GROUP_MODES or too_much):
         raise GmcFormatError(f"a group of {len(b.names)} images {b.width}x{b.height} {b.mode} is not allowed")

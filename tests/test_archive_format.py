@@ -15,6 +15,7 @@ from gmcodec.archive_format import (
     END,
     GROUP,
     HEAD,
+    MAX_GROUP_COUNT,
     MAX_GROUP_PIXELS,
     SINGLE,
     Block,
@@ -139,9 +140,9 @@ def test_round_trip(made):
 
 @pytest.mark.parametrize("name", ["{:05d}.png", "photos/2024/IMG_{}.jpg", "{:x}"])
 def test_numbered_names_cost_a_tenth_of_a_byte(name):
-    names = tuple(name.format(i) for i in range(10_000))
-    block = Block(GROUP, 2, 17, 4, 4, 1, names, (7,) * 10_000)
-    assert len(write_index([block], 4)) < 10_000 * 2.1 + 100
+    names = tuple(name.format(i) for i in range(4_000))
+    block = Block(GROUP, 2, 17, 4, 4, 1, names, (7,) * 4_000)
+    assert len(write_index([block], 4)) < 4_000 * 2.1 + 100
 
 
 def test_properties():
@@ -246,6 +247,15 @@ def test_groups_beyond_the_limits(changes):
         read(sealed(index(body, b"\0\0"), b"\0"))
 
 
+def test_groups_of_too_many_images():
+    names = tuple(map(str, range(MAX_GROUP_COUNT + 1)))
+    block = Block(GROUP, 2, 17, 1, 1, 9, names, (0,) * len(names))
+    most = replace(block, names=names[:-1], crcs=block.crcs[:-1])
+    assert read(HEAD + bytes(9) + write_index([most], len(HEAD)))[0].names == most.names
+    with pytest.raises(GmcFormatError, match="group of 4097"):
+        write_index([block], len(HEAD))
+
+
 def test_a_kind_from_the_future_is_listed():
     body = b"\1" + entry(kind=9) + b"\0\1x"
     assert read(sealed(index(body, b"\0\0"), b"\0"))[0].kind == 9
@@ -334,4 +344,6 @@ def test_the_limits_are_those_of_the_specification():
     assert archive_format.__doc__ is not None
     assert "2**22" in archive_format.__doc__
     assert MAX_GROUP_PIXELS == 2**22
+    assert "2**12" in archive_format.__doc__
+    assert MAX_GROUP_COUNT == 2**12
     assert archive_format.MAX_INDEX_BYTES == 2**28
