@@ -46,13 +46,14 @@ def float_bits(weights: Path, images: list[np.ndarray]) -> float:
 @click.argument("mosaics", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--float", "weights", type=click.Path(exists=True, path_type=Path), help="Float weights.")
 @click.option("--tiles", default=32, show_default=True, help="Side of the images in the mosaics.")
-@click.option("--limit", type=int, help="Images of each mosaic, instead of all.")
+@click.option("--last", type=int, help="The last N images only.")
 @click.option("--threads", type=int, help="Default: all processors.")
 def main(
-    model: str, mosaics: tuple[Path, ...], weights: Path | None, tiles: int, limit: int | None, threads: int | None
+    model: str, mosaics: tuple[Path, ...], weights: Path | None, tiles: int, last: int | None, threads: int | None
 ) -> None:
     """Float, frozen and file bits per dimension of MODEL on the images in MOSAICS."""
-    images = [image for found in open_sets(list(mosaics), False, tiles, limit) for _, image in found]
+    images = [image for found in open_sets(list(mosaics), False, tiles, None) for _, image in found]
+    images = images[-last:] if last else images
     samples = sum(image.size for image in images)
     click.echo(f"{len(images)} images, {samples} dimensions; gmcodec {gmcodec.__version__}")
     if weights:

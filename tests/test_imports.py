@@ -32,7 +32,12 @@ ALLOWED = {
     "training": {"errors", "exact", "models", "coding", "training"},
     "bench": {"", "archive", "errors", "pixels", "codec", "models", "bench"},
 }
-TORCH_AT_TOP = {"models.local_float", "models.local_freeze", "models.pixelcnnpp_float"}  # and training
+TORCH_AT_TOP = {
+    "models.local_float",
+    "models.local_freeze",
+    "models.pixelcnnpp_float",
+    "models.pixelcnnpp_freeze",
+}  # and training
 LIGHT = ("cli", "cli_archive", "cli_bench", "cli_files", "cli_show", "cli_work", "work", "__main__", "", "errors")
 HEAVY = {"numpy", "torch", "PIL", "numba", "constriction", "safetensors", "tqdm", "threadpoolctl",
          "imagecodecs", "matplotlib"}  # fmt: skip

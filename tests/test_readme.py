@@ -53,3 +53,9 @@ def test_files_and_links_exist() -> None:
     for path in re.findall(named, README):
         assert (ROOT / path).exists() or (ROOT / "gmcodec" / path).exists(), path
     assert "@@" not in README
+
+
+def test_tables_are_the_measured_ones() -> None:
+    command = [sys.executable, "-m", "bench.readme", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

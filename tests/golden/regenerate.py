@@ -35,6 +35,7 @@ CASES = {
     "one-pixel": (pixels.Planes(pattern(3, 1, 1), "RGB"), "learned"),
     "rgb-conventional": (pixels.Planes(pattern(3, 19, 23), "RGB"), "conventional"),
     "la-auto": (pixels.Planes(pattern(2, 9, 14), "LA"), "auto"),
+    "pixelcnnpp": (pixels.Planes(pattern(3, 18, 21), "RGB"), "pixelcnnpp"),
     "bilevel": (pixels.Planes(pattern(1, 15, 17) % 2, "1"), "auto"),
     "grey16": (pixels.Planes(pattern(1, 13, 12, 65535), "I;16"), "auto"),
     "rgb16": (pixels.Planes(pattern(3, 8, 9, 65535), "RGB;16"), "auto"),
