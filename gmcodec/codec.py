@@ -108,8 +108,8 @@ def _choose_parts(planes: Planes, code: str, threads: int, progress: Progress) -
     if code == "learned" and colours is None:
         raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
     if entry is not None and not entry.takes(colours or 0, planes.height * planes.width):
-        limit = f" and more than {entry.max_pixels} pixels" if entry.channels == colours else ""
-        raise UnsupportedImageError(f"{code} does not code mode {planes.mode}{limit}")
+        what = f"mode {planes.mode}" if entry.channels != colours else f"images of more than {entry.max_pixels} pixels"
+        raise UnsupportedImageError(f"{code} does not code {what}")
     if code == "conventional" or colours is None:
         return _conventional_parts(planes.data, planes.depth, "best")
     if code != "auto":

@@ -8,10 +8,11 @@ Differences from the paper, all of them:
   stream starts from a window of differences to the local mean, whose nearest pixels also enter a linear predictor;
   means are relative to that prediction, in grey levels; couplings act on residuals; log-scales are clamped.
   The upper stream starts from one shifted convolution of samples, of their own differences to the local mean, and
-  of ones.  Measured on CIFAR-10, two cores, 150 s: convolutions of samples alone 4.26 bits/dim, this 3.95.
+  of ones.  Float likelihood of 500 held-out CIFAR-10 images after 150 s on two cores: 4.26 bits/dim with convolutions
+  of samples and concat-ELU, 48 features, and 3.95 with this and leaky ReLU, 64 features.
 * ``upper`` > 0 makes the blocks of the finest resolution pointwise: residual, ungated, of the left stream
   only, wide instead of 2x2.  There, where a net spends most of its work, the window stands in for the convolutions,
-  and the coarser resolutions see the rest.  3.67 bits/dim in the same 150 s.
+  and the coarser resolutions see the rest.  3.67 bits/dim in the same 150 s, the local net 3.64.
 * Filters and blocks may differ between resolutions; the published size is a preset.
 * ``weight_norm=False`` trains plain weights, orthogonalised updates (Muon) taking the place of the normalisation;
   they start with the same data-dependent scale.  Both fold into plain weights when frozen.
@@ -160,7 +161,7 @@ class PointwiseBlock(nn.Module):
         norm = config.weight_norm
         self.activation, self.dropout = ACTIVATIONS[config.nonlinearity], config.dropout
         self.first = Conv("right", filters, filters, weight_norm=norm)
-        self.second = Conv("right", filters * config.widening, filters, gain=BLOCK_GAIN, weight_norm=norm)
+        self.second = Conv("right", filters, filters, gain=BLOCK_GAIN, weight_norm=norm)
         self.condition = nn.Parameter(torch.zeros(filters, config.condition)) if config.condition else None
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
@@ -197,9 +198,7 @@ class PixelCNN(nn.Module):
             self.fine_up = nn.ModuleList([PointwiseBlock(c, f[0]) for _ in range(fine * c.ups[0])])
             self.down_upper, self.down_left = self._blocks(f[fine:], c.blocks[fine:], 0, 1)
             self.up_upper, self.up_left = self._blocks(f[fine:][::-1], c.ups[fine:][::-1], 1, 2)
-            # what a layer that changes the resolution reads: activations, of the pointwise blocks the stream itself
-            wide = [n * c.widening for n in f]
-            upper, left = ([c.upper * c.widening, *wide[1:]], [f[0], *wide[1:]]) if fine else (wide, wide)
+            wide, upper, left = c.read_widths
             steps = range(len(f) - 1)
             self.shrink_upper, self.shrink_left, self.grow_left = (
                 nn.ModuleList([make(n) for n in steps])
