@@ -49,6 +49,11 @@ class Tables:
     sigmoid: np.ndarray
 
 
+def output_groups(channels: int) -> int:
+    """Numbers that a net gives of each component: a logit, every channel's mean and log-scale, a coupling a pair."""
+    return 1 + 2 * channels + channels * (channels - 1) // 2
+
+
 def make_tables() -> Tables:
     """The tables, from float64 mathematics: called when freezing, never when coding."""
     d = np.arange(1024) / LOGIT_UNIT

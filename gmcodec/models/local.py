@@ -27,7 +27,7 @@ from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
 from ..exact.tables import Tables
 from . import local_fit, local_kernels
-from .mixture import Prediction
+from .mixture import MixtureOutputs, Prediction
 from .window import Canvas, Window
 
 ACTIVATION_LIMIT = 2047  # 12-bit activations; part of the format of the weights
@@ -38,7 +38,7 @@ KIND = "local-1"
 
 
 @dataclass(frozen=True)
-class LocalConfig:
+class LocalConfig(MixtureOutputs):
     """Architecture of a local model; stored with the weights."""
 
     channels: int  # 3 (RGB) or 1 (grey)
@@ -66,14 +66,6 @@ class LocalConfig:
     @property
     def inputs(self) -> int:
         return self.window.inputs
-
-    @property
-    def couplings(self) -> int:
-        return self.channels * (self.channels - 1) // 2
-
-    @property
-    def outputs(self) -> int:
-        return self.mixtures * (1 + 2 * self.channels + self.couplings)
 
     def layer_names(self) -> list[str]:
         """Names of the integer layers, as stored."""

@@ -18,9 +18,9 @@ import torch
 from ..exact.freeze import freeze_layer
 from ..exact.ops import Layer
 from ..exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, POSITION, ROW_TOTAL, make_tables
-from .local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
+from .local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalModel
 from .local_float import FIRST_BITS, INPUT_UNIT, SLOPE, LocalNet, quantise_rows
-from .pixelcnnpp import PixelCNNConfig
+from .mixture import MixtureOutputs
 
 EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp
 SHRINK = 0.7  # ratio of one trial of the units to the one before
@@ -47,7 +47,7 @@ def activation_peaks(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, i
     return [peak.double().numpy() for peak in peaks]
 
 
-def output_units(c: LocalConfig | PixelCNNConfig) -> np.ndarray:
+def output_units(c: MixtureOutputs) -> np.ndarray:
     """What one integer of each output row is worth: see the units in exact/tables.py."""
     k = c.mixtures
     return np.concatenate([

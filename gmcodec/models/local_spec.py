@@ -79,7 +79,7 @@ def logistics(
     couplings of the pairs (1, 0), (2, 0), (2, 1).
     """
     channels = len(samples)
-    groups = outputs.reshape(len(outputs), 1 + 2 * channels + channels * (channels - 1) // 2, -1)
+    groups = outputs.reshape(len(outputs), tables.output_groups(channels), -1)
     mean = base[channel][:, None] + groups[:, 1 + channel]
     pair = 1 + 2 * channels + channel * (channel - 1) // 2
     for previous in range(channel):
@@ -93,7 +93,7 @@ def logistics(
 def mixture_rows(t: Tables, outputs: np.ndarray, base: np.ndarray, planes: np.ndarray) -> np.ndarray:
     """Net outputs int64 [H * W, outputs] -> int32 [2 * C, H * W, 16]: frequencies of each channel's two nibbles."""
     samples = planes.reshape(len(planes), -1).astype(np.int64)
-    mixtures = outputs.shape[1] // (1 + 2 * len(planes) + len(planes) * (len(planes) - 1) // 2)
+    mixtures = outputs.shape[1] // tables.output_groups(len(planes))
     weights = tables.softmax(outputs[:, :mixtures], t)
     out = []
     for channel, sample in enumerate(samples):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..exact import kernels
 from ..exact.kernels import jit
-from ..exact.tables import COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, NIBBLES, POSITION, Tables
+from ..exact.tables import COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, NIBBLES, POSITION, Tables, output_groups
 
 LOG_SCALE_ZERO = -LOG_SCALE_MIN * LOG_SCALE_UNIT  # table index of log scale 0
 
@@ -33,6 +33,23 @@ def open_channel(outputs, base, samples, c, channels, inverse_table, mean, inver
             inverse[n, k] = inverse_table[min(max(index, 0), inverse_table.shape[0] - 1)]
 
 
+class MixtureOutputs:
+    """What architectures share whose nets give K coupled logistics."""
+
+    channels: int
+    mixtures: int
+
+    @property
+    def couplings(self) -> int:
+        """Pairs of channels."""
+        return self.channels * (self.channels - 1) // 2
+
+    @property
+    def outputs(self) -> int:
+        """Rows of the output: logits, means, log-scales, couplings of K logistics, as in exact/tables.py."""
+        return self.mixtures * output_groups(self.channels)
+
+
 class Prediction:
     """Frequencies of N pixels, channel by channel.  Call high, low, observe in turn for each channel.
 
@@ -41,7 +58,7 @@ class Prediction:
     """
 
     def __init__(self, channels: int, tables: Tables, outputs: np.ndarray, base: np.ndarray) -> None:
-        n, k = len(outputs), outputs.shape[1] // (1 + 2 * channels + channels * (channels - 1) // 2)
+        n, k = len(outputs), outputs.shape[1] // output_groups(channels)
         self._channels, self._tables, self._outputs, self._base = channels, tables, outputs, base
         self._weights = np.empty((n, k), np.int64)
         self._mean = np.empty((n, k), np.int64)

@@ -27,7 +27,7 @@ from ..exact import evaluators
 from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
 from ..exact.tables import Tables
-from .mixture import Prediction
+from .mixture import MixtureOutputs, Prediction
 from .pixelcnnpp_kernels import ACTIVATION_LIMIT, INPUT_LIMIT, NetTables
 from .pixelcnnpp_streams import Streams
 from .window import Canvas, Window
@@ -37,7 +37,7 @@ NONLINEARITIES = ("concat_elu", "elu", "leaky")
 
 
 @dataclass(frozen=True)
-class PixelCNNConfig:
+class PixelCNNConfig(MixtureOutputs):
     """Architecture; stored with the weights.  Resolutions are listed from the finest, one entry each."""
 
     channels: int  # 3 (RGB) or 1 (grey)
@@ -77,15 +77,6 @@ class PixelCNNConfig:
         return 2 * self.channels + 1
 
     @property
-    def couplings(self) -> int:
-        return self.channels * (self.channels - 1) // 2
-
-    @property
-    def outputs(self) -> int:
-        """Rows of the output: logits, means, log-scales, couplings of K logistics, as in exact/tables.py."""
-        return self.mixtures * (1 + 2 * self.channels + self.couplings)
-
-    @property
     def widening(self) -> int:
         """Features that the non-linearity makes of one."""
         return 2 if self.nonlinearity == "concat_elu" else 1
@@ -94,6 +85,17 @@ class PixelCNNConfig:
     def ups(self) -> tuple[int, ...]:
         """Blocks of every resolution on the way up: one more than down where a layer shrank."""
         return (*(n + 1 for n in self.blocks[:-1]), self.blocks[-1])
+
+    @property
+    def read_widths(self) -> tuple[list[int], list[int], list[int]]:
+        """Features that layers read of every resolution: on the way up; on the way down of the upper, the left stream.
+
+        Activations, but of pointwise blocks the stream itself.
+        """
+        wide = [n * self.widening for n in self.filters]
+        if not self.upper:
+            return wide, wide, wide
+        return wide, [self.upper, *wide[1:]], [self.filters[0], *wide[1:]]
 
     @property
     def levels(self) -> range:
@@ -107,8 +109,7 @@ class PixelCNNConfig:
         follow.
         """
         c, f, fine = self.channels, self.filters, int(self.upper > 0)
-        wide = [n * self.widening for n in f]
-        upper, left = ([self.upper, *wide[1:]], [f[0], *wide[1:]]) if fine else (wide, wide)
+        wide, upper, left = self.read_widths
         shapes = {
             "first_upper": (self.upper or f[0], self.rows * (2 * self.columns + 1) * self.planes),
             "first_left": (f[0], self.window.inputs),
