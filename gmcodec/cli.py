@@ -258,12 +258,15 @@ def _measured_on(validation: Path | None, val_last: int | None) -> Path | int:
 @click.option("--init", type=EXISTING, help="Start from float weights of the same architecture.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--bf16/--fp32", "bf16", default=None, help="Precision of matrix products  [default: the faster one].")
-@click.option("--compile", "compiled", is_flag=True, help="Compile the loss.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the loss; on a GPU the whole net.")
 @click.option("--steps", type=NUMBER, help="Length of the schedule, instead of the preset's.")
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), help="Pass through the schedule in so many minutes."
+)
 @click.option("--batch", type=NUMBER, help="Patches a step, instead of the preset's.")
 def train(preset: str, data: Path, validation: Path | None, val_last: int | None, out: Path, resume: bool,
-          init: Path | None, device: str, bf16: bool | None, compiled: bool, steps: int | None, batch: int | None,
-          quiet: bool) -> None:  # fmt: skip
+          init: Path | None, device: str, bf16: bool | None, compiled: bool, steps: int | None,
+          minutes: float | None, batch: int | None, quiet: bool) -> None:  # fmt: skip
     """Train the model of PRESET; Ctrl-C stops after the step, --resume continues."""
     torch = _need_torch()
     from .training.presets import PRESETS
@@ -283,7 +286,7 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
     with log_to(lambda text: say_error(f"warning: {text}"), verbose=False):
         trainer = Trainer(
             replace(PRESETS[preset], **given), data, measured, out, device=device, bf16=bf16,
-            compile_loss=compiled, progress=not quiet and sys.stderr.isatty(), init=init,
+            compiled=compiled, minutes=minutes, progress=not quiet and sys.stderr.isatty(), init=init,
         )  # fmt: skip
         if resume:
             trainer.resume()

@@ -15,6 +15,8 @@ from toy import smooth
 
 torch = pytest.importorskip("torch")
 
+from torch._dynamo.testing import CompileCounter  # noqa: E402
+
 from gmcodec.errors import FreezeError, TrainingError  # noqa: E402
 from gmcodec.models import pixelcnnpp_freeze, weights  # noqa: E402
 from gmcodec.models.local_freeze import estimate_bits, spread_units  # noqa: E402
@@ -23,7 +25,7 @@ from gmcodec.models.pixelcnnpp_float import PixelCNN  # noqa: E402
 from gmcodec.training import data  # noqa: E402
 from gmcodec.training.freezing import freeze_file  # noqa: E402
 from gmcodec.training.loop import Trainer  # noqa: E402
-from gmcodec.training.nets import load_float, read_config, read_side, save_float  # noqa: E402
+from gmcodec.training.nets import load_float, read_config, read_side, save_float, split_float  # noqa: E402
 from gmcodec.training.presets import PRESETS  # noqa: E402
 
 TOY = PRESETS["toy-pixelcnnpp"]
@@ -183,7 +185,7 @@ def test_weights_can_be_rounded_in_the_forward_pass() -> None:
     net = made(replace(CONFIG, dropout=0.0))
     plain = net.bits(images(1)).mean().item()
     net.fake_quant = True
-    assert all(layer.fake_quant for layer in net.layers())
+    assert all(layer.rounding for layer in net.layers())
     assert net.bits(images(1)).mean().item() == pytest.approx(plain, rel=0.05)
     assert all(len(row.unique()) <= 255 for row in net.first_upper.matrix().detach())
 
@@ -204,6 +206,21 @@ def test_sizes_of_the_presets(name: str, least: float, most: float) -> None:
     with torch.device("meta"):
         count = sum(p.numel() for p in PixelCNN(PRESETS[name].model).parameters())
     assert least <= count <= most
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the tracer's own access
+def test_a_net_can_be_traced_whole_and_rounds_without_being_traced_again() -> None:
+    """What training on a GPU compiles; the compiler behind the tracing is not at issue here."""
+    net = made(replace(CONFIG, dropout=0.0))
+    counter = CompileCounter()
+    compiled = torch.compile(net.bits, backend=counter, dynamic=False)
+    bits, traced = {}, []
+    for net.fake_quant in (False, True):
+        bits[net.fake_quant] = compiled(images(2)).detach()
+        assert torch.equal(bits[net.fake_quant], net.bits(images(2)))
+        traced.append(counter.frame_count)
+    assert traced[0] == traced[1] <= 3  # what comes in is computed apart, between parts of the rest
+    assert not torch.equal(bits[False], bits[True])
 
 
 # -- training ------------------------------------------------------------------------------------------------
@@ -282,8 +299,16 @@ def test_float_weights_round_trip(mosaics: Path, tmp_path: Path) -> None:
         assert torch.allclose(a, b, atol=1e-3, rtol=1e-3)
     started = Trainer(TOY, mosaics, 4, tmp_path / "next", bf16=False, progress=False, init=path)
     assert started.validate() == pytest.approx(run.validate(), rel=1e-2)
+    parts = split_float(path, tmp_path / "parts", 4000)
+    assert len(parts) > 1
+    assert all(part.stat().st_size < 12_000 for part in parts)
+    assert read_config(tmp_path / "parts") == CONFIG
+    again = PixelCNN(CONFIG)
+    load_float(again, tmp_path / "parts")
+    for a, b in zip(net.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
     out = tmp_path / "frozen.safetensors"
-    report = freeze_file(path, mosaics, 4, out)
+    report = freeze_file(tmp_path / "parts", mosaics, 4, out)
     assert report.float_bpsp == pytest.approx(run.validate(), rel=1e-2)
     assert report.frozen_bpsp == pytest.approx(report.float_bpsp, rel=0.02)
     assert weights.weights_id(out.read_bytes()) == report.weights_id

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +75,31 @@ def test_resume_equals_an_uninterrupted_run(photos: Path, tmp_path: Path) -> Non
     second.run()
     for a, b in zip(weights_of(whole), weights_of(second), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_schedule_of_minutes(photos: Path, tmp_path: Path) -> None:
+    """It ends in time, whatever the steps, with all its parts; a second run passes what the first one left."""
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    run = Trainer(replace(TOY, steps=10**9), photos, photos, tmp_path / "run", bf16=False, progress=False, minutes=0.03)
+    step = run.train_step
+
+    def interrupted() -> torch.Tensor:
+        if run.share > 0.5:
+            run.stopping = True
+        return step()
+
+    run.train_step = interrupted  # type: ignore[method-assign]
+    assert run.run() is False
+    assert 0.5 < run.share < 0.9
+    again = Trainer(run.preset, photos, photos, tmp_path / "run", bf16=False, progress=False, minutes=0.02)
+    again.resume()
+    assert again.share == run.share
+    assert again.run()
+    assert again.learning_rate() <= 0
+    assert again.net.fake_quant
+    assert again.history[-1][0] == again.step > run.step
+    assert time.monotonic() - start < 20
 
 
 def test_ctrl_c_saves_and_stops(photos: Path, tmp_path: Path) -> None:
@@ -164,7 +190,7 @@ def test_muon_equals_the_one_of_torch() -> None:
 def test_the_precision_is_measured(photos: Path, tmp_path: Path) -> None:
     run = Trainer(TOY, photos, photos, tmp_path / "run", progress=False)
     assert run.dtype in (torch.bfloat16, torch.float32)
-    assert np.isfinite(run.train_step())
+    assert run.train_step().isfinite()
 
 
 def test_float_weights_round_trip_and_init(photos: Path, tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ class Conv(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, size) * gain * size**-0.5)
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.length = nn.Parameter(self.weight.detach().norm(dim=1)) if weight_norm else None
-        self.fake_quant = False
+        self.rounding: Tensor  # 1 while weights are rounded, else 0: a tensor, so that compiled nets stay as they are
+        self.register_buffer("rounding", torch.zeros(()), persistent=False)
         self.starting = False  # while the net is initialised from data
 
     def matrix(self) -> Tensor:
@@ -97,7 +98,7 @@ class Conv(nn.Module):
         weight = self.weight
         if self.length is not None:
             weight = weight * (self.length / weight.norm(dim=1))[:, None]
-        return quantise_rows(weight, self.bits) if self.fake_quant else weight
+        return rounded(weight, self.rounding, self.bits)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """[B, inputs, H, W] -> [B, outputs, H', W']; ``size`` H', W' crops what is upsampled."""
@@ -149,7 +150,7 @@ class GatedBlock(nn.Module):
         for side, layer in zip(sides, self.sides, strict=True):
             inner = inner + layer(side)
         inner = functional.dropout(self.activation(inner), self.dropout, self.training)
-        gated = conditioned(self.second(inner), self.condition, condition, self.second.fake_quant)
+        gated = conditioned(self.second(inner), self.condition, condition, self.second.rounding)
         return x + functional.glu(gated, 1)
 
 
@@ -166,16 +167,20 @@ class PointwiseBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """x [B, F, H, W], condition [B, D, H, W] -> [B, F, H, W]."""
-        inner = conditioned(self.first(x), self.condition, condition, self.first.fake_quant)
+        inner = conditioned(self.first(x), self.condition, condition, self.first.rounding)
         return x + self.second(functional.dropout(self.activation(inner), self.dropout, self.training))
 
 
-def conditioned(x: Tensor, weight: Tensor | None, condition: Tensor | None, fake_quant: bool) -> Tensor:
+def rounded(weight: Tensor, rounding: Tensor, bits: int = 8) -> Tensor:
+    """``weight`` where ``rounding`` is 0, ``quantise_rows`` of it where that is 1."""
+    return weight + rounding * (quantise_rows(weight, bits) - weight).detach()
+
+
+def conditioned(x: Tensor, weight: Tensor | None, condition: Tensor | None, rounding: Tensor) -> Tensor:
     """x [B, F, H, W] plus weight [F, D] times condition [B, D, H, W], if there is one."""
     if weight is None or condition is None:
         return x
-    weight = quantise_rows(weight) if fake_quant else weight
-    return x + functional.conv2d(condition, weight.to(x.dtype)[:, :, None, None])
+    return x + functional.conv2d(condition, rounded(weight, rounding).to(x.dtype)[:, :, None, None])
 
 
 class PixelCNN(nn.Module):
@@ -238,12 +243,12 @@ class PixelCNN(nn.Module):
     @property
     def fake_quant(self) -> bool:
         """Whether weights are rounded to 8 bits in the forward pass."""
-        return self.last.fake_quant
+        return bool(self.last.rounding)
 
     @fake_quant.setter
     def fake_quant(self, on: bool) -> None:
         for layer in self.layers():
-            layer.fake_quant = on
+            layer.rounding.fill_(on)
 
     @torch.no_grad()
     def initialise(self, images: Tensor) -> None:
@@ -293,25 +298,28 @@ class PixelCNN(nn.Module):
 
     def _first(self, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Both streams before any block, [B, F, H, W], and the centre of the means, float32 [C, B*H*W]."""
+        above, window, near, mean = self._seen(images, dtype)
+        base = mean + (self.linear.to(dtype) @ near).float() / INPUT_UNIT
+        return self.first_upper(above), self.first_left(window), base
+
+    @torch.compiler.disable  # dozens of shifted copies, better stacked than computed again for every layer
+    @torch.no_grad()
+    def _seen(self, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What either stream sees, [B, .., H, W], the nearest pixels [.., B*H*W], the local mean float32 [C, B*H*W]."""
         window = self.config.window
         count, _, height, width = images.shape
         samples, r = images.to(torch.int16), window.reach
         padded = functional.pad(samples, (r, r, r, 0), value=OUTSIDE)
         features, mean = window_features(window, padded, height, width)
         features = features.to(dtype) * INPUT_UNIT
-        linear = self.linear.to(dtype) @ features[: self.linear.shape[1]]
-        base = mean.float() + linear.float() / INPUT_UNIT
+        near = features[: self.linear.shape[1]]
         features = features.unflatten(1, (count, height, width)).transpose(0, 1)
-        mean = mean.unflatten(1, (count, height, width)).transpose(0, 1)
-        difference = (samples - mean).clamp(-CLAMP, CLAMP).to(dtype) * INPUT_UNIT
+        image_mean = mean.unflatten(1, (count, height, width)).transpose(0, 1)
+        difference = (samples - image_mean).clamp(-CLAMP, CLAMP).to(dtype) * INPUT_UNIT
         known = [(images.to(dtype) - CENTRE) * SAMPLE_UNIT, difference, torch.ones_like(difference[:, :1])]
         above = functional.pad(torch.cat(known, 1), (0, 0, 1, -1))
         layout = torch.channels_last
-        return (
-            self.first_upper(above.contiguous(memory_format=layout)),
-            self.first_left(features.contiguous(memory_format=layout)),
-            base,
-        )
+        return above.contiguous(memory_format=layout), features.contiguous(memory_format=layout), near, mean.float()
 
     def _gated(self, u: Tensor, ul: Tensor, conditions: list[Tensor | None]) -> Tensor:
         """The resolutions of gated blocks, down and up again: the left stream's activation at the end."""

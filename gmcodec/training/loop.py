@@ -28,10 +28,13 @@ from .nets import build, load_float, preset_from_dict, preset_to_dict, save_floa
 from .presets import Preset
 
 log = logging.getLogger("gmcodec")
+CHECK_EVERY = 50  # steps between looks at the loss: each waits until the device has done what it was given
 
 
 def bf16_is_faster(device: torch.device) -> bool:
-    """Measure it: processors without bfloat16 arithmetic emulate it, up to a hundred times slower than float32."""
+    """Processors are measured: those without bfloat16 arithmetic emulate it, up to a hundred times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     seconds = {}
     for dtype in (torch.bfloat16, torch.float32):
         a, b = (torch.ones(256, 256, dtype=dtype, device=device) for _ in range(2))
@@ -45,7 +48,8 @@ def bf16_is_faster(device: torch.device) -> bool:
 class Trainer:
     """One run in one folder: ``checkpoint.pt`` (everything), ``float.safetensors`` (EMA weights).
 
-    ``data`` and ``validation`` are as in ``data.load``.
+    ``data`` and ``validation`` are as in ``data.load``.  With ``minutes``, what is left of the schedule when a run
+    starts or resumes passes in so many minutes, however many steps that are.
     """
 
     def __init__(
@@ -57,7 +61,8 @@ class Trainer:
         *,
         device: str = "cpu",
         bf16: bool | None = None,
-        compile_loss: bool = False,
+        compiled: bool = False,
+        minutes: float | None = None,
         progress: bool = True,
         init: Path | None = None,
     ) -> None:
@@ -75,7 +80,10 @@ class Trainer:
         else:
             load_float(self.net, init)
         self.ema = copy.deepcopy(self.net).eval()
-        if compile_loss:  # of the nets nothing else gains from it: their time goes to matrix products
+        self.bits = self.net.bits
+        if compiled and self.device.type == "cuda":  # there memory is what limits a net
+            self.bits = torch.compile(self.net.bits, dynamic=False)
+        elif compiled:  # here matrix products are: only the loss gains
             self.net.mixture = self.ema.mixture = torch.compile(self.net.mixture)
         hidden = self.net.hidden_matrices()
         ids = {id(p) for p in hidden}
@@ -86,8 +94,10 @@ class Trainer:
         if hidden:
             muon = Muon(hidden, lr=preset.muon_lr, weight_decay=preset.muon_decay, dtype=self.dtype)
             self.optimisers.insert(0, (muon, preset.muon_lr))
-        self.step, self.seconds = 0, 0.0
+        self.step, self.share, self.seconds, self.minutes = 0, 0.0, 0.0, minutes
+        self._losses: list[float] = []  # since the last report
         self.history: list[tuple[int, float, float]] = []  # (step, training bpsp, validation bpsp)
+        self.rounding = False  # whether weights are rounded in the forward pass
         self.stopping = False
 
     # -- checkpoint --------------------------------------------------------------------------------
@@ -101,6 +111,7 @@ class Trainer:
             "ema": self.ema.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser, _ in self.optimisers],
             "step": self.step,
+            "share": self.share,
             "seconds": self.seconds,
             "history": self.history,
             "random": self.source.random.bit_generator.state,
@@ -127,6 +138,7 @@ class Trainer:
         for (optimiser, _), saved_state in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved_state)
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+        self.share = self.step / self.preset.steps if self.minutes is None else state["share"]
         self.source.random.bit_generator.state = state["random"]
         if "torch_random" in state:  # the first checkpoints were of nets without dropout
             for name, random in state["torch_random"].items():
@@ -139,23 +151,27 @@ class Trainer:
 
     # -- training ----------------------------------------------------------------------------------
 
-    def learning_rate(self, step: int) -> float:
+    def learning_rate(self) -> float:
         """Factor on both base rates: short warm-up, constant, then linear to zero."""
-        share = step / self.preset.steps
-        decay = min(1.0, (1 - share) / (1 - self.preset.decay_from))
-        return min(1.0, (step + 1) / 200) * decay
+        decay = min(1.0, (1 - self.share) / (1 - self.preset.decay_from))
+        return min(1.0, (self.step + 1) / 200) * decay
 
     def _tensor(self, batch: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(batch).to(self.device)
+        tensor = torch.from_numpy(batch)
+        if self.device.type == "cuda":  # from pinned memory it need not wait for what the device has to do yet
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
-    def train_step(self) -> float:
-        p = self.preset
-        factor = self.learning_rate(self.step)
+    def train_step(self) -> torch.Tensor:
+        """One step; the loss, bits per sample, is not waited for."""
+        p, factor = self.preset, self.learning_rate()
         for optimiser, base in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = base * factor
-        self.net.fake_quant = self.ema.fake_quant = self.step >= p.quantise_from * p.steps
-        loss = self.net.bits(self._tensor(self.source.batch(p.batch)), self.dtype).mean() / p.model.channels
+        rounding = self.share >= p.quantise_from
+        if rounding != self.rounding:
+            self.net.fake_quant = self.ema.fake_quant = self.rounding = rounding
+        loss = self.bits(self._tensor(self.source.batch(p.batch)), self.dtype).mean() / p.model.channels
         loss.backward()
         for optimiser, _ in self.optimisers:
             optimiser.step()
@@ -164,7 +180,17 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.net.parameters()), 1 - decay)
         self.step += 1
-        return loss.item()
+        if self.minutes is None:
+            self.share = self.step / p.steps
+        return loss.detach()
+
+    def _check(self, recent: list[torch.Tensor]) -> float:
+        """Wait for losses, take them off the list, and return the mean since the last report.  Raises TrainingError."""
+        self._losses += torch.stack(recent).tolist() if recent else []
+        recent.clear()
+        if not np.isfinite(self._losses).all():
+            raise TrainingError(f"the loss is not finite by step {self.step}; resume with a lower rate")
+        return float(np.mean(self._losses))
 
     @torch.no_grad()
     def validate(self, whole: bool = True) -> float:
@@ -184,22 +210,29 @@ class Trainer:
         ``report`` is told training and validation rates every ``validate_every`` steps.
         """
         previous = signal.signal(signal.SIGINT, self._stop)
-        bar = tqdm(total=self.preset.steps, initial=self.step, unit="step", disable=not self.progress)
-        recent, started, saved = [], time.monotonic(), time.monotonic()
+        bar = tqdm(total=None if self.minutes else self.preset.steps, initial=self.step, unit="step",
+                   disable=not self.progress)  # fmt: skip
+        begun, share = time.monotonic(), self.share
+        recent: list[torch.Tensor] = []
+        started = saved = begun
         try:
-            while self.step < self.preset.steps and not self.stopping:
+            while self.share < 1 and not self.stopping:
                 recent.append(self.train_step())
-                if not np.isfinite(recent[-1]):
-                    raise TrainingError(f"the loss is not finite at step {self.step}; resume with a lower rate")
+                now = time.monotonic()
+                if self.minutes is not None:
+                    self.share = share + (1 - share) * (now - begun) / (60 * self.minutes)
+                if len(recent) == CHECK_EVERY:
+                    self._check(recent)
                 bar.update()
-                if self.step % validate_every == 0 or self.step == self.preset.steps:
-                    trained, validated = float(np.mean(recent)), self.validate(self.step == self.preset.steps)
+                if self.step % validate_every == 0 or self.share >= 1:
+                    trained, validated = self._check(recent), self.validate(self.share >= 1)
                     self.history.append((self.step, trained, validated))
-                    recent = []
+                    self._losses = []
                     report(f"step {self.step}  train {trained:.4f}  validation {validated:.4f} bpsp")
-                if time.monotonic() - saved > save_every:
-                    self.seconds += time.monotonic() - started
-                    started = saved = time.monotonic()
+                if now - saved > save_every:
+                    self._check(recent)
+                    self.seconds += now - started
+                    started = saved = now
                     self.save()
         finally:
             signal.signal(signal.SIGINT, previous)

@@ -52,13 +52,15 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update of every matrix that has a gradient."""
         for group in self.param_groups:
+            chosen = [p for p in group["params"] if p.grad is not None]
+            if not chosen:
+                continue
+            gradients = [p.grad for p in chosen]
+            buffers = [self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in chosen]
+            torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
             shapes = defaultdict(list)
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                buffer = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
-                buffer.lerp_(p.grad, 1 - group["momentum"])
-                shapes[p.shape].append((p, p.grad.lerp(buffer, group["momentum"])))
+            for p, update in zip(chosen, torch._foreach_lerp(gradients, buffers, group["momentum"]), strict=True):
+                shapes[p.shape].append((p, update))
             for (rows, columns), pairs in shapes.items():
                 updates = orthogonalise(torch.stack([u for _, u in pairs]), self.dtype)
                 rate = group["lr"] * max(1.0, rows / columns) ** 0.5

@@ -27,6 +27,8 @@ from ..models.pixelcnnpp import PixelCNNConfig
 from ..models.pixelcnnpp_float import PixelCNN
 from .presets import ModelConfig, Preset
 
+PART_BYTES = 8_000_000  # of the parts that large float weights are kept in
+
 CONFIGS: dict[str, Callable[..., ModelConfig]] = {local.KIND: LocalConfig, pixelcnnpp.KIND: PixelCNNConfig}
 
 
@@ -87,10 +89,38 @@ def save_float(net: nn.Module, preset: Preset, path: Path) -> None:
     os.replace(f"{path}.tmp", path)
 
 
+def split_float(path: Path, folder: Path, limit: int = PART_BYTES) -> list[Path]:
+    """Cut a file of float weights into several of ``limit`` bytes of tensors at most, in a new folder; their paths.
+
+    Every part has the metadata; the folder is taken wherever the file is.  For repositories that keep no large files.
+    """
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    parts: list[dict[str, Tensor]] = [{}]
+    for name, tensor in load_file(path).items():
+        if parts[-1] and sum(t.nbytes for t in parts[-1].values()) + tensor.nbytes > limit:
+            parts.append({})
+        parts[-1][name] = tensor
+    folder.mkdir(parents=True)
+    written = []
+    for number, part in enumerate(parts, 1):
+        written.append(folder / f"float-{number}-of-{len(parts)}.safetensors")
+        save_file(part, written[-1], metadata)
+    return written
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files of float weights that a path stands for: itself, or all in a folder.  Raises TrainingError."""
+    parts = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if not parts:
+        raise TrainingError(f"{path} holds no float weights")
+    return parts
+
+
 def load_float(net: nn.Module, path: Path) -> None:
-    """Load weights written by ``save_float`` into a net of the same architecture.  Raises TrainingError."""
+    """Load what ``save_float`` or ``split_float`` wrote into a net of the same architecture.  Raises TrainingError."""
     try:
-        net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+        net.load_state_dict({k: v.float() for part in _parts(path) for k, v in load_file(part).items()})
     except (OSError, RuntimeError) as error:
         raise TrainingError(f"{path} does not hold weights of this architecture: {error}") from error
 
@@ -98,7 +128,7 @@ def load_float(net: nn.Module, path: Path) -> None:
 def read_side(path: Path) -> int:
     """Side of the small images that float weights learnt from, pixels.  Raises TrainingError."""
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(_parts(path)[0], "pt") as file:
             return int(file.metadata()["side"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} does not say how large the images were") from error
@@ -107,7 +137,7 @@ def read_side(path: Path) -> int:
 def read_config(path: Path) -> ModelConfig:
     """Architecture of a file of float weights.  Raises TrainingError."""
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(_parts(path)[0], "pt") as file:
             metadata = file.metadata()
         if "config" in metadata:
             return make_config(metadata["kind"], json.loads(metadata["config"]))
