@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmcodec.errors import EvaluatorError, FreezeError, WeightsError
-from gmcodec.exact import evaluators, kernels, ops, tables
+from gmcodec.exact import evaluators, int16, kernels, ops, tables
 from gmcodec.exact.evaluators import EVALUATORS
 from gmcodec.exact.freeze import dyadic, freeze_layer
-from gmcodec.exact.ops import FLOAT32_BOUND, Layer
+from gmcodec.exact.ops import FLOAT32_BOUND, INT32_BOUND, Layer
 from gmcodec.exact.tables import NIBBLES, ROW_TOTAL, WEIGHT_BITS, make_tables
 
 TABLES = make_tables()
@@ -144,6 +144,34 @@ def test_products_above_the_float32_bound_are_cut_into_runs_below_it(k):
     assert (evaluators._float32_cuts(layer_of(np.full(shape, 127, np.int8))) is None) == (k > 4 * 64)
 
 
+def test_int16_is_exact_up_to_its_bound_and_leaves_wider_inputs_to_float64():
+    top, random = 2**15 - 1, np.random.default_rng(5)
+    for k, limit in ((2, top), (31, 2047), (32, 2047)):
+        signs = random.choice([-top, top], (24, k)).astype(np.int16)
+        layer = layer_of(signs, limit)
+        assert 0.9 * INT32_BOUND < layer.product_bound < INT32_BOUND
+        run = EVALUATORS["int16"].prepare(layer)
+        x = limit * np.sign(signs.astype(int))[:9]  # adds up to the bound
+        assert run(x.astype(np.int16)).dtype == np.int32
+        assert np.array_equal(run(x.astype(np.int16)), ops.product(layer, x))
+    wide = layer_of(np.full((3, 5), -128, np.int8), 2**15)
+    x = np.full((2, 5), -(2**15))
+    assert np.array_equal(EVALUATORS["int16"].prepare(wide)(x.astype(np.int16)), ops.product(wide, x))
+
+
+@fast
+@given(st.integers(1, 140), st.integers(1, 9), st.integers(1, 90), seeds)
+def test_int16_writes_every_product_and_nothing_else(n, k, m, seed):
+    random = np.random.default_rng(seed)
+    weight, x = random.integers(-127, 128, (m, k)), random.integers(-LIMIT, LIMIT + 1, (n, k + k % 2))
+    packed = int16.pack(weight)
+    room = np.full((n + 2, packed.shape[1]), 7, np.int32)
+    int16.multiply(x.astype(np.int16), packed, room[1:-1])
+    assert np.array_equal(room[1:-1, :m], x[:, :k] @ weight.T)
+    assert (room[[0, -1]] == 7).all()
+    assert (room[1:-1, m:] == 0).all()
+
+
 # -- rescaling -----------------------------------------------------------------------------------------
 
 
@@ -265,17 +293,28 @@ def fresh_choice():
 @pytest.mark.usefixtures("fresh_choice")
 def test_an_evaluator_that_fails_its_self_test_is_not_used(monkeypatch):
     monkeypatch.delenv(evaluators.VARIABLE, raising=False)
-    wrong = dataclasses.replace(EVALUATORS["float32"], prepare=lambda layer: lambda x: ops.product(layer, x) + 1)
-    monkeypatch.setitem(EVALUATORS, "float32", wrong)
     monkeypatch.setattr(evaluators, "self_test", evaluators.self_test.__wrapped__)
-    assert not evaluators.self_test("float32")
-    assert evaluators._choose("", False)[0] == "float64"
+    left = ["int16", "float64"]
+    for name, better in zip(("float32", "int16"), left, strict=True):
+        wrong = dataclasses.replace(EVALUATORS[name], prepare=lambda layer: lambda x: ops.product(layer, x) + 1)
+        monkeypatch.setitem(EVALUATORS, name, wrong)
+        assert not evaluators.self_test(name)
+        evaluators._choose.cache_clear()
+        assert evaluators._choose("", False)[0] == better
     monkeypatch.setenv(evaluators.VARIABLE, "float32")
     with pytest.raises(EvaluatorError, match="wrong products"):
         evaluators.choose()
     monkeypatch.setattr(evaluators, "self_test", lambda name: False)
     evaluators._choose.cache_clear()
     assert evaluators._choose("", True)[0] == "int64"
+
+
+@pytest.mark.usefixtures("fresh_choice")
+@pytest.mark.parametrize("fastest", ["float32", "int16"])
+def test_the_fastest_evaluator_is_used(fastest, monkeypatch):
+    monkeypatch.delenv(evaluators.VARIABLE, raising=False)
+    monkeypatch.setattr(evaluators, "measure", lambda name, **_: 2.0 if name == fastest else 1.0)
+    assert evaluators._choose("", False)[0] == fastest
 
 
 @pytest.mark.usefixtures("fresh_choice")

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import archive as gma
 from .. import pixels
-from .codecs import same_pixels
+from .codecs import Coded, same_pixels
 from .measure import DIFFERS, FAILED, OK, Row
 
 WHOLE_SET = "(whole set)"
@@ -30,7 +30,7 @@ class ArchiveCodec(Protocol):
     name: str
     settings: str
 
-    def encode_set(self, images: Sequence[np.ndarray], threads: int) -> bytes: ...
+    def encode_set(self, images: Sequence[np.ndarray], threads: int) -> Coded: ...
 
     def decode_set(self, data: bytes, threads: int) -> Sequence[np.ndarray]: ...
 
@@ -41,11 +41,11 @@ class GmcArchive:
     name = "gmcodec archive"
     settings = "gmcodec pack, names 000000, 000001, ..."
 
-    def encode_set(self, images: Sequence[np.ndarray], threads: int) -> bytes:
+    def encode_set(self, images: Sequence[np.ndarray], threads: int) -> Coded:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "set.gma"
-            gma.pack(((f"{i:06d}", image) for i, image in enumerate(images)), path, threads=threads)
-            return path.read_bytes()
+            packed = gma.pack(((f"{i:06d}", image) for i, image in enumerate(images)), path, threads=threads)
+            return Coded(path.read_bytes(), packed.estimated_bits)
 
     def decode_set(self, data: bytes, threads: int) -> Sequence[np.ndarray]:
         with gma.Archive(data, threads=threads) as opened:
@@ -60,15 +60,15 @@ def measure_set(row: Row, images: Sequence[np.ndarray], codec: ArchiveCodec, thr
     """Encode, decode and compare a whole set, filling its row."""
     try:
         start = time.perf_counter()
-        data = codec.encode_set(images, threads)
+        coded = codec.encode_set(images, threads)
         middle = time.perf_counter()
-        back = codec.decode_set(data, threads)
+        back = codec.decode_set(coded.data, threads)
         end = time.perf_counter()
     except Exception as error:  # as in measure(): the run goes on and says so
         row.status, row.error = FAILED, f"{type(error).__name__}: {error}"
         return
     if len(back) == len(images) and all(map(same_pixels, images, back)):
-        row.status, row.bytes = OK, len(data)
+        row.status, row.bytes, row.estimated_bits = OK, len(coded.data), coded.estimated_bits
         row.encode_s, row.decode_s = [middle - start], [end - middle]
     else:
         row.status, row.error = DIFFERS, "the decoded images are not those of the set"

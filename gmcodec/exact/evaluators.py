@@ -7,14 +7,16 @@ name      products                    exact because
 int64     numpy int64                 the specification
 float64   BLAS float64                every partial sum is an integer below 2**53
 float32   BLAS float32                ... below 2**24; a layer that is not is cut, or uses float64
+int16     compiled, int32 sums        sums stay below 2**31; a layer for which that is not proved uses
+                                      float64
 int8      torch int8 x int8 -> int32  activations as two int8 limbs; needs a self-test, because
                                       some old processors saturate intermediate sums; a layer with
                                       wider weights uses float32
 ========  ==========================  =======================================================
 
-float32 is chosen unless told otherwise (``GMCODEC_EVALUATOR=float64``): it needs nothing but numpy.  int8 is
-chosen by itself only in a process that has imported torch already, since importing it takes
-longer than coding an image.  All pass ``self_test`` before they are used.
+The fastest of float32, int16 and int8 is chosen by a short measurement, unless ``GMCODEC_EVALUATOR=float64`` names one.
+int8 takes part only in a process that has imported torch already, since importing it takes longer than coding an
+image.  All pass ``self_test`` before they are used.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import EvaluatorError
-from . import ops
-from .ops import FLOAT32_BOUND, Layer
+from . import int16, ops
+from .ops import FLOAT32_BOUND, INT32_BOUND, Layer
 
 VARIABLE = "GMCODEC_EVALUATOR"
 
@@ -90,6 +92,23 @@ def _float32_cuts(layer: Layer) -> list[int] | None:
     return None
 
 
+def _int16(layer: Layer) -> Product:
+    outputs, inputs = layer.weight.shape
+    if layer.product_bound >= INT32_BOUND or max(np.abs(layer.weight).max(), layer.input_limit) >= 2**15:
+        wide = _float64(layer)
+        return lambda x: wide(x.astype(np.float64))
+    weight = int16.pack(layer.weight)
+
+    def product(x: np.ndarray) -> np.ndarray:
+        if inputs % 2:
+            x = np.pad(x, ((0, 0), (0, 1)))
+        acc = np.empty((len(x), weight.shape[1]), np.int32)
+        int16.multiply(np.ascontiguousarray(x), weight, acc)
+        return acc if acc.shape[1] == outputs else np.ascontiguousarray(acc[:, :outputs])
+
+    return product
+
+
 def _int8(layer: Layer) -> Product:
     # the high limb must fit; torch 2.13 multiplies by matrices of one column wrongly
     if layer.weight.dtype != np.int8 or layer.input_limit >= 2**14 - 64 or layer.weight.shape[1] == 1:
@@ -117,6 +136,7 @@ EVALUATORS = {
         Evaluator("int64", np.int64, _int64),
         Evaluator("float64", np.float64, _float64),
         Evaluator("float32", np.float32, _float32),
+        Evaluator("int16", np.int16, _int16),
         Evaluator("int8", np.int32, _int8),
     )
 }
@@ -133,19 +153,24 @@ def _available(name: str) -> bool:
 
 
 @functools.cache
-def self_test(name: str) -> bool:
-    """Compare with the specification on extreme and random products of several shapes."""
-    random = np.random.default_rng(0)
+def _trials() -> list[tuple[Layer, np.ndarray, np.ndarray]]:
+    """Layers, inputs and the specification's products: extreme and random ones of several shapes."""
+    random, trials = np.random.default_rng(0), []
     for n, k, m, limit in ((1, 1, 1, 2047), (3, 216, 160, 128), (33, 160, 160, 2047), (257, 160, 50, 2047)):
         ones = np.ones(m, np.int32)
         extreme = np.where(random.random((m, k)) < 0.5, -127, 127)
         for weight in (extreme, np.full((m, k), 127), random.integers(-127, 128, (m, k))):
             layer = Layer(weight.astype(np.int8), ones, ones, ones, limit)
-            run = EVALUATORS[name].prepare(layer)
             for x in (np.full((n, k), limit), np.full((n, k), -limit), random.integers(-limit, limit + 1, (n, k))):
-                if not np.array_equal(run(x.astype(EVALUATORS[name].dtype)), ops.product(layer, x)):
-                    return False
-    return True
+                trials.append((layer, x, ops.product(layer, x)))
+    return trials
+
+
+@functools.cache
+def self_test(name: str) -> bool:
+    """Compare with the specification on extreme and random products of several shapes."""
+    run, dtype = EVALUATORS[name].prepare, EVALUATORS[name].dtype
+    return all(np.array_equal(run(layer)(x.astype(dtype)), expected) for layer, x, expected in _trials())
 
 
 @functools.cache
@@ -158,17 +183,16 @@ def _choose(wanted: str, torch_loaded: bool) -> tuple[str, str]:
         if not self_test(wanted):
             raise EvaluatorError(f"{VARIABLE}={wanted}: gives wrong products on this machine")
         return wanted, f"forced by {VARIABLE}"
-    if torch_loaded and _available("int8") and self_test("int8"):
+    candidates = ["float32", "int16"] + (["int8"] if torch_loaded and _available("int8") else [])
+    speed = {name: 0.0 for name in candidates if self_test(name)}
+    for _ in range(3 if len(speed) > 1 else 0):
         # the best of several short runs, in turn, at a decoder's batch size: other load must not decide
-        speed = {"int8": 0.0, "float32": 0.0}
-        for _ in range(3):
-            for name in speed:
-                speed[name] = max(speed[name], measure(name, rows=128, seconds=0.01))
-        if speed["int8"] > speed["float32"]:
-            return "int8", "torch is loaded and its int8 products are exact and faster here"
-    for name in ("float32", "float64"):
-        if self_test(name):
-            return name, "fastest without torch; exact, as the self-test confirms"
+        for name in speed:
+            speed[name] = max(speed[name], measure(name, rows=128, seconds=0.01))
+    if speed:
+        return max(speed, key=lambda name: speed[name]), f"exact, and the fastest here of {', '.join(speed)}"
+    if self_test("float64"):
+        return "float64", "float32 and int16 failed their self-test on this machine"
     return "int64", "the faster ones failed their self-test on this machine"
 
 
