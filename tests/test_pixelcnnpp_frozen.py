@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -101,6 +103,21 @@ def test_batches_round_trip_with_every_evaluator_in_the_same_bytes(kind):
         assert 8 * len(payload) < bits.sum() + 64
         coded.add(payload)
     assert len(coded) == 1
+
+
+def test_a_canvas_is_freed_at_once():
+    """Not when the garbage collector runs: it holds hundreds of megabytes, and archives have hundreds of groups."""
+    model = toy.pixelcnn(toy.PIXELCNN["gated"])
+    canvas = model.canvas(4, 4, 2)
+    canvas.fill(np.zeros((2, 3, 4, 4), np.uint8))
+    model.predict(canvas, np.arange(32))
+    gone = weakref.ref(canvas)
+    gc.disable()
+    try:
+        del canvas
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_there_is_nothing_to_fit():

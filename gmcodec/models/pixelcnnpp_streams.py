@@ -9,6 +9,7 @@ computed once, with the pixel at its upper left corner.  Either way the same fun
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
@@ -90,7 +91,9 @@ class Streams:
 
     def __init__(self, model: PixelCNNModel, canvas: PixelCNNCanvas) -> None:
         c, count, dtype = model.config, len(canvas.samples), model.evaluator.dtype
-        self._model, self._canvas, self._config, self._count, self._dtype = model, canvas, c, count, dtype
+        # the canvas owns this object: a cycle would keep both, hundreds of megabytes, until the garbage collector runs
+        self._canvas: PixelCNNCanvas = weakref.proxy(canvas)
+        self._model, self._config, self._count, self._dtype = model, c, count, dtype
         self._columns = max(1, BLOCK // count)
         self._near = c.window.near_columns(c.neighbours)
         widths = [-(-canvas.width >> level) for level in range(len(c.filters))]
