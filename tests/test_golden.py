@@ -37,7 +37,7 @@ def test_pixels_of_the_cases_are_the_frozen_ones(name: str) -> None:
     assert np.array_equal(np.load(GOLDEN / f"v{container.FORMAT_VERSION}-{name}.npy"), CASES[name][0].data)
 
 
-@pytest.mark.parametrize("evaluator", ["int64", "float64", "float32", "int8"])
+@pytest.mark.parametrize("evaluator", EVALUATORS)
 @pytest.mark.parametrize("name", [n for n, (_, code) in CASES.items() if code not in ("auto", "conventional")])
 def test_learned_bytes_are_frozen(name: str, evaluator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # conventional forms may change with the version of zlib or libwebp; learned bytes may not

@@ -18,7 +18,7 @@ from ..errors import BenchError
 
 @dataclass(frozen=True)
 class Coded:
-    """Bytes of one image; what gmcodec knows about them besides: the model's estimate, the forms it chose."""
+    """Bytes of an image or a set; what gmcodec knows about them besides: the model's estimate, the forms it chose."""
 
     data: bytes
     estimated_bits: float | None = None

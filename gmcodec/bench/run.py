@@ -98,7 +98,7 @@ def run(
     names = {c.name for c in chosen}
     return Results(
         conditions,
-        asdict(settings) | {"paths": [p.resolve().name for p in settings.paths]},  # where they lie is nobody's business
+        asdict(settings) | {"paths": [p.resolve().name for p in settings.paths]},  # reports are published: no places
         described | {a.name: a.settings for a in archives},
         missing,
         [c.name for c in catalogue() if c.name not in names],

@@ -14,8 +14,8 @@ int8      torch int8 x int8 -> int32  activations as two int8 limbs; needs a sel
                                       wider weights uses float32
 ========  ==========================  =======================================================
 
-The fastest of float32, int16 and int8 is chosen by a short measurement, unless ``GMCODEC_EVALUATOR=float64`` names one.
-int8 takes part only in a process that has imported torch already, since importing it takes longer than coding an
+int16 is chosen unless a short measurement finds float32 or int8 clearly faster, or ``GMCODEC_EVALUATOR=float64`` names
+one.  int8 takes part only in a process that has imported torch already, since importing it takes longer than coding an
 image.  All pass ``self_test`` before they are used.
 """
 
@@ -56,6 +56,12 @@ def _int64(layer: Layer) -> Product:
     return lambda x: ops.product(layer, x)
 
 
+def _converted(prepare: Callable[[Layer], Product], layer: Layer, dtype: Any) -> Product:
+    """Another evaluator's product for a layer that one cannot do; ``dtype`` is the other one's."""
+    wide = prepare(layer)
+    return lambda x: wide(x.astype(dtype))
+
+
 def _float64(layer: Layer) -> Product:
     weight = np.ascontiguousarray(layer.weight.T, np.float64)
     return lambda x: np.matmul(x, weight)
@@ -67,8 +73,7 @@ def _float32(layer: Layer) -> Product:
         return lambda x: np.matmul(x, weight)
     cuts = _float32_cuts(layer)
     if cuts is None:
-        wide = _float64(layer)
-        return lambda x: wide(x.astype(np.float64))
+        return _converted(_float64, layer, np.float64)
 
     def product(x: np.ndarray) -> np.ndarray:
         acc = np.zeros((len(x), weight.shape[1]))
@@ -95,9 +100,8 @@ def _float32_cuts(layer: Layer) -> list[int] | None:
 
 def _int16(layer: Layer) -> Product:
     outputs, inputs = layer.weight.shape
-    if layer.product_bound >= INT32_BOUND or max(np.abs(layer.weight).max(), layer.input_limit) >= 2**15:
-        wide = _float64(layer)
-        return lambda x: wide(x.astype(np.float64))
+    if layer.product_bound >= INT32_BOUND or layer.input_limit >= 2**15:
+        return _converted(_float64, layer, np.float64)
     weight = int16.pack(layer.weight)
 
     def product(x: np.ndarray) -> np.ndarray:
@@ -113,8 +117,7 @@ def _int16(layer: Layer) -> Product:
 def _int8(layer: Layer) -> Product:
     # the high limb must fit; torch 2.13 multiplies by matrices of one column wrongly
     if layer.weight.dtype != np.int8 or layer.input_limit >= 2**14 - 64 or layer.weight.shape[1] == 1:
-        wide = _float32(layer)  # or float64, if its bound asks for it
-        return lambda x: wide(x.astype(np.float32))
+        return _converted(_float32, layer, np.float32)  # or float64, if its bound asks for it
     import torch
 
     weight = torch.from_numpy(np.ascontiguousarray(layer.weight)).t()
@@ -207,15 +210,18 @@ def choose() -> tuple[Evaluator, str]:
 
 
 def measure(name: str, rows: int = 4096, width: int = 160, seconds: float = 0.2) -> float:
-    """Speed of one evaluator in multiply-and-add operations times two a second (for ``doctor``)."""
+    """Speed of one evaluator in one thread, as coding uses it, in multiply-and-add operations times two a second."""
+    from threadpoolctl import threadpool_limits
+
     random = np.random.default_rng(0)
     ones = np.ones(width, np.int32)
     layer = Layer(random.integers(-60, 61, (width, width)).astype(np.int8), ones, ones, ones, 2047)
     run = EVALUATORS[name].prepare(layer)
     x = random.integers(-2047, 2048, (rows, width)).astype(EVALUATORS[name].dtype)
-    run(x)
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
+    with threadpool_limits(1, user_api="blas"):
         run(x)
-        count += 1
-    return 2 * rows * width * width * count / (time.perf_counter() - start)
+        count, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            run(x)
+            count += 1
+        return 2 * rows * width * width * count / (time.perf_counter() - start)

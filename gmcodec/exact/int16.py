@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from .kernels import jit
 
 LANES = 8  # int32 sums in a vector
-ROWS, VECTORS = 4, 3  # of the largest tile: its 12 sums, a row of weights and an input fit 16 registers
+ROWS, VECTORS = 4, 3  # of the largest tile: its 12 vectors of sums, 3 of weights and 1 of inputs fill 16 registers
 CHUNK = 64  # rows for which inputs stay in a core's cache while weights pass
 
 
@@ -31,19 +31,32 @@ def pack(weight: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(len(padded), -1, 2).transpose(1, 0, 2))
 
 
-def _tile(rows: int, vectors: int) -> Any:
-    """out[:rows, :8 * vectors] = x[:rows] @ weight[:, :8 * vectors], each array from an offset in elements on."""
+def _tile(vectors: int) -> Any:
+    """out[:rows, :8 * vectors] = x[:rows] @ weight[:, :8 * vectors], each array from an offset in elements on.
+
+    ``rows`` is ROWS or 1.
+    """
 
     @intrinsic
-    def product(typingctx, x, x_at, x_row, weight, weight_at, weight_row, pairs, out, out_at, out_row):  # type: ignore[no-untyped-def]
+    def product(typingctx, rows, x, x_at, x_row, weight, weight_at, weight_row, pairs, out, out_at, out_row):  # type: ignore[no-untyped-def]
         size = types.intp
-        signature = types.void(x, size, size, weight, size, size, size, out, size, size)
-        return signature, lambda context, builder, sig, args: _emit(context, builder, sig.args, args, rows, vectors)
+        signature = types.void(size, x, size, size, weight, size, size, size, out, size, size)
+
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            many = builder.icmp_signed("==", args[0], ir.Constant(args[0].type, ROWS))
+            with builder.if_else(many) as (then, otherwise):
+                with then:
+                    _emit(context, builder, sig.args[1:], args[1:], ROWS, vectors)
+                with otherwise:
+                    _emit(context, builder, sig.args[1:], args[1:], 1, vectors)
+            return context.get_dummy_value()
+
+        return signature, emit
 
     return product
 
 
-def _emit(context: Any, builder: Any, kinds: Any, args: Any, rows: int, vectors: int) -> Any:
+def _emit(context: Any, builder: Any, kinds: Any, args: Any, rows: int, vectors: int) -> None:
     """The loop over pairs, in LLVM's language."""
     i16, i32, i64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
     shorts, products, sums = ir.VectorType(i16, 2 * LANES), ir.VectorType(i32, 2 * LANES), ir.VectorType(i32, LANES)
@@ -98,11 +111,9 @@ def _emit(context: Any, builder: Any, kinds: Any, args: Any, rows: int, vectors:
         for v, total in enumerate(row):
             place = builder.bitcast(builder.gep(target, [number(LANES * v)]), sums.as_pointer())
             builder.store(total.incomings[1][0], place).align = 4
-    return context.get_dummy_value()
 
 
-_four_three, _four_two, _four_one = (_tile(ROWS, vectors) for vectors in (3, 2, 1))
-_one_three, _one_two, _one_one = (_tile(1, vectors) for vectors in (3, 2, 1))
+_three, _two, _one = (_tile(vectors) for vectors in (3, 2, 1))
 
 
 @jit
@@ -111,22 +122,14 @@ def _rows(x, weight, column, vectors, first, last, out):
     pairs, wide, k, m = weight.shape[0], 2 * weight.shape[1], x.shape[1], out.shape[1]
     n = first
     while n < last:
-        if n + ROWS <= last:
-            if vectors == 3:
-                _four_three(x, n * k, k, weight, 2 * column, wide, pairs, out, n * m + column, m)
-            elif vectors == 2:
-                _four_two(x, n * k, k, weight, 2 * column, wide, pairs, out, n * m + column, m)
-            else:
-                _four_one(x, n * k, k, weight, 2 * column, wide, pairs, out, n * m + column, m)
-            n += ROWS
+        rows = ROWS if n + ROWS <= last else 1
+        if vectors == 3:
+            _three(rows, x, n * k, k, weight, 2 * column, wide, pairs, out, n * m + column, m)
+        elif vectors == 2:
+            _two(rows, x, n * k, k, weight, 2 * column, wide, pairs, out, n * m + column, m)
         else:
-            if vectors == 3:
-                _one_three(x, n * k, k, weight, 2 * column, wide, pairs, out, n * m + column, m)
-            elif vectors == 2:
-                _one_two(x, n * k, k, weight, 2 * column, wide, pairs, out, n * m + column, m)
-            else:
-                _one_one(x, n * k, k, weight, 2 * column, wide, pairs, out, n * m + column, m)
-            n += 1
+            _one(rows, x, n * k, k, weight, 2 * column, wide, pairs, out, n * m + column, m)
+        n += rows
 
 
 @jit
