@@ -309,6 +309,12 @@ def test_float_weights_round_trip(mosaics: Path, tmp_path: Path) -> None:
         assert torch.equal(a, b)
     out = tmp_path / "frozen.safetensors"
     report = freeze_file(tmp_path / "parts", mosaics, 4, out)
+    parts[1].write_bytes(parts[1].read_bytes()[:100])
+    with pytest.raises(TrainingError, match="does not hold weights"):
+        load_float(again, tmp_path / "parts")
+    parts[1].unlink()
+    with pytest.raises(TrainingError, match="does not hold weights"):
+        load_float(again, tmp_path / "parts")
     assert report.float_bpsp == pytest.approx(run.validate(), rel=1e-2)
     assert report.frozen_bpsp == pytest.approx(report.float_bpsp, rel=0.02)
     assert weights.weights_id(out.read_bytes()) == report.weights_id

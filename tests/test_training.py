@@ -119,6 +119,42 @@ def test_ctrl_c_saves_and_stops(photos: Path, tmp_path: Path) -> None:
     assert again.step == 6
 
 
+def test_what_is_not_finite_is_never_saved(photos: Path, tmp_path: Path) -> None:
+    """Losses are looked at now and then only: certainly before a run that was stopped is saved."""
+    run = trainer(photos, tmp_path / "run")
+    run.save()
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+
+    def diverged() -> torch.Tensor:
+        run.stopping = True
+        return torch.tensor(float("nan"))
+
+    run.train_step = diverged  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match="not finite"):
+        run.run()
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+
+
+def test_reports_and_saves_may_fall_on_one_step(photos: Path, tmp_path: Path) -> None:
+    run = trainer(photos, tmp_path / "run", steps=4)
+    assert run.run(validate_every=1, save_every=0.0)
+    assert len(run.history) == 4
+    assert np.isfinite(run.history).all()
+
+
+def test_checkpoints_without_a_share_go_on_by_the_clock(photos: Path, tmp_path: Path) -> None:
+    run = trainer(photos, tmp_path / "run")
+    run.step = 15
+    run.save()
+    path = tmp_path / "run" / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["share"]
+    torch.save(state, path)
+    again = Trainer(run.preset, photos, photos, tmp_path / "run", bf16=False, progress=False, minutes=1.0)
+    again.resume()
+    assert again.share == 15 / 60
+
+
 def test_resume_refuses_what_does_not_fit(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no checkpoint"):
         trainer(photos, tmp_path / "none").resume()

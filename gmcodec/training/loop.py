@@ -95,7 +95,6 @@ class Trainer:
             muon = Muon(hidden, lr=preset.muon_lr, weight_decay=preset.muon_decay, dtype=self.dtype)
             self.optimisers.insert(0, (muon, preset.muon_lr))
         self.step, self.share, self.seconds, self.minutes = 0, 0.0, 0.0, minutes
-        self._losses: list[float] = []  # since the last report
         self.history: list[tuple[int, float, float]] = []  # (step, training bpsp, validation bpsp)
         self.rounding = False  # whether weights are rounded in the forward pass
         self.stopping = False
@@ -138,7 +137,8 @@ class Trainer:
         for (optimiser, _), saved_state in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved_state)
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
-        self.share = self.step / self.preset.steps if self.minutes is None else state["share"]
+        share = state.get("share", self.step / saved.steps)  # the first checkpoints knew steps only
+        self.share = self.step / self.preset.steps if self.minutes is None else share
         self.source.random.bit_generator.state = state["random"]
         if "torch_random" in state:  # the first checkpoints were of nets without dropout
             for name, random in state["torch_random"].items():
@@ -184,13 +184,13 @@ class Trainer:
             self.share = self.step / p.steps
         return loss.detach()
 
-    def _check(self, recent: list[torch.Tensor]) -> float:
-        """Wait for losses, take them off the list, and return the mean since the last report.  Raises TrainingError."""
-        self._losses += torch.stack(recent).tolist() if recent else []
+    def _wait(self, recent: list[torch.Tensor]) -> list[float]:
+        """Take losses off the list, waiting for what the device has to do yet.  Raises TrainingError."""
+        losses = torch.stack(recent).tolist() if recent else []
         recent.clear()
-        if not np.isfinite(self._losses).all():
+        if not np.isfinite(losses).all():
             raise TrainingError(f"the loss is not finite by step {self.step}; resume with a lower rate")
-        return float(np.mean(self._losses))
+        return losses
 
     @torch.no_grad()
     def validate(self, whole: bool = True) -> float:
@@ -214,6 +214,7 @@ class Trainer:
                    disable=not self.progress)  # fmt: skip
         begun, share = time.monotonic(), self.share
         recent: list[torch.Tensor] = []
+        losses: list[float] = []  # since the last report
         started = saved = begun
         try:
             while self.share < 1 and not self.stopping:
@@ -222,21 +223,23 @@ class Trainer:
                 if self.minutes is not None:
                     self.share = share + (1 - share) * (now - begun) / (60 * self.minutes)
                 if len(recent) == CHECK_EVERY:
-                    self._check(recent)
+                    losses += self._wait(recent)
                 bar.update()
                 if self.step % validate_every == 0 or self.share >= 1:
-                    trained, validated = self._check(recent), self.validate(self.share >= 1)
+                    losses += self._wait(recent)
+                    trained, validated = float(np.mean(losses)), self.validate(self.share >= 1)
                     self.history.append((self.step, trained, validated))
-                    self._losses = []
+                    losses = []
                     report(f"step {self.step}  train {trained:.4f}  validation {validated:.4f} bpsp")
                 if now - saved > save_every:
-                    self._check(recent)
+                    losses += self._wait(recent)
                     self.seconds += now - started
                     started = saved = now
                     self.save()
         finally:
             signal.signal(signal.SIGINT, previous)
             bar.close()
+        self._wait(recent)  # a run that was stopped must not save what is not finite either
         self.seconds += time.monotonic() - started
         self.save()
         return not self.stopping

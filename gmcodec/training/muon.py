@@ -56,7 +56,10 @@ class Muon(torch.optim.Optimizer):
             if not chosen:
                 continue
             gradients = [p.grad for p in chosen]
-            buffers = [self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in chosen]
+            for p in chosen:
+                if not self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            buffers = [self.state[p]["momentum_buffer"] for p in chosen]
             torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
             shapes = defaultdict(list)
             for p, update in zip(chosen, torch._foreach_lerp(gradients, buffers, group["momentum"]), strict=True):

@@ -121,7 +121,7 @@ def load_float(net: nn.Module, path: Path) -> None:
     """Load what ``save_float`` or ``split_float`` wrote into a net of the same architecture.  Raises TrainingError."""
     try:
         net.load_state_dict({k: v.float() for part in _parts(path) for k, v in load_file(part).items()})
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"{path} does not hold weights of this architecture: {error}") from error
 
 
