@@ -49,7 +49,7 @@ def notes(result: SetResult, figures: list[Figures]) -> list[str]:
             over = 100 * (f.bpsp / f.estimated_bpsp - 1)
             forms = ", ".join(f"{form} {count}" for form, count in f.forms.items())
             found.append(f"{f.codec}: the model's own estimate {f.estimated_bpsp:.4f} bpsp, files {f.bpsp:.4f} "
-                         f"({over:+.3f} %); images by form: {forms}.")  # fmt: skip
+                         f"({over:+.3f} %)" + (f"; images by form: {forms}." if forms else "."))  # fmt: skip
     for f in figures:
         if f.problems:
             more = f" and {len(f.problems) - SHOWN} more" if len(f.problems) > SHOWN else ""
