@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """A model of small images on a set of them: float likelihood, frozen estimate, and the bytes of an archive.
 
-python -m bench.likelihood MODEL MOSAIC... [--float WEIGHTS] [--tiles 32]
+python -m bench.likelihood MODEL MOSAIC... [--float WEIGHTS] [--tiles 32] [--importance 150]
 
 The archive is written, read back and compared; its bits per dimension are those of the whole file.
-The float likelihood needs torch and is given with ``--float``.
+The float likelihood needs torch and is given with ``--float``; of AGAVE it is the negative ELBO, followed by its parts
+and, with ``--importance``, by the importance-weighted bound of so many samples (thesis, eq. 2.64).
 """
 
 from __future__ import annotations
@@ -24,20 +25,35 @@ from gmcodec.bench.images import open_sets
 BATCH = 100  # images that the float net sees at once
 
 
-def float_bits(weights: Path, images: list[np.ndarray]) -> float:
-    """Bits of uint8 [H, W, C] images under a float net, in float32."""
+def float_bits(weights: Path, images: list[np.ndarray], importance: int | None) -> dict[str, float]:
+    """Bits of uint8 [H, W, C] images under a float net, in float32, and what they consist of."""
     import torch
 
+    from gmcodec.models.agave_float import Agave, importance_bits
+    from gmcodec.training.freezing import bits
     from gmcodec.training.nets import build, load_float, read_config
 
     net = build(read_config(weights))
     load_float(net, weights)
     net.eval()
-    total = 0.0
-    with torch.no_grad():
-        for start in tqdm(range(0, len(images), BATCH), desc="float"):
-            batch = np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2)
-            total += net.bits(torch.from_numpy(np.ascontiguousarray(batch))).double().sum().item()
+    torch.manual_seed(0)
+    total: dict[str, float] = {}
+
+    def add(parts: dict[str, float]) -> None:
+        for name, part in parts.items():
+            total[name] = total.get(name, 0.0) + part
+
+    for start in tqdm(range(0, len(images), BATCH), desc="float"):
+        batch = np.ascontiguousarray(np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2))
+        if not isinstance(net, Agave):
+            add({"float": bits(net, batch)})
+            continue
+        with torch.no_grad():
+            terms = net.terms(torch.from_numpy(batch))
+        parts = {"-ELBO": terms.bound, "KL": terms.divergence, "image": terms.primary, "y": terms.auxiliary}
+        if importance:
+            parts[f"IW {importance}"] = importance_bits(net, torch.from_numpy(batch), importance)
+        add({name: part.double().sum().item() for name, part in parts.items()})
     return total
 
 
@@ -47,17 +63,22 @@ def float_bits(weights: Path, images: list[np.ndarray]) -> float:
 @click.option("--float", "weights", type=click.Path(exists=True, path_type=Path), help="Float weights.")
 @click.option("--tiles", default=32, show_default=True, help="Side of the images in the mosaics.")
 @click.option("--last", type=int, help="The last N images only.")
+@click.option("--importance", type=int, help="Also the importance-weighted bound with so many samples.")
+@click.option("--only-float", is_flag=True, help="No archive.")
 @click.option("--threads", type=int, help="Default: all processors.")
 def main(
-    model: str, mosaics: tuple[Path, ...], weights: Path | None, tiles: int, last: int | None, threads: int | None
-) -> None:
+    model: str, mosaics: tuple[Path, ...], weights: Path | None, tiles: int, last: int | None,
+    importance: int | None, only_float: bool, threads: int | None,
+) -> None:  # fmt: skip
     """Float, frozen and file bits per dimension of MODEL on the images in MOSAICS."""
     images = [image for found in open_sets(list(mosaics), False, tiles, None) for _, image in found]
     images = images[-last:] if last else images
     samples = sum(image.size for image in images)
     click.echo(f"{len(images)} images, {samples} dimensions; gmcodec {gmcodec.__version__}")
-    if weights:
-        click.echo(f"float    {float_bits(weights, images) / samples:.4f} bits per dimension")
+    for name, bits in (float_bits(weights, images, importance) if weights else {}).items():
+        click.echo(f"{name:8} {bits / samples:.4f} bits per dimension")
+    if only_float:
+        return
     names = [f"{number:06d}" for number in range(len(images))]
     with tempfile.TemporaryDirectory() as folder:
         path, start = Path(folder) / "set.gma", time.perf_counter()

@@ -81,13 +81,13 @@ def inside(name: str, planes: pixels.Planes, runs: int) -> None:
 
 def shares(planes: pixels.Planes) -> None:
     """Print where the time goes, one thread, one tile."""
-    model = registry.for_channels(planes.channels).model
+    model = registry.for_channels(planes.channels).pixels
     tile = planes.data[None, :, :256, :768].copy()
-    words, _ = autoregressive.push(tile, model, lambda n: None)
+    words, _ = autoregressive.push_words(tile, model, lambda n: None)
     with codec.single_threaded_blas():
         for verb, work in (
-            ("encode", lambda: autoregressive.push(tile, model, lambda n: None)),
-            ("decode", lambda: autoregressive.pop(words, tile.shape, model, lambda n: None)),
+            ("encode", lambda: autoregressive.push_words(tile, model, lambda n: None)),
+            ("decode", lambda: autoregressive.pop_words(words, tile.shape, model, lambda n: None)),
         ):
             profile = cProfile.Profile()
             profile.runcall(work)

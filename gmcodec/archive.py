@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 MEMBER_PIXELS = 1 << 14  # an image of more is coded alone
 TRIAL_COUNT = 16  # images of a group on which models are compared
 GROUP_PIXELS, GROUP_COUNT = 1 << 18, 1024  # of a group, at most: reading one member decodes all of it
+CHAIN_PIXELS = 1 << 20  # the same of a chain, whose seeds should be few
 WAITING_PIXELS = 1 << 24  # of images that wait for others of their size
 SINGLE_BYTES = 26  # that a small image alone costs beside its payload, in the container and in the index
 
@@ -114,11 +115,11 @@ def _decode_single(block: Block, data: bytes, threads: int, watch: Watch) -> lis
 
 def _encode_group(names: list[str], images: list[Planes], models: list[Loaded], watch: Watch) -> list[_Coded]:
     """A group with the best of ``models``, then as singles those that cost less alone: flat, drawings, noise."""
-    from .coding import autoregressive, conventional
+    from .coding import conventional
 
     samples = np.stack([planes.data for planes in images])
     loaded = _best(models, samples)
-    payload, bits = autoregressive.encode_batch(samples, loaded.model, watch.pixels)
+    payload, bits = _encode_samples(samples, loaded, watch)
     quick = [len(conventional.encode(image, 8, "quick")[1]) + SINGLE_BYTES for image in samples]
     stay = np.flatnonzero(bits / 8 <= quick)
     if len(stay) < 2:
@@ -127,7 +128,7 @@ def _encode_group(names: list[str], images: list[Planes], models: list[Loaded], 
     if len(stay):
         if len(stay) < len(images):
             samples = samples[stay]
-            payload, bits = autoregressive.encode_batch(samples, loaded.model, watch.pixels)
+            payload, bits = _encode_samples(samples, loaded, watch)
         data = archive_format.write_group(Group(loaded.weights_id, payload, _crc(samples)))
         mode, width, height = MODES[images[0].mode].id, images[0].width, images[0].height
         crcs = tuple(pixels_crc(image) & 0xFFFF for image in samples)
@@ -139,6 +140,25 @@ def _encode_group(names: list[str], images: list[Planes], models: list[Loaded], 
     return coded
 
 
+def _encode_samples(samples: np.ndarray, loaded: Loaded, watch: Watch) -> tuple[bytes, np.ndarray]:
+    """uint8 [B, C, H, W] -> payload of a group, and the estimated bits of each image, float64 [B]."""
+    from .coding import autoregressive, bitsback
+
+    if not loaded.latents:
+        return autoregressive.encode_batch(samples, loaded.pixels, watch.pixels)
+    chain = bitsback.encode_chain(samples, loaded.latents, watch.pixels)
+    return chain.payload, chain.bits
+
+
+def _decode_samples(payload: bytes, shape: tuple[int, int, int, int], loaded: Loaded, watch: Watch) -> np.ndarray:
+    """Inverse of ``_encode_samples``."""
+    from .coding import autoregressive, bitsback
+
+    if not loaded.latents:
+        return autoregressive.decode_batch(payload, shape, loaded.pixels, watch.pixels)
+    return bitsback.decode_chain(payload, shape, loaded.latents, watch.pixels)
+
+
 def _best(models: list[Loaded], samples: np.ndarray) -> Loaded:
     """The model that codes a few images of uint8 [B, C, H, W], spread over them, in the fewest bits."""
     from .coding import autoregressive
@@ -146,12 +166,11 @@ def _best(models: list[Loaded], samples: np.ndarray) -> Loaded:
     if len(models) == 1:
         return models[0]
     trial = samples[:: -(-len(samples) // TRIAL_COUNT)]
-    bits = [autoregressive.push(trial, loaded.model, lambda n: None)[1].sum() for loaded in models]
+    bits = [autoregressive.push_words(trial, loaded.pixels, lambda n: None)[1].sum() for loaded in models]
     return models[int(np.argmin(bits))]
 
 
 def _decode_group(block: Block, data: bytes, watch: Watch) -> list[Planes]:
-    from .coding import autoregressive
     from .models import registry
 
     group = archive_format.read_group(data)
@@ -159,7 +178,7 @@ def _decode_group(block: Block, data: bytes, watch: Watch) -> list[Planes]:
         raise UnknownModelError(f"a group cannot have the conventional form {block.form}")
     codec.check_form(Part(block.form, block.channels, b"", group.weights_id), block.width * block.height)
     shape = (len(block.names), block.channels, block.height, block.width)
-    samples = autoregressive.decode_batch(group.payload, shape, registry.load(block.form).model, watch.pixels)
+    samples = _decode_samples(group.payload, shape, registry.load(block.form), watch)
     if _crc(samples) != group.pixels_crc:
         raise ChecksumError("the decoded pixels of a group do not match their checksum")
     for name, image, crc in zip(block.names, samples, block.crcs, strict=True):
@@ -250,6 +269,7 @@ class _Queue:
         self, taken: set[str], asked: Loaded | None, strip: bool, max_pixels: int | None, watch: Watch
     ) -> None:
         self._taken, self._asked, self._strip, self._max_pixels = taken, asked, strip, max_pixels
+        self._group_pixels = CHAIN_PIXELS if asked and asked.latents else GROUP_PIXELS
         self._watch, self._large = watch, threading.Lock()
         self._waiting: dict[tuple[str, int, int], list[tuple[str, Planes]]] = {}
         self.with_metadata = 0
@@ -271,7 +291,7 @@ class _Queue:
             key, area = (planes.mode, planes.width, planes.height), planes.height * planes.width
             self._waiting.setdefault(key, []).append((name, planes))
             waiting_pixels += area
-            if len(self._waiting[key]) < min(GROUP_COUNT, GROUP_PIXELS // area):
+            if len(self._waiting[key]) < min(GROUP_COUNT, self._group_pixels // area):
                 if waiting_pixels <= WAITING_PIXELS:
                     continue
                 key = max(self._waiting, key=lambda k: len(self._waiting[k]) * k[1] * k[2])

@@ -255,7 +255,12 @@ def _measured_on(validation: Path | None, val_last: int | None) -> Path | int:
 @learning
 @click.option("--out", type=ANY, required=True, help="Folder of the run: checkpoint and weights.")
 @click.option("--resume", is_flag=True, help="Continue from the checkpoint in --out.")
-@click.option("--init", type=EXISTING, help="Start from float weights of the same architecture.")
+@click.option(
+    "--init",
+    type=EXISTING,
+    multiple=True,
+    help="Start from float weights of the same architecture; of AGAVE also from its parts, one after the other.",
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--bf16/--fp32", "bf16", default=None, help="Precision of matrix products  [default: the faster one].")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the loss; on a GPU the whole net.")
@@ -265,7 +270,7 @@ def _measured_on(validation: Path | None, val_last: int | None) -> Path | int:
 )
 @click.option("--batch", type=NUMBER, help="Patches a step, instead of the preset's.")
 def train(preset: str, data: Path, validation: Path | None, val_last: int | None, out: Path, resume: bool,
-          init: Path | None, device: str, bf16: bool | None, compiled: bool, steps: int | None,
+          init: tuple[Path, ...], device: str, bf16: bool | None, compiled: bool, steps: int | None,
           minutes: float | None, batch: int | None, quiet: bool) -> None:  # fmt: skip
     """Train the model of PRESET; Ctrl-C stops after the step, --resume continues."""
     torch = _need_torch()
@@ -303,9 +308,10 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
 @click.argument("weights", type=EXISTING)
 @learning
 @click.option("-o", "--output", type=ANY, required=True, help="Frozen weights, a .safetensors file.")
+@click.option("--base", help="Of AGAVE: the model that its decoder was trained on from, to share its weights.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
-def freeze(weights: Path, data: Path, validation: Path | None, val_last: int | None, output: Path, force: bool,
-           quiet: bool) -> None:  # fmt: skip
+def freeze(weights: Path, data: Path, validation: Path | None, val_last: int | None, output: Path, base: str | None,
+           force: bool, quiet: bool) -> None:  # fmt: skip
     """Turn float WEIGHTS into integers and measure what that costs."""
     measured = _measured_on(validation, val_last)
     cli_work.refuse_to_overwrite(output, force)
@@ -313,10 +319,41 @@ def freeze(weights: Path, data: Path, validation: Path | None, val_last: int | N
     from .training.freezing import freeze_file
 
     with log_to(lambda text: say_error(f"warning: {text}"), verbose=False):
-        report = freeze_file(weights, data, measured, output, not quiet and sys.stderr.isatty())
+        report = freeze_file(weights, data, measured, output, not quiet and sys.stderr.isatty(), base)
     click.echo(f"float {report.float_bpsp:.4f}, frozen {report.frozen_bpsp:.4f} bits per dimension "
                f"({report.cost_percent:+.2f}%)")  # fmt: skip
     click.echo(f"{cli_files.shown(output)}: {report.bytes} bytes, weights {report.weights_id.hex()}")
+
+
+@cli.command()
+@click.argument("model")
+@click.option("-o", "--output", type=ANY, required=True, help="The picture, a PNG file.")
+@click.option("--rows", type=NUMBER, default=8, show_default=True)
+@click.option("--columns", type=NUMBER, default=8, show_default=True, help="Images a row.")
+@click.option("--size", type=NUMBER, default=32, show_default=True, help="Side of an image, pixels.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--from", "source", type=EXISTING, help="A mosaic: reconstruct its first images, one a row.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
+def sample(model: str, output: Path, rows: int, columns: int, size: int, seed: int, source: Path | None,
+           force: bool) -> None:  # fmt: skip
+    """Draw pictures with MODEL, which has seen random bits only.
+
+    Of a model with latents, a row shows what one drawing of the latents says, and images that have it in common; with
+    --from, before them the image that the latents stand for.
+    """
+    cli_work.refuse_to_overwrite(output, force)
+    from PIL import Image
+
+    from .sampling import draw
+    from .work import replacing
+
+    try:
+        page = draw(model, rows, columns, size, seed, source)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    with replacing(output, append=False, force=force) as file:
+        Image.fromarray(page.squeeze()).save(file, "PNG")
+    click.echo(f"{cli_files.shown(output)}: {rows} x {columns} images of {size}x{size} from {model}")
 
 
 # -- doctor --------------------------------------------------------------------------------------------------

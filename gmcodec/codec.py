@@ -149,13 +149,18 @@ def _entry(name: str) -> registry.Entry:
 def _learned_parts(
     data: np.ndarray, colours: int, threads: int, progress: Progress, entry: registry.Entry | None = None
 ) -> tuple[list[Part], float]:
-    from .coding import autoregressive  # numba is not loaded for files that do not need it
+    from .coding import autoregressive, bitsback  # numba is not loaded for files that do not need it
     from .models import registry
 
     loaded = registry.load(entry.form) if entry else registry.for_channels(colours)
     with single_threaded_blas():
-        coded = autoregressive.encode(data[:colours], loaded.model, threads, progress)
-    parts, bits = [Part(loaded.entry.form, colours, coded.payload, loaded.weights_id)], coded.estimated_bits
+        if loaded.latents:  # one small image: a chain of a seed
+            chain = bitsback.encode_chain(data[None, :colours], loaded.latents, progress)
+            payload, bits = chain.payload, float(chain.bits.sum())
+        else:
+            coded = autoregressive.encode(data[:colours], loaded.pixels, threads, progress)
+            payload, bits = coded.payload, coded.estimated_bits
+    parts = [Part(loaded.entry.form, colours, payload, loaded.weights_id)]
     if len(data) > colours:
         alpha, alpha_bits = _conventional_parts(data[colours:], 8, "best")
         parts, bits = parts + alpha, bits + alpha_bits
@@ -166,11 +171,14 @@ def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -
     shape = (part.channels, header.height, header.width)
     if part.form < container.FIRST_LEARNED_FORM:
         return conventional.decode(part.form, part.payload, shape, header.depth)
-    from .coding import autoregressive
+    from .coding import autoregressive, bitsback
     from .models import registry
 
+    loaded = registry.load(part.form)
     with single_threaded_blas():
-        return autoregressive.decode(part.payload, shape, registry.load(part.form).model, threads, progress)
+        if loaded.latents:
+            return bitsback.decode_chain(part.payload, (1, *shape), loaded.latents, progress)[0]
+        return autoregressive.decode(part.payload, shape, loaded.pixels, threads, progress)
 
 
 def _trial_bits(colours: np.ndarray) -> float:
@@ -178,9 +186,9 @@ def _trial_bits(colours: np.ndarray) -> float:
     from .coding import autoregressive
     from .models import registry
 
-    model = registry.for_channels(len(colours)).model
+    model = registry.for_channels(len(colours)).pixels
     sample = autoregressive.squares(colours, SAMPLE_SQUARES)
-    return autoregressive.push(sample, model, _ignore)[1].sum() / sample.size * colours.size
+    return autoregressive.push_words(sample, model, _ignore)[1].sum() / sample.size * colours.size
 
 
 # -- helpers ---------------------------------------------------------------------------------------------

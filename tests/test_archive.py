@@ -226,6 +226,26 @@ def test_a_model_that_is_not_installed_is_not_tried(tmp_path, monkeypatch):
         pack({"a": smooth(0)}, tmp_path / "b.gma", model="pixelcnnpp")
 
 
+def test_a_model_with_latents_makes_chains(tmp_path, monkeypatch):
+    images = {f"{i:02d}": smooth(i, 3, 8, 8) for i in range(40)}
+    packed = pack(images, tmp_path / "set.gma", model="agave")
+    assert packed.grouped == 40
+    assert packed.groups == 1
+    with Archive(tmp_path / "set.gma") as opened:
+        assert dict(opened.items()) == images
+        assert opened.planes("07") == images["07"]
+        (block,) = opened.blocks
+        assert block.form == registry.named("agave").entry.form
+    data = (tmp_path / "set.gma").read_bytes()
+    group = archive_format.read_group(data[block.offset : block.offset + block.length])
+    assert 0 < group.payload[0] < 20  # images that paid for the latents of the others
+    assert 8 * len(group.payload) == pytest.approx(packed.estimated_bits, abs=128)
+    monkeypatch.setattr("gmcodec.archive.CHAIN_PIXELS", 10 * 64)
+    assert pack(images, tmp_path / "more.gma", model="agave").groups == 4
+    with Archive(tmp_path / "more.gma") as opened:
+        assert dict(opened.items()) == images
+
+
 def test_a_model_by_name(tmp_path):
     assert pack({"a": smooth(0), "b": smooth(1)}, tmp_path / "a.gma", model="local-rgb").grouped == 2
     with pytest.raises(ValueError, match="choose from"):

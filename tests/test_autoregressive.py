@@ -16,8 +16,8 @@ from gmcodec.coding.autoregressive import (
     decode_batch,
     encode,
     encode_batch,
-    pop,
-    push,
+    pop_words,
+    push_words,
     read_varint,
     tile_shape,
     tiles,
@@ -86,9 +86,9 @@ def test_round_trip_with_any_tiles(height, width, channels, data):
 def test_a_tile_does_not_depend_on_its_neighbours():
     planes, model = smooth((3, 20, 30)), toy.model(3)
     whole = encode(planes, model, tile=(10, 30))
-    words, bits = push(planes[None, :, 10:], model, lambda n: None)
+    words, bits = push_words(planes[None, :, 10:], model, lambda n: None)
     assert whole.payload.endswith(words.astype("<u4").tobytes())
-    assert np.array_equal(pop(words, (1, 3, 10, 30), model, lambda n: None)[0], planes[:, 10:])
+    assert np.array_equal(pop_words(words, (1, 3, 10, 30), model, lambda n: None)[0], planes[:, 10:])
     assert bits.shape == (1,)
     assert bits[0] < whole.estimated_bits
 

@@ -112,7 +112,7 @@ def test_a_comb_is_found_and_pays() -> None:
     levels = autoregressive.choose_levels(stretched, model)
     assert (levels[:, 4::5] == 0).mean() > 0.9  # values that the stretched image has not
     coded = autoregressive.encode(stretched, model)
-    plain_bits = autoregressive.push(stretched[None], model, lambda n: None)[1]
+    plain_bits = autoregressive.push_words(stretched[None], model, lambda n: None)[1]
     assert 8 * len(coded.payload) < 0.97 * plain_bits.sum()
     assert coded.estimated_bits == pytest.approx(8 * len(coded.payload), rel=1e-3)
     assert np.array_equal(autoregressive.decode(coded.payload, stretched.shape, model), stretched)

@@ -27,12 +27,15 @@ ALLOWED = {
     "coding": {"errors", "coding"},
     "codec": {"errors", "container", "pixels", "coding", "models"},
     "archive_format": {"errors", "container"},
+    "sampling": {"pixels", "coding", "models"},
     "work": {"errors"},
     "archive": {"archive_format", "codec", "coding", "container", "errors", "models", "pixels", "work"},
     "training": {"errors", "exact", "models", "coding", "training"},
     "bench": {"", "archive", "errors", "pixels", "codec", "models", "bench"},
 }
 TORCH_AT_TOP = {
+    "models.agave_float",
+    "models.agave_freeze",
     "models.local_float",
     "models.local_freeze",
     "models.pixelcnnpp_float",

@@ -131,8 +131,8 @@ def test_fitting_pays_and_comes_back(channels: int) -> None:
     image = smooth(random, (channels, 264, 264), noise=1.5)
     changes = model.fit(autoregressive.squares(image, 64, 32), image[0].size)
     assert changes
-    plain = autoregressive.push(image[None], model, ignore)[1].sum()
-    fitted = autoregressive.push(image[None], model.adapted(changes), ignore)[1].sum()
+    plain = autoregressive.push_words(image[None], model, ignore)[1].sum()
+    fitted = autoregressive.push_words(image[None], model.adapted(changes), ignore)[1].sum()
     assert fitted + 8 * len(changes) < 0.98 * plain
     coded = autoregressive.encode(image, model)
     assert coded.estimated_bits == pytest.approx(8 * len(coded.payload), rel=1e-3)

@@ -21,7 +21,7 @@ from gmcodec.errors import FreezeError, TrainingError  # noqa: E402
 from gmcodec.models import pixelcnnpp_freeze, weights  # noqa: E402
 from gmcodec.models.local_freeze import estimate_bits, spread_units  # noqa: E402
 from gmcodec.models.pixelcnnpp import NONLINEARITIES, PixelCNNConfig  # noqa: E402
-from gmcodec.models.pixelcnnpp_float import PixelCNN  # noqa: E402
+from gmcodec.models.pixelcnnpp_float import Condition, PixelCNN  # noqa: E402
 from gmcodec.training import data  # noqa: E402
 from gmcodec.training.freezing import freeze_file  # noqa: E402
 from gmcodec.training.loop import Trainer  # noqa: E402
@@ -49,7 +49,7 @@ def made(config: PixelCNNConfig, side: int = 16) -> PixelCNN:
     return net
 
 
-def outputs(net: PixelCNN, batch: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+def outputs(net: PixelCNN, batch: torch.Tensor, condition: list[torch.Tensor] | None = None) -> torch.Tensor:
     """[B, outputs + C, H, W]: raw outputs and the centre of the means."""
     with torch.no_grad():
         both = torch.cat(net(batch, condition=condition))
@@ -130,17 +130,21 @@ def test_the_first_layers_see_as_configured() -> None:
 def test_a_condition_is_seen_everywhere_and_starts_at_nothing(base: PixelCNNConfig, blocks: int) -> None:
     plain, config = made(base), replace(base, condition=4)
     net = made(config)
-    batch, condition = images(2), torch.randn(2, 4, 16, 16)
+    batch = images(2)
+    condition = [torch.randn(2, 4, 16 >> level, 16 >> level) for _, level, _ in config.positions]
     assert torch.allclose(outputs(net, batch, condition), outputs(plain, batch), atol=1e-5)
-    layers = [m.condition for m in net.modules() if getattr(m, "condition", None) is not None]
+    layers = [m for m in net.modules() if isinstance(m, Condition)]
     assert len(layers) == blocks  # both streams, or the left one; down, and one more up
-    for weight in layers:
-        torch.nn.init.normal_(weight)
-    changed = condition.clone()
-    changed[:, :, 15, 15] += 1
-    before, after = outputs(net, batch, condition), outputs(net, batch, changed)
-    assert not torch.equal(before[:, :, 14, 14], after[:, :, 14, 14])
-    odd = outputs(net, batch[:, :, :7, :9], condition[:, :, :7, :9])
+    for layer in layers:
+        torch.nn.init.normal_(layer.weight)
+    before = outputs(net, batch, condition)
+    for position in range(len(condition)):
+        changed = [part.clone() for part in condition]
+        changed[position][:, :, -1, -1] += 1  # below and to the right of what is looked at
+        after = outputs(net, batch, changed)
+        assert not torch.equal(before[:, :, 14:, 14:], after[:, :, 14:, 14:]), config.positions[position]
+    odd = outputs(net, batch[:, :, :7, :9], [part[:, :, : -(-7 * part.shape[2] // 16), : -(-9 * part.shape[3] // 16)]
+                                             for part in condition])  # fmt: skip
     assert odd.shape[2:] == (7, 9)
 
 
@@ -297,7 +301,7 @@ def test_float_weights_round_trip(mosaics: Path, tmp_path: Path) -> None:
     load_float(net, path)
     for a, b in zip(net.parameters(), run.ema.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-3, rtol=1e-3)
-    started = Trainer(TOY, mosaics, 4, tmp_path / "next", bf16=False, progress=False, init=path)
+    started = Trainer(TOY, mosaics, 4, tmp_path / "next", bf16=False, progress=False, init=[path])
     assert started.validate() == pytest.approx(run.validate(), rel=1e-2)
     parts = split_float(path, tmp_path / "parts", 4000)
     assert len(parts) > 1

@@ -238,7 +238,7 @@ def test_float_weights_round_trip_and_init(photos: Path, tmp_path: Path) -> None
     load_float(net, path)
     for a, b in zip(net.parameters(), run.ema.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-3, rtol=1e-3)
-    started = Trainer(TOY, photos, photos, tmp_path / "next", bf16=False, progress=False, init=path)
+    started = Trainer(TOY, photos, photos, tmp_path / "next", bf16=False, progress=False, init=[path])
     assert started.validate() == pytest.approx(run.validate(), rel=1e-3)
     with pytest.raises(TrainingError):
         load_float(LocalNet(PRESETS["toy-grey"].model), path)

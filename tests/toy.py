@@ -3,20 +3,24 @@
 
 model(3), model(1)       LocalModel of RGB, of grey
 pixelcnn(config)         PixelCNNModel of an architecture, one of PIXELCNN
+agave(config)            AgaveModel of an architecture, one of AGAVE
 write_weights(folder)    weights of every model of the registry, as GMCODEC_WEIGHTS wants them
 smooth(random, shape)    an image that they compress; uint8
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gmcodec.exact.evaluators import EVALUATORS
+from gmcodec.exact.gaussians import make_latent_tables
 from gmcodec.exact.ops import Layer
 from gmcodec.exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, POSITION, make_tables
 from gmcodec.models import weights
+from gmcodec.models.agave import AgaveConfig, AgaveModel, Base, Constants
 from gmcodec.models.local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
 from gmcodec.models.pixelcnnpp import PixelCNNConfig, PixelCNNModel
 from gmcodec.models.pixelcnnpp_kernels import make_net_tables
@@ -30,6 +34,14 @@ PIXELCNN = {
     "pointwise": PixelCNNConfig(3, (8, 4, 5), (2, 1, 1), 3, 9, 4, 3, 2, 3, "leaky", 0.0, False, 0),
     "grey": PixelCNNConfig(1, (6,), (1,), 0, 4, 3, 2, 2, 2, "elu", 0.0, False, 0),
 }
+# two resolutions and a small y; a flow, grey y, a decoder with pointwise blocks; a plain VAE
+AGAVE = {
+    "two": AgaveConfig(3, (4, 6), (1, 2), 3, 2, "gaussian", 0, "elu", 2, 256, False,
+                       replace(PIXELCNN["gated"], condition=3)),
+    "flow": AgaveConfig(3, (5,), (2,), 3, 4, "iaf", 6, "leaky", 1, 16, True,
+                        replace(PIXELCNN["pointwise"], condition=4)),
+    "plain": AgaveConfig(3, (5, 4), (1, 1), 2, 4, "gaussian", 0, "elu", 1, 256, False, None),
+}  # fmt: skip
 # multipliers are 2**14 .. 2**15, so a shift of s scales by 2**(14 - s) .. 2**(15 - s)
 FIRST_SHIFT, UP_SHIFT, DOWN_SHIFT, LINEAR_SHIFT = 18, 21, 23, 21
 
@@ -66,11 +78,37 @@ def pixelcnn(config: PixelCNNConfig, evaluator: str | None = None, seed: int = 0
     return PixelCNNModel(config, made, make_tables(), make_net_tables(), chosen)
 
 
+def agave(config: AgaveConfig, evaluator: str | None = None, seed: int = 0, base: Base | None = None) -> AgaveModel:
+    """A toy AGAVE with 8-bit latents; ``base``: the model whose layers its decoder shares."""
+    random, made = np.random.default_rng([seed, 7]), {}
+    for name, (rows, columns) in config.layer_shapes().items():
+        kind, limit = name.rsplit(".")[-1], config.input_limit(name)
+        if kind in ("posterior", "prior") or name.endswith("flow.last"):
+            # means within about a deviation of the prior, log-scales within one or two nats
+            made[name] = _layer(random, rows, columns, UP_SHIFT + 1, limit, 20000)
+            made[name].shift[rows // 2 :] += 7
+            continue
+        shift = FIRST_SHIFT - 1 if limit == INPUT_LIMIT else DOWN_SHIFT - 1 if kind == "second" else UP_SHIFT
+        made[name] = _layer(random, rows, columns, shift, limit, 3000 if limit == INPUT_LIMIT else 20000)
+    top = random.integers(-400, 401, config.filters[-1]).astype(np.int32)
+    elu = np.rint(-np.expm1(-np.arange(2**14) / 512) * 512).astype(np.int32)
+    constants = Constants(top, np.full(config.planes, 90, np.int32), elu)
+    decoder = pixelcnn(config.decoder, evaluator, seed) if config.decoder else None
+    if base and decoder:
+        decoder = PixelCNNModel(
+            decoder.config, decoder.layers | base.model.layers, make_tables(), base.model.net_tables, decoder.evaluator
+        )
+    chosen = EVALUATORS[evaluator] if evaluator else None
+    return AgaveModel(config, made, constants, make_tables(), make_latent_tables(8), decoder, base, chosen)
+
+
 def write_weights(folder: Path, seed: int = 0) -> Path:
     """Write all models; returns the folder."""
     for channels, name in FILES.items():
         weights.write(model(channels, "int64", seed), folder / name)
-    weights.write(pixelcnn(PIXELCNN["pointwise"], "int64", seed), folder / "pixelcnnpp.safetensors")
+    small = pixelcnn(PIXELCNN["pointwise"], "int64", seed)
+    base = Base("pixelcnnpp", weights.write(small, folder / "pixelcnnpp.safetensors"), small)
+    weights.write(agave(AGAVE["flow"], "int64", seed, base), folder / "agave.safetensors")
     return folder
 
 

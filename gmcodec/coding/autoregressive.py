@@ -136,18 +136,15 @@ def wavefront(height: int, width: int, slope: int | None, count: int = 1) -> tup
 
 
 def push(
-    planes: np.ndarray, model: PixelModel, progress: Progress, weights: Weights = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [B, C, H, W] -> words uint32, and the estimated bits of each image, float64 [B].
-
-    Mirrors ``pop``, backwards.
-    """
+    stack: Stack, planes: np.ndarray, model: PixelModel, progress: Progress, weights: Weights = None
+) -> np.ndarray:
+    """Push uint8 [B, C, H, W]; returns the estimated bits of each image, float64 [B].  Mirrors ``pop``, backwards."""
     count, c, height, width = planes.shape
     canvas = model.canvas(height, width, count)
     canvas.fill(planes)
     order, starts = wavefront(height, width, model.slope, count)
     samples = planes.transpose(1, 0, 2, 3).reshape(c, -1).astype(np.int32)
-    stack, bits = Stack(), np.zeros(count)
+    bits = np.zeros(count)
     last = len(starts) - 1
     while last > 0:
         # as many whole steps as fit a chunk
@@ -169,19 +166,16 @@ def push(
         bits += np.bincount(pixels // (height * width), cost[place].sum(axis=0), count)
         progress(len(pixels))
         last = first
-    return stack.words(), bits
+    return bits
 
 
 def pop(
-    words: np.ndarray, shape: tuple[int, int, int, int], model: PixelModel, progress: Progress, weights: Weights = None
+    stack: Stack, shape: tuple[int, int, int, int], model: PixelModel, progress: Progress, weights: Weights = None
 ) -> np.ndarray:
-    """Words -> uint8 ``shape`` [B, C, H, W].  Raises GmcFormatError when the words are not used up exactly."""
-    if len(words) and words[-1] == 0:
-        raise GmcFormatError("coded data ends in a zero word")  # never written; the coder refuses it untyped
+    """Pop uint8 ``shape`` [B, C, H, W].  An empty stack pops zeros."""
     count, c, height, width = shape
     canvas = model.canvas(height, width, count)
     order, starts = wavefront(height, width, model.slope, count)
-    stack = Stack(words)
     for first, last in itertools.pairwise(starts):
         if first == last:
             continue
@@ -193,9 +187,34 @@ def pop(
             prediction.observe((high << 4) | low)
         canvas.write(pixels, prediction.samples)
         progress(len(pixels))
+    return canvas.planes()
+
+
+def push_words(
+    planes: np.ndarray, model: PixelModel, progress: Progress, weights: Weights = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [B, C, H, W] -> words uint32 of a stack of their own, and the estimated bits of each image."""
+    stack = Stack()
+    bits = push(stack, planes, model, progress, weights)
+    return stack.words(), bits
+
+
+def pop_words(
+    words: np.ndarray, shape: tuple[int, int, int, int], model: PixelModel, progress: Progress, weights: Weights = None
+) -> np.ndarray:
+    """Inverse of ``push_words``.  Raises GmcFormatError when the words are not used up exactly."""
+    stack = open_stack(words)
+    planes = pop(stack, shape, model, progress, weights)
     if not stack.is_empty():
         raise GmcFormatError("coded data is left over after the last pixel")
-    return canvas.planes()
+    return planes
+
+
+def open_stack(words: np.ndarray) -> Stack:
+    """The stack of words from a file.  Raises GmcFormatError."""
+    if len(words) and words[-1] == 0:
+        raise GmcFormatError("coded data ends in a zero word")  # never written; the coder refuses it untyped
+    return Stack(words)
 
 
 def _low_rows(prediction: Prediction, high: np.ndarray, weights: Weights, channel: int) -> np.ndarray:
@@ -287,7 +306,7 @@ def encode(
     weights = _weights(levels)
     with ThreadPoolExecutor(threads) as pool:
         parts = [planes[None, :, y, x] for y, x in tiles(height, width, tile)]
-        coded = list(pool.map(lambda part: push(part, model, progress, weights), parts))
+        coded = list(pool.map(lambda part: push_words(part, model, progress, weights), parts))
     head = write_varint(bool(changes) | mask << 1)
     head += write_varint(len(changes)) + changes if changes else b""
     head += write_varint(len(weight_words)) if mask else b""
@@ -334,7 +353,7 @@ def decode(
 
     def decode_tile(number: int, where: tuple[slice, slice]) -> None:
         part = out[None, :, where[0], where[1]]
-        part[:] = pop(words[ends[number] : ends[number + 1]], part.shape, model, progress, weights)
+        part[:] = pop_words(words[ends[number] : ends[number + 1]], part.shape, model, progress, weights)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(decode_tile, range(count), tiles(height, width, (tile_height, tile_width))))
@@ -348,7 +367,7 @@ def encode_batch(
     images: np.ndarray, model: PixelModel, progress: Progress = lambda n: None
 ) -> tuple[bytes, np.ndarray]:
     """uint8 [B, C, H, W] -> payload, and the estimated bits of each image, float64 [B]."""
-    words, bits = push(images, model, progress)
+    words, bits = push_words(images, model, progress)
     return words.astype("<u4").tobytes(), bits
 
 
@@ -361,7 +380,7 @@ def decode_batch(
     """
     if len(payload) % 4:
         raise GmcFormatError(f"{len(payload)} bytes are no whole number of 32-bit words")
-    return pop(np.frombuffer(payload, "<u4"), shape, model, progress)
+    return pop_words(np.frombuffer(payload, "<u4"), shape, model, progress)
 
 
 # -- numbers ---------------------------------------------------------------------------------------------

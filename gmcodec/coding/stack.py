@@ -32,6 +32,19 @@ class Stack:
         """Pop int32 [N].  Rows of ``freqs`` are >= 1 and sum to exactly 2**24."""
         return self._ans.decode(_FAMILY, (freqs - 1).astype(np.float64))
 
+    def push_uniform(self, symbols: np.ndarray, size: int) -> None:
+        """Push int32 [N] below ``size``, a power of two up to 2**24; costs exactly log2(size) bits each."""
+        self._ans.encode_reverse(symbols, constriction.stream.model.Uniform(size))
+
+    def pop_uniform(self, count: int, size: int) -> np.ndarray:
+        """Pop int32 [count] below ``size``."""
+        return self._ans.decode(constriction.stream.model.Uniform(size), count)
+
+    @property
+    def bits(self) -> int:
+        """How much can be popped, within a word."""
+        return self._ans.num_bits()
+
     def words(self) -> np.ndarray:
         """uint32 words; the last one belongs to the top of the stack."""
         return self._ans.get_compressed()

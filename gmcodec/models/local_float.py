@@ -12,7 +12,7 @@ Layout is [features, pixels] throughout: the loss then vectorises over pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ class LocalNet(nn.Module):
         """
         return [self.first, *self.up, *self.down]
 
-    def initialise(self, padded: Tensor) -> None:
+    def initialise(self, padded: Tensor, loaded: Collection[str] = ()) -> None:
         """Nothing here depends on data: the initial scales of this net are known."""
 
     def bits(self, padded: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

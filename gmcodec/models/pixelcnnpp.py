@@ -18,6 +18,7 @@ pixelcnnpp_float.py, the specification of the frozen form pixelcnnpp_spec.py, it
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +29,16 @@ from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
 from ..exact.tables import Tables
 from .mixture import MixtureOutputs, Prediction
-from .pixelcnnpp_kernels import ACTIVATION_LIMIT, INPUT_LIMIT, NetTables
+from .pixelcnnpp_kernels import ACTIVATION_LIMIT, CONDITION_LIMIT, INPUT_LIMIT, NetTables
 from .pixelcnnpp_streams import Streams
 from .window import Canvas, Window
 
 KIND = "pixelcnnpp-1"
 NONLINEARITIES = ("concat_elu", "elu", "leaky")
+CONDITION = "condition."  # how names of layers that read a condition start; the block's follows
+# of each of ``PixelCNNConfig.positions``: integers within CONDITION_LIMIT, [H', W', B, D] at its resolution, of the
+# evaluator's dtype
+Conditions = dict[tuple[str, int, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class PixelCNNConfig(MixtureOutputs):
     nonlinearity: str  # one of NONLINEARITIES
     dropout: float  # share of a block's inner features that a training step drops
     weight_norm: bool  # weights as direction and length while training
-    condition: int  # channels D of a conditioning input [B, D, H, W]; 0: there is none
+    condition: int  # channels D of a conditioning input of every block; 0: there is none
 
     def __post_init__(self) -> None:
         if len(self.filters) != len(self.blocks) or not self.filters or min(self.filters + self.blocks) < 1:
@@ -98,6 +103,12 @@ class PixelCNNConfig(MixtureOutputs):
         return wide, [self.upper, *wide[1:]], [self.filters[0], *wide[1:]]
 
     @property
+    def positions(self) -> list[tuple[str, int, int]]:
+        """Way, resolution and number of the blocks, in the order in which they run; one for both streams."""
+        down = [("down", level, n) for level, blocks in enumerate(self.blocks) for n in range(blocks)]
+        return down + [("up", level, n) for level in reversed(range(len(self.ups))) for n in range(self.ups[level])]
+
+    @property
     def levels(self) -> range:
         """Resolutions of gated blocks."""
         return range(int(self.upper > 0), len(self.filters))
@@ -116,9 +127,11 @@ class PixelCNNConfig(MixtureOutputs):
             "linear": (c, c * self.neighbours),
             "last": (self.outputs, left[0]),
         }
+        blocks = {}  # and the features of the streams that they add to
         for way, counts in (("down", self.blocks), ("up", self.ups)):
             for n in range(fine * counts[0]):
                 shapes |= {f"fine_{way}.{n}.first": (f[0], f[0]), f"fine_{way}.{n}.second": (f[0], f[0])}
+                blocks[f"fine_{way}.{n}"] = f[0]
             for stream, taps in (("upper", 6), ("left", 4)):
                 sides = (way == "up") + (stream == "left")
                 for level in self.levels:
@@ -126,12 +139,15 @@ class PixelCNNConfig(MixtureOutputs):
                         name, inputs = f"{way}_{stream}.{level}.{n}", wide[level]
                         shapes[f"{name}.first"] = (f[level], (taps + sides) * inputs)
                         shapes[f"{name}.second"] = (2 * f[level], taps * inputs)
+                        blocks[name] = f[level]
         for n in range(len(f) - 1):
             shapes[f"shrink_upper.{n}"] = (f[n + 1], 6 * upper[n])
             shapes[f"shrink_left.{n}"] = (f[n + 1], 4 * left[n])
             shapes[f"grow_left.{n}"] = (f[n], 4 * wide[n + 1])
             if n >= fine:
                 shapes[f"grow_upper.{n}"] = (f[n], 6 * wide[n + 1])
+        if self.condition:
+            shapes |= {f"{CONDITION}{name}": (features, self.condition) for name, features in blocks.items()}
         return shapes
 
     def layer_names(self) -> list[str]:
@@ -140,6 +156,8 @@ class PixelCNNConfig(MixtureOutputs):
 
     def input_limit(self, name: str) -> int:
         """What no input of a layer exceeds."""
+        if name.startswith(CONDITION):
+            return CONDITION_LIMIT
         return INPUT_LIMIT if name in ("first_upper", "first_left", "linear") else ACTIVATION_LIMIT
 
 
@@ -156,8 +174,6 @@ class PixelCNNModel:
         net_tables: NetTables,
         evaluator: Evaluator | None = None,
     ) -> None:
-        if config.condition:
-            raise WeightsError("a net with a condition does not code images by itself")
         for name, shape in config.layer_shapes().items():
             layers[name].check(name)
             if layers[name].weight.shape != shape or layers[name].input_limit != config.input_limit(name):
@@ -165,6 +181,7 @@ class PixelCNNModel:
         self.config, self.layers, self.tables, self.net_tables = config, layers, tables, net_tables
         self.evaluator = evaluator or evaluators.choose()[0]
         self.prepared = Streams.prepare(config, layers, self.evaluator)
+        self.conditions: Conditions | None = None
 
     @property
     def channels(self) -> int:
@@ -179,6 +196,12 @@ class PixelCNNModel:
         if changes:
             raise GmcFormatError("this model cannot be changed by an image")
         return self
+
+    def given(self, conditions: Conditions) -> PixelCNNModel:
+        """The model of images of which so much is known; without, it is the net as it was before it had a condition."""
+        model = copy.copy(self)
+        model.conditions = conditions
+        return model
 
     def canvas(self, height: int, width: int, count: int = 1) -> PixelCNNCanvas:
         """``count`` empty images to decode into, or to ``fill`` for encoding."""

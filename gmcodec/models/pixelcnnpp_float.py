@@ -31,7 +31,7 @@ Convolutions pad both sides and crop, which torch does without a copy of the inp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 
 import torch
@@ -46,6 +46,7 @@ from .window import OUTSIDE
 CENTRE, SAMPLE_UNIT = 128, 1 / 128  # grey levels -> inputs within -1..1
 BLOCK_GAIN = 0.1  # initial scale of what a block adds to its stream, as in the paper
 LAST_GAIN = 0.05  # initial scale of the last layer: the first bits come from its bias
+SMALLEST_NORM = 1e-6  # of a row of weights, all of which may be masked
 SMALLEST_SPREAD = 0.01  # standard deviation; a feature that hardly varies is not blown up when a net starts
 
 
@@ -67,12 +68,13 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Conv(nn.Module):
-    """A convolution that never looks ahead; ``shape`` says how it is placed.
+    """A convolution; ``shape`` says how it is placed.  All but one never look ahead.
 
     =========  =====================================================================================
     down       rows i-r+1 .. i, columns j-c//2 .. j+c//2 (c is odd)
     right      rows i-r+1 .. i, columns j-c+1 .. j
     up         transposed "down" of 2x3 with stride 2; "up-right": transposed "right" of 2x2
+    around     rows i-r//2 .. i+r//2, columns the same: looks ahead, for nets that are not causal
     =========  =====================================================================================
 
     The weight is a matrix [outputs, inputs * rows * columns], for Muon and for rounding by rows.
@@ -91,13 +93,19 @@ class Conv(nn.Module):
         self.length = nn.Parameter(self.weight.detach().norm(dim=1)) if weight_norm else None
         self.rounding: Tensor  # 1 while weights are rounded, else 0: a tensor, so that compiled nets stay as they are
         self.register_buffer("rounding", torch.zeros(()), persistent=False)
+        self.mask: Tensor | None
+        self.register_buffer("mask", None, persistent=False)
         self.starting = False  # while the net is initialised from data
+
+    def mask_inputs(self, seen: Tensor) -> None:
+        """Let outputs see some inputs only: bool [outputs, inputs]."""
+        self.mask = seen.float().repeat_interleave(self.kernel[1] * self.kernel[2], 1)
 
     def matrix(self) -> Tensor:
         """The weight as used: [outputs, inputs * rows * columns]."""
-        weight = self.weight
+        weight = self.weight if self.mask is None else self.weight * self.mask
         if self.length is not None:
-            weight = weight * (self.length / weight.norm(dim=1))[:, None]
+            weight = weight * (self.length / weight.norm(dim=1).clamp_min(SMALLEST_NORM))[:, None]
         return rounded(weight, self.rounding, self.bits)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
@@ -114,8 +122,8 @@ class Conv(nn.Module):
             padding = (0, 1) if self.shape == "up" else (0, 0)
             y = functional.conv_transpose2d(x, weight, bias, 2, padding, padding)
             return y[:, :, : size[0], : size[1]]
-        left = columns // 2 if self.shape == "down" else columns - 1
-        y = functional.conv2d(x, weight, bias, self.stride, (rows - 1, left))
+        left = columns - 1 if self.shape == "right" else columns // 2
+        y = functional.conv2d(x, weight, bias, self.stride, (rows // 2 if self.shape == "around" else rows - 1, left))
         return y[:, :, : -(-x.shape[2] // self.stride), : -(-x.shape[3] // self.stride)]
 
     def _start(self, y: Tensor) -> None:
@@ -130,7 +138,7 @@ class Conv(nn.Module):
 
 
 class GatedBlock(nn.Module):
-    """x + a * sigmoid(b), where a, b come from two convolutions of x, side inputs and the condition."""
+    """x + a * sigmoid(b), where a, b come from two convolutions of x and side inputs, and the condition."""
 
     def __init__(self, config: PixelCNNConfig, shape: str, filters: int, sides: int) -> None:
         super().__init__()
@@ -141,8 +149,7 @@ class GatedBlock(nn.Module):
         self.sides = nn.ModuleList([Conv("right", wide, filters, weight_norm=norm) for _ in range(sides)])
         self.second = Conv(shape, wide, 2 * filters, 2, columns, gain=BLOCK_GAIN, weight_norm=norm)
         self.dropout = config.dropout
-        # starts at zero: a net trained without a condition is the same net until the condition has learned
-        self.condition = nn.Parameter(torch.zeros(2 * filters, config.condition)) if config.condition else None
+        self.condition = Condition(config, filters)
 
     def forward(self, x: Tensor, active: Tensor, sides: list[Tensor], condition: Tensor | None) -> Tensor:
         """x [B, F, H, W], its activation, activations of side inputs, condition [B, D, H, W] -> [B, F, H, W]."""
@@ -150,8 +157,7 @@ class GatedBlock(nn.Module):
         for side, layer in zip(sides, self.sides, strict=True):
             inner = inner + layer(side)
         inner = functional.dropout(self.activation(inner), self.dropout, self.training)
-        gated = conditioned(self.second(inner), self.condition, condition, self.second.rounding)
-        return x + functional.glu(gated, 1)
+        return self.condition(x + functional.glu(self.second(inner), 1), condition)
 
 
 class PointwiseBlock(nn.Module):
@@ -163,24 +169,41 @@ class PointwiseBlock(nn.Module):
         self.activation, self.dropout = ACTIVATIONS[config.nonlinearity], config.dropout
         self.first = Conv("right", filters, filters, weight_norm=norm)
         self.second = Conv("right", filters, filters, gain=BLOCK_GAIN, weight_norm=norm)
-        self.condition = nn.Parameter(torch.zeros(filters, config.condition)) if config.condition else None
+        self.condition = Condition(config, filters)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """x [B, F, H, W], condition [B, D, H, W] -> [B, F, H, W]."""
-        inner = conditioned(self.first(x), self.condition, condition, self.first.rounding)
-        return x + self.second(functional.dropout(self.activation(inner), self.dropout, self.training))
+        inner = functional.dropout(self.activation(self.first(x)), self.dropout, self.training)
+        return self.condition(x + self.second(inner), condition)
+
+
+class Condition(nn.Module):
+    """What a condition adds to a stream behind a block: a matrix times its D features, at every cell.
+
+    Without a bias, and zero at first: a net trained without a condition is the same net until this has learned.
+    """
+
+    def __init__(self, config: PixelCNNConfig, filters: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(filters, config.condition)) if config.condition else None
+        self.rounding: Tensor
+        self.register_buffer("rounding", torch.zeros(()), persistent=False)
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """x [B, F, H, W], condition [B, D, H, W] or None -> [B, F, H, W]."""
+        if self.weight is None or condition is None:
+            return x
+        return x + functional.conv2d(condition.to(x.dtype), self.matrix().to(x.dtype)[:, :, None, None])
+
+    def matrix(self) -> Tensor:
+        """The weight as used: [F, D]."""
+        assert self.weight is not None
+        return rounded(self.weight, self.rounding)
 
 
 def rounded(weight: Tensor, rounding: Tensor, bits: int = 8) -> Tensor:
     """``weight`` where ``rounding`` is 0, ``quantise_rows`` of it where that is 1."""
     return weight + rounding * (quantise_rows(weight, bits) - weight).detach()
-
-
-def conditioned(x: Tensor, weight: Tensor | None, condition: Tensor | None, rounding: Tensor) -> Tensor:
-    """x [B, F, H, W] plus weight [F, D] times condition [B, D, H, W], if there is one."""
-    if weight is None or condition is None:
-        return x
-    return x + functional.conv2d(condition, rounded(weight, rounding).to(x.dtype)[:, :, None, None])
 
 
 class PixelCNN(nn.Module):
@@ -247,12 +270,14 @@ class PixelCNN(nn.Module):
 
     @fake_quant.setter
     def fake_quant(self, on: bool) -> None:
-        for layer in self.layers():
-            layer.rounding.fill_(on)
+        for layer in self.modules():
+            if isinstance(layer, Conv | Condition):
+                layer.rounding.fill_(on)
 
     @torch.no_grad()
-    def initialise(self, images: Tensor) -> None:
+    def initialise(self, images: Tensor, loaded: Collection[str] = ()) -> None:
         """Data-dependent initialisation (the paper's section on weight normalisation) from uint8 [B, C, H, W]."""
+        assert not loaded  # all or nothing
         hidden = [m for m in self.layers() if m is not self.last]
         for layer in hidden:
             layer.starting = True
@@ -262,7 +287,9 @@ class PixelCNN(nn.Module):
         for layer in hidden:
             layer.starting = False
 
-    def bits(self, images: Tensor, dtype: torch.dtype = torch.float32, condition: Tensor | None = None) -> Tensor:
+    def bits(
+        self, images: Tensor, dtype: torch.dtype = torch.float32, condition: Sequence[Tensor] | None = None
+    ) -> Tensor:
         """Bits of each pixel, float32 [B*H*W], of images uint8 [B, C, H, W]."""
         out, base = self(images, dtype, condition)
         c = self.config
@@ -272,26 +299,25 @@ class PixelCNN(nn.Module):
     # -- the net -----------------------------------------------------------------------------------
 
     def forward(
-        self, images: Tensor, dtype: torch.dtype = torch.float32, condition: Tensor | None = None
+        self, images: Tensor, dtype: torch.dtype = torch.float32, condition: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """uint8 [B, C, H, W] -> raw outputs float32 [outputs, B*H*W] and the centre of the means [C, B*H*W].
 
-        ``condition`` float [B, D, H, W] is seen whole by every pixel.  Computed in ``dtype``.
+        ``condition``: for each of ``config.positions`` float [B, D, H', W'] at its resolution, seen whole by every
+        pixel.  Computed in ``dtype``.
         """
         c = self.config
         u, ul, base = self._first(images, dtype)
-        conditions = [None if condition is None else condition.to(dtype)]
-        for _ in c.filters[1:]:
-            finer = conditions[-1]
-            conditions.append(None if finer is None else functional.avg_pool2d(finer, 2, ceil_mode=True))
+        # in the order in which blocks run
+        conditions: Iterator[Tensor | None] = iter([None] * len(c.positions) if condition is None else condition)
         if c.upper:
             ul = self.activation(ul)
-            for block in self.fine_down:
-                ul = block(ul, conditions[0])
+            for block, given in zip(self.fine_down, conditions, strict=False):
+                ul = block(ul, given)
             coarse = self._gated(self.activation(u), ul, conditions)
             ul = ul + self.grow_left[0](coarse, images.shape[2:])
-            for block in self.fine_up:
-                ul = block(ul, conditions[0])
+            for block, given in zip(self.fine_up, conditions, strict=False):
+                ul = block(ul, given)
         else:
             ul = self._gated(u, ul, conditions)
         return self.last(ul).transpose(0, 1).reshape(c.outputs, -1).float(), base
@@ -321,7 +347,7 @@ class PixelCNN(nn.Module):
         layout = torch.channels_last
         return above.contiguous(memory_format=layout), features.contiguous(memory_format=layout), near, mean.float()
 
-    def _gated(self, u: Tensor, ul: Tensor, conditions: list[Tensor | None]) -> Tensor:
+    def _gated(self, u: Tensor, ul: Tensor, conditions: Iterator[Tensor | None]) -> Tensor:
         """The resolutions of gated blocks, down and up again: the left stream's activation at the end."""
         c, act = self.config, self.activation
         fine = int(c.upper > 0)
@@ -336,17 +362,18 @@ class PixelCNN(nn.Module):
                 )
             streams.append((act(u), act(ul)))
             for upper, leftward in islice(down, c.blocks[level]):
-                u = upper(u, streams[-1][0], [], conditions[level])
-                ul = leftward(ul, streams[-1][1], [act_u := act(u)], conditions[level])
+                given = next(conditions)
+                u = upper(u, streams[-1][0], [], given)
+                ul = leftward(ul, streams[-1][1], [act_u := act(u)], given)
                 streams.append((act_u, act(ul)))
         active_u, active_ul = streams.pop()
         up = zip(self.up_upper, self.up_left, strict=True)
         for level in reversed(range(fine, len(c.filters))):
             for upper, leftward in islice(up, c.ups[level]):
-                skip_u, skip_ul = streams.pop()
-                u = upper(u, active_u, [skip_u], conditions[level])
+                (skip_u, skip_ul), given = streams.pop(), next(conditions)
+                u = upper(u, active_u, [skip_u], given)
                 active_u = act(u)
-                ul = leftward(ul, active_ul, [active_u, skip_ul], conditions[level])
+                ul = leftward(ul, active_ul, [active_u, skip_ul], given)
                 active_ul = act(ul)
             if level > fine:
                 size = streams[-1][0].shape[2:]

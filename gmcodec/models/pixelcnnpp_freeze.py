@@ -9,20 +9,25 @@ Layers that the float net adds up become one layer of concatenated inputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import FreezeError
 from ..exact.freeze import freeze_layer
 from ..exact.ops import INT32_BOUND, Layer
 from ..exact.tables import POSITION, make_tables
 from .local_float import FIRST_BITS, INPUT_UNIT
 from .local_freeze import LINEAR_BITS, estimate_bits, output_units, search_units
-from .pixelcnnpp import PixelCNNModel
+from .pixelcnnpp import CONDITION, Conditions, PixelCNNModel
 from .pixelcnnpp_float import SAMPLE_UNIT, Conv, GatedBlock, PixelCNN, PointwiseBlock
-from .pixelcnnpp_kernels import ELU_UNIT, GATE_UNIT, GATED_BITS, ONE, make_net_tables
+from .pixelcnnpp_kernels import CONDITION_LIMIT, ELU_UNIT, GATE_UNIT, GATED_BITS, ONE, make_net_tables
 
+FOUND_ERROR = 4  # steps between a weight and its integer: rounding, and errors of the input units found before
+CONDITION_UNIT = 1 / 512  # of the conditioner's activations
 Units = dict[str, np.ndarray]
 
 
@@ -53,8 +58,15 @@ class _Places:
         return f"{stream}.{level}" if joined else f"{stream}.{level}.{way}"
 
 
+class Told(NamedTuple):
+    """What a net with a condition is told of images, uint8 [B, C, H, W]: as floats, and as integers."""
+
+    floats: Callable[[Tensor], list[Tensor]]
+    integers: Callable[[np.ndarray], Conditions]
+
+
 @torch.no_grad()
-def activation_peaks(net: PixelCNN, batches: list[Tensor]) -> Units:
+def activation_peaks(net: PixelCNN, batches: list[Tensor], told: Told | None = None) -> Units:
     """Largest absolute value of each channel, float64 [F]: of every stretch of a stream, and inside every block."""
     places, hooks = _Places(net), []
     peaks: Units = {}
@@ -75,24 +87,26 @@ def activation_peaks(net: PixelCNN, batches: list[Tensor]) -> Units:
     quantised = net.fake_quant
     net.fake_quant = True
     for batch in batches:
-        net(batch)
+        net(batch, condition=told.floats(batch) if told else None)
     net.fake_quant = quantised
     for hook in hooks:
         hook.remove()
     return peaks
 
 
-def freeze(net: PixelCNN, batches: list[Tensor], trials: list[np.ndarray]) -> PixelCNNModel:
+def freeze(net: PixelCNN, batches: list[Tensor], trials: list[np.ndarray], told: Told | None = None) -> PixelCNNModel:
     """Frozen model of ``net``; calibrated on ``batches``, uint8 [B, C, H, W] each, its units compared on ``trials``.
 
     Raises FreezeError when a bound cannot be proved.
     """
     net = net.eval()
-    peaks = activation_peaks(net, batches)
+    peaks = activation_peaks(net, batches, told)
+    known = [told.integers(images) for images in trials] if told else [None] * len(trials)
 
     def bits(units: Units) -> float:
         model = _freeze(net, units)
-        return sum(estimate_bits(model, images).sum() for images in trials)
+        given = [model if conditions is None else model.given(conditions) for conditions in known]
+        return sum(estimate_bits(one, images).sum() for one, images in zip(given, trials, strict=True))
 
     if net.config.nonlinearity == "leaky":
         return _freeze(net, search_units(peaks, bits))
@@ -162,7 +176,82 @@ def _freeze(net: PixelCNN, units: Units) -> PixelCNNModel:
             add(f"grow_upper.{n}", [(grow, wide(stretch("upper", n + 1, "up")))], stretch("upper", n, "up"))
     unit = stretch("left", 0, "up")
     add("last", [(net.last, unit if fine else wide(unit))], output_units(c))
+    layers |= _freeze_conditions(net, {name: units[place] for name, place in places.stream.items()})
     return PixelCNNModel(c, {n: layers[n] for n in c.layer_names()}, make_tables(), make_net_tables())
+
+
+def _freeze_conditions(net: PixelCNN, outs: Units) -> dict[str, Layer]:
+    """What blocks are told, in the units of the streams that they add to; none without a condition."""
+    layers = {}
+    for name, block in _Places(net).blocks.items() if net.config.condition else ():
+        weight, zero = _array(block.condition.matrix()), np.zeros(len(outs[name]))
+        name = f"{CONDITION}{name}"
+        layers[name] = freeze_layer(
+            name, weight, zero, CONDITION_UNIT, outs[name.removeprefix(CONDITION)], CONDITION_LIMIT,
+            bound=INT32_BOUND // 2,
+        )  # fmt: skip
+    return layers
+
+
+def freeze_onto(base: PixelCNNModel, net: PixelCNN) -> PixelCNNModel:
+    """The frozen ``base`` and what ``net``, trained on from it, learned of a condition; the base's layers stay.
+
+    ``net`` must have the weights that ``base`` was frozen from: its units are found again by comparing the two.
+    Raises FreezeError when the two do not fit, or a bound cannot be proved.
+    """
+    if replace(net.config, condition=0, dropout=base.config.dropout) != base.config:
+        raise FreezeError(f"the decoder {net.config} is not the base {base.config}")
+    conditions = _freeze_conditions(net, _found_units(base, net.eval()))
+    layers = base.layers | conditions
+    return PixelCNNModel(net.config, {n: layers[n] for n in net.config.layer_names()}, base.tables, base.net_tables)
+
+
+def _found_units(base: PixelCNNModel, net: PixelCNN) -> Units:
+    """For every block the unit of the stream that it adds to, float64 [F]."""
+    c, places = net.config, _Places(net)
+    found: Units = {}
+
+    def unit(stream: str, level: int, way: str) -> np.ndarray:
+        place = places.stretch(net, stream, level, way)
+        if place not in found:
+            found[place] = _unit_of(base, *source(stream, level, way))
+        return found[place]
+
+    def source(stream: str, level: int, way: str) -> tuple[str, np.ndarray]:
+        """The layer that a stretch starts from, and its float weight times the units of its inputs."""
+        top = places.stretch(net, stream, level, "down") == places.stretch(net, stream, level, "up")
+        if level == 0 and (way == "down" or top):
+            if stream == "left":
+                return "first_left", _array(net.first_left.matrix())[:, c.window.raster_columns()] * INPUT_UNIT
+            known = np.array([SAMPLE_UNIT] * c.channels + [INPUT_UNIT] * c.channels + [1 / ONE])
+            return "first_upper", scaled(net.first_upper, known)
+        if way == "down" or top:
+            conv = getattr(net, f"shrink_{stream}")[level - 1]
+            return f"shrink_{stream}.{level - 1}", scaled(conv, unit(stream, level - 1, "down"))
+        fine = int(c.upper > 0)
+        conv = net.grow_left[level] if stream == "left" else net.grow_upper[level - fine]
+        return f"grow_{stream}.{level}", scaled(_conv(conv), unit(stream, level + 1, "up"))
+
+    def scaled(conv: Conv, units: np.ndarray) -> np.ndarray:
+        wide = np.tile(units, conv.kernel[0] // len(units))
+        return position_major(conv) * np.tile(wide, conv.kernel[1] * conv.kernel[2])
+
+    outs = {}
+    for name, place in places.stream.items():
+        stream, level, *way = place.split(".")
+        outs[name] = unit(stream, int(level), way[0] if way else "down")
+    return outs
+
+
+def _unit_of(base: PixelCNNModel, name: str, weight: np.ndarray) -> np.ndarray:
+    """What an output of a frozen layer is worth, float64 [M], by its float weight for integer inputs."""
+    layer = base.layers[name]
+    integers = layer.weight.astype(np.float64)
+    scale = (weight * integers).sum(1) / np.maximum((integers * integers).sum(1), 1)
+    error = np.abs(weight - scale[:, None] * integers).max(1)
+    if (error > FOUND_ERROR * np.abs(scale)).any() or (scale <= 0).any():
+        raise FreezeError(f"{name}: these are not the weights that the base was frozen from")
+    return scale * np.ldexp(1.0, layer.shift) / layer.multiplier
 
 
 def _sides(net: PixelCNN, name: str, units: Units, wide: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:

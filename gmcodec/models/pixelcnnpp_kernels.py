@@ -18,6 +18,7 @@ from .window import OUTSIDE
 ACTIVATION_LIMIT = 2047  # 12-bit streams and activations; part of the format of the weights
 OUTPUT_LIMIT = 2**17
 INPUT_LIMIT = 128
+CONDITION_LIMIT = 2**14 - 1  # of what a condition tells the blocks
 ONE = 128  # the one that tells the inside of an image from the outside, in the unit of samples
 GATE_UNIT, GATE_REACH = 256, 2047  # the sigmoid table's steps per unit, and its reach in steps
 GATE_BITS = 14  # 2**14 is a fully open gate

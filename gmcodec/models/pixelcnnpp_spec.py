@@ -12,7 +12,7 @@ import numpy as np
 from ..exact import ops
 from ..exact.ops import Layer
 from . import local_spec
-from .pixelcnnpp import PixelCNNConfig
+from .pixelcnnpp import Conditions, PixelCNNConfig
 from .pixelcnnpp_kernels import (
     ACTIVATION_LIMIT,
     GATE_BITS,
@@ -23,6 +23,7 @@ from .pixelcnnpp_kernels import (
     OUTPUT_LIMIT,
     NetTables,
 )
+from .pixelcnnpp_streams import position
 
 UPPER = [
     (dy, dx) for dy in (-1, 0) for dx in (-1, 0, 1)
@@ -71,10 +72,12 @@ def clamp(x: np.ndarray) -> np.ndarray:
 
 
 class Spec:
-    """Frozen layers and tables as functions of whole images."""
+    """Frozen layers and tables as functions of whole images.  ``conditions``: [H', W', D] of each position."""
 
-    def __init__(self, config: PixelCNNConfig, layers: dict[str, Layer], tables: NetTables) -> None:
-        self.config, self.layers, self.tables = config, layers, tables
+    def __init__(
+        self, config: PixelCNNConfig, layers: dict[str, Layer], tables: NetTables, conditions: Conditions | None = None
+    ) -> None:
+        self.config, self.layers, self.tables, self.conditions = config, layers, tables, conditions
 
     def activation(self, x: np.ndarray) -> np.ndarray:
         """The non-linearity of what is not clamped yet."""
@@ -95,13 +98,20 @@ class Spec:
         share = self.tables.gate[np.clip(b, -GATE_REACH, GATE_REACH) + GATE_REACH].astype(np.int64)
         passed = np.clip(a, -GATED_LIMIT, GATED_LIMIT) * share
         bits = GATE_BITS + GATED_BITS
-        return clamp(x + ((passed + (1 << (bits - 1))) >> bits))
+        return self.conditioned(name, clamp(x + ((passed + (1 << (bits - 1))) >> bits)))
 
     def pointwise(self, way: str, count: int, x: np.ndarray) -> np.ndarray:
         for n in range(count):
             first, second = self.layers[f"fine_{way}.{n}.first"], self.layers[f"fine_{way}.{n}.second"]
             x = clamp(x + linear(second, self.activation(linear(first, x))))
+            x = self.conditioned(f"fine_{way}.{n}", x)
         return x
+
+    def conditioned(self, name: str, x: np.ndarray) -> np.ndarray:
+        """x and what the condition tells the block."""
+        if self.conditions is None:
+            return x
+        return clamp(x + linear(self.layers[f"condition.{name}"], self.conditions[position(name)]))
 
     def first_upper(self, planes: np.ndarray) -> np.ndarray:
         """The upper stream before any block, from uint8 [C, H, W]."""

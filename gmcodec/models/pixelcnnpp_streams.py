@@ -68,6 +68,13 @@ def growing(stream: str, row: int, column: int) -> list[tuple[int, int]]:
     return [((row & 1) * 3 + tap, dx) for tap, dx in (((2, 0), (0, 1)) if column & 1 else ((1, 0),))]
 
 
+def position(block: str) -> tuple[str, int, int]:
+    """Way, resolution and number of a block by its name: ``fine_up.1``, ``down_left.2.0``."""
+    kind, *numbers = block.split(".")
+    fine = kind.startswith("fine_")
+    return kind.split("_")[1 if fine else 0], 0 if fine else int(numbers[0]), int(numbers[-1])
+
+
 class Streams:
     """Features of a batch of images while it is coded."""
 
@@ -149,12 +156,12 @@ class Streams:
         left, base = self._first_left(row, first, last)
         if c.upper:
             self._activate(left, left)
-            self._pointwise("down", left)
+            self._pointwise("down", row, first, last, left)
             cells = self._fine["left"].cells(row, first, last)
             cells[:] = left.reshape(cells.shape)
             self._gated("left", row, first, last, None)
             self._grow("left", 0, row, first, last, left, kernels.residual)
-            self._pointwise("up", left)
+            self._pointwise("up", row, first, last, left)
         else:
             self._gated("left", row, first, last, left)
             left = self._flat(self._up["left", 0][-1].cells(row, first, last))
@@ -181,8 +188,8 @@ class Streams:
 
     # -- blocks ------------------------------------------------------------------------------------
 
-    def _pointwise(self, way: str, stream: np.ndarray) -> None:
-        """The pointwise blocks on the way down or up, in place on ``stream`` [N, F]."""
+    def _pointwise(self, way: str, row: int, first: int, last: int, stream: np.ndarray) -> None:
+        """The pointwise blocks on the way down or up, in place on ``stream`` [n * B, F]."""
         c = self._config
         for part in _parts(len(stream), BLOCK):
             x = stream[part]
@@ -191,6 +198,15 @@ class Streams:
                 product, scale, offset = self._model.prepared[f"fine_{way}.{n}.first"]
                 self._inside(product(x), scale, offset, inner)
                 self._pixels(f"fine_{way}.{n}.second", kernels.residual, inner, ACTIVATION_LIMIT, x)
+                self._condition(f"fine_{way}.{n}", row, first, last, x, part)
+
+    def _condition(
+        self, block: str, row: int, first: int, last: int, values: np.ndarray, part: slice = slice(None)
+    ) -> None:
+        """Add what the condition tells a block, in place on ``values``, a part of [n * B, F]."""
+        if self._model.conditions is not None:
+            known = self._flat(self._model.conditions[position(block)][row, first:last])[part]
+            self._pixels(f"condition.{block}", kernels.residual, known, ACTIVATION_LIMIT, values)
 
     def _gated(self, stream: str, row: int, first: int, last: int, values: np.ndarray | None) -> None:
         """The resolutions of gated blocks, down and up again, as far as cells begin in these columns of this row.
@@ -213,6 +229,7 @@ class Streams:
             for n in range(c.blocks[level]):
                 sides = [self._down["upper", level][n + 1]] if stream == "left" else []
                 self._block(f"down_{stream}.{level}.{n}", stream, maps[n], sides, i, a, b, values)
+                self._condition(f"down_{stream}.{level}.{n}", i, a, b, values)
                 self._activate(values, maps[n + 1].cells(i, a, b))
         for level, i, a, b in reversed(regions):
             maps = self._up[stream, level]
@@ -225,6 +242,7 @@ class Streams:
                 sides = [self._up["upper", level][n + 1]] if stream == "left" else []
                 sides.append(self._down[stream, level][c.ups[level] - 1 - n])
                 self._block(f"up_{stream}.{level}.{n}", stream, maps[n], sides, i, a, b, values)
+                self._condition(f"up_{stream}.{level}.{n}", i, a, b, values)
                 self._activate(values, maps[n + 1].cells(i, a, b))
 
     def _block(

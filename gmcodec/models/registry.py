@@ -11,6 +11,10 @@ from pathlib import Path
 
 from ..errors import UnknownModelError, WeightsError
 from ..exact import evaluators
+from .agave import AgaveModel
+from .agave_walk import Factored
+from .local import LocalModel
+from .pixelcnnpp import PixelCNNModel
 from .weights import Model, from_bytes, weights_id
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -25,6 +29,7 @@ class Entry:
     name: str
     channels: int
     max_pixels: int | None = None  # of an image; larger ones would take too long
+    asked: bool = False  # used only where it is asked for
 
     def takes(self, channels: int, pixels: int) -> bool:
         """Whether the model codes an image of so many channels and pixels."""
@@ -35,6 +40,7 @@ ENTRIES = (
     Entry(16, "local-rgb", 3),
     Entry(17, "local-grey", 1),
     Entry(18, "pixelcnnpp", 3, max_pixels=1 << 14),
+    Entry(19, "agave", 3, max_pixels=1 << 14, asked=True),
 )
 BY_FORM = {e.form: e for e in ENTRIES}
 
@@ -46,6 +52,16 @@ class Loaded:
     entry: Entry
     model: Model
     weights_id: bytes
+
+    @property
+    def latents(self) -> AgaveModel | None:
+        """The model, if images are coded with latents: by coding/bitsback.py."""
+        return self.model if isinstance(self.model, AgaveModel) else None
+
+    @property
+    def pixels(self) -> LocalModel | PixelCNNModel | Factored:
+        """The model, without its latents if it has any: for coding/autoregressive.py."""
+        return self.model.plain if isinstance(self.model, AgaveModel) else self.model
 
 
 def folder() -> Path:
@@ -65,7 +81,7 @@ def for_channels(channels: int) -> Loaded:
 
 def installed(channels: int, pixels: int) -> list[Loaded]:
     """The models for an image, ready: the default one, then others that are installed.  Raises as ``load``."""
-    others = (e for e in ENTRIES if e.takes(channels, pixels) and e != default(channels))
+    others = (e for e in ENTRIES if e.takes(channels, pixels) and e != default(channels) and not e.asked)
     return [for_channels(channels), *(load(e.form) for e in others if _path(e).is_file())]
 
 
@@ -97,7 +113,7 @@ def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
         data = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"the weights of {entry.name} cannot be read: {error.strerror or error}") from error
-    model = from_bytes(data)
+    model = from_bytes(data, lambda name: ((found := named(name)).weights_id, found.model))
     if model.channels != entry.channels:
         raise WeightsError(f"{path} has {model.channels} channels, {entry.name} needs {entry.channels}")
     return Loaded(entry, model, weights_id(data))

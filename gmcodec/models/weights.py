@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,22 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..errors import WeightsError
+from ..exact import gaussians
+from ..exact.gaussians import LatentTables
 from ..exact.ops import Layer
 from ..exact.tables import ROW_TOTAL, Tables
-from . import local, pixelcnnpp
+from . import agave, agave_walk, local, pixelcnnpp
+from .agave import AgaveConfig, AgaveModel, Base, Constants
+from .agave_walk import ACTIVATION_LIMIT as MAP_LIMIT
 from .local import LocalConfig, LocalModel
 from .pixelcnnpp import PixelCNNConfig, PixelCNNModel
 from .pixelcnnpp_kernels import ACTIVATION_LIMIT, ELU_UNIT, GATE_BITS, GATE_REACH, NetTables
 
-Model = LocalModel | PixelCNNModel
+Model = LocalModel | PixelCNNModel | AgaveModel
+Find = Callable[[str], tuple[bytes, "Model"]]  # a model's name -> id of its weights and itself
 LARGEST = 4096  # number in an architecture
 FIELDS = ("weight", "bias", "multiplier", "shift")
+DECODER = "decoder."  # how names of AGAVE's decoder start
 TABLE_SIZES = {"softmax": 1024, "inverse": 321, "sigmoid": 2 * 17 * 512 + 1}
 
 
@@ -38,14 +45,23 @@ def weights_id(data: bytes) -> bytes:
 
 def to_bytes(model: Model) -> bytes:
     """Serialise a frozen model, deterministically."""
-    tensors = {f"{name}.{f}": np.ascontiguousarray(getattr(model.layers[name], f))
-               for name in model.config.layer_names() for f in FIELDS}  # fmt: skip
-    tensors |= {f"table.{f.name}": getattr(model.tables, f.name) for f in fields(Tables)}
-    kind = local.KIND
+    tensors, metadata = _layers(model.layers), {"kind": local.KIND}
+    tensors |= _members("table", model.tables)
     if isinstance(model, PixelCNNModel):
-        kind = pixelcnnpp.KIND
-        tensors |= {f"table.{f.name}": getattr(model.net_tables, f.name) for f in fields(NetTables)}
-    data = save(tensors, {"kind": kind, "config": json.dumps(asdict(model.config), sort_keys=True)})
+        metadata["kind"] = pixelcnnpp.KIND
+        tensors |= _members("table", model.net_tables)
+    elif isinstance(model, AgaveModel):
+        metadata["kind"] = agave.KIND
+        tensors |= _members("constant", model.constants) | _members("latent", model.latent_tables)
+        if model.decoder:
+            shared = model.base.model.layers if model.base else {}
+            own = {name: layer for name, layer in model.decoder.layers.items() if name not in shared}
+            tensors |= _layers(own, DECODER)
+        if model.base:
+            metadata |= {"base": model.base.name, "base_id": model.base.weights_id.hex()}
+        elif model.decoder:
+            tensors |= _members("table", model.decoder.net_tables)
+    data = save(tensors, metadata | {"config": json.dumps(asdict(model.config), sort_keys=True)})
     # safetensors writes its metadata in a random order: sort the header, padded to 8 bytes as before
     size = int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
@@ -53,8 +69,24 @@ def to_bytes(model: Model) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
-def from_bytes(data: bytes) -> Model:
-    """Inverse of ``to_bytes``.  Raises WeightsError for anything but sound weights."""
+def _layers(layers: dict[str, Layer], prefix: str = "") -> dict[str, np.ndarray]:
+    return {f"{prefix}{name}.{f}": np.ascontiguousarray(getattr(layer, f))
+            for name, layer in layers.items() for f in FIELDS}  # fmt: skip
+
+
+def _members(prefix: str, tables: Any) -> dict[str, np.ndarray]:
+    return {f"{prefix}.{f.name}": getattr(tables, f.name) for f in fields(tables)}
+
+
+def _nothing(name: str) -> tuple[bytes, Model]:
+    raise WeightsError(f"these weights need those of {name}")
+
+
+def from_bytes(data: bytes, find: Find = _nothing) -> Model:
+    """Inverse of ``to_bytes``; ``find`` gives models whose weights others share.
+
+    Raises WeightsError for anything but sound weights.
+    """
     try:
         tensors = load(data)
         size = int.from_bytes(data[:8], "little")
@@ -64,6 +96,8 @@ def from_bytes(data: bytes) -> Model:
             return _local(values, tensors)
         if header["kind"] == pixelcnnpp.KIND:
             return _pixelcnn(values, tensors)
+        if header["kind"] == agave.KIND:
+            return _agave(values, tensors, header, find)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"not a file of frozen weights: {error}") from error
     raise WeightsError(f"weights of kind {header['kind']!r} are not known to this release")
@@ -80,18 +114,73 @@ def _local(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> LocalModel
     return LocalModel(config, layers, _tables(tensors))
 
 
-def _pixelcnn(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> PixelCNNModel:
+def _plain(values: dict[str, Any], config: type) -> dict[str, Any]:
+    """Lists as tuples.  Raises WeightsError for numbers out of range."""
     plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    numbers = [plain[f.name] for f in fields(PixelCNNConfig) if f.type == "int"]
-    numbers += [*plain["filters"], *plain["blocks"]]
+    numbers = [plain[f.name] for f in fields(config) if f.type == "int"]
+    numbers += [n for f in fields(config) if f.type == "tuple[int, ...]" for n in plain[f.name]]
     if any(type(value) is not int or not 0 <= value <= LARGEST for value in numbers):
         raise WeightsError(f"unsound architecture: {values}")
-    config = PixelCNNConfig(**plain)
+    return plain
+
+
+def _pixelcnn(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> PixelCNNModel:
+    config = PixelCNNConfig(**_plain(values, PixelCNNConfig))
     layers = {name: _layer(tensors, name, config.input_limit(name)) for name in config.layer_names()}
+    return PixelCNNModel(config, layers, _tables(tensors), _net_tables(tensors))
+
+
+def _net_tables(tensors: dict[str, np.ndarray]) -> NetTables:
     net = NetTables(*(tensors[f"table.{f.name}"] for f in fields(NetTables)))
     for field, size, top in (("gate", 2 * GATE_REACH + 1, 1 << GATE_BITS), ("elu", ACTIVATION_LIMIT + 1, ELU_UNIT)):
         _check_table(field, getattr(net, field), size, top)
-    return PixelCNNModel(config, layers, _tables(tensors), net)
+    return net
+
+
+def _agave(values: dict[str, Any], tensors: dict[str, np.ndarray], header: dict[str, Any], find: Find) -> AgaveModel:
+    plain, tables = _plain(values, AgaveConfig), _tables(tensors)
+    if plain["decoder"] is not None:
+        plain["decoder"] = PixelCNNConfig(**_plain(plain["decoder"], PixelCNNConfig))
+    config = AgaveConfig(**plain)
+    base, decoder = None, None
+    if "base" in header:
+        identity, model = find(header["base"])
+        if identity.hex() != header["base_id"] or not isinstance(model, PixelCNNModel):
+            raise WeightsError(f"these weights need {header['base_id']} of {header['base']}, not {identity.hex()}")
+        base = Base(header["base"], identity, model)
+    if config.decoder:
+        layers = dict(base.model.layers) if base else {}
+        for name in config.decoder.layer_names():
+            if name not in layers:
+                layers[name] = _layer(tensors, f"{DECODER}{name}", config.decoder.input_limit(name))
+        net = base.model.net_tables if base else _net_tables(tensors)
+        decoder = PixelCNNModel(config.decoder, layers, tables, net)
+    own = {name: _layer(tensors, name, config.input_limit(name)) for name in config.layer_names()}
+    constants = Constants(*(tensors[f"constant.{f.name}"] for f in fields(Constants)))
+    for field, size, top in (("top", config.filters[-1], MAP_LIMIT), ("log_scale", config.planes, LARGEST)):
+        _check_vector(field, getattr(constants, field), size, top)
+    _check_table("elu", constants.elu, MAP_LIMIT + 1, agave_walk.UNIT)
+    return AgaveModel(config, own, constants, tables, _latent_tables(tensors), decoder, base)
+
+
+def _latent_tables(tensors: dict[str, np.ndarray]) -> LatentTables:
+    tables = LatentTables(*(tensors[f"latent.{f.name}"] for f in fields(LatentTables)))
+    bins = len(tables.values)
+    if bins not in (2**4, 2**8, 2**12, 2**16):
+        raise WeightsError(f"{bins} bins of latents are not a power of 16")
+    for field, size in (("edges", bins - 1), ("values", bins)):
+        _check_vector(field, getattr(tables, field), size, 8 * gaussians.POSITION)
+    reach = gaussians.NORMAL_REACH * gaussians.NORMAL_UNIT
+    scales = (gaussians.LOG_SCALE_MAX - gaussians.LOG_SCALE_MIN) * gaussians.LOG_SCALE_UNIT + 1
+    for field, size, top in (
+        ("normal", 2 * reach + 1, ROW_TOTAL),
+        ("scale", scales, 2**19),
+        ("inverse", scales, 2**25),
+    ):
+        _check_table(field, getattr(tables, field), size, top)
+    if (np.diff(tables.edges) < 0).any() or (np.diff(tables.normal) < 0).any():
+        raise WeightsError("a table is not monotone")
+    return tables
 
 
 def _tables(tensors: dict[str, np.ndarray]) -> Tables:
@@ -101,6 +190,11 @@ def _tables(tensors: dict[str, np.ndarray]) -> Tables:
     if (np.diff(tables.sigmoid) < 0).any() or tables.sigmoid[-1] > ROW_TOTAL or tables.softmax[0] < 1:
         raise WeightsError("a table is not monotone")
     return tables
+
+
+def _check_vector(field: str, values: np.ndarray, size: int, top: int) -> None:
+    if values.shape != (size,) or values.dtype != np.int32 or (np.abs(values.astype(np.int64)) > top).any():
+        raise WeightsError(f"{field} is not int32 [{size}] in its range")
 
 
 def _check_table(field: str, table: np.ndarray, size: int, top: int) -> None:

@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..models import local_freeze, pixelcnnpp_freeze, weights
+from ..errors import FreezeError
+from ..models import agave_freeze, local_freeze, pixelcnnpp_freeze, registry, weights
+from ..models.agave import Base
+from ..models.agave_float import Agave
 from ..models.local import LocalModel
 from ..models.local_float import LocalNet
 from ..models.local_freeze import estimate_bits
 from ..models.pixelcnnpp import PixelCNNModel
-from ..models.pixelcnnpp_float import PixelCNN
-from .data import CHUNK, Patches, centre, load, load_folder, pad
+from .data import CHUNK, Patches, Source, centre, load, load_folder, pad
 from .nets import build, load_float, read_config, read_side
-from .presets import Preset
+from .presets import ModelConfig, Preset
 
 CALIBRATION_PATCHES, CALIBRATION_SIDE = 256, 64  # photographs
 CALIBRATION_IMAGES, TRIAL_IMAGES = 1000, 96  # small images
@@ -41,23 +43,34 @@ class Report:
         return 100 * (self.frozen_bpsp / self.float_bpsp - 1)
 
 
-def freeze_file(float_path: Path, data: Path, validation: Path | int, out: Path, progress: bool = False) -> Report:
+def freeze_file(
+    float_path: Path, data: Path, validation: Path | int, out: Path, progress: bool = False, base: str | None = None
+) -> Report:
     """Freeze ``float_path`` (calibrated on images of ``data``) and measure on ``validation``, as in ``data.load``.
 
-    Raises FreezeError when a bound cannot be proved; nothing is written then.
+    ``base``: of AGAVE, the name of an installed model whose layers its decoder shares.  Raises FreezeError when a bound
+    cannot be proved, or the base is another net; nothing is written then.
     """
     net = build(read_config(float_path))
     load_float(net, float_path)
-    float_estimate: Callable[[Any, np.ndarray], float]
+    float_estimate: Callable[[Any, np.ndarray], float] = bits
+    frozen_estimate: Callable[[Any, np.ndarray], np.ndarray] = estimate_bits
     model: weights.Model
+    if base is not None and not isinstance(net, Agave):
+        raise FreezeError(f"{float_path} has no decoder that could share layers")
     if isinstance(net, LocalNet):
         float_estimate = _padded_bits
         model, batches = _freeze_local(net, data, validation, progress)
+    elif isinstance(net, Agave):
+        frozen_estimate = agave_freeze.estimate_bits
+        learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
+        shared = None if base is None else _base(base)
+        model = agave_freeze.freeze(net, _calibration(learnt), [learnt.batch(TRIAL_IMAGES)], shared)
     else:
-        float_estimate = _bits
-        model, batches = _freeze_small(net, read_side(float_path), data, validation, progress)
+        learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
+        model = pixelcnnpp_freeze.freeze(net, _calibration(learnt), [learnt.batch(TRIAL_IMAGES)])
     float_bits = sum(float_estimate(net, b) for b in tqdm(batches, desc="float", disable=not progress))
-    frozen_bits = sum(estimate_bits(model, b).sum() for b in tqdm(batches, desc="frozen", disable=not progress))
+    frozen_bits = sum(frozen_estimate(model, b).sum() for b in tqdm(batches, desc="frozen", disable=not progress))
     samples = sum(batch.size for batch in batches)
     identity = weights.write(model, out)
     return Report(float_bits / samples, frozen_bits / samples, identity, out.stat().st_size)
@@ -78,14 +91,28 @@ def _freeze_local(
     return local_freeze.freeze(net, batches), [centre(image, SIDE)[None] for image in held_out]
 
 
-def _freeze_small(
-    net: PixelCNN, side: int, data: Path, validation: Path | int, progress: bool
-) -> tuple[PixelCNNModel, list[np.ndarray]]:
-    """Model, and the validation images in batches, uint8 [B, C, side, side] each."""
-    preset = Preset("", net.config, side, 1, 1, 0.0, 0.0, 0.0, 0.0, 0.0, seed=0)
+def _small_images(
+    config: ModelConfig, side: int, data: Path, validation: Path | int, progress: bool
+) -> tuple[Source, list[np.ndarray]]:
+    """What to calibrate on, and the validation images in batches, uint8 [B, C, side, side] each."""
+    preset = Preset("", config, side, 1, 1, 0.0, 0.0, 0.0, 0.0, 0.0, seed=0)
     source, held_out, _ = load(preset, data, validation, progress)
-    batches = [torch.from_numpy(source.batch(CHUNK)) for _ in range(CALIBRATION_IMAGES // CHUNK)]
-    return pixelcnnpp_freeze.freeze(net, batches, [source.batch(TRIAL_IMAGES)]), held_out
+    return source, held_out
+
+
+def _calibration(source: Source) -> list[torch.Tensor]:
+    return [torch.from_numpy(source.batch(CHUNK)) for _ in range(CALIBRATION_IMAGES // CHUNK)]
+
+
+def _base(name: str) -> Base:
+    """The installed PixelCNN++ of this name.  Raises FreezeError."""
+    try:
+        loaded = registry.named(name)
+    except ValueError as error:
+        raise FreezeError(str(error)) from error
+    if not isinstance(loaded.model, PixelCNNModel):
+        raise FreezeError(f"{name} is not a PixelCNN++")
+    return Base(name, loaded.weights_id, loaded.model)
 
 
 @torch.no_grad()
@@ -95,6 +122,7 @@ def _padded_bits(net: LocalNet, images: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def _bits(net: PixelCNN, images: np.ndarray) -> float:
-    """Bits of small images uint8 [B, C, H, W] under the float net, in float32."""
-    return net.eval().bits(torch.from_numpy(images)).sum().item()
+def bits(net: Any, images: np.ndarray) -> float:
+    """Bits of small images uint8 [B, C, H, W] under a float net, in float32; torch's generator draws latents."""
+    pixels = images[:, 0].size
+    return net.eval().bits(torch.from_numpy(images)).double().mean().item() * pixels

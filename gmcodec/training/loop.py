@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -22,10 +22,12 @@ import torch
 from tqdm import tqdm
 
 from ..errors import TrainingError
+from ..models.agave import AgaveConfig
 from . import data as images
+from .losses import objective_bits
 from .muon import Muon
-from .nets import build, load_float, preset_from_dict, preset_to_dict, save_float
-from .presets import Preset
+from .nets import CONDITION, build, load_float, preset_from_dict, preset_to_dict, save_float
+from .presets import Objective, Preset
 
 log = logging.getLogger("gmcodec")
 CHECK_EVERY = 50  # steps between looks at the loss: each waits until the device has done what it was given
@@ -64,7 +66,7 @@ class Trainer:
         compiled: bool = False,
         minutes: float | None = None,
         progress: bool = True,
-        init: Path | None = None,
+        init: Sequence[Path] = (),
     ) -> None:
         torch.manual_seed(preset.seed)
         self.preset, self.out, self.device, self.progress = preset, Path(out), torch.device(device), progress
@@ -73,24 +75,29 @@ class Trainer:
         self.dtype = torch.bfloat16 if bf16 else torch.float32
         self.source, self.validation, self.glimpse = images.load(preset, data, validation, progress)
         self.net = build(preset.model).to(self.device)
-        if init is None:
+        loaded = {name for path in init for name in load_float(self.net, path)}
+        if self.net.state_dict().keys() - loaded:
             state = self.source.random.bit_generator.state
-            self.net.initialise(self._tensor(self.source.batch(preset.batch)))
+            self.net.initialise(self._tensor(self.source.batch(preset.batch)), loaded)
             self.source.random.bit_generator.state = state  # the first step learns from the same batch
-        else:
-            load_float(self.net, init)
+        if preset.decoder_fixed:
+            for name, parameter in self.net.decoder.named_parameters():
+                parameter.requires_grad_(name.endswith(CONDITION))
         self.ema = copy.deepcopy(self.net).eval()
-        self.bits = self.net.bits
+        self.cost = self._cost
         if compiled and self.device.type == "cuda":  # there memory is what limits a net
-            self.bits = torch.compile(self.net.bits, dynamic=False)
-        elif compiled:  # here matrix products are: only the loss gains
+            self.cost = torch.compile(self._cost, dynamic=False)
+        elif compiled and self.net.mixture is not None:  # here matrix products are: only the loss gains
             self.net.mixture = self.ema.mixture = torch.compile(self.net.mixture)
-        hidden = self.net.hidden_matrices()
+        hidden = [p for p in self.net.hidden_matrices() if p.requires_grad]
         ids = {id(p) for p in hidden}
-        rest = [p for p in self.net.parameters() if id(p) not in ids]
-        self.optimisers: list[tuple[torch.optim.Optimizer, float]] = [
-            (torch.optim.AdamW(rest, lr=preset.adam_lr, weight_decay=0.0, betas=(0.9, 0.98)), preset.adam_lr)
-        ]
+        rest = [p for p in self.net.parameters() if id(p) not in ids and p.requires_grad]
+        adam: torch.optim.Optimizer
+        if preset.adamax:
+            adam = torch.optim.Adamax(rest, lr=preset.adam_lr)
+        else:
+            adam = torch.optim.AdamW(rest, lr=preset.adam_lr, weight_decay=0.0, betas=(0.9, 0.98))
+        self.optimisers: list[tuple[torch.optim.Optimizer, float]] = [(adam, preset.adam_lr)]
         if hidden:
             muon = Muon(hidden, lr=preset.muon_lr, weight_decay=preset.muon_decay, dtype=self.dtype)
             self.optimisers.insert(0, (muon, preset.muon_lr))
@@ -153,7 +160,8 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """Factor on both base rates: short warm-up, constant, then linear to zero."""
-        decay = min(1.0, (1 - self.share) / (1 - self.preset.decay_from))
+        p = self.preset
+        decay = min(1.0, (1 - self.share) / (1 - p.decay_from)) if p.decay_from < 1 else 1.0
         return min(1.0, (self.step + 1) / 200) * decay
 
     def _tensor(self, batch: np.ndarray) -> torch.Tensor:
@@ -161,6 +169,14 @@ class Trainer:
         if self.device.type == "cuda":  # from pinned memory it need not wait for what the device has to do yet
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
+
+    def _cost(self, batch: torch.Tensor) -> torch.Tensor:
+        """What a step minimises, bits per sample: a number."""
+        model = self.preset.model
+        if not isinstance(model, AgaveConfig):
+            return self.net.bits(batch, self.dtype).mean() / model.channels
+        objective = self.preset.objective or Objective()
+        return objective_bits(objective, self.net.terms(batch, self.dtype), model.decoder is None) / batch[0].numel()
 
     def train_step(self) -> torch.Tensor:
         """One step; the loss, bits per sample, is not waited for."""
@@ -171,7 +187,7 @@ class Trainer:
         rounding = self.share >= p.quantise_from
         if rounding != self.rounding:
             self.net.fake_quant = self.ema.fake_quant = self.rounding = rounding
-        loss = self.bits(self._tensor(self.source.batch(p.batch)), self.dtype).mean() / p.model.channels
+        loss = self.cost(self._tensor(self.source.batch(p.batch)))
         loss.backward()
         for optimiser, _ in self.optimisers:
             optimiser.step()
@@ -196,10 +212,12 @@ class Trainer:
     def validate(self, whole: bool = True) -> float:
         """bpsp of the EMA weights, float32, on all validation images or, quicker, on the first of them."""
         total, pixels = 0.0, 0
-        for batch in self.validation if whole else self.validation[: self.glimpse]:
-            bits = self.ema.bits(self._tensor(batch))
-            total += bits.sum().item()
-            pixels += len(bits)
+        with torch.random.fork_rng():  # latents are drawn, and each time the same
+            torch.manual_seed(0)
+            for batch in self.validation if whole else self.validation[: self.glimpse]:
+                bits = self.ema.bits(self._tensor(batch))
+                total += bits.sum().item()
+                pixels += len(bits)
         return total / (pixels * self.preset.model.channels)
 
     def run(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,43 +20,51 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from ..models import local, pixelcnnpp
+from ..models import agave, local, pixelcnnpp
+from ..models.agave import AgaveConfig
+from ..models.agave_float import Agave
 from ..models.local import LocalConfig
 from ..models.local_float import LocalNet
 from ..models.pixelcnnpp import PixelCNNConfig
 from ..models.pixelcnnpp_float import PixelCNN
-from .presets import ModelConfig, Preset
+from .presets import ModelConfig, Objective, Preset
 
 PART_BYTES = 8_000_000  # of the parts that large float weights are kept in
+CONDITION = ".condition.weight"  # how names of what a decoder learns from its condition end
 
-CONFIGS: dict[str, Callable[..., ModelConfig]] = {local.KIND: LocalConfig, pixelcnnpp.KIND: PixelCNNConfig}
+CONFIGS: dict[str, Callable[..., ModelConfig]] = {
+    local.KIND: LocalConfig,
+    pixelcnnpp.KIND: PixelCNNConfig,
+    agave.KIND: AgaveConfig,
+}
+NETS: dict[str, Callable[[Any], nn.Module]] = {local.KIND: LocalNet, pixelcnnpp.KIND: PixelCNN, agave.KIND: Agave}
 
 
 class DensityNet(Protocol):
-    """A float net that gives the bits of pixels; also an ``nn.Module``."""
+    """A float net that gives the bits of images; also an ``nn.Module``."""
 
     config: Any  # with ``channels``
     fake_quant: bool  # round weights to 8 bits in the forward pass
-    mixture: Callable[..., Tensor]  # the loss, mixture_bits or a compiled one
+    mixture: Callable[..., Tensor] | None  # the loss, mixture_bits or a compiled one, if the net has one
 
     def bits(self, batch: Tensor, dtype: torch.dtype = ...) -> Tensor:
-        """Bits of each scored pixel, float32 [N]."""
+        """Bits a pixel, float32 [N]: of each scored pixel, or of each image."""
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         """What Muon optimises; AdamW takes the rest."""
 
-    def initialise(self, batch: Tensor) -> None:
-        """Data-dependent initialisation, where the net has one."""
+    def initialise(self, batch: Tensor, loaded: Collection[str] = ...) -> None:
+        """Data-dependent initialisation, where the net has one, of what is not ``loaded`` (names of parameters)."""
 
 
 def build(config: ModelConfig) -> Any:
     """A new float net, a ``DensityNet`` and an ``nn.Module``, of an architecture."""
-    return LocalNet(config) if isinstance(config, LocalConfig) else PixelCNN(config)
+    return NETS[config_kind(config)](config)
 
 
 def config_kind(config: ModelConfig) -> str:
     """Name of the kind of an architecture, as stored."""
-    return local.KIND if isinstance(config, LocalConfig) else pixelcnnpp.KIND
+    return next(kind for kind, make in CONFIGS.items() if type(config) is make)
 
 
 def make_config(kind: str, values: Mapping[str, Any]) -> ModelConfig:
@@ -65,6 +73,8 @@ def make_config(kind: str, values: Mapping[str, Any]) -> ModelConfig:
     Raises KeyError, TypeError, ValueError.
     """
     plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    if kind == agave.KIND and plain["decoder"] is not None:
+        plain["decoder"] = make_config(pixelcnnpp.KIND, plain["decoder"])
     return CONFIGS[kind](**plain)
 
 
@@ -77,6 +87,8 @@ def preset_from_dict(saved: Mapping[str, Any]) -> Preset:
     """Inverse of ``preset_to_dict``.  Raises KeyError, TypeError, ValueError."""
     values = dict(saved)
     kind = values.pop("kind", local.KIND)  # the first checkpoints were of local nets and did not say so
+    if values.get("objective") is not None:
+        values["objective"] = Objective(**values["objective"])
     return Preset(**{**values, "model": make_config(kind, values["model"])})
 
 
@@ -117,12 +129,28 @@ def _parts(path: Path) -> list[Path]:
     return parts
 
 
-def load_float(net: nn.Module, path: Path) -> None:
-    """Load what ``save_float`` or ``split_float`` wrote into a net of the same architecture.  Raises TrainingError."""
+def load_float(net: nn.Module, path: Path) -> set[str]:
+    """Load what ``save_float`` or ``split_float`` wrote; the names of what was loaded.  Raises TrainingError.
+
+    The architecture must be the same, except that AGAVE also takes a VAE without a decoder, or a decoder without a
+    condition.
+    """
     try:
-        net.load_state_dict({k: v.float() for part in _parts(path) for k, v in load_file(part).items()})
+        tensors = {k: v.float() for part in _parts(path) for k, v in load_file(part).items()}
+        missing = net.state_dict().keys() - tensors.keys()
+        if isinstance(net, Agave) and not isinstance(read_config(path), AgaveConfig):
+            tensors = {f"decoder.{name}": tensor for name, tensor in tensors.items()}
+            missing = {name for name in net.state_dict().keys() - tensors.keys() if name.startswith("decoder.")}
+            missing = {name for name in missing if not name.endswith(CONDITION)}
+        elif isinstance(net, Agave):
+            missing = {name for name in missing if not name.startswith(("decoder.", "conditioner."))}
+        unexpected = net.load_state_dict(tensors, strict=False).unexpected_keys
     except (OSError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"{path} does not hold weights of this architecture: {error}") from error
+    if missing or unexpected:
+        what = f"lacks {min(missing)}" if missing else f"has {min(unexpected)}"
+        raise TrainingError(f"{path} does not hold weights of this architecture: it {what}")
+    return set(tensors)
 
 
 def read_side(path: Path) -> int:

@@ -3,12 +3,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..models.agave import AgaveConfig
 from ..models.local import LocalConfig
 from ..models.pixelcnnpp import PixelCNNConfig
 
-ModelConfig = LocalConfig | PixelCNNConfig
+ModelConfig = LocalConfig | PixelCNNConfig | AgaveConfig
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Of AGAVE (thesis, eq. 3.13): primary reconstruction + auxiliary reconstruction - strength * KL.
+
+    ``strength`` is lambda: 1 where x and y are two observations, 2 where two lower bounds are summed, more for latents
+    that say less (section 3.3.3).
+    """
+
+    strength: float = 1.0
+    auxiliary: bool = True  # False drops the auxiliary term: the control experiment of section 3.4.4
+    free_bits: float = 0.0  # bits of a group, on average over a batch, that cost nothing (Kingma et al. 2016)
+
+    def __post_init__(self) -> None:
+        if self.strength < 1 or self.free_bits < 0:
+            raise ValueError(f"lambda {self.strength} must be 1 at least, free bits {self.free_bits} not negative")
 
 
 @dataclass(frozen=True)
@@ -27,6 +45,9 @@ class Preset:
     ema: float  # decay of the weight average
     seed: int
     muon_decay: float = 0.0  # weight decay of the hidden matrices; deep nets without it grow until they diverge
+    adamax: bool = False  # Adamax instead of AdamW, as in section 3.4.1 of the thesis
+    objective: Objective | None = None  # of AGAVE
+    decoder_fixed: bool = False  # whether what AGAVE's decoder knew before its condition stays as it is
 
 
 def small_images(
@@ -42,6 +63,29 @@ def small_images(
     """A PixelCNN++ for RGB without a condition."""
     return PixelCNNConfig(3, filters, blocks, upper, 40, 12, 4, 4, mixtures, nonlinearity, dropout, weight_norm, 0)
 
+
+def latent_images(
+    filters: tuple[int, ...],
+    groups: tuple[int, ...],
+    latents: int,
+    decoder: PixelCNNConfig | None = None,
+    *,
+    stride: int = 4,
+    hidden: int = 0,
+    auxiliary: int = 1,
+    levels: int = 256,
+    grey: bool = False,
+    condition: int = 32,
+) -> AgaveConfig:
+    """AGAVE for RGB, or a plain VAE; its posterior has a flow where ``hidden`` features are given."""
+    decoder = replace(decoder, condition=condition) if decoder else None
+    posterior = "iaf" if hidden else "gaussian"
+    return AgaveConfig(3, filters, groups, latents, stride, posterior, hidden, "elu", auxiliary, levels, grey, decoder)
+
+
+# A decoder that two cores train in minutes, for experiments, and the one that is shipped.
+SMALL_DECODER = small_images((64, 48, 48), (1, 1, 1), 48, mixtures=5, nonlinearity="leaky")
+MEDIUM_DECODER = small_images((160,) * 3, (1,) * 3, nonlinearity="leaky")
 
 # fmt: off
 PRESETS = {
@@ -63,12 +107,36 @@ PRESETS = {
         # A GPU: what fits 15 MB when frozen, minutes on a recent data-centre card, and longer is better;
         # and the published size and optimiser, days.
         Preset(
-            "pixelcnnpp-medium", small_images((160,) * 3, (1,) * 3, nonlinearity="leaky"),
+            "pixelcnnpp-medium", MEDIUM_DECODER,
             32, 128, 10_000, 0.02, 3e-3, 0.1, 0.9, 0.999, 7, 0.1,
         ),
         Preset(
             "pixelcnnpp-published", small_images((160,) * 3, (5,) * 3, dropout=0.5, weight_norm=True),
             32, 64, 600_000, 0.0, 4e-4, 0.2, 0.95, 0.9995, 8,
+        ),
+        # AGAVE in parts: a VAE; then, from it and from pixelcnnpp-medium (--init twice), what the decoder learns of
+        # the latents.  Two cores, an hour each.
+        Preset(
+            "vae", latent_images((64, 96), (1, 1), 8), 32, 64, 20_000, 0.0, 2e-3, 0.5, 0.85, 0.999, 10,
+            objective=Objective(12.0),
+        ),
+        Preset(
+            "agave", latent_images((64, 96), (1, 1), 8, MEDIUM_DECODER), 32, 16, 2_000, 0.0, 2e-3, 0.5, 0.85, 0.99, 11,
+            objective=Objective(12.0), decoder_fixed=True,
+        ),
+        # The same with a decoder that two cores train in minutes, all of it at once: for experiments.
+        Preset(
+            "agave-small", latent_images((48, 64), (1, 1), 8, SMALL_DECODER), 32, 16, 4_000, 0.02, 2e-3, 0.5, 1.0,
+            0.99, 12, 0.1, objective=Objective(8.0),
+        ),
+        # The thesis' size and optimiser: a GPU, days.
+        Preset(
+            "agave-published",
+            latent_images(
+                (160, 160), (10, 10), 32, small_images((160,) * 3, (5,) * 3, dropout=0.5, weight_norm=True),
+                stride=2, hidden=160, condition=64,
+            ),
+            32, 64, 400_000, 0.0, 2e-3, 1.0, 0.95, 0.9995, 13, adamax=True, objective=Objective(12.0),
         ),
         # Seconds: for tests, and to try a data folder.
         Preset("toy-rgb", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 4),
@@ -76,6 +144,11 @@ PRESETS = {
         Preset(
             "toy-pixelcnnpp", small_images((8, 12), (1, 1), mixtures=3, dropout=0.1),
             16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 9,
+        ),
+        Preset(
+            "toy-agave",
+            latent_images((8, 8), (1, 2), 3, small_images((8, 12), (1, 1), mixtures=3), hidden=6, condition=4),
+            16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 14, objective=Objective(2.0),
         ),
     )
 }

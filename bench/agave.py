@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""Experiments that show what AGAVE's auxiliary loss does (thesis, section 3.4), with nets that two cores train.
+
+python -m bench.agave CIFAR -o bench/results/agave [--minutes 5]
+
+=============  =======================================================================================================
+run            shows
+=============  =======================================================================================================
+lambda-1..12   KL, reconstruction and their sum as the KL term weighs more: Figure 3.4.  The VAE's figure is that of the
+               factored decoder of the same net, KL + auxiliary term
+pixelcnnpp     the same decoder without latents: AGAVE should need no more bits
+y-...          other auxiliary images at lambda = 8: section 3.4.5, Figure 3.8 b
+dropped        lambda-8 trained on without the auxiliary term: its KL collapses, section 3.4.4
+=============  =======================================================================================================
+
+All figures are float bounds in bits per dimension on the last 2,000 training images, which no run has learned from.  A
+run that was cut off is continued, one that is finished is kept: call the same command again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from gmcodec.models.agave import AgaveConfig
+from gmcodec.training.loop import Trainer
+from gmcodec.training.losses import bits_per_dimension
+from gmcodec.training.presets import PRESETS, SMALL_DECODER, Objective, Preset
+
+HELD_OUT = 2000
+STRENGTHS = (1, 2, 4, 8, 12)
+AUXILIARY: dict[str, dict[str, Any]] = {
+    "y-32-colours": {"levels": 32},
+    "y-16x16": {"auxiliary": 2},
+    "y-8x8": {"auxiliary": 4},
+    "y-4-bit-grey": {"levels": 16, "grey": True},
+}
+EVERY = 100  # steps between two points of a curve
+
+
+@dataclass
+class Run:
+    """A net, and what became of it: bits per dimension at the end and along the way."""
+
+    name: str
+    preset: Preset
+    start: str | None = None  # the run whose weights it starts from
+    result: dict[str, float] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+def runs() -> list[Run]:
+    """All of them, in the order in which they must run."""
+    small = PRESETS["agave-small"]
+    model = small.model
+    assert isinstance(model, AgaveConfig)
+    found = [Run(f"lambda-{n}", replace(small, objective=Objective(float(n)))) for n in STRENGTHS]
+    found.append(Run("pixelcnnpp", replace(small, model=SMALL_DECODER, objective=None)))
+    found += [Run(name, replace(small, model=replace(model, **changes))) for name, changes in AUXILIARY.items()]
+    found.append(Run("dropped", replace(small, objective=Objective(1.0, auxiliary=False)), "lambda-8"))
+    return found
+
+
+class Watched(Trainer):
+    """A trainer that notes the parts of the bound whenever it validates."""
+
+    curve: list[dict[str, float]]
+
+    @torch.no_grad()
+    def validate(self, whole: bool = True) -> float:
+        batches = self.validation if whole else self.validation[: self.glimpse]
+        sums: dict[str, float] = {}
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for batch in batches:
+                for name, value in self._parts(self._tensor(batch)).items():
+                    sums[name] = sums.get(name, 0.0) + value * len(batch)
+        count = sum(len(batch) for batch in batches)
+        self.curve.append({"step": self.step} | {name: value / count for name, value in sums.items()})
+        return self.curve[-1]["elbo"]
+
+    def _parts(self, batch: torch.Tensor) -> dict[str, float]:
+        if isinstance(self.preset.model, AgaveConfig):
+            return bits_per_dimension(self.ema.terms(batch), batch[0].numel())
+        return {"elbo": self.ema.bits(batch).mean().item() / self.preset.model.channels}
+
+
+def train(run: Run, data: Path, checkpoints: Path, minutes: float) -> None:
+    """Train, or go on with, one run."""
+    folder = checkpoints / run.name
+    init = [checkpoints / run.start / "float.safetensors"] if run.start else []
+    trainer = Watched(run.preset, data, HELD_OUT, folder, compiled=True, minutes=minutes, init=init)
+    curve = folder / "curve.json"
+    trainer.curve = []
+    if (folder / "checkpoint.pt").exists():
+        trainer.resume()
+        trainer.curve = json.loads(curve.read_text("utf-8"))
+    else:
+        trainer.validate(whole=False)
+    try:
+        finished = trainer.run(
+            validate_every=EVERY, save_every=60, report=lambda text: click.echo(f"{run.name}: {text}")
+        )
+    finally:
+        folder.mkdir(parents=True, exist_ok=True)
+        curve.write_text(json.dumps(trainer.curve), "utf-8")
+    if not finished:
+        raise click.Abort
+    run.curve = trainer.curve
+    run.result = {"seconds": trainer.seconds} | trainer.curve[-1]
+
+
+def table(done: list[Run]) -> str:
+    """Markdown: what each run came to."""
+    lines = [
+        "| run | steps | AGAVE, -ELBO | image given z | KL | VAE, -ELBO | y given z |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for run in done:
+        r, objective = run.result, run.preset.objective
+        model = run.preset.model
+        cells = [run.name, f"{r['step']:,.0f}", f"{r['elbo']:.4f}"]
+        if isinstance(model, AgaveConfig):
+            same = model.levels == 256 and model.auxiliary == 1 and not model.grey  # y is the image
+            vae = f"{r['kl'] + r['auxiliary']:.4f}" if same and objective and objective.auxiliary else "-"
+            cells += [f"{r['primary']:.4f}", f"{r['kl']:.4f}", vae, f"{r['auxiliary']:.4f}"]
+        else:
+            cells += ["-"] * 4
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(done: dict[str, Run], out: Path) -> None:
+    """Figures 3.4, 3.7 and 3.8 b, as SVG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    def save(name: str, x: str, y: str) -> None:
+        pyplot.xlabel(x)
+        pyplot.ylabel(y)
+        pyplot.legend()
+        pyplot.grid(alpha=0.3)
+        pyplot.tight_layout()
+        pyplot.savefig(out / f"{name}.svg", metadata={"Date": None})
+        pyplot.close()
+
+    strengths = [n for n in STRENGTHS if f"lambda-{n}" in done]
+    if strengths:
+        found = [done[f"lambda-{n}"].result for n in strengths]
+        pyplot.figure(figsize=(6, 4))
+        pyplot.plot(strengths, [r["kl"] + r["auxiliary"] for r in found], "o-", label="VAE, KL + reconstruction")
+        pyplot.plot(strengths, [r["auxiliary"] for r in found], "o--", label="VAE, reconstruction")
+        pyplot.plot(strengths, [r["elbo"] for r in found], "s-", label="AGAVE, KL + reconstruction")
+        pyplot.plot(strengths, [r["primary"] for r in found], "s--", label="AGAVE, reconstruction")
+        pyplot.plot(strengths, [r["kl"] for r in found], "^-", label="KL")
+        if "pixelcnnpp" in done:
+            pyplot.axhline(done["pixelcnnpp"].result["elbo"], color="grey", lw=1, label="the decoder without latents")
+        save("strength", "lambda", "bits per dimension")
+    if {"dropped", "lambda-8"} <= done.keys():
+        pyplot.figure(figsize=(6, 4))
+        before, after = done["lambda-8"].curve, done["dropped"].curve
+        pyplot.plot([p["step"] for p in before], [p["kl"] for p in before], label="with the auxiliary term")
+        start = before[-1]["step"]
+        pyplot.plot([start + p["step"] for p in after], [p["kl"] for p in after], label="after it was dropped")
+        save("collapse", "step", "KL, bits per dimension")
+    others = [name for name in ("lambda-8", *AUXILIARY) if name in done]
+    if len(others) > 1:
+        pyplot.figure(figsize=(6, 4))
+        pyplot.bar(others, [done[name].result["elbo"] for name in others], label="AGAVE, lambda 8, by auxiliary image")
+        values = [done[name].result["elbo"] for name in others]
+        pyplot.ylim(min(values) - 0.05, max(values) + 0.05)
+        save("auxiliary", "", "bits per dimension")
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True)
+@click.option("--checkpoints", type=click.Path(path_type=Path), default=Path("runs/agave"), show_default=True)
+@click.option("--minutes", default=5.0, show_default=True, help="Of training, each run.")
+@click.option("--only", help="Names of runs, with commas; default: all.")
+def main(data: Path, out: Path, checkpoints: Path, minutes: float, only: str | None) -> None:
+    """Train what is missing, then write results.json, table.md and the plots."""
+    wanted = only.split(",") if only else [run.name for run in runs()]
+    if unknown := set(wanted) - {run.name for run in runs()}:
+        raise click.UsageError(f"unknown runs: {', '.join(sorted(unknown))}")
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "results.json"
+    saved = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    done: dict[str, Run] = {}
+    for run in runs():
+        if run.name in saved:
+            run.result, run.curve = saved[run.name]["result"], saved[run.name]["curve"]
+        elif run.name in wanted:
+            train(run, data, checkpoints, minutes)
+        else:
+            continue
+        done[run.name] = run
+        saved[run.name] = {"preset": asdict(run.preset), "minutes": minutes, "result": run.result, "curve": run.curve}
+        (out / "results.tmp").write_text(json.dumps(saved, indent=1), "utf-8")
+        os.replace(out / "results.tmp", path)
+    (out / "table.md").write_text(table(list(done.values())), "utf-8")
+    plot(done, out)
+    click.echo(table(list(done.values())))
+
+
+if __name__ == "__main__":
+    main()

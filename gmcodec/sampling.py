@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""Pictures that a frozen model draws: its decoder, fed with random bits.
+
+What comes off a stack of random words is distributed as the model says, so a decoder is a sampler, and its pictures are
+those of the very integers that code files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from . import pixels
+from .coding import bitsback
+from .coding.autoregressive import pop
+from .coding.stack import Stack
+from .models import registry
+from .models.agave import AgaveModel
+from .models.registry import Loaded
+
+GAP = 2  # pixels between pictures
+BITS = 12  # for a sample and a latent, on average more than any takes
+
+
+def random_stack(random: np.random.Generator, symbols: int) -> Stack:
+    """Random words for so many samples or latents."""
+    return Stack(random.integers(1, 1 << 32, BITS * symbols // 32 + 64, dtype=np.uint32))
+
+
+def sample(loaded: Loaded, count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Images without latents: uint8 [count, C, height, width]."""
+    shape = count, loaded.entry.channels, height, width
+    stack = random_stack(np.random.default_rng(seed), int(np.prod(shape)))
+    return pop(stack, shape, loaded.pixels, lambda n: None)
+
+
+def sample_latents(
+    model: AgaveModel, rows: int, columns: int, height: int, width: int, seed: int = 0, images: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Latents of each row, and several images from each (thesis, Figures 3.3 and 3.5).
+
+    Latents come from the posterior of ``images`` uint8 [rows, C, height, width], or from the prior.  Returns f(z),
+    uint8 [rows, C, height, width], and the images, uint8 [rows, columns, C, height, width].  Raises ValueError for a
+    size that cannot have latents.
+    """
+    random, shape = np.random.default_rng(seed), (rows, model.channels, height, width)
+    walk = model.walk(shape, images)
+    sizes = walk.sizes()
+    stack = random_stack(random, sum(sizes))
+    drawn = []
+    for size in sizes:
+        if images is None:
+            bins = stack.pop_uniform(size, 1 << model.latent_bits)
+        else:
+            bins, _ = bitsback.pop_posterior(stack, walk.posterior(), model.latent_bits)
+        walk.observe(bins)
+        drawn.append(bins)
+    means = np.clip(np.rint(walk.means() / 64 + 128), 0, 255).astype(np.uint8).transpose(0, 3, 1, 2)
+    means = means.repeat(height // means.shape[2], 2).repeat(width // means.shape[3], 3)
+    many = rows * columns, *shape[1:]
+    again = model.walk(many, None)  # type: ignore[arg-type]
+    for bins in drawn:
+        again.observe(bins.reshape(rows, -1).repeat(columns, 0).ravel())
+    pictures = pop(random_stack(random, int(np.prod(many))), many, again.given(), lambda n: None)  # type: ignore[arg-type]
+    return np.broadcast_to(means, shape), pictures.reshape(rows, columns, *shape[1:])
+
+
+def draw(model: str, rows: int, columns: int, size: int, seed: int = 0, source: Path | None = None) -> np.ndarray:
+    """A page of samples of an installed model, or of reconstructions of the first ``rows`` squares of a mosaic.
+
+    uint8 [height, width, C].  Raises ValueError for an unknown model or sizes that do not fit, and WeightsError,
+    ImageReadError.
+    """
+    loaded = registry.named(model)
+    if loaded.latents is None:
+        if source is not None:
+            raise ValueError(f"{model} has no latents to reconstruct from")
+        pictures = sample(loaded, rows * columns, size, size, seed)
+        return grid(pictures.reshape(rows, columns, *pictures.shape[1:]))
+    images = None if source is None else _squares(source, rows, size, loaded.entry.channels)
+    means, pictures = sample_latents(loaded.latents, rows, columns, size, size, seed, images)
+    before = [means[:, None]] if images is None else [images[:, None], means[:, None]]
+    return grid(np.concatenate([*before, pictures], 1))
+
+
+def _squares(source: Path, count: int, size: int, channels: int) -> np.ndarray:
+    """The first squares of a mosaic, uint8 [count, C, size, size].  Raises ValueError."""
+    mosaic = pixels.to_array(pixels.read(source))
+    columns = mosaic.shape[1] // size
+    if mosaic.dtype != np.uint8 or mosaic.ndim != 3 or mosaic.shape[2] != channels:
+        raise ValueError(f"{source} is not an image of {channels} channels of 8 bits")
+    if mosaic.shape[0] // size * columns < count:
+        raise ValueError(f"{source} does not hold {count} squares of {size}x{size}")
+    places = [divmod(number, columns) for number in range(count)]
+    squares = [mosaic[size * y : size * (y + 1), size * x : size * (x + 1)] for y, x in places]
+    return np.stack(squares).transpose(0, 3, 1, 2)
+
+
+def grid(pictures: np.ndarray) -> np.ndarray:
+    """uint8 [rows, columns, C, H, W] -> one picture, uint8 [height, width, C] on white."""
+    rows, columns, channels, height, width = pictures.shape
+    page = np.full((rows, height + GAP, columns, width + GAP, channels), 255, np.uint8)
+    page[:, :height, :, :width] = pictures.transpose(0, 3, 1, 4, 2)
+    return page.reshape(rows * (height + GAP), columns * (width + GAP), channels)[:-GAP, :-GAP]

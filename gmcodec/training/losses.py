@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""What is minimised when it is not the bits alone: the objective of AGAVE (thesis, eq. 3.13)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..models.agave_float import Terms
+from .presets import Objective
+
+
+def objective_bits(objective: Objective, terms: Terms, plain: bool) -> Tensor:
+    """What training minimises (eq. 3.13), a number, float32: bits of an image.
+
+    ``plain``: there is no autoregressive decoder, so the auxiliary term is the only reconstruction.
+    """
+    divergence = terms.divergence.mean(0)
+    if objective.free_bits:
+        divergence = divergence.clamp_min(objective.free_bits)
+    bits = objective.strength * divergence.sum()
+    if not plain:
+        bits = bits + terms.primary.mean()
+    return bits + terms.auxiliary.mean() if plain or objective.auxiliary else bits
+
+
+def bits_per_dimension(terms: Terms, dimensions: int) -> dict[str, float]:
+    """Means of a batch in bits per dimension of the image: the negative ELBO and its parts."""
+    parts = {
+        "elbo": terms.bound,
+        "primary": terms.primary,
+        "auxiliary": terms.auxiliary,
+        "kl": terms.divergence.sum(1),
+    }
+    return {name: float(torch.mean(bits)) / dimensions for name, bits in parts.items()}
