@@ -25,17 +25,15 @@ from gmcodec.bench.images import open_sets
 BATCH = 100  # images that the float net sees at once
 
 
-def float_bits(weights: Path, images: list[np.ndarray], importance: int | None) -> dict[str, float]:
+def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: int | None) -> dict[str, float]:
     """Bits of uint8 [H, W, C] images under a float net, in float32, and what they consist of."""
     import torch
 
     from gmcodec.models.agave_float import Agave, importance_bits
     from gmcodec.training.freezing import bits
-    from gmcodec.training.nets import build, load_float, read_config
+    from gmcodec.training.nets import load_whole
 
-    net = build(read_config(weights))
-    load_float(net, weights)
-    net.eval()
+    net = load_whole(weights).eval()
     torch.manual_seed(0)
     total: dict[str, float] = {}
 
@@ -60,14 +58,20 @@ def float_bits(weights: Path, images: list[np.ndarray], importance: int | None) 
 @click.command()
 @click.argument("model")
 @click.argument("mosaics", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--float", "weights", type=click.Path(exists=True, path_type=Path), help="Float weights.")
+@click.option(
+    "--float",
+    "weights",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    help="Float weights; of AGAVE whose decoder was not trained, those of the decoder second.",
+)
 @click.option("--tiles", default=32, show_default=True, help="Side of the images in the mosaics.")
 @click.option("--last", type=int, help="The last N images only.")
 @click.option("--importance", type=int, help="Also the importance-weighted bound with so many samples.")
 @click.option("--only-float", is_flag=True, help="No archive.")
 @click.option("--threads", type=int, help="Default: all processors.")
 def main(
-    model: str, mosaics: tuple[Path, ...], weights: Path | None, tiles: int, last: int | None,
+    model: str, mosaics: tuple[Path, ...], weights: tuple[Path, ...], tiles: int, last: int | None,
     importance: int | None, only_float: bool, threads: int | None,
 ) -> None:  # fmt: skip
     """Float, frozen and file bits per dimension of MODEL on the images in MOSAICS."""

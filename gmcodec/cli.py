@@ -305,14 +305,17 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
 
 
 @cli.command()
-@click.argument("weights", type=EXISTING)
+@click.argument("weights", type=EXISTING, nargs=-1, required=True)
 @learning
 @click.option("-o", "--output", type=ANY, required=True, help="Frozen weights, a .safetensors file.")
 @click.option("--base", help="Of AGAVE: the model that its decoder was trained on from, to share its weights.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
-def freeze(weights: Path, data: Path, validation: Path | None, val_last: int | None, output: Path, base: str | None,
-           force: bool, quiet: bool) -> None:  # fmt: skip
-    """Turn float WEIGHTS into integers and measure what that costs."""
+def freeze(weights: tuple[Path, ...], data: Path, validation: Path | None, val_last: int | None, output: Path,
+           base: str | None, force: bool, quiet: bool) -> None:  # fmt: skip
+    """Turn float WEIGHTS into integers and measure what that costs.
+
+    AGAVE trained with a decoder that stays as it is does not keep it: its weights are given second.
+    """
     measured = _measured_on(validation, val_last)
     cli_work.refuse_to_overwrite(output, force)
     _need_torch()
@@ -444,10 +447,10 @@ def _try_coding(names: list[str]) -> tuple[bool, list[str]]:
 
 
 def _show_compiled() -> None:
-    from .exact import kernels
+    from .exact import gaussians, kernels
     from .models import local_kernels, mixture, pixelcnnpp_kernels
 
-    modules = kernels, local_kernels, mixture, pixelcnnpp_kernels
+    modules = kernels, gaussians, local_kernels, mixture, pixelcnnpp_kernels
     found = [f.stats for m in modules for f in vars(m).values() if hasattr(f, "stats")]
     hits, misses = (sum(sum(getattr(s, kind).values()) for s in found) for kind in ("cache_hits", "cache_misses"))
     click.echo(f"compiled     {hits} functions from numba's cache, {misses} anew" + (" (slow, once)" if misses else ""))

@@ -27,9 +27,10 @@ from gmcodec.models.agave_float import (  # noqa: E402
 )
 from gmcodec.models.local_freeze import estimate_bits, spread_units  # noqa: E402
 from gmcodec.models.pixelcnnpp_float import Condition, PixelCNN  # noqa: E402
+from gmcodec.training.freezing import freeze_file  # noqa: E402
 from gmcodec.training.loop import Trainer  # noqa: E402
 from gmcodec.training.losses import bits_per_dimension, objective_bits  # noqa: E402
-from gmcodec.training.nets import CONDITION, load_float, preset_from_dict, preset_to_dict, read_config  # noqa: E402
+from gmcodec.training.nets import CONDITION, load_float, load_whole, preset_from_dict, preset_to_dict, read_config  # noqa: E402
 from gmcodec.training.presets import PRESETS, Objective, Preset  # noqa: E402
 
 TOY = PRESETS["toy-agave"]
@@ -201,6 +202,8 @@ def test_parts_are_trained_apart_and_then_together(mosaics: Path, tmp_path: Path
     alone = trainer(mosaics, tmp_path / "decoder", steps=5, model=decoder, objective=None)
     alone.run()
     parts = tuple(tmp_path / part / "float.safetensors" for part in ("vae", "decoder"))
+    with pytest.raises(TrainingError, match="must be there to begin with"):
+        trainer(mosaics, tmp_path / "x", parts[:1], decoder_fixed=True).run()
     run = trainer(mosaics, tmp_path / "joint", parts, steps=4, decoder_fixed=True)
     before = {name: p.detach().clone() for name, p in run.net.named_parameters()}
     for name, parameter in alone.ema.named_parameters():
@@ -212,6 +215,15 @@ def test_parts_are_trained_apart_and_then_together(mosaics: Path, tmp_path: Path
     for name, parameter in run.net.named_parameters():
         fixed = name.startswith("decoder.") and not name.endswith(CONDITION)
         assert torch.equal(parameter, before[name]) == fixed, name
+    kept = tmp_path / "joint" / "float.safetensors"  # without what stays as it is
+    assert kept.stat().st_size < (tmp_path / "vae" / "float.safetensors").stat().st_size * 1.5
+    with pytest.raises(TrainingError, match=r"does not hold all weights, decoder"):
+        load_whole([kept])
+    net = load_whole([kept, parts[1]])
+    for name, parameter in run.ema.named_parameters():
+        assert torch.allclose(dict(net.named_parameters())[name], parameter, atol=1e-3, rtol=1e-3), name
+    report = freeze_file([kept, parts[1]], mosaics, 4, tmp_path / "frozen.safetensors")
+    assert report.frozen_bpsp == pytest.approx(report.float_bpsp, rel=0.02)
     again = trainer(mosaics, tmp_path / "joint", steps=6, decoder_fixed=True)
     again.resume()
     again.run()

@@ -312,7 +312,7 @@ def test_float_weights_round_trip(mosaics: Path, tmp_path: Path) -> None:
     for a, b in zip(net.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
     out = tmp_path / "frozen.safetensors"
-    report = freeze_file(tmp_path / "parts", mosaics, 4, out)
+    report = freeze_file([tmp_path / "parts"], mosaics, 4, out)
     parts[1].write_bytes(parts[1].read_bytes()[:100])
     with pytest.raises(TrainingError, match="does not hold weights"):
         load_float(again, tmp_path / "parts")

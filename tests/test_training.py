@@ -253,7 +253,7 @@ def test_freeze_file_reports_a_small_cost(photos: Path, tmp_path: Path) -> None:
     big.mkdir()
     pixels = smooth(np.random.default_rng(1), (3, 80, 80)).transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(pixels)).save(big / "a.png")
-    report = freeze_file(tmp_path / "run" / "float.safetensors", big, big, tmp_path / "frozen.safetensors")
+    report = freeze_file([tmp_path / "run" / "float.safetensors"], big, big, tmp_path / "frozen.safetensors")
     assert abs(report.cost_percent) < 0.5
     assert report.bytes == (tmp_path / "frozen.safetensors").stat().st_size
 

@@ -35,6 +35,7 @@ from .stack import Stack
 
 NIBBLE = 4
 BATCH_PIXELS = 1 << 18  # of the images coded in step
+TRIAL, SEED_EXCESS = 16, 1.05  # images that say what one costs, and how many more seeds than that makes there are
 SEED_MARGIN = 1.02, 256  # over the nominal cost of latents: a factor, and bits
 
 
@@ -170,11 +171,10 @@ def encode_chain(images: np.ndarray, model: LatentModel, progress: Progress = la
     """uint8 [N, C, H, W] -> payload."""
     count, _, height, width = images.shape
     batch = max(1, min(count, BATCH_PIXELS // (height * width)))
-    stack, bits, seeds = Stack(), np.zeros(count), count
-    if model.takes(height, width):
-        seeds = _count_seeds(images, model, batch, latent_cost(model, _shape(images[:batch])))
-    for part in _parts(0, seeds, BATCH_PIXELS // (height * width)):
-        bits[part] = push(stack, images[part], model.plain, progress)
+    cost = latent_cost(model, _shape(images[:batch])) if model.takes(height, width) else np.inf
+    stack, seed_bits = _push_seeds(images, model, cost, progress)
+    seeds, bits = len(seed_bits), np.zeros(count)
+    bits[:seeds] = seed_bits
     divergence, initial = np.zeros(count), 0.0
     for part in _parts(seeds, count, batch):
         bits[part], divergence[part] = push_batch(stack, images[part], model, progress)
@@ -215,16 +215,19 @@ def decode_chain(
     return out
 
 
-def _count_seeds(images: np.ndarray, model: LatentModel, batch: int, cost: int) -> int:
-    """How many images, in their order, are worth ``cost`` bits."""
-    worth = 0.0
-    for part in _parts(0, len(images), batch):
-        each = push(Stack(), images[part], model.plain, lambda n: None)
-        total = worth + np.cumsum(each)
-        if total[-1] >= cost:
-            return part.start + int(np.argmax(total >= cost)) + 1
-        worth = float(total[-1])
-    return len(images)
+def _push_seeds(images: np.ndarray, model: LatentModel, cost: float, progress: Progress) -> tuple[Stack, np.ndarray]:
+    """A stack of the first images, in their order, worth ``cost`` bits or all there are, and the bits of each."""
+    count, _, height, width = images.shape
+    trial = images[:: -(-count // TRIAL)]
+    each = push(Stack(), trial, model.plain, lambda n: None).mean()
+    seeds = count if SEED_EXCESS * cost >= count * each else int(SEED_EXCESS * cost / each) + 1
+    while True:
+        stack, bits = Stack(), np.zeros(seeds)
+        for part in _parts(0, seeds, BATCH_PIXELS // (height * width)):
+            bits[part] = push(stack, images[part], model.plain, progress)
+        if seeds == count or bits.sum() >= cost:
+            return stack, bits
+        seeds = min(count, seeds + seeds // 4 + 1)  # the first images need fewer bits than others
 
 
 def _parts(first: int, last: int, size: int) -> Iterator[slice]:

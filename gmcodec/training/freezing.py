@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ..models.local_float import LocalNet
 from ..models.local_freeze import estimate_bits
 from ..models.pixelcnnpp import PixelCNNModel
 from .data import CHUNK, Patches, Source, centre, load, load_folder, pad
-from .nets import build, load_float, read_config, read_side
+from .nets import load_whole, read_side
 from .presets import ModelConfig, Preset
 
 CALIBRATION_PATCHES, CALIBRATION_SIDE = 256, 64  # photographs
@@ -44,15 +44,19 @@ class Report:
 
 
 def freeze_file(
-    float_path: Path, data: Path, validation: Path | int, out: Path, progress: bool = False, base: str | None = None
+    float_paths: Sequence[Path],
+    data: Path,
+    validation: Path | int,
+    out: Path,
+    progress: bool = False,
+    base: str | None = None,
 ) -> Report:
-    """Freeze ``float_path`` (calibrated on images of ``data``) and measure on ``validation``, as in ``data.load``.
+    """Freeze float weights (calibrated on images of ``data``) and measure on ``validation``, as in ``data.load``.
 
     ``base``: of AGAVE, the name of an installed model whose layers its decoder shares.  Raises FreezeError when a bound
     cannot be proved, or the base is another net; nothing is written then.
     """
-    net = build(read_config(float_path))
-    load_float(net, float_path)
+    net, float_path = load_whole(float_paths), float_paths[0]
     float_estimate: Callable[[Any, np.ndarray], float] = bits
     frozen_estimate: Callable[[Any, np.ndarray], np.ndarray] = estimate_bits
     model: weights.Model

@@ -80,9 +80,12 @@ class Trainer:
             state = self.source.random.bit_generator.state
             self.net.initialise(self._tensor(self.source.batch(preset.batch)), loaded)
             self.source.random.bit_generator.state = state  # the first step learns from the same batch
+        self.lacking: set[str] = set()  # what will not be trained and was not loaded
         if preset.decoder_fixed:
             for name, parameter in self.net.decoder.named_parameters():
                 parameter.requires_grad_(name.endswith(CONDITION))
+                if not parameter.requires_grad and f"decoder.{name}" not in loaded:
+                    self.lacking.add(name)
         self.ema = copy.deepcopy(self.net).eval()
         self.cost = self._cost
         if compiled and self.device.type == "cuda":  # there memory is what limits a net
@@ -140,6 +143,7 @@ class Trainer:
         if replace(saved, steps=0) != replace(self.preset, steps=0):
             raise TrainingError(f"the checkpoint in {self.out} was made with another preset: {saved}")
         self.net.load_state_dict(state["net"])
+        self.lacking = set()
         self.ema.load_state_dict(state["ema"])
         for (optimiser, _), saved_state in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved_state)
@@ -225,8 +229,10 @@ class Trainer:
     ) -> bool:
         """Train to the end of the schedule; True when finished, False when stopped by Ctrl-C.
 
-        ``report`` is told training and validation rates every ``validate_every`` steps.
+        ``report`` is told training and validation rates every ``validate_every`` steps.  Raises TrainingError.
         """
+        if self.lacking:
+            raise TrainingError("the decoder of this preset stays as it is: its weights must be there to begin with")
         previous = signal.signal(signal.SIGINT, self._stop)
         bar = tqdm(total=None if self.minutes else self.preset.steps, initial=self.step, unit="step",
                    disable=not self.progress)  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,8 +93,13 @@ def preset_from_dict(saved: Mapping[str, Any]) -> Preset:
 
 
 def save_float(net: nn.Module, preset: Preset, path: Path) -> None:
-    """Half-precision weights with the architecture in the metadata: small enough to keep in a repository."""
+    """Half-precision weights with the architecture in the metadata: small enough to keep in a repository.
+
+    Without those that the preset leaves as they are.
+    """
     tensors = {k: v.detach().half().cpu().contiguous() for k, v in net.state_dict().items()}
+    if preset.decoder_fixed:
+        tensors = {k: v for k, v in tensors.items() if not k.startswith("decoder.") or k.endswith(CONDITION)}
     config = json.dumps(asdict(preset.model), sort_keys=True)
     save_file(tensors, f"{path}.tmp", {"preset": preset.name, "kind": config_kind(preset.model),
                                          "config": config, "side": str(preset.patch)})  # fmt: skip
@@ -151,6 +156,15 @@ def load_float(net: nn.Module, path: Path) -> set[str]:
         what = f"lacks {min(missing)}" if missing else f"has {min(unexpected)}"
         raise TrainingError(f"{path} does not hold weights of this architecture: it {what}")
     return set(tensors)
+
+
+def load_whole(paths: Sequence[Path]) -> Any:
+    """The net of float weights in one file or folder, or, of AGAVE, in several.  Raises TrainingError."""
+    net = build(read_config(paths[0]))
+    loaded = {name for path in paths for name in load_float(net, path)}
+    if missing := net.state_dict().keys() - loaded:
+        raise TrainingError(f"{paths[0]} does not hold all weights, {min(missing)} is not there: give those too")
+    return net
 
 
 def read_side(path: Path) -> int:

@@ -51,12 +51,19 @@ ARCHIVE = {
 }
 
 
+# a chain of a model with latents, whose first images pay for the latents of the others
+CHAIN = {f"{i:02d}.png": pixels.Planes(pattern(3, 8, 40)[:, :, 2 * i : 2 * i + 8].copy(), "RGB") for i in range(14)}
+
+SETS = {"set": (ARCHIVE, None), "chain": (CHAIN, "agave")}  # images, name of the model
+
+
 def main() -> None:
     for name, (planes, code) in CASES.items():
         stem = HERE / f"v{container.FORMAT_VERSION}-{name}"
         stem.with_suffix(".gmc").write_bytes(codec.encode_planes(planes, code=code).data)
         np.save(stem.with_suffix(".npy"), planes.data)
-    archive.pack(ARCHIVE, HERE / f"v{archive_format.FORMAT_VERSION}-set.gma", force=True)
+    for name, (images, model) in SETS.items():
+        archive.pack(images, HERE / f"v{archive_format.FORMAT_VERSION}-{name}.gma", model=model, force=True)
 
 
 if __name__ == "__main__":
