@@ -182,7 +182,7 @@ def test_unsound_architectures_are_refused(changes: dict) -> None:
     [
         ("constants", "top", 0, 2**14), ("constants", "elu", 7, -1), ("constants", "log_scale", 0, 10**6),
         ("latent_tables", "edges", 3, 10**6), ("latent_tables", "edges", 3, 300000),
-        ("latent_tables", "normal", 9, 2**25), ("latent_tables", "normal", 5000, 0),
+        ("latent_tables", "normal", 9, 2**25), ("latent_tables", "normal", 1500, 0),
         ("latent_tables", "inverse", 0, 2**26), ("latent_tables", "scale", 0, -1),
     ],
 )  # fmt: skip
