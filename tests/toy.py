@@ -23,7 +23,7 @@ from gmcodec.models import weights
 from gmcodec.models.agave import AgaveConfig, AgaveModel, Base, Constants
 from gmcodec.models.local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
 from gmcodec.models.pixelcnnpp import PixelCNNConfig, PixelCNNModel
-from gmcodec.models.pixelcnnpp_kernels import make_net_tables
+from gmcodec.models.pixelcnnpp_kernels import make_elu, make_net_tables
 from gmcodec.models.window import Window
 
 CONFIGS = {channels: LocalConfig(channels, 9, 3, 16, 1, 3, 4) for channels in (3, 1)}
@@ -91,8 +91,7 @@ def agave(config: AgaveConfig, evaluator: str | None = None, seed: int = 0, base
         shift = FIRST_SHIFT - 1 if limit == INPUT_LIMIT else DOWN_SHIFT - 1 if kind == "second" else UP_SHIFT
         made[name] = _layer(random, rows, columns, shift, limit, 3000 if limit == INPUT_LIMIT else 20000)
     top = random.integers(-400, 401, config.filters[-1]).astype(np.int32)
-    elu = np.rint(-np.expm1(-np.arange(2**14) / 512) * 512).astype(np.int32)
-    constants = Constants(top, np.full(config.planes, 90, np.int32), elu)
+    constants = Constants(top, np.full(config.planes, 90, np.int32), make_elu(2**14 - 1, 512))
     decoder = pixelcnn(config.decoder, evaluator, seed) if config.decoder else None
     if base and decoder:
         decoder = PixelCNNModel(

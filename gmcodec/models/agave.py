@@ -34,7 +34,6 @@ from .pixelcnnpp_kernels import INPUT_LIMIT
 
 KIND = "agave-1"
 POSTERIORS = ("gaussian", "iaf")
-LOG_SCALE_MIN, LOG_SCALE_MAX = -6.0, 2.0  # nats; of posteriors, conditional priors and IAF steps
 
 
 @dataclass(frozen=True)

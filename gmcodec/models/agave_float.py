@@ -25,9 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .agave import LOG_SCALE_MAX, LOG_SCALE_MIN, AgaveConfig
+from ..exact.gaussians import LOG_SCALE_MAX, LOG_SCALE_MIN
+from .agave import AgaveConfig
 from .local_float import FIRST_BITS
-from .pixelcnnpp_float import ACTIVATIONS, BLOCK_GAIN, CENTRE, SAMPLE_UNIT, Condition, Conv, PixelCNN
+from .pixelcnnpp_float import ACTIVATIONS, BLOCK_GAIN, CENTRE, SAMPLE_UNIT, Conv, PixelCNN, round_weights, start_layers
 
 NAT = 1 / log(2)  # bits
 FIRST_LOG_SCALE = 3.0  # of the logistics of y, nats above a grey level
@@ -282,22 +283,14 @@ class Agave(nn.Module):
 
     @fake_quant.setter
     def fake_quant(self, on: bool) -> None:
-        for layer in self.modules():
-            if isinstance(layer, Conv | Condition):
-                layer.rounding.fill_(on)
+        round_weights(self, on)
 
     @torch.no_grad()
     def initialise(self, images: Tensor, loaded: Collection[str] = ()) -> None:
         """Data-dependent initialisation from uint8 [B, C, H, W] of the layers whose parameters were not ``loaded``."""
         layers = {name: m for name, m in self.named_modules() if isinstance(m, Conv) and name != "decoder.last"}
         parts = [layer for name, layer in layers.items() if f"{name}.weight" not in loaded]
-        for layer in parts:
-            layer.starting = True
-        training = self.training
-        self.eval().terms(images)
-        self.train(training)
-        for layer in parts:
-            layer.starting = False
+        start_layers(self, parts, lambda: self.terms(images))
 
     # -- likelihoods -------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from .local_freeze import estimate_bits as decoder_bits
 from .pixelcnnpp import Conditions, PixelCNNModel
 from .pixelcnnpp_float import SAMPLE_UNIT, Conv
 from .pixelcnnpp_freeze import Told, position_major
+from .pixelcnnpp_kernels import make_elu
 
 LATENT_BITS = 8  # of a latent; bins are then a hundredth of the prior's deviation wide where most of them are
 
@@ -86,11 +87,6 @@ def estimate_bits(model: AgaveModel, images: np.ndarray, seed: int = 0) -> np.nd
     """A frozen model's own estimate for uint8 [B, C, H, W], -ELBO with one sample: bits of each image, float64 [B]."""
     walk, divergence = drawn(model, images, seed)
     return decoder_bits(walk.given(), images) + divergence
-
-
-def make_elu(limit: int, unit: int) -> np.ndarray:
-    """-elu(-v / unit) * unit at v = 0 .. limit: int32."""
-    return np.rint(-np.expm1(-np.arange(limit + 1) / unit) * unit).astype(np.int32)
 
 
 def _integers(values: Tensor, unit: int) -> np.ndarray:

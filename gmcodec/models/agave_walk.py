@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .agave import AgaveModel
     from .pixelcnnpp import Conditions, PixelCNNModel
 
-UNIT = 512  # integers per unit of every activation
-ACTIVATION_LIMIT = 2**14 - 1
+# every activation, of the VAE too, has the unit and the limit of what the decoder is told
+UNIT, ACTIVATION_LIMIT = pixelcnnpp_kernels.CONDITION_UNIT, pixelcnnpp_kernels.CONDITION_LIMIT
 OUTPUT_LIMIT = 2**17  # of means and log-scales
 MEANS_OF_LATENTS_UNIT = 4096  # of means that nets give
 LATENT_SHIFT = (gaussians.POSITION // UNIT).bit_length() - 1  # from positions of latents to activations

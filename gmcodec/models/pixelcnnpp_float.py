@@ -206,6 +206,25 @@ def rounded(weight: Tensor, rounding: Tensor, bits: int = 8) -> Tensor:
     return weight + rounding * (quantise_rows(weight, bits) - weight).detach()
 
 
+def round_weights(net: nn.Module, on: bool) -> None:
+    """Whether a net rounds its weights to 8 bits in the forward pass."""
+    for layer in net.modules():
+        if isinstance(layer, Conv | Condition):
+            layer.rounding.fill_(on)
+
+
+def start_layers(net: nn.Module, layers: Sequence[Conv], run: Callable[[], object]) -> None:
+    """Data-dependent initialisation of ``layers``, while ``run`` passes images through the net, without dropout."""
+    for layer in layers:
+        layer.starting = True
+    training = net.training
+    net.eval()
+    run()
+    net.train(training)
+    for layer in layers:
+        layer.starting = False
+
+
 class PixelCNN(nn.Module):
     """Images -> K logistics for every pixel, each from the pixels before it in raster order."""
 
@@ -270,22 +289,13 @@ class PixelCNN(nn.Module):
 
     @fake_quant.setter
     def fake_quant(self, on: bool) -> None:
-        for layer in self.modules():
-            if isinstance(layer, Conv | Condition):
-                layer.rounding.fill_(on)
+        round_weights(self, on)
 
     @torch.no_grad()
     def initialise(self, images: Tensor, loaded: Collection[str] = ()) -> None:
         """Data-dependent initialisation (the paper's section on weight normalisation) from uint8 [B, C, H, W]."""
         assert not loaded  # all or nothing
-        hidden = [m for m in self.layers() if m is not self.last]
-        for layer in hidden:
-            layer.starting = True
-        training = self.training
-        self.eval()(images)
-        self.train(training)
-        for layer in hidden:
-            layer.starting = False
+        start_layers(self, [m for m in self.layers() if m is not self.last], lambda: self(images))
 
     def bits(
         self, images: Tensor, dtype: torch.dtype = torch.float32, condition: Sequence[Tensor] | None = None

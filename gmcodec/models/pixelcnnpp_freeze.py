@@ -24,10 +24,9 @@ from .local_float import FIRST_BITS, INPUT_UNIT
 from .local_freeze import LINEAR_BITS, estimate_bits, output_units, search_units
 from .pixelcnnpp import CONDITION, Conditions, PixelCNNModel
 from .pixelcnnpp_float import SAMPLE_UNIT, Conv, GatedBlock, PixelCNN, PointwiseBlock
-from .pixelcnnpp_kernels import CONDITION_LIMIT, ELU_UNIT, GATE_UNIT, GATED_BITS, ONE, make_net_tables
+from .pixelcnnpp_kernels import CONDITION_LIMIT, CONDITION_UNIT, ELU_UNIT, GATE_UNIT, GATED_BITS, ONE, make_net_tables
 
 FOUND_ERROR = 4  # steps between a weight and its integer: rounding, and errors of the input units found before
-CONDITION_UNIT = 1 / 512  # of the conditioner's activations
 Units = dict[str, np.ndarray]
 
 
@@ -187,7 +186,7 @@ def _freeze_conditions(net: PixelCNN, outs: Units) -> dict[str, Layer]:
         weight, zero = _array(block.condition.matrix()), np.zeros(len(outs[name]))
         name = f"{CONDITION}{name}"
         layers[name] = freeze_layer(
-            name, weight, zero, CONDITION_UNIT, outs[name.removeprefix(CONDITION)], CONDITION_LIMIT,
+            name, weight, zero, 1 / CONDITION_UNIT, outs[name.removeprefix(CONDITION)], CONDITION_LIMIT,
             bound=INT32_BOUND // 2,
         )  # fmt: skip
     return layers
