@@ -18,8 +18,9 @@ from statistics import NormalDist
 
 import numpy as np
 
+from . import kernels
 from .kernels import jit
-from .tables import NIBBLES, ROW_TOTAL, SPREAD
+from .tables import NIBBLES, ROW_TOTAL, shares
 
 POSITION = 1 << 16  # units per standard deviation of the prior
 LOG_SCALE_MIN, LOG_SCALE_MAX, LOG_SCALE_UNIT = -6, 2, 32
@@ -108,13 +109,7 @@ def rows(first: np.ndarray, step: int, gaussians: Gaussians, tables: LatentTable
 
     ``first`` int64 [N]: the nibbles above, as a bin; ``step``: bins of an entry, a power of 16.
     """
-    marks = [cumulative(first + j * step, gaussians, tables) for j in range(NIBBLES + 1)]
-    start, mass = marks[0], marks[-1] - marks[0]
-    shares = [
-        np.where(mass > 0, (mark - start) * SPREAD // np.maximum(mass, 1), j * (SPREAD // NIBBLES)) + j
-        for j, mark in enumerate(marks)
-    ]
-    return np.diff(np.stack(shares, 1), axis=1).astype(np.int32)
+    return shares([cumulative(first + j * step, gaussians, tables) for j in range(NIBBLES + 1)])
 
 
 @jit
@@ -135,10 +130,4 @@ def fill_rows(first, step, mean, log_scale, edges, normal, inverse, out):
                 entry, between = u >> BETWEEN_BITS, u & ((1 << BETWEEN_BITS) - 1)
                 below = np.int64(normal[entry])
                 marks[j] = below + (((normal[min(entry + 1, final)] - below) * between) >> BETWEEN_BITS)
-        start, mass, before = marks[0], marks[NIBBLES] - marks[0], np.int64(0)
-        for j in range(1, NIBBLES + 1):
-            mark = np.int64(j) * (SPREAD // NIBBLES) + j
-            if mass > 0:
-                mark = (marks[j] - start) * SPREAD // mass + j
-            out[n, j - 1] = mark - before
-            before = mark
+        kernels.shares(marks, out, n)

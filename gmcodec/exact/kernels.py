@@ -124,6 +124,18 @@ def high_rows(weights, mean, inverse, sigmoid, rows):
             before = mark
 
 
+@njit(inline="always")
+def shares(marks, rows, n):
+    """tables.shares of one pixel; marks int64 [17], rows int32 [N, 16] out, of which row n."""
+    start, mass, before = marks[0], marks[NIBBLES] - marks[0], np.int64(0)
+    for j in range(1, NIBBLES + 1):
+        mark = np.int64(j) * (SPREAD // NIBBLES) + j
+        if mass > 0:
+            mark = (marks[j] - start) * SPREAD // mass + j
+        rows[n, j - 1] = mark - before
+        before = mark
+
+
 @jit
 def low_rows(high, weights, mean, inverse, sigmoid, rows):
     """tables.low_rows; high int32 [N]; rows int32 [N, 16] out."""
@@ -139,13 +151,7 @@ def low_rows(high, weights, mean, inverse, sigmoid, rows):
             marks[0] = 0
         if first == 240:
             marks[NIBBLES] = TOP
-        start, mass, before = marks[0], marks[NIBBLES] - marks[0], np.int64(0)
-        for j in range(1, NIBBLES + 1):
-            mark = np.int64(j) * (SPREAD // NIBBLES) + j
-            if mass > 0:
-                mark = (marks[j] - start) * SPREAD // mass + j
-            rows[n, j - 1] = mark - before
-            before = mark
+        shares(marks, rows, n)
 
 
 @jit

@@ -115,15 +115,18 @@ def low_rows(
 ) -> np.ndarray:
     """Frequencies of the low nibble given the high one, int [N]: int32 [N, 16]."""
     first = high.astype(np.int64) * 16
-    start = cumulative(first, weights, mean, inverse, tables)
-    mass = cumulative(first + 16, weights, mean, inverse, tables) - start
-    marks = []
-    for j in range(NIBBLES + 1):
-        part = cumulative(first + j, weights, mean, inverse, tables) - start
+    return shares([cumulative(first + j, weights, mean, inverse, tables) for j in range(NIBBLES + 1)])
+
+
+def shares(marks: list[np.ndarray]) -> np.ndarray:
+    """Frequencies of a nibble, int32 [N, 16], whose entries lie between 17 marks of cumulative mass, int64 [N] each."""
+    start, mass = marks[0], marks[-1] - marks[0]
+    ends = []
+    for j, mark in enumerate(marks):
         # a nibble without any mass is coded uniformly
-        share = np.where(mass > 0, part * SPREAD // np.maximum(mass, 1), j * (SPREAD // NIBBLES))
-        marks.append(share + j)
-    return np.diff(np.stack(marks, 1), axis=1).astype(np.int32)
+        share = np.where(mass > 0, (mark - start) * SPREAD // np.maximum(mass, 1), j * (SPREAD // NIBBLES))
+        ends.append(share + j)
+    return np.diff(np.stack(ends, 1), axis=1).astype(np.int32)
 
 
 def observe(
