@@ -72,23 +72,16 @@ class Watched(Trainer):
 
     curve: list[dict[str, float]]
 
-    @torch.no_grad()
     def validate(self, whole: bool = True) -> float:
-        batches = self.validation if whole else self.validation[: self.glimpse]
-        sums: dict[str, float] = {}
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            for batch in batches:
-                for name, value in self._parts(self._tensor(batch)).items():
-                    sums[name] = sums.get(name, 0.0) + value * len(batch)
-        count = sum(len(batch) for batch in batches)
-        self.curve.append({"step": self.step} | {name: value / count for name, value in sums.items()})
-        return self.curve[-1]["elbo"]
+        found = self.average(whole)
+        self.curve.append({"step": self.step} | found)
+        return found["elbo"]
 
-    def _parts(self, batch: torch.Tensor) -> dict[str, float]:
+    def measure(self, batch: torch.Tensor) -> tuple[dict[str, float], int]:
         if isinstance(self.preset.model, AgaveConfig):
-            return bits_per_dimension(self.ema.terms(batch), batch[0].numel())
-        return {"elbo": self.ema.bits(batch).mean().item() / self.preset.model.channels}
+            return bits_per_dimension(self.ema.terms(batch), batch[0].numel()), len(batch)
+        found, count = super().measure(batch)
+        return {"elbo": found["bpsp"]}, count
 
 
 def train(run: Run, data: Path, checkpoints: Path, minutes: float) -> None:

@@ -212,17 +212,28 @@ class Trainer:
             raise TrainingError(f"the loss is not finite by step {self.step}; resume with a lower rate")
         return losses
 
-    @torch.no_grad()
     def validate(self, whole: bool = True) -> float:
         """bpsp of the EMA weights, float32, on all validation images or, quicker, on the first of them."""
-        total, pixels = 0.0, 0
+        return self.average(whole)["bpsp"]
+
+    @torch.no_grad()
+    def average(self, whole: bool) -> dict[str, float]:
+        """Means over the validation images of what ``measure`` finds."""
+        sums: dict[str, float] = {}
+        total = 0
         with torch.random.fork_rng():  # latents are drawn, and each time the same
             torch.manual_seed(0)
             for batch in self.validation if whole else self.validation[: self.glimpse]:
-                bits = self.ema.bits(self._tensor(batch))
-                total += bits.sum().item()
-                pixels += len(bits)
-        return total / (pixels * self.preset.model.channels)
+                found, count = self.measure(self._tensor(batch))
+                for name, value in found.items():
+                    sums[name] = sums.get(name, 0.0) + value * count
+                total += count
+        return {name: value / total for name, value in sums.items()}
+
+    def measure(self, batch: torch.Tensor) -> tuple[dict[str, float], int]:
+        """The rate of a batch, and its weight."""
+        bits = self.ema.bits(batch)
+        return {"bpsp": bits.double().mean().item() / self.preset.model.channels}, len(bits)
 
     def run(
         self, validate_every: int = 2_500, save_every: float = 120.0, report: Callable[[str], None] = log.info
