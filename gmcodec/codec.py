@@ -104,16 +104,21 @@ def decode_planes(
 def _choose_parts(planes: Planes, code: str, threads: int, progress: Progress) -> tuple[list[Part], float]:
     """Parts of the file and their estimated bits: the smallest, without trying what cannot win."""
     colours = LEARNED_CHANNELS.get(planes.mode)
-    entry = None if code in CODES else _entry(code)
+    named = [] if code in CODES else _entries(code)
+    entries = [e for e in named if e.takes(colours or 0, planes.height * planes.width)]
     if code == "learned" and colours is None:
         raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
-    if entry is not None and not entry.takes(colours or 0, planes.height * planes.width):
-        what = f"mode {planes.mode}" if entry.channels != colours else f"images of more than {entry.max_pixels} pixels"
+    if named and not entries:
+        largest = [e.max_pixels for e in named if e.channels == colours]
+        what = f"images of more than {largest[0]} pixels" if largest else f"mode {planes.mode}"
         raise UnsupportedImageError(f"{code} does not code {what}")
+    if entries:
+        found = [_learned_parts(planes.data, entries[0].channels, threads, progress, e) for e in entries]
+        return min(found, key=_size)
     if code == "conventional" or colours is None:
         return _conventional_parts(planes.data, planes.depth, "best")
     if code != "auto":
-        return _learned_parts(planes.data, colours, threads, progress, entry)
+        return _learned_parts(planes.data, colours, threads, progress)
     if planes.height * planes.width <= SMALL:
         both = _learned_parts(planes.data, colours, threads, progress), _conventional_parts(planes.data, 8, "best")
         return min(both, key=_size)
@@ -136,14 +141,16 @@ def _conventional_parts(data: np.ndarray, depth: int, effort: str) -> tuple[list
     return [Part(form, len(data), payload)], 8.0 * len(payload)
 
 
-def _entry(name: str) -> registry.Entry:
+def _entries(name: str) -> list[registry.Entry]:
+    """The models that a name asks for; of a family those that are installed, if any is.  Raises ValueError."""
     from .models import registry
 
-    for entry in registry.ENTRIES:
-        if entry.name == name:
-            return entry
-    names = (*CODES, *(e.name for e in registry.ENTRIES))
-    raise ValueError(f"code must be one of {', '.join(names)}, not {name!r}")
+    try:
+        found = registry.called(name)
+    except ValueError:
+        names = (*CODES, *(e.name for e in registry.ENTRIES))
+        raise ValueError(f"code must be one of {', '.join(names)}, not {name!r}") from None
+    return [e for e in found if registry.is_installed(e)] or found
 
 
 def _learned_parts(
@@ -154,7 +161,10 @@ def _learned_parts(
 
     loaded = registry.load(entry.form) if entry else registry.for_channels(colours)
     with single_threaded_blas():
-        if loaded.latents:  # one small image: a chain of a seed
+        if loaded.latents and loaded.latents.any_size:
+            coded = bitsback.encode_image(data[:colours], loaded.latents, threads, progress)
+            payload, bits = coded.payload, coded.estimated_bits
+        elif loaded.latents:  # one small image: a chain of a seed
             chain = bitsback.encode_chain(data[None, :colours], loaded.latents, progress)
             payload, bits = chain.payload, float(chain.bits.sum())
         else:
@@ -176,6 +186,8 @@ def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -
 
     loaded = registry.load(part.form)
     with single_threaded_blas():
+        if loaded.latents and loaded.latents.any_size:
+            return bitsback.decode_image(part.payload, shape, loaded.latents, threads, progress)
         if loaded.latents:
             return bitsback.decode_chain(part.payload, (1, *shape), loaded.latents, progress)[0]
         return autoregressive.decode(part.payload, shape, loaded.pixels, threads, progress)

@@ -30,7 +30,7 @@ from gmcodec.models.pixelcnnpp_float import Condition, PixelCNN  # noqa: E402
 from gmcodec.training.freezing import freeze_file  # noqa: E402
 from gmcodec.training.loop import Trainer  # noqa: E402
 from gmcodec.training.losses import bits_per_dimension, objective_bits  # noqa: E402
-from gmcodec.training.nets import CONDITION, load_float, load_whole, preset_from_dict, preset_to_dict, read_config  # noqa: E402
+from gmcodec.training.nets import load_float, load_whole, of_condition, preset_from_dict, preset_to_dict, read_config  # noqa: E402
 from gmcodec.training.presets import PRESETS, Objective, Preset  # noqa: E402
 
 TOY = PRESETS["toy-agave"]
@@ -211,10 +211,10 @@ def test_parts_are_trained_apart_and_then_together(mosaics: Path, tmp_path: Path
         assert torch.equal(before[f"decoder.{name}"], parameter.half().float())
     for name, parameter in vae.ema.named_parameters():
         assert torch.equal(before[name], parameter.half().float())
-    assert all(not p.any() for name, p in before.items() if name.endswith(CONDITION))
+    assert all(not p.any() for name, p in before.items() if of_condition(name))
     run.run()
     for name, parameter in run.net.named_parameters():
-        fixed = name.startswith("decoder.") and not name.endswith(CONDITION)
+        fixed = name.startswith("decoder.") and not of_condition(name)
         assert torch.equal(parameter, before[name]) == fixed, name
     kept = tmp_path / "joint" / "float.safetensors"  # without what stays as it is
     assert kept.stat().st_size < (tmp_path / "vae" / "float.safetensors").stat().st_size * 1.5
@@ -269,7 +269,7 @@ def test_a_decoder_shares_the_layers_that_it_was_trained_on_from(upper: int) -> 
     decoder = replace(CONFIG.decoder, filters=filters, blocks=(1, 1, 1), upper=upper, nonlinearity="leaky")
     net, batch = made(replace(CONFIG, decoder=decoder)), images(6)
     plain = PixelCNN(replace(decoder, condition=0)).eval()
-    plain.load_state_dict({n: p for n, p in net.decoder.state_dict().items() if not n.endswith(CONDITION)})
+    plain.load_state_dict({n: p for n, p in net.decoder.state_dict().items() if not of_condition(n)})
     frozen = pixelcnnpp_freeze.freeze(plain, [batch], [batch[:2].numpy()])
     base = Base("pixelcnnpp", bytes(4), frozen)
     model = agave_freeze.freeze(net, [batch], [batch[:2].numpy()], base)

@@ -13,9 +13,10 @@ from test_pixelcnnpp_frozen import config_changed
 
 from gmcodec.errors import WeightsError
 from gmcodec.exact.evaluators import EVALUATORS
-from gmcodec.models import agave_spec, pixelcnnpp_spec, weights
+from gmcodec.models import agave_spec, local_spec, pixelcnnpp_spec, weights
 from gmcodec.models.agave import AgaveConfig, AgaveModel, Base
 from gmcodec.models.agave_walk import AgaveWalk
+from gmcodec.models.local import LocalModel
 from gmcodec.models.pixelcnnpp import PixelCNNModel
 
 
@@ -64,17 +65,16 @@ def test_the_walk_equals_the_specification(kind: str, name: str) -> None:
     blind, _ = walked(model, batch, drawn, known=False)  # the decoder's way: f(z) does not need the images
     means = walk.means()
     assert np.array_equal(blind.means(), means)
-    conditions = walk.conditions() if model.decoder else {}
+    conditions = walk.conditions() if model.decoder else []
     for i, image in enumerate(batch):
         groups, expected = spec.down([group[i] for group in drawn], image)
         assert np.array_equal(means[i], expected)
         for group, (mean, index) in zip(groups, found, strict=True):
             assert np.array_equal(mean[i], np.clip(group.mean, -(2**21), 2**21))
             assert np.array_equal(index[i], spec.index(group.log_scale))
-        told = spec.conditions(expected) if model.decoder else {}
-        assert told.keys() == conditions.keys()
-        for position, features in told.items():
-            assert np.array_equal(conditions[position][:, :, i], features)
+        told = spec.conditions(expected) if model.decoder else []
+        for features, given in zip(told, conditions, strict=True):
+            assert np.array_equal(given[i], features)
     assert len(np.unique(means)) > 20
     assert all(len(np.unique(index)) > 5 for _, index in found)
 
@@ -90,11 +90,32 @@ def test_the_decoder_reads_its_condition_as_the_specification_says(kind: str) ->
         canvas.fill(batch)
         outputs, _ = canvas.evaluate(np.arange(3 * 128))
         for i, image in enumerate(batch):
-            told = {p: x[:, :, i].astype(np.int64) for p, x in conditions.items()} if given is decoder else None
+            places = zip(decoder.config.positions, conditions, strict=True)
+            told = {p: x[i].astype(np.int64) for p, x in places} if given is decoder else None
             spec = pixelcnnpp_spec.Spec(decoder.config, decoder.layers, decoder.net_tables, told)
             assert np.array_equal(outputs[128 * i : 128 * (i + 1)], spec.outputs(image))
             canvas_alone = given.canvas(8, 16, 1)
             assert canvas_alone.planes().shape == (1, 3, 8, 16)
+
+
+def test_a_local_decoder_reads_its_condition_as_the_specification_says() -> None:
+    model, batch = toy.agave(toy.AGAVE["local"]), images()
+    walk, _ = walked(model, batch, bins(model, batch))
+    decoder, conditions = walk.given(), walk.conditions()[0]
+    assert isinstance(decoder, LocalModel)
+    pixels, different = np.arange(3 * 128), False
+    for given in (decoder, model.plain):
+        canvas = given.canvas(8, 16, 3)
+        canvas.fill(batch)
+        prediction = given.predict(canvas, pixels)
+        high = prediction.high()
+        for i, image in enumerate(batch):
+            told = conditions[i].reshape(128, -1).astype(np.int64) if given is decoder else None
+            expected = local_spec.rows(decoder.config, decoder.layers, decoder.tables, image, told)
+            assert np.array_equal(high[128 * i : 128 * (i + 1)], expected[0])
+            plain = local_spec.rows(decoder.config, decoder.layers, decoder.tables, image)
+            different = different or not np.array_equal(expected[0], plain[0])
+    assert different
 
 
 def test_images_do_not_influence_one_another() -> None:

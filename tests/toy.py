@@ -20,10 +20,10 @@ from gmcodec.exact.gaussians import make_latent_tables
 from gmcodec.exact.ops import Layer
 from gmcodec.exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, POSITION, make_tables
 from gmcodec.models import weights
-from gmcodec.models.agave import AgaveConfig, AgaveModel, Base, Constants
+from gmcodec.models.agave import AgaveConfig, AgaveModel, Base, Constants, Decoder
 from gmcodec.models.local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
 from gmcodec.models.pixelcnnpp import PixelCNNConfig, PixelCNNModel
-from gmcodec.models.pixelcnnpp_kernels import make_elu, make_net_tables
+from gmcodec.models.pixelcnnpp_kernels import CONDITION_LIMIT, make_elu, make_net_tables
 from gmcodec.models.window import Window
 
 CONFIGS = {channels: LocalConfig(channels, 9, 3, 16, 1, 3, 4) for channels in (3, 1)}
@@ -34,13 +34,15 @@ PIXELCNN = {
     "pointwise": PixelCNNConfig(3, (8, 4, 5), (2, 1, 1), 3, 9, 4, 3, 2, 3, "leaky", 0.0, False, 0),
     "grey": PixelCNNConfig(1, (6,), (1,), 0, 4, 3, 2, 2, 2, "elu", 0.0, False, 0),
 }
-# two resolutions and a small y; a flow, grey y, a decoder with pointwise blocks; a plain VAE
+# two resolutions and a small y; a flow, grey y, a decoder with pointwise blocks; a plain VAE; for any size
 AGAVE = {
     "two": AgaveConfig(3, (4, 6), (1, 2), 3, 2, "gaussian", 0, "elu", 2, 256, False,
                        replace(PIXELCNN["gated"], condition=3)),
     "flow": AgaveConfig(3, (5,), (2,), 3, 4, "iaf", 6, "leaky", 1, 16, True,
                         replace(PIXELCNN["pointwise"], condition=4)),
     "plain": AgaveConfig(3, (5, 4), (1, 1), 2, 4, "gaussian", 0, "elu", 1, 256, False, None),
+    "local": AgaveConfig(3, (5, 4), (1, 1), 2, 2, "gaussian", 0, "elu", 2, 256, False,
+                         replace(CONFIGS[3], condition=3)),
 }  # fmt: skip
 # multipliers are 2**14 .. 2**15, so a shift of s scales by 2**(14 - s) .. 2**(15 - s)
 FIRST_SHIFT, UP_SHIFT, DOWN_SHIFT, LINEAR_SHIFT = 18, 21, 23, 21
@@ -55,6 +57,8 @@ def layers(config: LocalConfig, seed: int = 0) -> dict[str, Layer]:
         made[f"down.{b}"] = _layer(random, config.width, config.width, DOWN_SHIFT, ACTIVATION_LIMIT, 20000)
     made["last"] = _last(random, config, config.width)
     made["linear"] = _linear(random, config.window, config.neighbours)
+    for b in range(config.blocks + 1 if config.condition else 0):
+        made[f"condition.{b}"] = _layer(random, config.width, config.condition, UP_SHIFT, CONDITION_LIMIT, 0)
     return made
 
 
@@ -92,12 +96,13 @@ def agave(config: AgaveConfig, evaluator: str | None = None, seed: int = 0, base
         made[name] = _layer(random, rows, columns, shift, limit, 3000 if limit == INPUT_LIMIT else 20000)
     top = random.integers(-400, 401, config.filters[-1]).astype(np.int32)
     constants = Constants(top, np.full(config.planes, 90, np.int32), make_elu(2**14 - 1, 512))
-    decoder = pixelcnn(config.decoder, evaluator, seed) if config.decoder else None
-    if base and decoder:
-        decoder = PixelCNNModel(
-            decoder.config, decoder.layers | base.model.layers, make_tables(), base.model.net_tables, decoder.evaluator
-        )
-    chosen = EVALUATORS[evaluator] if evaluator else None
+    chosen, shared = EVALUATORS[evaluator] if evaluator else None, base.model.layers if base else {}
+    decoder: Decoder | None = None
+    if isinstance(config.decoder, LocalConfig):
+        decoder = LocalModel(config.decoder, layers(config.decoder, seed) | shared, make_tables(), chosen)
+    elif config.decoder:
+        plain = pixelcnn(config.decoder, evaluator, seed)
+        decoder = PixelCNNModel(plain.config, plain.layers | shared, make_tables(), make_net_tables(), plain.evaluator)
     return AgaveModel(config, made, constants, make_tables(), make_latent_tables(8), decoder, base, chosen)
 
 
@@ -108,6 +113,9 @@ def write_weights(folder: Path, seed: int = 0) -> Path:
     small = pixelcnn(PIXELCNN["pointwise"], "int64", seed)
     base = Base("pixelcnnpp", weights.write(small, folder / "pixelcnnpp.safetensors"), small)
     weights.write(agave(AGAVE["flow"], "int64", seed, base), folder / "agave.safetensors")
+    photographs = model(3, "int64", seed)
+    base = Base("local-rgb", weights.weights_id(weights.to_bytes(photographs)), photographs)
+    weights.write(agave(AGAVE["local"], "int64", seed, base), folder / "agave-rgb.safetensors")
     return folder
 
 

@@ -232,6 +232,11 @@ def _places(starts: np.ndarray, streams: int) -> np.ndarray:
     return before * streams + within + np.arange(streams)[:, None] * np.repeat(counts, counts)
 
 
+# how a tile uint8 [1, C, h, w] becomes words, and back: ``push_words`` and ``pop_words``, or others like them
+PushTile = Callable[[np.ndarray, PixelModel, Progress, Weights], tuple[np.ndarray, np.ndarray]]
+PopTile = Callable[[np.ndarray, tuple[int, int, int, int], PixelModel, Progress, Weights], np.ndarray]
+
+
 # -- weights of values -----------------------------------------------------------------------------------
 
 
@@ -293,6 +298,7 @@ def encode(
     threads: int = 1,
     progress: Progress = lambda n: None,
     tile: tuple[int, int] | None = None,
+    push_tile: PushTile = push_words,
 ) -> Encoded:
     """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
     _, height, width = planes.shape
@@ -306,7 +312,7 @@ def encode(
     weights = _weights(levels)
     with ThreadPoolExecutor(threads) as pool:
         parts = [planes[None, :, y, x] for y, x in tiles(height, width, tile)]
-        coded = list(pool.map(lambda part: push_words(part, model, progress, weights), parts))
+        coded = list(pool.map(lambda part: push_tile(part, model, progress, weights), parts))
     head = write_varint(bool(changes) | mask << 1)
     head += write_varint(len(changes)) + changes if changes else b""
     head += write_varint(len(weight_words)) if mask else b""
@@ -321,6 +327,7 @@ def decode(
     model: PixelModel,
     threads: int = 1,
     progress: Progress = lambda n: None,
+    pop_tile: PopTile = pop_words,
 ) -> np.ndarray:
     """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
     channels, height, width = shape
@@ -353,7 +360,7 @@ def decode(
 
     def decode_tile(number: int, where: tuple[slice, slice]) -> None:
         part = out[None, :, where[0], where[1]]
-        part[:] = pop_words(words[ends[number] : ends[number + 1]], part.shape, model, progress, weights)
+        part[:] = pop_tile(words[ends[number] : ends[number + 1]], part.shape, model, progress, weights)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(decode_tile, range(count), tiles(height, width, (tile_height, tile_width))))

@@ -15,6 +15,14 @@ the image is pushed: what is on the stack must be worth that many bits.
 A *chain* is a list of images on one stack.  Its first images, the *seeds*, are coded without latents by the same
 model's plain form, until they are worth the latents of a batch.  No bits are wasted: a chain starts from data.
 
+An image of any size is cut into tiles, as in autoregressive.py, and a tile into *strips* of whole rows, coded from the
+lowest to the uppermost on one stack, so that decoding goes down and knows what is above.  The lowest strip has no
+latents: it pays for those of the strip above it, both together pay for the next, and so on.  Where that does not make
+a tile smaller, all of it is the lowest strip.
+
+Payload of an image: as in autoregressive.py.  On the stack of a tile lies, above every strip, how many rows of cells
+it has, 12 bits; 0 for the lowest strip, which is the rest of the tile.
+
 Payload of a chain (numbers are unsigned LEB128): the number of seeds; the number of images of a batch, 0 if all are
 seeds; then the 32-bit words, little-endian.  Seeds, in batches of 2**18 pixels, are at the bottom; above them the
 other images in their order, batch by batch, the last one maybe smaller.
@@ -25,15 +33,28 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..errors import GmcFormatError
-from .autoregressive import PixelModel, Progress, open_stack, pop, push, read_varint, write_varint
+from . import autoregressive
+from .autoregressive import (
+    Encoded,
+    PixelModel,
+    Progress,
+    Weights,
+    open_stack,
+    pop,
+    push,
+    read_varint,
+    write_varint,
+)
 from .stack import Stack
 
 NIBBLE = 4
+ROWS_BITS = 12  # of the height of a strip, in cells
+SHARES = 16, 4  # tried: one part in so many of a tile is the lowest strip
 BATCH_PIXELS = 1 << 18  # of the images coded in step
 TRIAL, SEED_EXCESS = 16, 1.05  # images that say what one costs, and how many more seeds than that makes there are
 SEED_MARGIN = 1.02, 256  # over the nominal cost of latents: a factor, and bits
@@ -79,6 +100,24 @@ class LatentModel(Protocol):
     def walk(self, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> Walk: ...
 
 
+class TileModel(PixelModel, Protocol):
+    """A decoder for strips of a tile."""
+
+    def below(self, above: np.ndarray) -> TileModel:
+        """The model of tiles that lie below finished rows, uint8 [B, C, rows, W]."""
+
+
+class StripModel(LatentModel, Protocol):
+    """A latent model of images of any size."""
+
+    @property
+    def cell(self) -> int:
+        """Pixels a side of the largest cell of latents."""
+
+    def around(self, decoder: PixelModel) -> StripModel:
+        """The model with a decoder that was fitted to an image."""
+
+
 @dataclass(frozen=True)
 class Chain:
     """Payload, and bits of each image, float64 [N]: of what was pushed minus what was popped.
@@ -97,11 +136,17 @@ class Chain:
 
 
 def push_batch(
-    stack: Stack, planes: np.ndarray, model: LatentModel, progress: Progress = lambda n: None
+    stack: Stack,
+    planes: np.ndarray,
+    model: LatentModel,
+    progress: Progress = lambda n: None,
+    weights: Weights = None,
+    above: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Push uint8 [B, C, H, W]; the bits of each image, float64 [B], and of its latents log q - log p.
 
-    The stack must hold ``latent_cost`` bits at least.  Mirrors ``pop_batch``, backwards.
+    The stack must hold ``latent_cost`` bits at least.  ``weights`` of values as in ``push``; ``above``: finished rows
+    that the images lie below.  Mirrors ``pop_batch``, backwards.
     """
     walk, count, bits = model.walk(_shape(planes), planes), len(planes), model.latent_bits
     drawn, divergence = [], np.zeros(count)
@@ -110,21 +155,26 @@ def push_batch(
         walk.observe(bins)
         drawn.append(bins)
         divergence += (bits - cost).reshape(count, -1).sum(1)
-    primary = push(stack, planes, walk.given(), progress)
+    primary = push(stack, planes, _below(walk.given(), above), progress, weights)
     for bins in reversed(drawn):
         stack.push_uniform(bins, 1 << bits)
     return primary + divergence, divergence
 
 
 def pop_batch(
-    stack: Stack, shape: tuple[int, int, int, int], model: LatentModel, progress: Progress = lambda n: None
+    stack: Stack,
+    shape: tuple[int, int, int, int],
+    model: LatentModel,
+    progress: Progress = lambda n: None,
+    weights: Weights = None,
+    above: np.ndarray | None = None,
 ) -> np.ndarray:
     """Pop uint8 ``shape`` [B, C, H, W] and give the bits back."""
     walk, drawn = model.walk(shape, None), []
     for size in walk.sizes():
         drawn.append(stack.pop_uniform(size, 1 << model.latent_bits))
         walk.observe(drawn[-1])
-    planes = pop(stack, shape, walk.given(), progress)
+    planes = pop(stack, shape, _below(walk.given(), above), progress, weights)
     walk, posteriors = model.walk(shape, planes), []
     for bins in drawn:
         posteriors.append(walk.posterior())
@@ -132,6 +182,10 @@ def pop_batch(
     for bins, posterior in zip(reversed(drawn), reversed(posteriors), strict=True):
         push_posterior(stack, bins, posterior, model.latent_bits)
     return planes
+
+
+def _below(decoder: Any, above: np.ndarray | None) -> PixelModel:
+    return decoder if above is None else decoder.below(above)
 
 
 def _nibbles(bits: int) -> Iterator[int]:
@@ -156,6 +210,101 @@ def push_posterior(stack: Stack, bins: np.ndarray, posterior: Posterior, bits: i
     for shift in reversed(list(_nibbles(bits))):
         above = (bins >> (shift + NIBBLE)) << (shift + NIBBLE)
         stack.push((bins >> shift) & 15, posterior.rows(above.astype(np.int64), 1 << shift))
+
+
+# -- an image of any size: encode and decode -------------------------------------------------------------
+
+
+def encode_image(
+    planes: np.ndarray, model: StripModel, threads: int = 1, progress: Progress = lambda n: None
+) -> Encoded:
+    """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
+
+    def push_tile(
+        tile: np.ndarray, fitted: PixelModel, progress: Progress, weights: Weights
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return push_strips(tile, model.around(fitted), progress, weights)
+
+    return autoregressive.encode(planes, model.plain, threads, progress, push_tile=push_tile)
+
+
+def decode_image(
+    payload: bytes,
+    shape: tuple[int, int, int],
+    model: StripModel,
+    threads: int = 1,
+    progress: Progress = lambda n: None,
+) -> np.ndarray:
+    """Inverse of ``encode_image``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
+
+    def pop_tile(
+        words: np.ndarray, shape: tuple[int, int, int, int], fitted: PixelModel, progress: Progress, weights: Weights
+    ) -> np.ndarray:
+        return pop_strips(words, shape, model.around(fitted), progress, weights)
+
+    return autoregressive.decode(payload, shape, model.plain, threads, progress, pop_tile=pop_tile)
+
+
+def push_strips(
+    tile: np.ndarray, model: StripModel, progress: Progress, weights: Weights
+) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [1, C, H, W] -> words uint32, the fewest of what was tried, and the estimated bits, float64 [1]."""
+    stack = Stack()
+    bits = push(stack, tile, model.plain, progress, weights)
+    stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
+    best = stack.words(), bits + ROWS_BITS
+    for share in SHARES:
+        found = _push_latents(tile, model, tile.shape[2] // model.cell // share, weights)
+        if found is not None:
+            return min(best, found, key=lambda coded: len(coded[0]))
+    return best
+
+
+def _push_latents(
+    tile: np.ndarray, model: StripModel, seeds: int, weights: Weights
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """``push_strips`` with latents, the lowest strip of so many rows of cells; None if it cannot pay for them."""
+    _, channels, height, width = tile.shape
+    cell, stack, bits = model.cell, Stack(), np.zeros(1)
+    if height < 2 * cell:
+        return None
+    factor, more = SEED_MARGIN
+    row_cost = factor * model.latent_bits * sum(model.walk((1, channels, cell, width), None).sizes())
+    top = (height // cell - max(1, seeds)) * cell
+    bits += push(stack, tile[:, :, top:], _below(model.plain, tile[:, :, :top]), lambda n: None, weights)
+    stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
+    while top:
+        paid = int((stack.bits - more) / row_cost)
+        rows = min(top // cell, paid, max(1, BATCH_PIXELS // (cell * width)), (1 << ROWS_BITS) - 1)
+        if rows < 1:
+            return None
+        bottom, top = top, top - rows * cell
+        strip, above = tile[:, :, top:bottom], tile[:, :, :top]
+        bits += push_batch(stack, strip, model, weights=weights, above=above)[0] + ROWS_BITS
+        stack.push_uniform(np.array([rows], np.int32), 1 << ROWS_BITS)
+    return stack.words(), bits + ROWS_BITS
+
+
+def pop_strips(
+    words: np.ndarray, shape: tuple[int, int, int, int], model: StripModel, progress: Progress, weights: Weights
+) -> np.ndarray:
+    """Inverse of ``push_strips``.  Raises GmcFormatError."""
+    stack, top, (_, _, height, width) = open_stack(words), 0, shape
+    out = np.empty(shape, np.uint8)
+    while top < height:
+        rows = model.cell * int(stack.pop_uniform(1, 1 << ROWS_BITS)[0])
+        bottom = top + rows if rows else height
+        if bottom > height or (rows > model.cell and rows * width > BATCH_PIXELS):
+            raise GmcFormatError(f"a strip of {rows} rows is larger than the format allows")
+        part, above = out[:, :, top:bottom], out[:, :, :top]
+        if rows:
+            part[:] = pop_batch(stack, _shape(part), model, progress, weights, above)
+        else:
+            part[:] = pop(stack, _shape(part), _below(model.plain, above), progress, weights)
+        top = bottom
+    if not stack.is_empty():
+        raise GmcFormatError("coded data is left over after the last pixel")
+    return out
 
 
 # -- a chain: encode and decode --------------------------------------------------------------------------

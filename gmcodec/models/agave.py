@@ -7,6 +7,8 @@
                                     v                          ^
              constant --top down, latent groups z_1 .. z_G--> f(z) --conditioner--> PixelCNN++ --> image
 
+The decoder may also be a local net (local.py): for photographs, of any size.
+
 The top-down net (section 2.10.2) draws the groups one after the other, from the coarsest resolution to the finest.
 f(z) holds the means of the logistics of y, and is all that the autoregressive decoder sees of the latents.
 
@@ -17,8 +19,10 @@ The float net is agave_float.py, the specification of the frozen form agave_spec
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,11 +33,14 @@ from ..exact.gaussians import LatentTables
 from ..exact.ops import Layer
 from ..exact.tables import Tables
 from .agave_walk import ACTIVATION_LIMIT, AgaveWalk, Factored, Maps
+from .local import LocalConfig, LocalModel
 from .pixelcnnpp import NONLINEARITIES, PixelCNNConfig, PixelCNNModel
 from .pixelcnnpp_kernels import INPUT_LIMIT
 
 KIND = "agave-1"
 POSTERIORS = ("gaussian", "iaf")
+DecoderConfig = PixelCNNConfig | LocalConfig
+Decoder = PixelCNNModel | LocalModel
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class AgaveConfig:
     auxiliary: int  # pixels a side of a pixel of y: 1, 2 or 4, at most ``stride``
     levels: int  # colours b of y: a power of two
     grey: bool  # whether y is the mean of the channels
-    decoder: PixelCNNConfig | None  # with a condition; None: a plain VAE, of y
+    decoder: DecoderConfig | None  # with a condition; None: a plain VAE, of y
 
     def __post_init__(self) -> None:
         if len(self.filters) != len(self.groups) or not self.filters or min(self.filters + self.groups) < 1:
@@ -89,6 +96,13 @@ class AgaveConfig:
         """How often f(z) is finer, by two, than the finest resolution of the VAE."""
         return (self.stride // self.auxiliary).bit_length() - 1
 
+    @property
+    def told(self) -> list[int]:
+        """Resolutions of what the conditioner gives: one for every position of a PixelCNN++, one for a local net."""
+        if isinstance(self.decoder, PixelCNNConfig):
+            return [level for _, level, _ in self.decoder.positions]
+        return [0] if self.decoder else []
+
     def latent_shape(self, level: int, height: int, width: int) -> tuple[int, int, int]:
         """Channels, rows, columns of a group of a resolution, for an image of so many pixels."""
         size = self.stride << level
@@ -123,8 +137,8 @@ class AgaveConfig:
         if self.decoder:
             told = self.decoder.condition
             shapes["told.first"] = told, size * self.planes
-            shapes |= {f"told.shrink.{n}": (told, size * told) for n in range(len(self.decoder.filters) - 1)}
-            shapes |= {f"told.{n}": (told, size * told) for n in range(len(self.decoder.positions))}
+            shapes |= {f"told.shrink.{n}": (told, size * told) for n in range(max(self.told))}
+            shapes |= {f"told.{n}": (told, size * told) for n in range(len(self.told))}
         return shapes
 
     def layer_names(self) -> list[str]:
@@ -134,6 +148,11 @@ class AgaveConfig:
     def input_limit(self, name: str) -> int:
         """What no input of a layer exceeds."""
         return INPUT_LIMIT if name == "first" else ACTIVATION_LIMIT
+
+
+def decoder_kind(values: Mapping[str, Any]) -> type[PixelCNNConfig] | type[LocalConfig]:
+    """Which architecture the stored fields of a decoder are of."""
+    return PixelCNNConfig if "filters" in values else LocalConfig
 
 
 @dataclass(frozen=True)
@@ -154,7 +173,7 @@ class Base(NamedTuple):
 
     name: str
     weights_id: bytes
-    model: PixelCNNModel
+    model: Decoder
 
 
 class AgaveModel:
@@ -167,7 +186,7 @@ class AgaveModel:
         constants: Constants,
         tables: Tables,
         latent_tables: LatentTables,
-        decoder: PixelCNNModel | None,
+        decoder: Decoder | None,
         base: Base | None = None,
         evaluator: Evaluator | None = None,
     ) -> None:
@@ -194,13 +213,30 @@ class AgaveModel:
         return self.latent_tables.bits
 
     @property
-    def plain(self) -> PixelCNNModel | Factored:
+    def plain(self) -> Decoder | Factored:
         """The model without latents: the decoder that knows nothing, or wide logistics."""
         return self.decoder or Factored(self.tables, None, self.constants.log_scale, self.channels)
 
     def takes(self, height: int, width: int) -> bool:
-        """Whether an image can have latents: it must consist of whole cells."""
-        return height % self.config.cell == 0 and width % self.config.cell == 0
+        """Whether an image can have latents: it must consist of whole cells, unless the decoder is a local net."""
+        whole = height % self.config.cell == 0 and width % self.config.cell == 0
+        return whole or self.any_size
+
+    @property
+    def any_size(self) -> bool:
+        """Whether it codes photographs, strip by strip."""
+        return isinstance(self.decoder, LocalModel)
+
+    @property
+    def cell(self) -> int:
+        """Pixels a side of a cell of the coarsest resolution."""
+        return self.config.cell
+
+    def around(self, decoder: Any) -> AgaveModel:
+        """The model with its decoder fitted to an image."""
+        model = copy.copy(self)
+        model.decoder = decoder
+        return model
 
     def walk(self, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> AgaveWalk:
         """The way through the latents of ``shape`` [B, C, H, W] images, with posteriors where ``planes`` are given.

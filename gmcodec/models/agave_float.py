@@ -12,7 +12,8 @@ hierarchy of latent groups, a posterior of independent Gaussians or with one ste
 * log-scales are clamped, so that tables can hold them.
 
 The conditioner turns f(z) into what every block of the PixelCNN++ adds to its stream: as many non-masked 3x3
-convolutions as the decoder has blocks (section 3.4.1), in a residual chain a resolution.
+convolutions as the decoder has blocks (section 3.4.1), in a residual chain a resolution.  A local net, whose blocks
+see one pixel, is told the same features at every block.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from torch.nn import functional
 
 from ..exact.gaussians import LOG_SCALE_MAX, LOG_SCALE_MIN
 from .agave import AgaveConfig
-from .local_float import FIRST_BITS
+from .local import LocalConfig
+from .local_float import FIRST_BITS, LocalNet
 from .pixelcnnpp_float import ACTIVATIONS, BLOCK_GAIN, CENTRE, SAMPLE_UNIT, Conv, PixelCNN, round_weights, start_layers
 
 NAT = 1 / log(2)  # bits
@@ -214,21 +216,20 @@ class Conditioner(nn.Module):
         super().__init__()
         assert config.decoder is not None
         self.config, self.activation = config, ACTIVATIONS[config.nonlinearity]
-        d, decoder = config.decoder.condition, config.decoder
+        d = config.decoder.condition
         self.first = around(config.planes, d, bits=FIRST_BITS)
-        self.shrink = nn.ModuleList([around(d, d, stride=2) for _ in decoder.filters[1:]])
-        self.chain = nn.ModuleList([around(d, d, gain=BLOCK_GAIN) for _ in decoder.positions])
+        self.shrink = nn.ModuleList([around(d, d, stride=2) for _ in range(max(config.told))])
+        self.chain = nn.ModuleList([around(d, d, gain=BLOCK_GAIN) for _ in config.told])
 
     def forward(self, means: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-        """f(z) [B, planes, H'', W''] in grey levels -> [B, D, H', W'] for every position of the decoder's blocks."""
-        assert self.config.decoder is not None
+        """f(z) [B, planes, H'', W''] in grey levels -> [B, D, H', W'] for each of ``AgaveConfig.told``."""
         x = ((means - CENTRE) * SAMPLE_UNIT).to(dtype)
         x = functional.interpolate(x, size, mode="nearest")
         streams = [self.first(x)]
         for layer in self.shrink:
             streams.append(layer(self.activation(streams[-1])))
         found = []
-        for layer, (_, level, _) in zip(self.chain, self.config.decoder.positions, strict=True):
+        for layer, level in zip(self.chain, self.config.told, strict=True):
             streams[level] = streams[level] + layer(self.activation(streams[level]))
             found.append(self.activation(streams[level]))
         return found
@@ -249,7 +250,10 @@ class Terms(NamedTuple):
 
 
 class Agave(nn.Module):
-    """VAE, conditioner and conditional PixelCNN++; or, where the architecture has no decoder, a plain VAE."""
+    """VAE, conditioner and conditional decoder; or, where the architecture has no decoder, a plain VAE.
+
+    Images are uint8 [B, C, H, W], or, where the decoder is a local net, padded: int16 [B, C, H + r, W + 2r].
+    """
 
     def __init__(self, config: AgaveConfig) -> None:
         super().__init__()
@@ -258,7 +262,7 @@ class Agave(nn.Module):
             torch.manual_seed(0)
             self.vae = VAE(config)
             self.conditioner = Conditioner(config) if config.decoder else None
-            self.decoder = PixelCNN(config.decoder) if config.decoder else None
+            self.decoder = _decoder(config)
 
     # -- what a trainer needs: members of DensityNet -----------------------------------------------
 
@@ -287,7 +291,7 @@ class Agave(nn.Module):
 
     @torch.no_grad()
     def initialise(self, images: Tensor, loaded: Collection[str] = ()) -> None:
-        """Data-dependent initialisation from uint8 [B, C, H, W] of the layers whose parameters were not ``loaded``."""
+        """Data-dependent initialisation from images of the layers whose parameters were not ``loaded``."""
         layers = {name: m for name, m in self.named_modules() if isinstance(m, Conv) and name != "decoder.last"}
         parts = [layer for name, layer in layers.items() if f"{name}.weight" not in loaded]
         start_layers(self, parts, lambda: self.terms(images))
@@ -295,11 +299,19 @@ class Agave(nn.Module):
     # -- likelihoods -------------------------------------------------------------------------------
 
     def bits(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The negative ELBO of each image, in bits a pixel, float32 [B]; uint8 [B, C, H, W]."""
-        return self.terms(images, dtype).bound / images[0, 0].numel()
+        """The negative ELBO of each image, in bits a pixel, float32 [B]."""
+        return self.terms(images, dtype).bound / self.inner(images)[0, 0].numel()
+
+    def inner(self, images: Tensor) -> Tensor:
+        """Images without what they are padded with, uint8 [B, C, H, W]."""
+        if not isinstance(self.config.decoder, LocalConfig):
+            return images
+        r = self.config.decoder.reach
+        return images[:, :, r:, r : images.shape[3] - r].to(torch.uint8)
 
     def terms(self, images: Tensor, dtype: torch.dtype = torch.float32, noise: Sequence[Tensor] | None = None) -> Terms:
-        """What eq. 3.13 is made of, one sample of the posterior, from uint8 [B, C, H, W]."""
+        """What eq. 3.13 is made of, one sample of the posterior."""
+        padded, images = images, self.inner(images)
         count, _, height, width = images.shape
         if noise is None:
             noise = self.vae.noise(count, height, width)
@@ -310,13 +322,23 @@ class Agave(nn.Module):
             primary = logistic_bits(y, means, self.vae.log_scale, 256)
         else:
             given = self.conditions(means, (height, width), dtype)
-            primary = self.decoder.bits(images, dtype, given).view(count, -1).sum(1)
+            if isinstance(self.decoder, LocalNet):
+                bits = self.decoder.bits(padded, dtype, given[0])
+            else:
+                bits = self.decoder.bits(images, dtype, given)
+            primary = bits.view(count, -1).sum(1)
         return Terms(primary, auxiliary, divergence.expected * NAT, divergence.sampled * NAT)
 
     def conditions(self, means: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
         """What f(z) tells the blocks of the decoder."""
         assert self.conditioner is not None
         return self.conditioner(means, size, dtype)
+
+
+def _decoder(config: AgaveConfig) -> PixelCNN | LocalNet | None:
+    if isinstance(config.decoder, LocalConfig):
+        return LocalNet(config.decoder)
+    return PixelCNN(config.decoder) if config.decoder else None
 
 
 def auxiliary_image(config: AgaveConfig, images: Tensor) -> Tensor:

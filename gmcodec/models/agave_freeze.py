@@ -10,17 +10,20 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
+from ..errors import FreezeError
 from ..exact import gaussians
 from ..exact.freeze import freeze_layer
 from ..exact.gaussians import make_latent_tables
 from ..exact.ops import INT32_BOUND, Layer
 from ..exact.tables import LOG_SCALE_UNIT, ROW_TOTAL, make_tables
-from . import pixelcnnpp_freeze
-from .agave import AgaveModel, Base, Constants
+from . import local_freeze, pixelcnnpp_freeze
+from .agave import AgaveModel, Base, Constants, Decoder
 from .agave_float import Agave, Residual, Stage
-from .agave_walk import ACTIVATION_LIMIT, MEANS_OF_LATENTS_UNIT, MEANS_UNIT, UNIT, AgaveWalk
+from .agave_walk import ACTIVATION_LIMIT, MEANS_OF_LATENTS_UNIT, MEANS_UNIT, UNIT, AgaveWalk, by_position
+from .local import LocalModel
+from .local_float import LocalNet
 from .local_freeze import estimate_bits as decoder_bits
-from .pixelcnnpp import Conditions, PixelCNNModel
+from .pixelcnnpp import Conditions
 from .pixelcnnpp_float import SAMPLE_UNIT, Conv
 from .pixelcnnpp_freeze import Told, position_major
 from .pixelcnnpp_kernels import make_elu
@@ -37,8 +40,8 @@ def freeze(
 ) -> AgaveModel:
     """Frozen model of ``net``, calibrated and compared as in pixelcnnpp_freeze.py.
 
-    ``base``: the frozen model that the decoder was trained on from, to share its layers.  Raises FreezeError when a
-    bound cannot be proved, or the base is another net.
+    ``base``: the frozen model that the decoder was trained on from, to share its layers; a local net needs one.
+    Raises FreezeError when a bound cannot be proved, or the base is another net.
     """
     net = net.eval()
     c = net.config
@@ -47,21 +50,27 @@ def freeze(
         _integers(net.vae.top, UNIT), _integers(net.vae.log_scale, LOG_SCALE_UNIT), make_elu(ACTIVATION_LIMIT, UNIT)
     )
 
-    def made(decoder: PixelCNNModel | None) -> AgaveModel:
+    def made(decoder: Decoder | None) -> AgaveModel:
         return AgaveModel(c, layers, constants, make_tables(), make_latent_tables(latent_bits), decoder, base)
 
     if net.decoder is None:
         return made(None)
+    if isinstance(net.decoder, LocalNet):
+        if base is None or not isinstance(base.model, LocalModel):
+            raise FreezeError("the decoder is a local net: it needs a base whose layers it shares")
+        return made(local_freeze.freeze_onto(base.model, net.decoder))
     if base is not None:
+        if isinstance(base.model, LocalModel):
+            raise FreezeError(f"the decoder is a PixelCNN++, {base.name} is not")
         return made(pixelcnnpp_freeze.freeze_onto(base.model, net.decoder))
-    without = made(None)  # enough to know what the decoder is told
+    decoder, without = net.decoder, made(None)  # enough to know what the decoder is told
 
     def floats(images: Tensor) -> list[Tensor]:
         noise = net.vae.noise(len(images), *images.shape[2:])
         return net.conditions(net.vae(noise, net.vae.features(images))[0], (images.shape[2], images.shape[3]))
 
     def integers(images: np.ndarray) -> Conditions:
-        return drawn(without, images)[0].conditions()
+        return by_position(decoder.config, drawn(without, images)[0].conditions())
 
     return made(pixelcnnpp_freeze.freeze(net.decoder, batches, trials, Told(floats, integers)))
 

@@ -130,17 +130,15 @@ class Spec:
             e0[:, :, i] = ((e[:, :, i] - shift) * self.tables.inverse[self.index(scale)]) >> INVERSE_BITS
         return mean, log_scale
 
-    def conditions(self, means: np.ndarray) -> dict[tuple[str, int, int], np.ndarray]:
-        """What f(z) [H, W, planes] tells the blocks of the decoder, [H', W', D] each."""
+    def conditions(self, means: np.ndarray) -> list[np.ndarray]:
+        """What f(z) [H, W, planes] tells the decoder, [H', W', D] for each of ``AgaveConfig.told``."""
         c = self.config
-        assert c.decoder is not None
         x = coarser(means, 4).repeat(c.auxiliary, 0).repeat(c.auxiliary, 1)
         streams = [convolution(self.layers["told.first"], x)]
-        for n in range(len(c.decoder.filters) - 1):
+        for n in range(max(c.told)):
             streams.append(convolution(self.layers[f"told.shrink.{n}"], self.active(streams[-1]), stride=2))
-        found = {}
-        for n, position in enumerate(c.decoder.positions):
-            level = position[1]
+        found = []
+        for n, level in enumerate(c.told):
             streams[level] = self.residual(streams[level], f"told.{n}", self.active(streams[level]))
-            found[position] = self.active(streams[level])
+            found.append(self.active(streams[level]))
         return found

@@ -7,6 +7,7 @@ same in plain numpy.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +19,10 @@ from ..exact.ops import Layer
 from ..exact.tables import LOG_SCALE_UNIT, POSITION, Tables
 from . import pixelcnnpp_kernels
 from .mixture import Prediction
+from .pixelcnnpp import Conditions, PixelCNNConfig, PixelCNNModel
 
 if TYPE_CHECKING:
-    from .agave import AgaveModel
-    from .pixelcnnpp import Conditions, PixelCNNModel
+    from .agave import AgaveModel, Decoder
 
 # every activation, of the VAE too, has the unit and the limit of what the decoder is told
 UNIT, ACTIVATION_LIMIT = pixelcnnpp_kernels.CONDITION_UNIT, pixelcnnpp_kernels.CONDITION_LIMIT
@@ -67,11 +68,14 @@ class Maps:
         padded = np.pad(x, ((0, 0), (r, r), (r, r), (0, 0)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))[:, ::stride, ::stride]
         out = np.empty((count, rows, columns, len(scale)), self.dtype if limit == ACTIVATION_LIMIT else np.int32)
-        step = max(1, ROWS // (rows * columns))
-        for start in range(0, count, step):
-            part = windows[start : start + step].transpose(0, 1, 2, 4, 5, 3)
+        images, band = max(1, ROWS // (rows * columns)), max(1, ROWS // columns)  # or rows of an image
+        for start, top in itertools.product(range(0, count, images), range(0, rows, band)):
+            place = slice(start, start + images), slice(top, top + band)
+            part = windows[place].transpose(0, 1, 2, 4, 5, 3)
             inputs = np.ascontiguousarray(part).reshape(-1, size * size * x.shape[3])
-            kernels.output(product(inputs), scale, offset, limit, out[start : start + step].reshape(-1, len(scale)))
+            result = np.empty((len(inputs), len(scale)), out.dtype)
+            kernels.output(product(inputs), scale, offset, limit, result)
+            out[place] = result.reshape(out[place].shape)
         return out
 
     def residual(self, x: np.ndarray, name: str, inner: np.ndarray) -> np.ndarray:
@@ -97,18 +101,19 @@ class AgaveWalk:
         if not model.takes(height, width):
             raise ValueError(f"an image of {width}x{height} pixels does not consist of cells of {c.cell}x{c.cell}")
         self._model, self._shape = model, shape
+        self._padded = -(-height // c.cell) * c.cell, -(-width // c.cell) * c.cell  # whole cells
         self._up = None if planes is None else self._features(planes)
         self._stage, self._channel = 0, 0
         size = c.cell
         top = model.constants.top.astype(model.maps.dtype)
-        self._x = np.tile(top, (count, height // size, width // size, 1))
+        self._x = np.tile(top, (count, self._padded[0] // size, self._padded[1] // size, 1))
         self._open()
 
     def sizes(self) -> list[int]:
-        c, (count, _, height, width) = self._model.config, self._shape
+        c, count = self._model.config, self._shape[0]
         sizes = []
         for level, _ in c.stages:
-            channels, rows, columns = c.latent_shape(level, height, width)
+            channels, rows, columns = c.latent_shape(level, *self._padded)
             cells = count * rows * columns
             sizes += [cells] * channels if c.posterior == "iaf" else [cells * channels]
         return sizes
@@ -117,6 +122,8 @@ class AgaveWalk:
         """The way up: for every resolution the activation behind each block."""
         model = self._model
         maps, c = model.maps, model.config
+        more = [after - before for after, before in zip(self._padded, planes.shape[2:], strict=True)]
+        planes = np.pad(planes, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), "edge")
         x = (planes.transpose(0, 2, 3, 1).astype(np.int16) - CENTRE).astype(maps.dtype)
         x = maps.convolve("first", x, 2 * c.stride + 1, c.stride)
         found: list[list[np.ndarray]] = []
@@ -225,27 +232,34 @@ class AgaveWalk:
             x = maps.convolve(f"finer.{n}", twice(maps.active(x)))
         return maps.convolve("last", maps.active(x), limit=OUTPUT_LIMIT)
 
-    def given(self) -> PixelCNNModel | Factored:
+    def given(self) -> Decoder | Factored:
         """The decoder that knows f(z)."""
         model = self._model
         if model.decoder is None:
             return Factored(model.tables, self.means(), model.constants.log_scale, model.channels)
-        return model.decoder.given(self.conditions())
+        conditions = self.conditions()
+        if isinstance(model.decoder, PixelCNNModel):
+            return model.decoder.given(by_position(model.decoder.config, conditions))
+        return model.decoder.given(conditions[0][:, : self._shape[2], : self._shape[3]])
 
-    def conditions(self) -> Conditions:
-        """What f(z) tells the blocks of the decoder."""
+    def conditions(self) -> list[np.ndarray]:
+        """What f(z) tells the decoder, integers [B, H', W', D] for each of ``AgaveConfig.told``."""
         c, maps = self._model.config, self._model.maps
-        assert c.decoder is not None
         x = to_activation(self.means(), MEANS_SHIFT).astype(maps.dtype).repeat(c.auxiliary, 1).repeat(c.auxiliary, 2)
         streams = [maps.convolve("told.first", x)]
-        for n in range(len(c.decoder.filters) - 1):
+        for n in range(max(c.told)):
             streams.append(maps.convolve(f"told.shrink.{n}", maps.active(streams[-1]), stride=2))
-        found: Conditions = {}
-        for n, position in enumerate(c.decoder.positions):
-            level = position[1]
+        found = []
+        for n, level in enumerate(c.told):
             streams[level] = maps.residual(streams[level], f"told.{n}", maps.active(streams[level]))
-            found[position] = np.ascontiguousarray(maps.active(streams[level]).transpose(1, 2, 0, 3))
+            found.append(maps.active(streams[level]))
         return found
+
+
+def by_position(decoder: PixelCNNConfig, conditions: list[np.ndarray]) -> Conditions:
+    """``AgaveWalk.conditions`` as a PixelCNN++ takes them."""
+    cells_first = [np.ascontiguousarray(x.transpose(1, 2, 0, 3)) for x in conditions]
+    return dict(zip(decoder.positions, cells_first, strict=True))
 
 
 class Rows:

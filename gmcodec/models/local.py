@@ -11,12 +11,14 @@
           v
     logits | means | log-scales | couplings   of K logistics    [N, outputs]
 
+A net with a condition adds layers of it, D features a pixel, to the stream behind ``first`` and behind every block.
 The channels of a pixel are coded one after the other: ``Prediction.high`` and ``low`` give the rows of
 a channel's nibbles, ``Prediction.observe`` tells the sample.  The float twin is local_float.py.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +30,14 @@ from ..exact.ops import Layer
 from ..exact.tables import Tables
 from . import local_fit, local_kernels
 from .mixture import MixtureOutputs, Prediction
+from .pixelcnnpp_kernels import CONDITION_LIMIT
 from .window import Canvas, Window
 
 ACTIVATION_LIMIT = 2047  # 12-bit activations; part of the format of the weights
 OUTPUT_LIMIT = 2**17
 INPUT_LIMIT = 128
 BLOCK = 256  # pixels evaluated at once: activations stay in a core's own cache
+CONDITION = "condition."  # how names of layers that read a condition start
 KIND = "local-1"
 
 
@@ -48,6 +52,7 @@ class LocalConfig(MixtureOutputs):
     blocks: int  # residual blocks of two pointwise layers
     mixtures: int  # logistic components K
     neighbours: int  # nearest pixels seen by the linear predictor
+    condition: int = 0  # features D of a condition of every pixel; 0: there is none
 
     @property
     def window(self) -> Window:
@@ -70,12 +75,21 @@ class LocalConfig(MixtureOutputs):
     def layer_names(self) -> list[str]:
         """Names of the integer layers, as stored."""
         blocks = [f"{kind}.{b}" for b in range(self.blocks) for kind in ("up", "down")]
-        return ["first", *blocks, "last", "linear"]
+        told = [f"{CONDITION}{n}" for n in range(self.blocks + 1)] if self.condition else []
+        return ["first", *blocks, "last", "linear", *told]
+
+    def input_limit(self, name: str) -> int:
+        """What no input of a layer exceeds."""
+        if name.startswith(CONDITION):
+            return CONDITION_LIMIT
+        return INPUT_LIMIT if name in ("first", "linear") else ACTIVATION_LIMIT
 
 
 def layer_shape(config: LocalConfig, name: str) -> tuple[int, int]:
     """Rows and columns of a layer's weight matrix."""
     c = config
+    if name.startswith(CONDITION):
+        return c.width, c.condition
     return {
         "first": (c.width, c.inputs),
         "last": (c.outputs, c.width),
@@ -98,6 +112,8 @@ class LocalModel:
         names = [n for n in config.layer_names() if n != "linear"]
         self._prepared = {n: (self.evaluator.prepare(layers[n]), *kernels.affine(layers[n])) for n in names}
         self._near = config.window.near_columns(config.neighbours)
+        self._told: np.ndarray | None = None
+        self._above: np.ndarray | None = None
 
     @property
     def channels(self) -> int:
@@ -115,9 +131,24 @@ class LocalModel:
         """The model changed as ``fit`` said, if it said anything.  Raises GmcFormatError."""
         return local_fit.adapted(self, changes) if changes else self
 
+    def given(self, conditions: np.ndarray) -> LocalModel:
+        """The model of tiles of which so much is known: integers within CONDITION_LIMIT, [B, H, W, D]."""
+        model = copy.copy(self)
+        model._told = np.ascontiguousarray(conditions.reshape(-1, conditions.shape[-1]), self.evaluator.dtype)
+        return model
+
+    def below(self, above: np.ndarray) -> LocalModel:
+        """The model of tiles that lie below finished rows uint8 [B, C, rows, W] of their images; few are looked at."""
+        model = copy.copy(self)
+        model._above = above
+        return model
+
     def canvas(self, height: int, width: int, count: int = 1) -> Canvas:
         """``count`` empty tiles to decode into, or to ``fill`` for encoding."""
-        return Canvas(self.config.window, height, width, count)
+        canvas = Canvas(self.config.window, height, width, count)
+        if self._above is not None:
+            canvas.put_above(self._above)
+        return canvas
 
     def predict(self, canvas: Canvas, pixels: np.ndarray) -> Prediction:
         """Mixtures of ``pixels``, int64 [N] flat indices of the batch, from finished pixels."""
@@ -129,7 +160,8 @@ class LocalModel:
         base = np.empty((len(pixels), self.channels), np.int32)
         for start in range(0, len(pixels), BLOCK):
             part = slice(start, start + BLOCK)
-            self._net(self.features(canvas, pixels[part], base[part]), outputs[part])
+            told = None if self._told is None else self._told[pixels[part]]
+            self._net(self.features(canvas, pixels[part], base[part]), told, outputs[part])
         return outputs, base
 
     def features(self, canvas: Canvas, pixels: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -142,14 +174,17 @@ class LocalModel:
         )  # fmt: skip
         return x
 
-    def _net(self, x: np.ndarray, outputs: np.ndarray) -> None:
+    def _net(self, x: np.ndarray, told: np.ndarray | None, outputs: np.ndarray) -> None:
         c = self.config
         stream = np.empty((len(x), c.width), x.dtype)
         inner = np.empty((len(x), c.width), x.dtype)
         self._layer("first", kernels.hidden, x, ACTIVATION_LIMIT, stream)
-        for b in range(c.blocks):
-            self._layer(f"up.{b}", kernels.hidden, stream, ACTIVATION_LIMIT, inner)
-            self._layer(f"down.{b}", kernels.residual, inner, ACTIVATION_LIMIT, stream)
+        for b in range(c.blocks + 1):
+            if b:
+                self._layer(f"up.{b - 1}", kernels.hidden, stream, ACTIVATION_LIMIT, inner)
+                self._layer(f"down.{b - 1}", kernels.residual, inner, ACTIVATION_LIMIT, stream)
+            if told is not None:
+                self._layer(f"{CONDITION}{b}", kernels.residual, told, ACTIVATION_LIMIT, stream)
         self._layer("last", kernels.output, stream, OUTPUT_LIMIT, outputs)
 
     def _layer(self, name: str, kernel, x: np.ndarray, limit: int, out: np.ndarray) -> None:

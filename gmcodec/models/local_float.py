@@ -55,6 +55,10 @@ class LocalNet(nn.Module):
         self.last = matrix(c.outputs, w, 0.05)
         self.last_bias = nn.Parameter(initial_outputs(c.channels, c.mixtures, 0.3))
         self.linear = nn.Parameter(torch.zeros(c.channels, c.channels * c.neighbours))
+        # zero at first: a net trained without a condition is the same net until these have learned
+        self.condition = nn.ParameterList(
+            [nn.Parameter(torch.zeros(w, c.condition)) for _ in range(c.blocks + 1 if c.condition else 0)]
+        )
         self.fake_quant = False
         self.mixture: Callable[..., Tensor] = mixture_bits
 
@@ -63,17 +67,21 @@ class LocalNet(nn.Module):
 
         The first one belongs to them: its inputs are strongly correlated, and AdamW there cost 2 % of the rate.
         """
-        return [self.first, *self.up, *self.down]
+        return [self.first, *self.up, *self.down, *self.condition]
 
     def initialise(self, padded: Tensor, loaded: Collection[str] = ()) -> None:
         """Nothing here depends on data: the initial scales of this net are known."""
 
-    def bits(self, padded: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Bits of each scored pixel, float32 [B*H*W], of padded patches int16 [B, C, H + r, W + 2r]."""
+    def bits(self, padded: Tensor, dtype: torch.dtype = torch.float32, condition: Tensor | None = None) -> Tensor:
+        """Bits of each scored pixel, float32 [B*H*W], of padded patches int16 [B, C, H + r, W + 2r].
+
+        ``condition`` [B, D, H, W]: what a net with a condition is told.
+        """
         r, c = self.config.reach, self.config
         height, width = padded.shape[2] - r, padded.shape[3] - 2 * r
         features, mean = self.features(padded, height, width)
-        out, linear = self(features, dtype)
+        told = None if condition is None else condition.transpose(0, 1).flatten(1)
+        out, linear = self(features, dtype, told)
         target = padded[:, :, r:, r : r + width].transpose(0, 1).reshape(mean.shape).float()
         return self.mixture(out, mean.float() + linear, target, c.channels, c.mixtures)
 
@@ -81,8 +89,10 @@ class LocalNet(nn.Module):
         """``window_features`` of this net's window."""
         return window_features(self.config.window, padded, height, width)
 
-    def forward(self, features: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """Raw outputs float32 [outputs, N] and the linear prediction minus the mean [C, N]."""
+    def forward(
+        self, features: Tensor, dtype: torch.dtype = torch.float32, told: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Raw outputs float32 [outputs, N] and the linear prediction minus the mean [C, N]; ``told`` [D, N]."""
         q = quantise_rows if self.fake_quant else (lambda w, bits: w)
 
         def product(weight: Tensor, bias: Tensor, x: Tensor, bits: int = 8) -> Tensor:
@@ -91,8 +101,12 @@ class LocalNet(nn.Module):
         c = self.config
         x = features.to(dtype) * INPUT_UNIT
         h = nn.functional.leaky_relu(product(self.first, self.first_bias, x, FIRST_BITS), SLOPE)
-        for up, up_bias, down, down_bias in zip(self.up, self.up_bias, self.down, self.down_bias, strict=True):
-            h = h + product(down, down_bias, nn.functional.leaky_relu(product(up, up_bias, h), SLOPE))
+        for b in range(c.blocks + 1):
+            if b:
+                inner = nn.functional.leaky_relu(product(self.up[b - 1], self.up_bias[b - 1], h), SLOPE)
+                h = h + product(self.down[b - 1], self.down_bias[b - 1], inner)
+            if told is not None:
+                h = h + q(self.condition[b], 8).to(dtype) @ told.to(dtype)
         out = product(self.last, self.last_bias, h).float()
         near = x[: c.channels * c.neighbours]
         return out, (self.linear.to(dtype) @ near).float() / INPUT_UNIT

@@ -10,22 +10,26 @@ of the frozen net.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..errors import FreezeError
 from ..exact.freeze import freeze_layer
-from ..exact.ops import Layer
+from ..exact.ops import INT32_BOUND, Layer
 from ..exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, POSITION, ROW_TOTAL, make_tables
-from .local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalModel
+from .local import ACTIVATION_LIMIT, CONDITION, INPUT_LIMIT, LocalModel
 from .local_float import FIRST_BITS, INPUT_UNIT, SLOPE, LocalNet, quantise_rows
 from .mixture import MixtureOutputs
+from .pixelcnnpp_kernels import CONDITION_LIMIT, CONDITION_UNIT
 
 EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp
 SHRINK = 0.7  # ratio of one trial of the units to the one before
 LINEAR_BITS = 13  # of the linear predictor's weights
 TRIALS = 4  # batches of patches on which trials are compared
+FOUND_ERROR = 4  # steps between a weight and its integer: rounding, and errors of the input units found before
 
 
 @torch.no_grad()
@@ -138,6 +142,42 @@ def _freeze(net: LocalNet, units: list[np.ndarray]) -> LocalModel:
         layers[f"up.{b}"] = layer(f"up.{b}", up, net.up_bias[b], stream, inner[b], ACTIVATION_LIMIT)
         layers[f"down.{b}"] = layer(f"down.{b}", down, net.down_bias[b], inner[b], stream, ACTIVATION_LIMIT)
     return LocalModel(c, layers, make_tables())
+
+
+# -- what a frozen net is told -----------------------------------------------------------------------------
+
+
+def freeze_onto(base: LocalModel, net: LocalNet) -> LocalModel:
+    """The frozen ``base`` and what ``net``, trained on from it, learned of a condition; the base's layers stay.
+
+    ``net`` must have the weights that ``base`` was frozen from: its units are found again by comparing the two.
+    Raises FreezeError when the two do not fit, or a bound cannot be proved.
+    """
+    c = net.config
+    if replace(c, condition=0) != base.config:
+        raise FreezeError(f"the decoder {c} is not the base {base.config}")
+    layers = dict(base.layers)
+    stream = found_unit(base, "first", _array(net.first)[:, c.window.raster_columns()] * INPUT_UNIT)
+    for n, weight in enumerate(net.condition):
+        layers[f"{CONDITION}{n}"] = freeze_condition(f"{CONDITION}{n}", weight, stream)
+    return LocalModel(c, layers, base.tables)
+
+
+def freeze_condition(name: str, weight: torch.Tensor, stream: np.ndarray) -> Layer:
+    """What a stream of units float64 [M] is told: a layer of a condition, weight [M, D]."""
+    zero = np.zeros(len(stream))
+    return freeze_layer(name, _array(weight), zero, 1 / CONDITION_UNIT, stream, CONDITION_LIMIT, bound=INT32_BOUND // 2)
+
+
+def found_unit(base: Any, name: str, weight: np.ndarray) -> np.ndarray:
+    """What an output of a frozen layer is worth, float64 [M], by its float weight for integer inputs."""
+    layer = base.layers[name]
+    integers = layer.weight.astype(np.float64)
+    scale = (weight * integers).sum(1) / np.maximum((integers * integers).sum(1), 1)
+    error = np.abs(weight - scale[:, None] * integers).max(1)
+    if (error > FOUND_ERROR * np.abs(scale)).any() or (scale <= 0).any():
+        raise FreezeError(f"{name}: these are not the weights that the base was frozen from")
+    return scale * np.ldexp(1.0, layer.shift) / layer.multiplier
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

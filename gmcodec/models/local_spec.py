@@ -12,7 +12,7 @@ import numpy as np
 from ..exact import ops, tables
 from ..exact.ops import Layer
 from ..exact.tables import COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION, Tables
-from .local import ACTIVATION_LIMIT, OUTPUT_LIMIT, LocalConfig
+from .local import ACTIVATION_LIMIT, CONDITION, OUTPUT_LIMIT, LocalConfig
 from .window import OUTSIDE, Window
 
 CLAMP = 127  # of differences to the local mean, in grey levels
@@ -58,14 +58,18 @@ def centre(window: Window, linear: Layer, planes: np.ndarray) -> np.ndarray:
     return mean * POSITION + ops.rescale(ops.product(linear, near.T), linear).T
 
 
-def net(config: LocalConfig, layers: dict[str, Layer], x: np.ndarray) -> np.ndarray:
-    """Features int64 [N, inputs] -> outputs int64 [N, outputs]."""
+def net(config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, told: np.ndarray | None = None) -> np.ndarray:
+    """Features int64 [N, inputs], and a condition [N, D] or nothing -> outputs int64 [N, outputs]."""
     layer = layers["first"]
     stream = ops.hidden(ops.product(layer, x), layer, ACTIVATION_LIMIT)
-    for b in range(config.blocks):
-        up, down = layers[f"up.{b}"], layers[f"down.{b}"]
-        inner = ops.hidden(ops.product(up, stream), up, ACTIVATION_LIMIT)
-        stream = ops.residual(ops.product(down, inner), down, ACTIVATION_LIMIT, stream)
+    for b in range(config.blocks + 1):
+        if b:
+            up, down = layers[f"up.{b - 1}"], layers[f"down.{b - 1}"]
+            inner = ops.hidden(ops.product(up, stream), up, ACTIVATION_LIMIT)
+            stream = ops.residual(ops.product(down, inner), down, ACTIVATION_LIMIT, stream)
+        if told is not None:
+            layer = layers[f"{CONDITION}{b}"]
+            stream = ops.residual(ops.product(layer, told), layer, ACTIVATION_LIMIT, stream)
     layer = layers["last"]
     return ops.output(ops.product(layer, stream), layer, OUTPUT_LIMIT)
 
@@ -104,7 +108,9 @@ def mixture_rows(t: Tables, outputs: np.ndarray, base: np.ndarray, planes: np.nd
     return np.stack(out)
 
 
-def rows(config: LocalConfig, layers: dict[str, Layer], t: Tables, planes: np.ndarray) -> np.ndarray:
+def rows(
+    config: LocalConfig, layers: dict[str, Layer], t: Tables, planes: np.ndarray, told: np.ndarray | None = None
+) -> np.ndarray:
     """uint8 [C, H, W] -> int32 [2 * C, H * W, 16]: frequencies of the high and the low nibble of each channel."""
-    outputs = net(config, layers, window_features(config.window, planes))
+    outputs = net(config, layers, window_features(config.window, planes), told)
     return mixture_rows(t, outputs, centre(config.window, layers["linear"], planes), planes)

@@ -21,12 +21,11 @@ from ..exact.freeze import freeze_layer
 from ..exact.ops import INT32_BOUND, Layer
 from ..exact.tables import POSITION, make_tables
 from .local_float import FIRST_BITS, INPUT_UNIT
-from .local_freeze import LINEAR_BITS, estimate_bits, output_units, search_units
+from .local_freeze import LINEAR_BITS, estimate_bits, found_unit, freeze_condition, output_units, search_units
 from .pixelcnnpp import CONDITION, Conditions, PixelCNNModel
 from .pixelcnnpp_float import SAMPLE_UNIT, Conv, GatedBlock, PixelCNN, PointwiseBlock
-from .pixelcnnpp_kernels import CONDITION_LIMIT, CONDITION_UNIT, ELU_UNIT, GATE_UNIT, GATED_BITS, ONE, make_net_tables
+from .pixelcnnpp_kernels import ELU_UNIT, GATE_UNIT, GATED_BITS, ONE, make_net_tables
 
-FOUND_ERROR = 4  # steps between a weight and its integer: rounding, and errors of the input units found before
 Units = dict[str, np.ndarray]
 
 
@@ -183,12 +182,7 @@ def _freeze_conditions(net: PixelCNN, outs: Units) -> dict[str, Layer]:
     """What blocks are told, in the units of the streams that they add to; none without a condition."""
     layers = {}
     for name, block in _Places(net).blocks.items() if net.config.condition else ():
-        weight, zero = _array(block.condition.matrix()), np.zeros(len(outs[name]))
-        name = f"{CONDITION}{name}"
-        layers[name] = freeze_layer(
-            name, weight, zero, 1 / CONDITION_UNIT, outs[name.removeprefix(CONDITION)], CONDITION_LIMIT,
-            bound=INT32_BOUND // 2,
-        )  # fmt: skip
+        layers[f"{CONDITION}{name}"] = freeze_condition(f"{CONDITION}{name}", block.condition.matrix(), outs[name])
     return layers
 
 
@@ -213,7 +207,7 @@ def _found_units(base: PixelCNNModel, net: PixelCNN) -> Units:
     def unit(stream: str, level: int, way: str) -> np.ndarray:
         place = places.stretch(net, stream, level, way)
         if place not in found:
-            found[place] = _unit_of(base, *source(stream, level, way))
+            found[place] = found_unit(base, *source(stream, level, way))
         return found[place]
 
     def source(stream: str, level: int, way: str) -> tuple[str, np.ndarray]:
@@ -240,17 +234,6 @@ def _found_units(base: PixelCNNModel, net: PixelCNN) -> Units:
         stream, level, *way = place.split(".")
         outs[name] = unit(stream, int(level), way[0] if way else "down")
     return outs
-
-
-def _unit_of(base: PixelCNNModel, name: str, weight: np.ndarray) -> np.ndarray:
-    """What an output of a frozen layer is worth, float64 [M], by its float weight for integer inputs."""
-    layer = base.layers[name]
-    integers = layer.weight.astype(np.float64)
-    scale = (weight * integers).sum(1) / np.maximum((integers * integers).sum(1), 1)
-    error = np.abs(weight - scale[:, None] * integers).max(1)
-    if (error > FOUND_ERROR * np.abs(scale)).any() or (scale <= 0).any():
-        raise FreezeError(f"{name}: these are not the weights that the base was frozen from")
-    return scale * np.ldexp(1.0, layer.shift) / layer.multiplier
 
 
 def _sides(net: PixelCNN, name: str, units: Units, wide: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:

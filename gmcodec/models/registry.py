@@ -30,6 +30,7 @@ class Entry:
     channels: int
     max_pixels: int | None = None  # of an image; larger ones would take too long
     asked: bool = False  # used only where it is asked for
+    family: str = ""  # a name by which any of several may be asked for
 
     def takes(self, channels: int, pixels: int) -> bool:
         """Whether the model codes an image of so many channels and pixels."""
@@ -41,6 +42,7 @@ ENTRIES = (
     Entry(17, "local-grey", 1),
     Entry(18, "pixelcnnpp", 3, max_pixels=1 << 14),
     Entry(19, "agave", 3, max_pixels=1 << 14, asked=True),
+    Entry(20, "agave-rgb", 3, asked=True, family="agave"),
 )
 BY_FORM = {e.form: e for e in ENTRIES}
 
@@ -82,15 +84,25 @@ def for_channels(channels: int) -> Loaded:
 def installed(channels: int, pixels: int) -> list[Loaded]:
     """The models for an image, ready: the default one, then others that are installed.  Raises as ``load``."""
     others = (e for e in ENTRIES if e.takes(channels, pixels) and e != default(channels) and not e.asked)
-    return [for_channels(channels), *(load(e.form) for e in others if _path(e).is_file())]
+    return [for_channels(channels), *(load(e.form) for e in others if is_installed(e))]
+
+
+def is_installed(entry: Entry) -> bool:
+    """Whether there is a file of its weights."""
+    return _path(entry).is_file()
+
+
+def called(name: str) -> list[Entry]:
+    """The models that a name stands for: one, or a family.  Raises ValueError for an unknown name."""
+    found = [e for e in ENTRIES if name in (e.name, e.family)]
+    if not found:
+        raise ValueError(f"unknown model {name!r}; choose from {', '.join(e.name for e in ENTRIES)}")
+    return found
 
 
 def named(name: str) -> Loaded:
     """The model called ``name``.  Raises ValueError for an unknown name, else what ``load`` raises."""
-    for entry in ENTRIES:
-        if entry.name == name:
-            return load(entry.form)
-    raise ValueError(f"unknown model {name!r}; choose from {', '.join(e.name for e in ENTRIES)}")
+    return load(called(name)[0].form)
 
 
 def _path(entry: Entry, where: Path | None = None) -> Path:
@@ -113,7 +125,13 @@ def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
         data = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"the weights of {entry.name} cannot be read: {error.strerror or error}") from error
-    model = from_bytes(data, lambda name: ((found := named(name)).weights_id, found.model))
+
+    def other(name: str) -> tuple[bytes, Model]:
+        if name == entry.name:
+            raise WeightsError(f"{path} names itself as the weights it needs")
+        return (found := named(name)).weights_id, found.model
+
+    model = from_bytes(data, other)
     if model.channels != entry.channels:
         raise WeightsError(f"{path} has {model.channels} channels, {entry.name} needs {entry.channels}")
     return Loaded(entry, model, weights_id(data))

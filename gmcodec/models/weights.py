@@ -24,7 +24,7 @@ from ..exact.gaussians import LatentTables
 from ..exact.ops import Layer
 from ..exact.tables import ROW_TOTAL, Tables
 from . import agave, agave_walk, local, pixelcnnpp
-from .agave import AgaveConfig, AgaveModel, Base, Constants
+from .agave import AgaveConfig, AgaveModel, Base, Constants, Decoder
 from .agave_walk import ACTIVATION_LIMIT as MAP_LIMIT
 from .local import LocalConfig, LocalModel
 from .pixelcnnpp import PixelCNNConfig, PixelCNNModel
@@ -59,7 +59,7 @@ def to_bytes(model: Model) -> bytes:
             tensors |= _layers(own, DECODER)
         if model.base:
             metadata |= {"base": model.base.name, "base_id": model.base.weights_id.hex()}
-        elif model.decoder:
+        elif isinstance(model.decoder, PixelCNNModel):
             tensors |= _members("table", model.decoder.net_tables)
     data = save(tensors, metadata | {"config": json.dumps(asdict(model.config), sort_keys=True)})
     # safetensors writes its metadata in a random order: sort the header, padded to 8 bytes as before
@@ -104,14 +104,16 @@ def from_bytes(data: bytes, find: Find = _nothing) -> Model:
 
 
 def _local(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> LocalModel:
-    config = LocalConfig(**values)
-    if any(type(value) is not int or not 1 <= value <= LARGEST for value in values.values()):
-        raise WeightsError(f"unsound architecture: {config}")
-    layers = {
-        name: _layer(tensors, name, local.INPUT_LIMIT if name in ("first", "linear") else local.ACTIVATION_LIMIT)
-        for name in config.layer_names()
-    }
+    config = _local_config(values)
+    layers = {name: _layer(tensors, name, config.input_limit(name)) for name in config.layer_names()}
     return LocalModel(config, layers, _tables(tensors))
+
+
+def _local_config(values: dict[str, Any]) -> LocalConfig:
+    least = {"condition": 0}
+    if any(type(n) is not int or not least.get(name, 1) <= n <= LARGEST for name, n in values.items()):
+        raise WeightsError(f"unsound architecture: {values}")
+    return LocalConfig(**values)
 
 
 def _plain(values: dict[str, Any], config: type) -> dict[str, Any]:
@@ -140,21 +142,30 @@ def _net_tables(tensors: dict[str, np.ndarray]) -> NetTables:
 def _agave(values: dict[str, Any], tensors: dict[str, np.ndarray], header: dict[str, Any], find: Find) -> AgaveModel:
     plain, tables = _plain(values, AgaveConfig), _tables(tensors)
     if plain["decoder"] is not None:
-        plain["decoder"] = PixelCNNConfig(**_plain(plain["decoder"], PixelCNNConfig))
+        kind = agave.decoder_kind(plain["decoder"])
+        local_net = kind is LocalConfig
+        plain["decoder"] = _local_config(plain["decoder"]) if local_net else kind(**_plain(plain["decoder"], kind))
     config = AgaveConfig(**plain)
-    base, decoder = None, None
+    base: Base | None = None
+    decoder: Decoder | None = None
     if "base" in header:
         identity, model = find(header["base"])
-        if identity.hex() != header["base_id"] or not isinstance(model, PixelCNNModel):
+        if identity.hex() != header["base_id"] or isinstance(model, AgaveModel):
             raise WeightsError(f"these weights need {header['base_id']} of {header['base']}, not {identity.hex()}")
+        if type(model.config) is not type(config.decoder):
+            raise WeightsError(f"{header['base']} is not a decoder of this architecture")
         base = Base(header["base"], identity, model)
     if config.decoder:
         layers = dict(base.model.layers) if base else {}
         for name in config.decoder.layer_names():
             if name not in layers:
                 layers[name] = _layer(tensors, f"{DECODER}{name}", config.decoder.input_limit(name))
-        net = base.model.net_tables if base else _net_tables(tensors)
-        decoder = PixelCNNModel(config.decoder, layers, tables, net)
+        if isinstance(config.decoder, LocalConfig):
+            decoder = LocalModel(config.decoder, layers, tables)
+        else:
+            shared = base and base.model
+            net = shared.net_tables if isinstance(shared, PixelCNNModel) else _net_tables(tensors)
+            decoder = PixelCNNModel(config.decoder, layers, tables, net)
     own = {name: _layer(tensors, name, config.input_limit(name)) for name in config.layer_names()}
     constants = Constants(*(tensors[f"constant.{f.name}"] for f in fields(Constants)))
     for field, size, top in (("top", config.filters[-1], MAP_LIMIT), ("log_scale", config.planes, LARGEST)):

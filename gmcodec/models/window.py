@@ -103,6 +103,11 @@ class Canvas:
         margins = rows * (2 * self._reach * self.channels) + rows // self.height * (self._reach * self.row_size)
         return self._origin + pixels * self.channels + margins
 
+    def put_above(self, rows: np.ndarray) -> None:
+        """Copy in what is finished above the tiles, uint8 [B, C, rows, W]: as many rows as there are, or are seen."""
+        seen, r = min(rows.shape[2], self._reach), self._reach
+        self.samples[:, r - seen : r, r : r + self.width] = rows[:, :, rows.shape[2] - seen :].transpose(0, 2, 3, 1)
+
     def fill(self, planes: np.ndarray) -> None:
         """Copy whole tiles in: uint8 [B, C, H, W]."""
         self.inner[:] = planes.transpose(0, 2, 3, 1)

@@ -18,9 +18,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import TrainingError
+from ..models.agave import AgaveConfig
 from ..models.local import LocalConfig
 from ..models.window import OUTSIDE
-from .presets import Preset
+from .presets import ModelConfig, Preset
 
 SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}  # lossless containers; JPEG is left out on purpose
 TRAINING_MOSAICS = "train"  # how names start: a folder may hold the test set too, which must never be learned from
@@ -90,7 +91,7 @@ def load(
     folder, or a number of images, the last ones, to hold out from ``data``.  Raises TrainingError.
     """
     model = preset.model
-    local = isinstance(model, LocalConfig)
+    local = local_config(model)
 
     def read(path: Path, prefix: str) -> list[np.ndarray]:
         images = load_folder(path, model.channels, progress, prefix)
@@ -103,11 +104,17 @@ def load(
         images, held_out = images[:-validation], images[-validation:]
     else:
         held_out = read(validation, "")
-    if isinstance(model, LocalConfig):
-        batches = [pad(centre(i, CENTRE), model.reach)[None] for i in held_out]
-        return Patches(images, preset.patch, model.reach, preset.seed), batches, len(batches)
+    if local:
+        batches = [pad(centre(i, CENTRE), local.reach)[None] for i in held_out]
+        return Patches(images, preset.patch, local.reach, preset.seed), batches, len(batches)
     batches = [np.stack(held_out[i : i + CHUNK]) for i in range(0, len(held_out), CHUNK)]
     return Squares(images, preset.seed), batches, GLIMPSE // CHUNK
+
+
+def local_config(model: ModelConfig) -> LocalConfig | None:
+    """The local net in an architecture, if there is one: it learns from padded patches of photographs."""
+    decoder = model.decoder if isinstance(model, AgaveConfig) else model
+    return decoder if isinstance(decoder, LocalConfig) else None
 
 
 class Squares:

@@ -20,7 +20,7 @@ from ..models.local import LocalModel
 from ..models.local_float import LocalNet
 from ..models.local_freeze import estimate_bits
 from ..models.pixelcnnpp import PixelCNNModel
-from .data import CHUNK, Patches, Source, centre, load, load_folder, pad
+from .data import CHUNK, Patches, Source, centre, load, load_folder, local_config, pad
 from .nets import load_whole, read_side
 from .presets import ModelConfig, Preset
 
@@ -67,9 +67,14 @@ def freeze_file(
         model, batches = _freeze_local(net, data, validation, progress)
     elif isinstance(net, Agave):
         frozen_estimate = agave_freeze.estimate_bits
-        learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
         shared = None if base is None else _base(base)
-        model = agave_freeze.freeze(net, _calibration(learnt), [learnt.batch(TRIAL_IMAGES)], shared)
+        if isinstance(net.decoder, LocalNet):
+            float_estimate = _padded_bits
+            batches = _photographs(net.config.channels, data, validation, progress)[1]
+            model = agave_freeze.freeze(net, [], [], shared)
+        else:
+            learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
+            model = agave_freeze.freeze(net, _calibration(learnt), [learnt.batch(TRIAL_IMAGES)], shared)
     else:
         learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
         model = pixelcnnpp_freeze.freeze(net, _calibration(learnt), [learnt.batch(TRIAL_IMAGES)])
@@ -83,16 +88,24 @@ def freeze_file(
 def _freeze_local(
     net: LocalNet, data: Path, validation: Path | int, progress: bool
 ) -> tuple[LocalModel, list[np.ndarray]]:
-    """Model, and the centres of the validation photographs, uint8 [1, C, h, w] each."""
-    channels, side = net.config.channels, CALIBRATION_SIDE
+    """Model, and the centres of the validation photographs."""
+    side = CALIBRATION_SIDE
+    photographs, held_out = _photographs(net.config.channels, data, validation, progress)
+    patches = Patches(photographs, side, net.config.reach, seed=0, edges=0.02)
+    batches = [(torch.from_numpy(patches.batch(8)), side, side) for _ in range(CALIBRATION_PATCHES // 8)]
+    return local_freeze.freeze(net, batches), held_out
+
+
+def _photographs(
+    channels: int, data: Path, validation: Path | int, progress: bool
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Photographs to calibrate on, uint8 [C, H, W], and the centres of those to measure on, uint8 [1, C, h, w]."""
     photographs = load_folder(data, channels, progress)
     if isinstance(validation, int):
         photographs, held_out = photographs[:-validation], photographs[-validation:]
     else:
         held_out = load_folder(validation, channels, progress)
-    patches = Patches(photographs, side, net.config.reach, seed=0, edges=0.02)
-    batches = [(torch.from_numpy(patches.batch(8)), side, side) for _ in range(CALIBRATION_PATCHES // 8)]
-    return local_freeze.freeze(net, batches), [centre(image, SIDE)[None] for image in held_out]
+    return photographs, [centre(image, SIDE)[None] for image in held_out]
 
 
 def _small_images(
@@ -109,20 +122,22 @@ def _calibration(source: Source) -> list[torch.Tensor]:
 
 
 def _base(name: str) -> Base:
-    """The installed PixelCNN++ of this name.  Raises FreezeError."""
+    """The installed model without latents of this name.  Raises FreezeError."""
     try:
         loaded = registry.named(name)
     except ValueError as error:
         raise FreezeError(str(error)) from error
-    if not isinstance(loaded.model, PixelCNNModel):
-        raise FreezeError(f"{name} is not a PixelCNN++")
+    if not isinstance(loaded.model, PixelCNNModel | LocalModel):
+        raise FreezeError(f"{name} has latents itself")
     return Base(name, loaded.weights_id, loaded.model)
 
 
 @torch.no_grad()
-def _padded_bits(net: LocalNet, images: np.ndarray) -> float:
-    """Bits of photographs uint8 [1, C, H, W] under the float net, in float32."""
-    return net.bits(torch.from_numpy(pad(images[0], net.config.reach))[None]).sum().item()
+def _padded_bits(net: Any, images: np.ndarray) -> float:
+    """Bits of photographs uint8 [1, C, H, W] under a float net with a window, in float32."""
+    window = local_config(net.config)
+    assert window is not None
+    return net.bits(torch.from_numpy(pad(images[0], window.reach))[None]).mean().item() * images[0, 0].size
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from ..models.agave import AgaveConfig
 from . import data as images
 from .losses import objective_bits
 from .muon import Muon
-from .nets import CONDITION, build, load_float, preset_from_dict, preset_to_dict, save_float
+from .nets import build, load_float, of_condition, preset_from_dict, preset_to_dict, save_float
 from .presets import Objective, Preset
 
 log = logging.getLogger("gmcodec")
@@ -83,7 +83,7 @@ class Trainer:
         self.lacking: set[str] = set()  # what will not be trained and was not loaded
         if preset.decoder_fixed:
             for name, parameter in self.net.decoder.named_parameters():
-                parameter.requires_grad_(name.endswith(CONDITION))
+                parameter.requires_grad_(of_condition(name))
                 if not parameter.requires_grad and f"decoder.{name}" not in loaded:
                     self.lacking.add(name)
         self.ema = copy.deepcopy(self.net).eval()
@@ -180,7 +180,8 @@ class Trainer:
         if not isinstance(model, AgaveConfig):
             return self.net.bits(batch, self.dtype).mean() / model.channels
         objective = self.preset.objective or Objective()
-        return objective_bits(objective, self.net.terms(batch, self.dtype), model.decoder is None) / batch[0].numel()
+        terms = self.net.terms(batch, self.dtype)
+        return objective_bits(objective, terms, model.decoder is None) / self.net.inner(batch)[0].numel()
 
     def train_step(self) -> torch.Tensor:
         """One step; the loss, bits per sample, is not waited for."""

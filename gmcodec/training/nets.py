@@ -30,7 +30,6 @@ from ..models.pixelcnnpp_float import PixelCNN
 from .presets import ModelConfig, Objective, Preset
 
 PART_BYTES = 8_000_000  # of the parts that large float weights are kept in
-CONDITION = ".condition.weight"  # how names of what a decoder learns from its condition end
 
 CONFIGS: dict[str, Callable[..., ModelConfig]] = {
     local.KIND: LocalConfig,
@@ -57,6 +56,11 @@ class DensityNet(Protocol):
         """Data-dependent initialisation, where the net has one, of what is not ``loaded`` (names of parameters)."""
 
 
+def of_condition(name: str) -> bool:
+    """Whether a parameter is what a decoder learns from its condition."""
+    return "condition" in name.split(".")
+
+
 def build(config: ModelConfig) -> Any:
     """A new float net, a ``DensityNet`` and an ``nn.Module``, of an architecture."""
     return NETS[config_kind(config)](config)
@@ -74,7 +78,8 @@ def make_config(kind: str, values: Mapping[str, Any]) -> ModelConfig:
     """
     plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     if kind == agave.KIND and plain["decoder"] is not None:
-        plain["decoder"] = make_config(pixelcnnpp.KIND, plain["decoder"])
+        local_net = agave.decoder_kind(plain["decoder"]) is LocalConfig
+        plain["decoder"] = make_config(local.KIND if local_net else pixelcnnpp.KIND, plain["decoder"])
     return CONFIGS[kind](**plain)
 
 
@@ -99,7 +104,7 @@ def save_float(net: nn.Module, preset: Preset, path: Path) -> None:
     """
     tensors = {k: v.detach().half().cpu().contiguous() for k, v in net.state_dict().items()}
     if preset.decoder_fixed:
-        tensors = {k: v for k, v in tensors.items() if not k.startswith("decoder.") or k.endswith(CONDITION)}
+        tensors = {k: v for k, v in tensors.items() if not k.startswith("decoder.") or of_condition(k)}
     config = json.dumps(asdict(preset.model), sort_keys=True)
     save_file(tensors, f"{path}.tmp", {"preset": preset.name, "kind": config_kind(preset.model),
                                          "config": config, "side": str(preset.patch)})  # fmt: skip
@@ -146,7 +151,7 @@ def load_float(net: nn.Module, path: Path) -> set[str]:
         if isinstance(net, Agave) and not isinstance(read_config(path), AgaveConfig):
             tensors = {f"decoder.{name}": tensor for name, tensor in tensors.items()}
             missing = {name for name in net.state_dict().keys() - tensors.keys() if name.startswith("decoder.")}
-            missing = {name for name in missing if not name.endswith(CONDITION)}
+            missing = {name for name in missing if not of_condition(name)}
         elif isinstance(net, Agave):
             missing = {name for name in missing if not name.startswith(("decoder.", "conditioner."))}
         unexpected = net.load_state_dict(tensors, strict=False).unexpected_keys
@@ -184,6 +189,6 @@ def read_config(path: Path) -> ModelConfig:
         if "config" in metadata:
             return make_config(metadata["kind"], json.loads(metadata["config"]))
         # the first files were of local nets and had an entry for every field
-        return LocalConfig(**{f.name: int(metadata[f.name]) for f in fields(LocalConfig)})
+        return LocalConfig(**{f.name: int(metadata[f.name]) for f in fields(LocalConfig) if f.name in metadata})
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} is not a file of float weights: {error}") from error

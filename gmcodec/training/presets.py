@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..models.agave import AgaveConfig
+from ..models.agave import AgaveConfig, DecoderConfig
 from ..models.local import LocalConfig
 from ..models.pixelcnnpp import PixelCNNConfig
 
@@ -68,7 +68,7 @@ def latent_images(
     filters: tuple[int, ...],
     groups: tuple[int, ...],
     latents: int,
-    decoder: PixelCNNConfig | None = None,
+    decoder: DecoderConfig | None = None,
     *,
     stride: int = 4,
     hidden: int = 0,
@@ -83,6 +83,7 @@ def latent_images(
     return AgaveConfig(3, filters, groups, latents, stride, posterior, hidden, "elu", auxiliary, levels, grey, decoder)
 
 
+LOCAL_RGB = LocalConfig(3, 49, 4, 160, 4, 5, 12)  # the shipped model of photographs
 # A decoder that two cores train in minutes, for experiments, and the one that is shipped.
 SMALL_DECODER = small_images((64, 48, 48), (1, 1, 1), 48, mixtures=5, nonlinearity="leaky")
 MEDIUM_DECODER = small_images((160,) * 3, (1,) * 3, nonlinearity="leaky")
@@ -92,7 +93,7 @@ PRESETS = {
     p.name: p
     for p in (
         # Two cores, an hour on from the weights that are there (--init); from nothing, take --steps 40000 or more.
-        Preset("local-rgb", LocalConfig(3, 49, 4, 160, 4, 5, 12), 16, 32, 16_000, 0.01, 2e-3, 0.1, 0.85, 0.999, 1),
+        Preset("local-rgb", LOCAL_RGB, 16, 32, 16_000, 0.01, 2e-3, 0.1, 0.85, 0.999, 1),
         Preset("local-grey", LocalConfig(1, 49, 4, 96, 4, 5, 12), 16, 32, 8_000, 0.01, 2e-3, 0.1, 0.85, 0.999, 2),
         # A GPU: larger batches, about 20 minutes on a recent data-centre card.
         Preset(
@@ -126,8 +127,13 @@ PRESETS = {
         ),
         # The same with a decoder that two cores train in minutes, all of it at once: for experiments.
         Preset(
-            "agave-small", latent_images((48, 64), (1, 1), 8, SMALL_DECODER), 32, 16, 4_000, 0.02, 2e-3, 0.5, 1.0,
+            "agave-small", latent_images((48, 64), (1, 1), 8, SMALL_DECODER), 32, 8, 1_000, 0.02, 2e-3, 0.5, 1.0,
             0.99, 12, 0.1, objective=Objective(8.0),
+        ),
+        # Photographs of any size, y a sixteenth of the image.  From local-rgb (--init); two cores, half an hour.
+        Preset(
+            "agave-rgb", latent_images((64, 96), (1, 1), 4, LOCAL_RGB, auxiliary=4), 64, 4, 4_000, 0.01, 2e-3, 0.4,
+            0.85, 0.998, 15, objective=Objective(8.0), decoder_fixed=True,
         ),
         # The thesis' size and optimiser: a GPU, days.
         Preset(
