@@ -57,7 +57,8 @@ def sample_latents(
         walk.observe(bins)
         drawn.append(bins)
     means = np.clip(np.rint(walk.means() / 64 + 128), 0, 255).astype(np.uint8).transpose(0, 3, 1, 2)
-    means = means.repeat(height // means.shape[2], 2).repeat(width // means.shape[3], 3)
+    side = model.config.auxiliary
+    means = means.repeat(side, 2).repeat(side, 3)[:, :, :height, :width]
     many = rows * columns, *shape[1:]
     again = model.walk(many, None)  # type: ignore[arg-type]
     for bins in drawn:

@@ -13,9 +13,11 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 
 from PIL import Image  # noqa: E402
 from test_pixelcnnpp import images  # noqa: E402
+from toy import smooth  # noqa: E402
 
-from gmcodec.errors import FreezeError, TrainingError  # noqa: E402
-from gmcodec.models import agave_freeze, pixelcnnpp_freeze, weights  # noqa: E402
+from gmcodec import codec  # noqa: E402
+from gmcodec.errors import FreezeError, TrainingError, WeightsError  # noqa: E402
+from gmcodec.models import agave_freeze, pixelcnnpp_freeze, registry, weights  # noqa: E402
 from gmcodec.models.agave import AgaveConfig, Base  # noqa: E402
 from gmcodec.models.agave_float import (  # noqa: E402
     Agave,
@@ -25,8 +27,10 @@ from gmcodec.models.agave_float import (  # noqa: E402
     importance_bits,
     logistic_bits,
 )
+from gmcodec.models.local import LocalConfig  # noqa: E402
 from gmcodec.models.local_freeze import estimate_bits, spread_units  # noqa: E402
 from gmcodec.models.pixelcnnpp_float import Condition, PixelCNN  # noqa: E402
+from gmcodec.training import freezing  # noqa: E402
 from gmcodec.training.freezing import freeze_file  # noqa: E402
 from gmcodec.training.loop import Trainer  # noqa: E402
 from gmcodec.training.losses import bits_per_dimension, objective_bits  # noqa: E402
@@ -297,3 +301,58 @@ def test_preset_objects_are_what_they_say() -> None:
     assert isinstance(PRESETS["agave"], Preset)
     assert PRESETS["agave"].decoder_fixed
     assert PRESETS["agave"].model.decoder.filters == PRESETS["pixelcnnpp-medium"].model.filters
+
+
+# -- photographs ---------------------------------------------------------------------------------------------
+
+SMALL_WINDOW = LocalConfig(3, 9, 3, 16, 1, 3, 4)
+PHOTOGRAPHS = Preset(
+    "", AgaveConfig(3, (6, 8), (1, 1), 2, 2, "gaussian", 0, "elu", 2, 256, False, replace(SMALL_WINDOW, condition=4)),
+    16, 4, 40, 0.02, 3e-3, 0.4, 0.8, 0.9, 3, objective=Objective(1.0, auxiliary=False), decoder_fixed=True,
+)  # fmt: skip
+
+
+def test_photographs_have_a_local_net_as_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained, then frozen onto the frozen decoder, whose layers it shares; an image is coded and decoded with it."""
+    torch.set_num_threads(1)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(3):
+        pixels = smooth(random, (3, 40, 48)).transpose(1, 2, 0)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"{number}.png")
+
+    def trained(preset: Preset, out: Path, init: tuple[Path, ...] = ()) -> Trainer:
+        run = Trainer(preset, folder, folder, out, bf16=False, progress=False, init=init)
+        run.run()
+        return run
+
+    alone = trained(replace(PRESETS["toy-rgb"], model=SMALL_WINDOW), tmp_path / "alone")
+    start = tmp_path / "alone" / "float.safetensors"
+    run = trained(PHOTOGRAPHS, tmp_path / "run", (start,))
+    for name, parameter in alone.ema.named_parameters():
+        assert torch.equal(dict(run.net.decoder.named_parameters())[name], parameter.half().float())
+    assert all(weight.any() for weight in run.net.decoder.condition)
+    padded = run.validation[0]
+    assert run.net.inner(torch.from_numpy(padded)).shape == (1, 3, 40, 48)
+    with torch.no_grad():  # without a condition it is the net that it started from
+        padded = torch.from_numpy(padded)
+        assert torch.allclose(run.ema.decoder.bits(padded), alone.ema.bits(padded), atol=0.05)
+
+    monkeypatch.setenv(registry.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(freezing, "CALIBRATION_SIDE", 32)
+    freeze_file([start], folder, folder, tmp_path / "local-rgb.safetensors")
+    kept, out = tmp_path / "run" / "float.safetensors", tmp_path / "agave-rgb.safetensors"
+    with pytest.raises(FreezeError, match="needs a base"):
+        freeze_file([kept, start], folder, folder, out)
+    report = freeze_file([kept, start], folder, folder, out, base="local-rgb")
+    assert report.frozen_bpsp == pytest.approx(report.float_bpsp, rel=0.02)
+    base = registry.named("local-rgb").model
+    assert registry.named("agave-rgb").model.decoder.layers["first"] is base.layers["first"]
+    planes = codec.to_planes(smooth(random, (3, 43, 29)).transpose(1, 2, 0))
+    assert codec.decode_planes(codec.encode_planes(planes, code="agave").data) == planes
+    base.layers["last"].bias[0] += 1
+    weights.write(base, tmp_path / "local-rgb.safetensors")
+    registry._load.cache_clear()
+    with pytest.raises(WeightsError, match="these weights need"):
+        registry.named("agave-rgb")

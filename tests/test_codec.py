@@ -233,6 +233,37 @@ def test_a_model_by_its_name():
             encode_planes(planes_of(mode), code="local-grey")
 
 
+@pytest.mark.parametrize(("size", "allowed"), [((12, 16), {"agave", "agave-rgb"}), ((150, 120), {"agave-rgb"})])
+def test_a_family_of_models(size, allowed):
+    """The smallest of those that take the image; alpha beside it."""
+    planes = planes_of("RGBA", size)
+    made = encode_planes(planes, code="agave")
+    assert made.parts[0][0] in allowed
+    assert made.parts[1][:2] == encode_planes(planes, code="learned").parts[1][:2]
+    assert decode_planes(made.data) == planes
+    if len(allowed) > 1:
+        assert len(made.data) <= len(encode_planes(planes, code="agave-rgb").data)
+    with pytest.raises(UnsupportedImageError, match="agave does not code mode L"):
+        encode_planes(planes_of("L", size), code="agave")
+
+
+def test_a_family_is_those_of_it_that_are_installed(tmp_path, toy_folder, monkeypatch):
+    for name in ("local-rgb", "agave-rgb"):
+        (tmp_path / f"{name}.safetensors").write_bytes((toy_folder / f"{name}.safetensors").read_bytes())
+    monkeypatch.setenv("GMCODEC_WEIGHTS", str(tmp_path))
+    assert encode_planes(planes_of("RGB"), code="agave").parts[0][0] == "agave-rgb"
+    (tmp_path / "agave-rgb.safetensors").unlink()
+    with pytest.raises(WeightsError, match="cannot be read"):
+        encode_planes(planes_of("RGB"), code="agave")
+    # weights that name themselves as those that they need
+    data = (toy_folder / "agave-rgb.safetensors").read_bytes()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "local-rgb.safetensors").write_bytes(data)
+    monkeypatch.setenv("GMCODEC_WEIGHTS", str(tmp_path / "other"))
+    with pytest.raises(WeightsError, match="names itself"):
+        encode_planes(planes_of("RGB"), code="local-rgb")
+
+
 # -- info ----------------------------------------------------------------------------------------------
 
 

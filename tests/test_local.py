@@ -195,6 +195,21 @@ def same_model(a: LocalModel, b: LocalModel) -> bool:
     )
 
 
+@pytest.mark.parametrize("rows", [1, 3, 11])
+def test_tiles_below_finished_rows_see_them(rows):
+    """As the lower part of an image sees the upper one."""
+    model, image = toy.model(3), np.stack([toy.smooth(np.random.default_rng(n), (3, 11 + 6, 13)) for n in range(2)])
+    image = image[:, :, 11 - rows :]
+    whole, below = model.canvas(rows + 6, 13, 2), model.below(image[:, :, :rows])
+    whole.fill(image)
+    part = below.canvas(6, 13, 2)
+    part.fill(image[:, :, rows:])
+    inside = (np.arange(2)[:, None] * (rows + 6) * 13 + np.arange(rows * 13, (rows + 6) * 13)).ravel()
+    for a, b in zip(model.evaluate(whole, inside), below.evaluate(part, np.arange(2 * 6 * 13)), strict=True):
+        assert np.array_equal(a, b)
+    assert np.array_equal(part.planes(), image[:, :, rows:])
+
+
 @pytest.mark.parametrize("channels", [3, 1])
 def test_weights_round_trip(channels):
     model = toy.model(channels)
