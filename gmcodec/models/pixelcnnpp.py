@@ -30,7 +30,7 @@ from ..exact.ops import Layer
 from ..exact.tables import Tables
 from .mixture import MixtureOutputs, Prediction
 from .pixelcnnpp_kernels import ACTIVATION_LIMIT, CONDITION_LIMIT, INPUT_LIMIT, NetTables
-from .pixelcnnpp_streams import Streams
+from .pixelcnnpp_streams import Prepared, Streams
 from .window import Canvas, Window
 
 KIND = "pixelcnnpp-1"
@@ -173,14 +173,19 @@ class PixelCNNModel:
         tables: Tables,
         net_tables: NetTables,
         evaluator: Evaluator | None = None,
+        base: PixelCNNModel | None = None,
     ) -> None:
+        """``base``: a model that ``layers`` add to, whose own need not be prepared again."""
         for name, shape in config.layer_shapes().items():
             layers[name].check(name)
             if layers[name].weight.shape != shape or layers[name].input_limit != config.input_limit(name):
                 raise WeightsError(f"{name}: shape {layers[name].weight.shape} does not fit the architecture")
         self.config, self.layers, self.tables, self.net_tables = config, layers, tables, net_tables
         self.evaluator = evaluator or evaluators.choose()[0]
-        self.prepared = Streams.prepare(config, layers, self.evaluator)
+        shared = base if base and base.evaluator is self.evaluator else None
+        known = shared.layers if shared else {}
+        added = {name: layer for name, layer in layers.items() if known.get(name) is not layer}
+        self.prepared: Prepared = (shared.prepared if shared else {}) | Streams.prepare(config, added, self.evaluator)
         self.conditions: Conditions | None = None
 
     @property

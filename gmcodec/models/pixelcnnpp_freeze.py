@@ -196,7 +196,8 @@ def freeze_onto(base: PixelCNNModel, net: PixelCNN) -> PixelCNNModel:
         raise FreezeError(f"the decoder {net.config} is not the base {base.config}")
     conditions = _freeze_conditions(net, _found_units(base, net.eval()))
     layers = base.layers | conditions
-    return PixelCNNModel(net.config, {n: layers[n] for n in net.config.layer_names()}, base.tables, base.net_tables)
+    layers = {name: layers[name] for name in net.config.layer_names()}
+    return PixelCNNModel(net.config, layers, base.tables, base.net_tables, base=base)
 
 
 def _found_units(base: PixelCNNModel, net: PixelCNN) -> Units:

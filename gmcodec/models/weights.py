@@ -164,8 +164,9 @@ def _agave(values: dict[str, Any], tensors: dict[str, np.ndarray], header: dict[
             decoder = LocalModel(config.decoder, layers, tables)
         else:
             shared = base and base.model
-            net = shared.net_tables if isinstance(shared, PixelCNNModel) else _net_tables(tensors)
-            decoder = PixelCNNModel(config.decoder, layers, tables, net)
+            whole = shared if isinstance(shared, PixelCNNModel) else None
+            net = whole.net_tables if whole else _net_tables(tensors)
+            decoder = PixelCNNModel(config.decoder, layers, tables, net, base=whole)
     own = {name: _layer(tensors, name, config.input_limit(name)) for name in config.layer_names()}
     constants = Constants(*(tensors[f"constant.{f.name}"] for f in fields(Constants)))
     for field, size, top in (("top", config.filters[-1], MAP_LIMIT), ("log_scale", config.planes, LARGEST)):
