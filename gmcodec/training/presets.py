@@ -86,7 +86,6 @@ def latent_images(
 LOCAL_RGB = LocalConfig(3, 49, 4, 160, 4, 5, 12)  # the shipped model of photographs
 # A decoder that two cores train in minutes, for experiments, and the one that is shipped.
 SMALL_DECODER = small_images((64, 48, 48), (1, 1, 1), 48, mixtures=5, nonlinearity="leaky")
-LATENT_RGB = latent_images((64, 96), (1, 1), 8, LOCAL_RGB)
 MEDIUM_DECODER = small_images((160,) * 3, (1,) * 3, nonlinearity="leaky")
 
 # fmt: off
@@ -131,15 +130,10 @@ PRESETS = {
             "agave-small", latent_images((48, 64), (1, 1), 8, SMALL_DECODER), 32, 8, 1_000, 0.02, 2e-3, 0.5, 1.0,
             0.99, 12, 0.1, objective=Objective(8.0),
         ),
-        # Photographs of any size.  From vae and local-rgb (--init twice); then, for fewer bits, on from there without
-        # y: latents that do not pay are given up.  Two cores, a quarter of an hour each.
+        # Photographs of any size.  From vae and local-rgb (--init twice); two cores, a quarter of an hour.
         Preset(
-            "agave-rgb", LATENT_RGB, 64, 4, 1_600, 0.01, 2e-3, 0.4, 0.85, 0.995, 15,
+            "agave-rgb", latent_images((64, 96), (1, 1), 8, LOCAL_RGB), 64, 4, 1_600, 0.01, 2e-3, 0.4, 0.85, 0.995, 15,
             objective=Objective(12.0), decoder_fixed=True,
-        ),
-        Preset(
-            "agave-rgb-bits", LATENT_RGB, 64, 4, 1_200, 0.01, 1e-3, 0.2, 0.85, 0.995, 16,
-            objective=Objective(1.0, auxiliary=False), decoder_fixed=True,
         ),
         # The thesis' size and optimiser: a GPU, days.
         Preset(
