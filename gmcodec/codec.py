@@ -156,13 +156,13 @@ def _entries(name: str) -> list[registry.Entry]:
 def _learned_parts(
     data: np.ndarray, colours: int, threads: int, progress: Progress, entry: registry.Entry | None = None
 ) -> tuple[list[Part], float]:
-    from .coding import autoregressive, bitsback  # numba is not loaded for files that do not need it
+    from .coding import autoregressive, bitsback, strips  # numba is not loaded for files that do not need it
     from .models import registry
 
     loaded = registry.load(entry.form) if entry else registry.for_channels(colours)
     with single_threaded_blas():
         if loaded.latents and loaded.latents.any_size:
-            coded = bitsback.encode_image(data[:colours], loaded.latents, threads, progress)
+            coded = strips.encode_image(data[:colours], loaded.latents, threads, progress)
             payload, bits = coded.payload, coded.estimated_bits
         elif loaded.latents:  # one small image: a chain of a seed
             chain = bitsback.encode_chain(data[None, :colours], loaded.latents, progress)
@@ -181,13 +181,13 @@ def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -
     shape = (part.channels, header.height, header.width)
     if part.form < container.FIRST_LEARNED_FORM:
         return conventional.decode(part.form, part.payload, shape, header.depth)
-    from .coding import autoregressive, bitsback
+    from .coding import autoregressive, bitsback, strips
     from .models import registry
 
     loaded = registry.load(part.form)
     with single_threaded_blas():
         if loaded.latents and loaded.latents.any_size:
-            return bitsback.decode_image(part.payload, shape, loaded.latents, threads, progress)
+            return strips.decode_image(part.payload, shape, loaded.latents, threads, progress)
         if loaded.latents:
             return bitsback.decode_chain(part.payload, (1, *shape), loaded.latents, progress)[0]
         return autoregressive.decode(part.payload, shape, loaded.pixels, threads, progress)

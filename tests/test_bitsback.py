@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import toy
 
-from gmcodec.coding import autoregressive, bitsback
-from gmcodec.coding.autoregressive import Progress, Weights, encode, write_varint
+from gmcodec.coding import bitsback
+from gmcodec.coding.autoregressive import write_varint
 from gmcodec.coding.bitsback import decode_chain, encode_chain, pop_batch, push_batch
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
 from gmcodec.exact.evaluators import EVALUATORS
-from gmcodec.models.agave import AgaveModel
 
 
 def images(count: int, size: tuple[int, int] = (16, 16), seed: int = 0) -> np.ndarray:
@@ -94,79 +91,6 @@ def test_few_images_and_those_that_cannot_have_latents_are_seeds(
         plain = b"".join(encode_batch(batch[i : i + 4], model.plain)[0] for i in range(0, count, 4))
         assert chain.initial_bits == 0
         assert len(chain.payload) <= len(plain) + 2
-
-
-# -- strips of a tile: images of any size --------------------------------------------------------------------
-
-SIZES = [(45, 37), (16, 16), (70, 9), (33, 130)]
-
-
-def pushed(tile: np.ndarray, model: AgaveModel, seeds: int) -> tuple[np.ndarray, float]:
-    found = bitsback._push_latents(tile, model, seeds, None)
-    assert found is not None
-    return found[0], found[1][0]
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_strips_round_trip_with_every_evaluator_in_the_same_words(size: tuple[int, int]) -> None:
-    tile, coded = images(1, size), set()
-    for name in EVALUATORS:
-        if name == "int8":
-            pytest.importorskip("torch", reason="int8 needs torch")
-        model = toy.agave(toy.AGAVE["local"], name)
-        words, bits = pushed(tile, model, 1)
-        assert np.array_equal(bitsback.pop_strips(words, tile.shape, model, lambda n: None, None), tile)
-        assert 32 * len(words) == pytest.approx(bits, abs=96)
-        coded.add(words.tobytes())
-    assert len(coded) == 1
-
-
-def test_strips_grow_with_what_pays_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tile, heights = toy.agave(toy.AGAVE["local"]), images(1, (203, 20)), []
-    push_strip = bitsback.push_batch
-
-    def watched(stack: Stack, planes: np.ndarray, *rest: object, **more: object) -> object:
-        heights.append(planes.shape[2])
-        return push_strip(stack, planes, *rest, **more)
-
-    monkeypatch.setattr(bitsback, "push_batch", watched)
-    words, _ = pushed(tile, model, 3)
-    assert sum(heights) == 200 - 3 * model.cell
-    assert len(heights) >= 2
-    assert all(a < b for a, b in itertools.pairwise(heights[:-1]))
-    monkeypatch.setattr(bitsback, "BATCH_PIXELS", 20 * 16)
-    small, _ = pushed(tile, model, 3)
-    assert max(heights) > 16 == max(heights[-5:])
-    assert np.array_equal(bitsback.pop_strips(small, tile.shape, model, lambda n: None, None), tile)
-    with pytest.raises(GmcFormatError, match="larger than the format allows"):
-        bitsback.pop_strips(words, tile.shape, model, lambda n: None, None)
-
-
-def test_latents_that_do_not_pay_are_left_out() -> None:
-    """The toy's latents say nothing: an image is its decoder's alone, and 12 bits."""
-    model, image = toy.agave(toy.AGAVE["local"]), images(1, (60, 50))[0]
-    coded = bitsback.encode_image(image, model)
-    alone = encode(image, model.plain)
-    assert len(coded.payload) <= len(alone.payload) + 4
-    assert coded.estimated_bits == pytest.approx(alone.estimated_bits + 12)
-    assert np.array_equal(bitsback.decode_image(coded.payload, image.shape, model), image)
-    assert bitsback._push_latents(np.zeros((1, 3, 60, 50), np.uint8), model, 1, None) is None  # black pays for nothing
-
-
-def test_an_image_of_several_tiles_with_weights_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latents in every tile, whatever they cost, of an image that leaves values out and has tiles of its own."""
-    model, image = toy.agave(toy.AGAVE["local"]), images(1, (150, 90))[0] // 3 * 3
-    monkeypatch.setattr(autoregressive, "ADAPT_FROM", 0)
-    monkeypatch.setattr(autoregressive, "tile_shape", lambda height, width: (80, 50))
-
-    def forced(tile: np.ndarray, model: AgaveModel, progress: Progress, weights: Weights) -> object:
-        return bitsback._push_latents(tile, model, 1, weights)
-
-    monkeypatch.setattr(bitsback, "push_strips", forced)
-    coded = bitsback.encode_image(image, model, threads=2)
-    assert coded.payload[0] > 1  # it has weights
-    assert 8 * len(coded.payload) == pytest.approx(coded.estimated_bits, abs=4 * 64 + 200)
-    assert np.array_equal(bitsback.decode_image(coded.payload, image.shape, model, threads=2), image)
 
 
 @pytest.mark.usefixtures("small_batches")

@@ -15,14 +15,6 @@ the image is pushed: what is on the stack must be worth that many bits.
 A *chain* is a list of images on one stack.  Its first images, the *seeds*, are coded without latents by the same
 model's plain form, until they are worth the latents of a batch.  No bits are wasted: a chain starts from data.
 
-An image of any size is cut into tiles, as in autoregressive.py, and a tile into *strips* of whole rows, coded from the
-lowest to the uppermost on one stack, so that decoding goes down and knows what is above.  The lowest strip has no
-latents: it pays for those of the strip above it, both together pay for the next, and so on.  Where that does not make
-a tile smaller, all of it is the lowest strip.
-
-Payload of an image: as in autoregressive.py.  On the stack of a tile lies, above every strip, how many rows of cells
-it has, 12 bits; 0 for the lowest strip, which is the rest of the tile.
-
 Payload of a chain (numbers are unsigned LEB128): the number of seeds; the number of images of a batch, 0 if all are
 seeds; then the 32-bit words, little-endian.  Seeds, in batches of 2**18 pixels, are at the bottom; above them the
 other images in their order, batch by batch, the last one maybe smaller.
@@ -38,9 +30,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import GmcFormatError
-from . import autoregressive
 from .autoregressive import (
-    Encoded,
     PixelModel,
     Progress,
     Weights,
@@ -53,8 +43,6 @@ from .autoregressive import (
 from .stack import Stack
 
 NIBBLE = 4
-ROWS_BITS = 12  # of the height of a strip, in cells
-SHARES = 16, 4  # tried: one part in so many of a tile is the lowest strip
 BATCH_PIXELS = 1 << 18  # of the images coded in step
 TRIAL, SEED_EXCESS = 16, 1.05  # images that say what one costs, and how many more seeds than that makes there are
 SEED_MARGIN = 1.02, 256  # over the nominal cost of latents: a factor, and bits
@@ -100,24 +88,6 @@ class LatentModel(Protocol):
     def walk(self, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> Walk: ...
 
 
-class TileModel(PixelModel, Protocol):
-    """A decoder for strips of a tile."""
-
-    def below(self, above: np.ndarray) -> TileModel:
-        """The model of tiles that lie below finished rows, uint8 [B, C, rows, W]."""
-
-
-class StripModel(LatentModel, Protocol):
-    """A latent model of images of any size."""
-
-    @property
-    def cell(self) -> int:
-        """Pixels a side of the largest cell of latents."""
-
-    def around(self, decoder: PixelModel) -> StripModel:
-        """The model with a decoder that was fitted to an image."""
-
-
 @dataclass(frozen=True)
 class Chain:
     """Payload, and bits of each image, float64 [N]: of what was pushed minus what was popped.
@@ -148,14 +118,14 @@ def push_batch(
     The stack must hold ``latent_cost`` bits at least.  ``weights`` of values as in ``push``; ``above``: finished rows
     that the images lie below.  Mirrors ``pop_batch``, backwards.
     """
-    walk, count, bits = model.walk(_shape(planes), planes), len(planes), model.latent_bits
+    walk, count, bits = model.walk(shape_of(planes), planes), len(planes), model.latent_bits
     drawn, divergence = [], np.zeros(count)
     for _ in walk.sizes():
         bins, cost = pop_posterior(stack, walk.posterior(), bits)
         walk.observe(bins)
         drawn.append(bins)
         divergence += (bits - cost).reshape(count, -1).sum(1)
-    primary = push(stack, planes, _below(walk.given(), above), progress, weights)
+    primary = push(stack, planes, below(walk.given(), above), progress, weights)
     for bins in reversed(drawn):
         stack.push_uniform(bins, 1 << bits)
     return primary + divergence, divergence
@@ -174,7 +144,7 @@ def pop_batch(
     for size in walk.sizes():
         drawn.append(stack.pop_uniform(size, 1 << model.latent_bits))
         walk.observe(drawn[-1])
-    planes = pop(stack, shape, _below(walk.given(), above), progress, weights)
+    planes = pop(stack, shape, below(walk.given(), above), progress, weights)
     walk, posteriors = model.walk(shape, planes), []
     for bins in drawn:
         posteriors.append(walk.posterior())
@@ -184,7 +154,8 @@ def pop_batch(
     return planes
 
 
-def _below(decoder: Any, above: np.ndarray | None) -> PixelModel:
+def below(decoder: Any, above: np.ndarray | None) -> PixelModel:
+    """A decoder of strips (strips.py) told of the rows above; any other as it is."""
     return decoder if above is None else decoder.below(above)
 
 
@@ -212,101 +183,6 @@ def push_posterior(stack: Stack, bins: np.ndarray, posterior: Posterior, bits: i
         stack.push((bins >> shift) & 15, posterior.rows(above.astype(np.int64), 1 << shift))
 
 
-# -- an image of any size: encode and decode -------------------------------------------------------------
-
-
-def encode_image(
-    planes: np.ndarray, model: StripModel, threads: int = 1, progress: Progress = lambda n: None
-) -> Encoded:
-    """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
-
-    def push_tile(
-        tile: np.ndarray, fitted: PixelModel, progress: Progress, weights: Weights
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return push_strips(tile, model.around(fitted), progress, weights)
-
-    return autoregressive.encode(planes, model.plain, threads, progress, push_tile=push_tile)
-
-
-def decode_image(
-    payload: bytes,
-    shape: tuple[int, int, int],
-    model: StripModel,
-    threads: int = 1,
-    progress: Progress = lambda n: None,
-) -> np.ndarray:
-    """Inverse of ``encode_image``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
-
-    def pop_tile(
-        words: np.ndarray, shape: tuple[int, int, int, int], fitted: PixelModel, progress: Progress, weights: Weights
-    ) -> np.ndarray:
-        return pop_strips(words, shape, model.around(fitted), progress, weights)
-
-    return autoregressive.decode(payload, shape, model.plain, threads, progress, pop_tile=pop_tile)
-
-
-def push_strips(
-    tile: np.ndarray, model: StripModel, progress: Progress, weights: Weights
-) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [1, C, H, W] -> words uint32, the fewest of what was tried, and the estimated bits, float64 [1]."""
-    stack = Stack()
-    bits = push(stack, tile, model.plain, progress, weights)
-    stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
-    best = stack.words(), bits + ROWS_BITS
-    for share in SHARES:
-        found = _push_latents(tile, model, tile.shape[2] // model.cell // share, weights)
-        if found is not None:
-            return min(best, found, key=lambda coded: len(coded[0]))
-    return best
-
-
-def _push_latents(
-    tile: np.ndarray, model: StripModel, seeds: int, weights: Weights
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """``push_strips`` with latents, the lowest strip of so many rows of cells; None if it cannot pay for them."""
-    _, channels, height, width = tile.shape
-    cell, stack, bits = model.cell, Stack(), np.zeros(1)
-    if height < 2 * cell:
-        return None
-    factor, more = SEED_MARGIN
-    row_cost = factor * model.latent_bits * sum(model.walk((1, channels, cell, width), None).sizes())
-    top = (height // cell - max(1, seeds)) * cell
-    bits += push(stack, tile[:, :, top:], _below(model.plain, tile[:, :, :top]), lambda n: None, weights)
-    stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
-    while top:
-        paid = int((stack.bits - more) / row_cost)
-        rows = min(top // cell, paid, max(1, BATCH_PIXELS // (cell * width)), (1 << ROWS_BITS) - 1)
-        if rows < 1:
-            return None
-        bottom, top = top, top - rows * cell
-        strip, above = tile[:, :, top:bottom], tile[:, :, :top]
-        bits += push_batch(stack, strip, model, weights=weights, above=above)[0] + ROWS_BITS
-        stack.push_uniform(np.array([rows], np.int32), 1 << ROWS_BITS)
-    return stack.words(), bits + ROWS_BITS
-
-
-def pop_strips(
-    words: np.ndarray, shape: tuple[int, int, int, int], model: StripModel, progress: Progress, weights: Weights
-) -> np.ndarray:
-    """Inverse of ``push_strips``.  Raises GmcFormatError."""
-    stack, top, (_, _, height, width) = open_stack(words), 0, shape
-    out = np.empty(shape, np.uint8)
-    while top < height:
-        rows = model.cell * int(stack.pop_uniform(1, 1 << ROWS_BITS)[0])
-        bottom = top + rows if rows else height
-        if bottom > height or (rows > model.cell and rows * width > BATCH_PIXELS):
-            raise GmcFormatError(f"a strip of {rows} rows is larger than the format allows")
-        part, above = out[:, :, top:bottom], out[:, :, :top]
-        if rows:
-            part[:] = pop_batch(stack, _shape(part), model, progress, weights, above)
-        else:
-            part[:] = pop(stack, _shape(part), _below(model.plain, above), progress, weights)
-        top = bottom
-    if not stack.is_empty():
-        raise GmcFormatError("coded data is left over after the last pixel")
-    return out
-
-
 # -- a chain: encode and decode --------------------------------------------------------------------------
 
 
@@ -320,7 +196,7 @@ def encode_chain(images: np.ndarray, model: LatentModel, progress: Progress = la
     """uint8 [N, C, H, W] -> payload."""
     count, _, height, width = images.shape
     batch = max(1, min(count, BATCH_PIXELS // (height * width)))
-    cost = latent_cost(model, _shape(images[:batch])) if model.takes(height, width) else np.inf
+    cost = latent_cost(model, shape_of(images[:batch])) if model.takes(height, width) else np.inf
     stack, seed_bits = _push_seeds(images, model, cost, progress)
     seeds, bits = len(seed_bits), np.zeros(count)
     bits[:seeds] = seed_bits
@@ -329,7 +205,7 @@ def encode_chain(images: np.ndarray, model: LatentModel, progress: Progress = la
         bits[part], divergence[part] = push_batch(stack, images[part], model, progress)
     if seeds < count:
         first = slice(seeds, min(seeds + batch, count))
-        sizes = model.walk(_shape(images[first]), None).sizes()
+        sizes = model.walk(shape_of(images[first]), None).sizes()
         initial = float(model.latent_bits * sum(sizes) - divergence[first].sum())
     head = write_varint(seeds) + write_varint(batch if seeds < count else 0)
     return Chain(head + stack.words().astype("<u4").tobytes(), bits, divergence, seeds, initial)
@@ -356,9 +232,9 @@ def decode_chain(
     stack = open_stack(np.frombuffer(payload, "<u4", offset=position))
     out = np.empty(shape, np.uint8)
     for part in reversed(list(_parts(seeds, count, batch))):
-        out[part] = pop_batch(stack, _shape(out[part]), model, progress)
+        out[part] = pop_batch(stack, shape_of(out[part]), model, progress)
     for part in reversed(list(_parts(0, seeds, BATCH_PIXELS // (height * width)))):
-        out[part] = pop(stack, _shape(out[part]), model.plain, progress)
+        out[part] = pop(stack, shape_of(out[part]), model.plain, progress)
     if not stack.is_empty():
         raise GmcFormatError("coded data is left over after the last image")
     return out
@@ -384,6 +260,6 @@ def _parts(first: int, last: int, size: int) -> Iterator[slice]:
     return (slice(a, b) for a, b in itertools.pairwise((*starts, last)))
 
 
-def _shape(planes: np.ndarray) -> tuple[int, int, int, int]:
+def shape_of(planes: np.ndarray) -> tuple[int, int, int, int]:
     count, channels, height, width = planes.shape
     return count, channels, height, width

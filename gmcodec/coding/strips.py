@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""Images of any size with latent variables: strips of a tile on one stack, the lowest pays for the others.
+
+An image is cut into tiles, as in autoregressive.py, and a tile into *strips* of whole rows, coded from the lowest to
+the uppermost on one stack, so that decoding goes down and knows what is above.  The lowest strip has no latents: it
+pays for those of the strip above it, both together pay for the next, and so on.  Where that does not make a tile
+smaller, all of it is the lowest strip.
+
+::
+
+    tile    | strip 1 |  latents        pushed last, popped first; sees nothing above it
+            | strip 2 |  latents
+            | strip 3 |  none: it pays  pushed first
+
+Payload of an image: as in autoregressive.py.  On the stack of a tile lies, above every strip, how many rows of cells
+it has, 12 bits; 0 for the lowest strip, which is the rest of the tile.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import GmcFormatError
+from . import autoregressive
+from .autoregressive import Encoded, PixelModel, Progress, Weights, open_stack, pop, push
+from .bitsback import BATCH_PIXELS, SEED_MARGIN, LatentModel, below, pop_batch, push_batch, shape_of
+from .stack import Stack
+
+ROWS_BITS = 12  # of the height of a strip, in cells
+SHARES = 16, 4  # tried: one part in so many of a tile is the lowest strip
+
+
+class TileModel(PixelModel, Protocol):
+    """A decoder for strips of a tile."""
+
+    def below(self, above: np.ndarray) -> TileModel:
+        """The model of tiles that lie below finished rows, uint8 [B, C, rows, W]."""
+
+
+class StripModel(LatentModel, Protocol):
+    """A latent model of images of any size."""
+
+    @property
+    def cell(self) -> int:
+        """Pixels a side of the largest cell of latents."""
+
+    def around(self, decoder: PixelModel) -> StripModel:
+        """The model with a decoder that was fitted to an image."""
+
+
+def encode_image(
+    planes: np.ndarray, model: StripModel, threads: int = 1, progress: Progress = lambda n: None
+) -> Encoded:
+    """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
+
+    def push_tile(
+        tile: np.ndarray, fitted: PixelModel, progress: Progress, weights: Weights
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return push_strips(tile, model.around(fitted), progress, weights)
+
+    return autoregressive.encode(planes, model.plain, threads, progress, push_tile=push_tile)
+
+
+def decode_image(
+    payload: bytes,
+    shape: tuple[int, int, int],
+    model: StripModel,
+    threads: int = 1,
+    progress: Progress = lambda n: None,
+) -> np.ndarray:
+    """Inverse of ``encode_image``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
+
+    def pop_tile(
+        words: np.ndarray, shape: tuple[int, int, int, int], fitted: PixelModel, progress: Progress, weights: Weights
+    ) -> np.ndarray:
+        return pop_strips(words, shape, model.around(fitted), progress, weights)
+
+    return autoregressive.decode(payload, shape, model.plain, threads, progress, pop_tile=pop_tile)
+
+
+def push_strips(
+    tile: np.ndarray, model: StripModel, progress: Progress, weights: Weights
+) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [1, C, H, W] -> words uint32, the fewest of what was tried, and the estimated bits, float64 [1]."""
+    stack = Stack()
+    bits = push(stack, tile, model.plain, progress, weights)
+    stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
+    best = stack.words(), bits + ROWS_BITS
+    for share in SHARES:
+        found = _push_latents(tile, model, tile.shape[2] // model.cell // share, weights)
+        if found is not None:
+            return min(best, found, key=lambda coded: len(coded[0]))
+    return best
+
+
+def _push_latents(
+    tile: np.ndarray, model: StripModel, seeds: int, weights: Weights
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """``push_strips`` with latents, the lowest strip of so many rows of cells; None if it cannot pay for them."""
+    _, channels, height, width = tile.shape
+    cell, stack, bits = model.cell, Stack(), np.zeros(1)
+    if height < 2 * cell:
+        return None
+    factor, more = SEED_MARGIN
+    row_cost = factor * model.latent_bits * sum(model.walk((1, channels, cell, width), None).sizes())
+    top = (height // cell - max(1, seeds)) * cell
+    bits += push(stack, tile[:, :, top:], below(model.plain, tile[:, :, :top]), lambda n: None, weights)
+    stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
+    while top:
+        paid = int((stack.bits - more) / row_cost)
+        rows = min(top // cell, paid, max(1, BATCH_PIXELS // (cell * width)), (1 << ROWS_BITS) - 1)
+        if rows < 1:
+            return None
+        bottom, top = top, top - rows * cell
+        strip, above = tile[:, :, top:bottom], tile[:, :, :top]
+        bits += push_batch(stack, strip, model, weights=weights, above=above)[0] + ROWS_BITS
+        stack.push_uniform(np.array([rows], np.int32), 1 << ROWS_BITS)
+    return stack.words(), bits + ROWS_BITS
+
+
+def pop_strips(
+    words: np.ndarray, shape: tuple[int, int, int, int], model: StripModel, progress: Progress, weights: Weights
+) -> np.ndarray:
+    """Inverse of ``push_strips``.  Raises GmcFormatError."""
+    stack, top, (_, _, height, width) = open_stack(words), 0, shape
+    out = np.empty(shape, np.uint8)
+    while top < height:
+        rows = model.cell * int(stack.pop_uniform(1, 1 << ROWS_BITS)[0])
+        bottom = top + rows if rows else height
+        if bottom > height or (rows > model.cell and rows * width > BATCH_PIXELS):
+            raise GmcFormatError(f"a strip of {rows} rows is larger than the format allows")
+        part, above = out[:, :, top:bottom], out[:, :, :top]
+        if rows:
+            part[:] = pop_batch(stack, shape_of(part), model, progress, weights, above)
+        else:
+            part[:] = pop(stack, shape_of(part), below(model.plain, above), progress, weights)
+        top = bottom
+    if not stack.is_empty():
+        raise GmcFormatError("coded data is left over after the last pixel")
+    return out
