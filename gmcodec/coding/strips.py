@@ -32,15 +32,8 @@ ROWS_BITS = 12  # of the height of a strip, in cells
 SHARES = 16, 4  # tried: one part in so many of a tile is the lowest strip
 
 
-class TileModel(PixelModel, Protocol):
-    """A decoder for strips of a tile."""
-
-    def below(self, above: np.ndarray) -> TileModel:
-        """The model of tiles that lie below finished rows, uint8 [B, C, rows, W]."""
-
-
 class StripModel(LatentModel, Protocol):
-    """A latent model of images of any size."""
+    """A latent model of images of any size, whose decoders can be told of finished rows above: ``below``."""
 
     @property
     def cell(self) -> int:
