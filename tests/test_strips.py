@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
 from gmcodec.exact.evaluators import EVALUATORS
 from gmcodec.models.agave import AgaveModel
+from gmcodec.models.local import LocalModel
 
 SIZES = [(45, 37), (16, 16), (70, 9), (33, 130)]
 
@@ -70,6 +72,34 @@ def test_latents_that_do_not_pay_are_left_out() -> None:
     assert coded.estimated_bits == pytest.approx(alone.estimated_bits + 12)
     assert np.array_equal(strips.decode_image(coded.payload, image.shape, model), image)
     assert strips._push_latents(np.zeros((1, 3, 60, 50), np.uint8), model, 1, None) is None  # black pays for nothing
+
+
+class Paying(AgaveModel):
+    """Its latents cost nothing, and the decoder without them is too sure of itself."""
+
+    @property
+    def plain(self) -> LocalModel:
+        layers = dict(self.decoder.layers)
+        layers["last"] = replace(layers["last"], bias=-3 * layers["last"].bias)
+        return LocalModel(self.decoder.config, layers, self.tables, self.evaluator)
+
+
+def test_latents_that_pay_are_used() -> None:
+    toy_model, image = toy.agave(toy.AGAVE["local"]), images(1, (90, 70))[0]
+    own, known = toy_model.decoder, dict(toy_model.decoder.layers)
+    layers = dict(toy_model.layers)
+    for some, part in ((layers, "posterior"), (known, "condition")):  # posteriors are the prior, conditions say nothing
+        for name, layer in some.items():
+            if part in name:
+                some[name] = replace(layer, weight=np.zeros_like(layer.weight), bias=np.zeros_like(layer.bias))
+    decoder = LocalModel(own.config, known, own.tables)
+    model = Paying(toy_model.config, layers, toy_model.constants, own.tables, toy_model.latent_tables, decoder)
+    tile = image[None]
+    words, bits = strips.push_strips(tile, model, lambda n: None, None)
+    alone, _ = autoregressive.push_words(tile, model.plain, lambda n: None)
+    assert len(words) < 0.9 * len(alone)
+    assert 32 * len(words) == pytest.approx(bits[0], abs=96)
+    assert np.array_equal(strips.pop_strips(words, tile.shape, model, lambda n: None, None), tile)
 
 
 def test_an_image_of_several_tiles_with_weights_of_values(monkeypatch: pytest.MonkeyPatch) -> None:

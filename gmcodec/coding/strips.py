@@ -24,12 +24,13 @@ import numpy as np
 
 from ..errors import GmcFormatError
 from . import autoregressive
-from .autoregressive import Encoded, PixelModel, Progress, Weights, open_stack, pop, push
-from .bitsback import BATCH_PIXELS, SEED_MARGIN, LatentModel, below, pop_batch, push_batch, shape_of
+from .autoregressive import Encoded, PixelModel, Progress, Weights, open_stack, pop, push, squares
+from .bitsback import BATCH_PIXELS, SEED_MARGIN, LatentModel, below, latent_cost, pop_batch, push_batch, shape_of
 from .stack import Stack
 
 ROWS_BITS = 12  # of the height of a strip, in cells
 SHARES = 16, 4  # tried: one part in so many of a tile is the lowest strip
+TRIAL_SQUARES, TRIAL_SIDE = 4, 64  # a sample of a tile, on which latents must pay before they are tried on all of it
 
 
 class StripModel(LatentModel, Protocol):
@@ -81,11 +82,20 @@ def push_strips(
     bits = push(stack, tile, model.plain, progress, weights)
     stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
     best = stack.words(), bits + ROWS_BITS
-    for share in SHARES:
+    for share in SHARES if _may_pay(tile, model, weights) else ():
         found = _push_latents(tile, model, tile.shape[2] // model.cell // share, weights)
         if found is not None:
             return min(best, found, key=lambda coded: len(coded[0]))
     return best
+
+
+def _may_pay(tile: np.ndarray, model: StripModel, weights: Weights) -> bool:
+    """Whether latents make a few squares of a tile smaller, each coded on its own."""
+    sample = squares(tile[0], TRIAL_SQUARES, TRIAL_SIDE)
+    words = latent_cost(model, shape_of(sample)) // 32
+    stack = Stack(np.random.default_rng(0).integers(1, 1 << 32, words, np.uint32))  # they choose the latents
+    latents = push_batch(stack, sample, model, weights=weights)[0].sum()
+    return bool(latents < push(Stack(), sample, model.plain, lambda n: None, weights).sum())
 
 
 def _push_latents(
