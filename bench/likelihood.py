@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A model of small images on a set of them: float likelihood, frozen estimate, and the bytes of an archive.
+"""A model of small images, or of tiles, on a set: float likelihood, frozen estimate, and the bytes of an archive.
 
 python -m bench.likelihood MODEL MOSAIC... [--float WEIGHTS] [--tiles 32] [--importance 150]
 
@@ -30,10 +30,11 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
     import torch
 
     from gmcodec.models.agave_float import Agave, importance_bits
-    from gmcodec.training.freezing import bits
+    from gmcodec.training.data import local_config, pad
     from gmcodec.training.nets import load_whole
 
     net = load_whole(weights).eval()
+    window = local_config(net.config)  # of photographs: nothing is known around a tile
     torch.manual_seed(0)
     total: dict[str, float] = {}
 
@@ -42,15 +43,17 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
             total[name] = total.get(name, 0.0) + part
 
     for start in tqdm(range(0, len(images), BATCH), desc="float"):
-        batch = np.ascontiguousarray(np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2))
-        if not isinstance(net, Agave):
-            add({"float": bits(net, batch)})
-            continue
+        planes = np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2)
+        padded = [pad(image, window.reach) for image in planes] if window else planes
+        batch = torch.from_numpy(np.ascontiguousarray(padded))
         with torch.no_grad():
-            terms = net.terms(torch.from_numpy(batch))
+            if not isinstance(net, Agave):
+                add({"float": net.bits(batch).double().mean().item() * planes[:, 0].size})
+                continue
+            terms = net.terms(batch)
         parts = {"-ELBO": terms.bound, "KL": terms.divergence, "image": terms.primary, "y": terms.auxiliary}
         if importance:
-            parts[f"IW {importance}"] = importance_bits(net, torch.from_numpy(batch), importance)
+            parts[f"IW {importance}"] = importance_bits(net, batch, importance)
         add({name: part.double().sum().item() for name, part in parts.items()})
     return total
 
