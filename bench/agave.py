@@ -148,14 +148,20 @@ def plot(done: dict[str, Run], out: Path) -> None:
     strengths = [n for n in STRENGTHS if f"lambda-{n}" in done]
     if strengths:
         found = [done[f"lambda-{n}"].result for n in strengths]
-        pyplot.figure(figsize=(6, 4))
-        pyplot.plot(strengths, [r["kl"] + r["auxiliary"] for r in found], "o-", label="VAE, KL + reconstruction")
-        pyplot.plot(strengths, [r["auxiliary"] for r in found], "o--", label="VAE, reconstruction")
-        pyplot.plot(strengths, [r["elbo"] for r in found], "s-", label="AGAVE, KL + reconstruction")
-        pyplot.plot(strengths, [r["primary"] for r in found], "s--", label="AGAVE, reconstruction")
+        pyplot.figure(figsize=(12, 4))  # scales differ: a panel each
+        for place, name, part in ((1, "VAE", "auxiliary"), (2, "AGAVE", "primary")):
+            pyplot.subplot(1, 3, place)
+            both = [r["kl"] + r[part] for r in found]
+            pyplot.plot(strengths, both, "o-", label=f"{name}, KL + reconstruction")
+            pyplot.plot(strengths, [r[part] for r in found], "o--", label=f"{name}, reconstruction")
+            if name == "AGAVE" and "pixelcnnpp" in done:
+                pyplot.axhline(done["pixelcnnpp"].result["elbo"], color="grey", lw=1, label="decoder without latents")
+            pyplot.xlabel("lambda")
+            pyplot.ylabel("bits per dimension")
+            pyplot.legend()
+            pyplot.grid(alpha=0.3)
+        pyplot.subplot(1, 3, 3)
         pyplot.plot(strengths, [r["kl"] for r in found], "^-", label="KL")
-        if "pixelcnnpp" in done:
-            pyplot.axhline(done["pixelcnnpp"].result["elbo"], color="grey", lw=1, label="the decoder without latents")
         save("strength", "lambda", "bits per dimension")
     if {"dropped", "lambda-8"} <= done.keys():
         pyplot.figure(figsize=(6, 4))
