@@ -30,11 +30,10 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
     import torch
 
     from gmcodec.models.agave_float import Agave, importance_bits
-    from gmcodec.training.data import local_config, pad
+    from gmcodec.training.freezing import bits, prepared
     from gmcodec.training.nets import load_whole
 
     net = load_whole(weights).eval()
-    window = local_config(net.config)  # of photographs: nothing is known around a tile
     torch.manual_seed(0)
     total: dict[str, float] = {}
 
@@ -44,12 +43,11 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
 
     for start in tqdm(range(0, len(images), BATCH), desc="float"):
         planes = np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2)
-        padded = [pad(image, window.reach) for image in planes] if window else planes
-        batch = torch.from_numpy(np.ascontiguousarray(padded))
+        if not isinstance(net, Agave):
+            add({"float": bits(net, planes)})
+            continue
+        batch = prepared(net, planes)
         with torch.no_grad():
-            if not isinstance(net, Agave):
-                add({"float": net.bits(batch).double().mean().item() * planes[:, 0].size})
-                continue
             terms = net.terms(batch)
         parts = {"-ELBO": terms.bound, "KL": terms.divergence, "image": terms.primary, "y": terms.auxiliary}
         if importance:

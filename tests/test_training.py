@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toy import smooth
+from toy import smooth, write_photos
 
 torch = pytest.importorskip("torch")
 
@@ -33,13 +33,7 @@ TOY = PRESETS["toy-rgb"]
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for number in range(3):
-        pixels = smooth(random, (3, 40, 48)).transpose(1, 2, 0)
-        Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"{number}.png")
-    return folder
+    return write_photos(tmp_path / "photos", 40, 48)
 
 
 def trainer(photos: Path, out: Path, **changes: object) -> Trainer:

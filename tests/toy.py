@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from gmcodec.exact.evaluators import EVALUATORS
 from gmcodec.exact.gaussians import make_latent_tables
@@ -116,6 +117,16 @@ def write_weights(folder: Path, seed: int = 0) -> Path:
     photographs = model(3, "int64", seed)
     base = Base("local-rgb", weights.weights_id(weights.to_bytes(photographs)), photographs)
     weights.write(agave(AGAVE["local"], "int64", seed, base), folder / "agave-rgb.safetensors")
+    return folder
+
+
+def write_photos(folder: Path, height: int, width: int) -> Path:
+    """Three smooth photographs, to train on; returns the folder, which is made."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(3):
+        pixels = smooth(random, (3, height, width)).transpose(1, 2, 0)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"{number}.png")
     return folder
 
 

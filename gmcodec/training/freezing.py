@@ -57,19 +57,16 @@ def freeze_file(
     cannot be proved, or the base is another net; nothing is written then.
     """
     net, float_path = load_whole(float_paths), float_paths[0]
-    float_estimate: Callable[[Any, np.ndarray], float] = bits
     frozen_estimate: Callable[[Any, np.ndarray], np.ndarray] = estimate_bits
     model: weights.Model
     if base is not None and not isinstance(net, Agave):
         raise FreezeError(f"{float_path} has no decoder that could share layers")
     if isinstance(net, LocalNet):
-        float_estimate = _padded_bits
         model, batches = _freeze_local(net, data, validation, progress)
     elif isinstance(net, Agave):
         frozen_estimate = agave_freeze.estimate_bits
         shared = None if base is None else _base(base)
         if isinstance(net.decoder, LocalNet):
-            float_estimate = _padded_bits
             batches = _photographs(net.config.channels, data, validation, progress)[1]
             model = agave_freeze.freeze(net, [], [], shared)
         else:
@@ -78,7 +75,7 @@ def freeze_file(
     else:
         learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
         model = pixelcnnpp_freeze.freeze(net, _calibration(learnt), [learnt.batch(TRIAL_IMAGES)])
-    float_bits = sum(float_estimate(net, b) for b in tqdm(batches, desc="float", disable=not progress))
+    float_bits = sum(bits(net, b) for b in tqdm(batches, desc="float", disable=not progress))
     frozen_bits = sum(frozen_estimate(model, b).sum() for b in tqdm(batches, desc="frozen", disable=not progress))
     samples = sum(batch.size for batch in batches)
     identity = weights.write(model, out)
@@ -133,15 +130,13 @@ def _base(name: str) -> Base:
 
 
 @torch.no_grad()
-def _padded_bits(net: Any, images: np.ndarray) -> float:
-    """Bits of photographs uint8 [1, C, H, W] under a float net with a window, in float32."""
-    window = local_config(net.config)
-    assert window is not None
-    return net.bits(torch.from_numpy(pad(images[0], window.reach))[None]).mean().item() * images[0, 0].size
-
-
-@torch.no_grad()
 def bits(net: Any, images: np.ndarray) -> float:
-    """Bits of small images uint8 [B, C, H, W] under a float net, in float32; torch's generator draws latents."""
-    pixels = images[:, 0].size
-    return net.eval().bits(torch.from_numpy(images)).double().mean().item() * pixels
+    """Bits of uint8 [B, C, H, W] under a float net, in float32; torch's generator draws latents."""
+    return net.eval().bits(prepared(net, images)).double().mean().item() * images[:, 0].size
+
+
+def prepared(net: Any, images: np.ndarray) -> torch.Tensor:
+    """uint8 [B, C, H, W] as a float net takes them: padded where it has a window, nothing is known around them."""
+    window = local_config(net.config)
+    padded = [pad(image, window.reach) for image in images] if window else images
+    return torch.from_numpy(np.ascontiguousarray(padded))
