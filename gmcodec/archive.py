@@ -142,21 +142,21 @@ def _encode_group(names: list[str], images: list[Planes], models: list[Loaded], 
 
 def _encode_samples(samples: np.ndarray, loaded: Loaded, watch: Watch) -> tuple[bytes, np.ndarray]:
     """uint8 [B, C, H, W] -> payload of a group, and the estimated bits of each image, float64 [B]."""
-    from .coding import autoregressive, bitsback
+    from .coding import autoregressive, chain
 
     if not loaded.latents:
         return autoregressive.encode_batch(samples, loaded.pixels, watch.pixels)
-    chain = bitsback.encode_chain(samples, loaded.latents, watch.pixels)
-    return chain.payload, chain.bits
+    found = chain.encode_chain(samples, loaded.latents, watch.pixels)
+    return found.payload, found.bits
 
 
 def _decode_samples(payload: bytes, shape: tuple[int, int, int, int], loaded: Loaded, watch: Watch) -> np.ndarray:
     """Inverse of ``_encode_samples``."""
-    from .coding import autoregressive, bitsback
+    from .coding import autoregressive, chain
 
     if not loaded.latents:
         return autoregressive.decode_batch(payload, shape, loaded.pixels, watch.pixels)
-    return bitsback.decode_chain(payload, shape, loaded.latents, watch.pixels)
+    return chain.decode_chain(payload, shape, loaded.latents, watch.pixels)
 
 
 def _best(models: list[Loaded], samples: np.ndarray) -> Loaded:

@@ -64,7 +64,7 @@ kind  name     the block
                ``weights`` (as in ``container.py``). ``count`` MUST be at most 2**12, ``count`` x ``width`` x
                ``height`` at most 2**22: a decoder holds all of them, and what it computes of each. ``payload``: a
                batch of ``coding/autoregressive.py``, or, of a model with latents, a chain of
-               ``coding/bitsback.py``. Pixel CRC: CRC-32 of the samples of all images, each C H W, in
+               ``coding/chain.py``. Pixel CRC: CRC-32 of the samples of all images, each C H W, in
                order. Block CRC: CRC-32 of all before it.
 ===== ======== ==========================================================================================
 

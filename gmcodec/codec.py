@@ -156,7 +156,7 @@ def _entries(name: str) -> list[registry.Entry]:
 def _learned_parts(
     data: np.ndarray, colours: int, threads: int, progress: Progress, entry: registry.Entry | None = None
 ) -> tuple[list[Part], float]:
-    from .coding import autoregressive, bitsback, strips  # numba is not loaded for files that do not need it
+    from .coding import autoregressive, chain, strips  # numba is not loaded for files that do not need it
     from .models import registry
 
     loaded = registry.load(entry.form) if entry else registry.for_channels(colours)
@@ -165,8 +165,8 @@ def _learned_parts(
             coded = strips.encode_image(data[:colours], loaded.latents, threads, progress)
             payload, bits = coded.payload, coded.estimated_bits
         elif loaded.latents:  # one small image: a chain of a seed
-            chain = bitsback.encode_chain(data[None, :colours], loaded.latents, progress)
-            payload, bits = chain.payload, float(chain.bits.sum())
+            found = chain.encode_chain(data[None, :colours], loaded.latents, progress)
+            payload, bits = found.payload, float(found.bits.sum())
         else:
             coded = autoregressive.encode(data[:colours], loaded.pixels, threads, progress)
             payload, bits = coded.payload, coded.estimated_bits
@@ -181,7 +181,7 @@ def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -
     shape = (part.channels, header.height, header.width)
     if part.form < container.FIRST_LEARNED_FORM:
         return conventional.decode(part.form, part.payload, shape, header.depth)
-    from .coding import autoregressive, bitsback, strips
+    from .coding import autoregressive, chain, strips
     from .models import registry
 
     loaded = registry.load(part.form)
@@ -189,7 +189,7 @@ def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -
         if loaded.latents and loaded.latents.any_size:
             return strips.decode_image(part.payload, shape, loaded.latents, threads, progress)
         if loaded.latents:
-            return bitsback.decode_chain(part.payload, (1, *shape), loaded.latents, progress)[0]
+            return chain.decode_chain(part.payload, (1, *shape), loaded.latents, progress)[0]
         return autoregressive.decode(part.payload, shape, loaded.pixels, threads, progress)
 
 

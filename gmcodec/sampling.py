@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from . import pixels
-from .coding import bitsback
+from .coding import bitsback, flow
 from .coding.autoregressive import pop
 from .coding.stack import Stack
 from .models import registry
+from .models.ade import AdeModel
 from .models.agave import AgaveModel
 from .models.registry import Loaded
 
@@ -29,8 +30,14 @@ def random_stack(random: np.random.Generator, symbols: int) -> Stack:
 
 
 def sample(loaded: Loaded, count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Images without latents: uint8 [count, C, height, width]."""
+    """Images, of a model without latents or of a flow: uint8 [count, C, height, width].
+
+    Raises ValueError for a size that cannot be.
+    """
     shape = count, loaded.entry.channels, height, width
+    if isinstance(loaded.model, AdeModel):
+        words = np.random.default_rng(seed).integers(1, 1 << 32, flow.TRIAL_BITS * int(np.prod(shape)) // 32, np.uint32)
+        return flow.draw(Stack(words), shape, loaded.model)
     stack = random_stack(np.random.default_rng(seed), int(np.prod(shape)))
     return pop(stack, shape, loaded.pixels, lambda n: None)
 
@@ -74,13 +81,13 @@ def draw(model: str, rows: int, columns: int, size: int, seed: int = 0, source: 
     ImageReadError.
     """
     loaded = registry.named(model)
-    if loaded.latents is None:
+    if not isinstance(loaded.model, AgaveModel):
         if source is not None:
-            raise ValueError(f"{model} has no latents to reconstruct from")
+            raise ValueError(f"{model} has no f(z) to reconstruct")
         pictures = sample(loaded, rows * columns, size, size, seed)
         return grid(pictures.reshape(rows, columns, *pictures.shape[1:]))
     images = None if source is None else _squares(source, rows, size, loaded.entry.channels)
-    means, pictures = sample_latents(loaded.latents, rows, columns, size, size, seed, images)
+    means, pictures = sample_latents(loaded.model, rows, columns, size, size, seed, images)
     before = [means[:, None]] if images is None else [images[:, None], means[:, None]]
     return grid(np.concatenate([*before, pictures], 1))
 

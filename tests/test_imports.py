@@ -34,6 +34,8 @@ ALLOWED = {
     "bench": {"", "archive", "errors", "pixels", "codec", "models", "bench"},
 }
 TORCH_AT_TOP = {
+    "models.ade_float",
+    "models.ade_freeze",
     "models.agave_float",
     "models.agave_freeze",
     "models.local_float",

@@ -11,7 +11,7 @@ import pytest
 import toy
 from test_bitsback import images
 
-from gmcodec.coding import autoregressive, strips
+from gmcodec.coding import autoregressive, bitsback, strips
 from gmcodec.coding.autoregressive import Progress, Weights, encode
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
@@ -44,18 +44,18 @@ def test_strips_round_trip_with_every_evaluator_in_the_same_words(size: tuple[in
 
 def test_strips_grow_with_what_pays_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     model, tile, heights = toy.agave(toy.AGAVE["local"]), images(1, (203, 20)), []
-    push_strip = strips.push_batch
+    push_strip = bitsback.push_batch
 
     def watched(stack: Stack, planes: np.ndarray, *rest: object, **more: object) -> object:
         heights.append(planes.shape[2])
         return push_strip(stack, planes, *rest, **more)
 
-    monkeypatch.setattr(strips, "push_batch", watched)
+    monkeypatch.setattr(bitsback, "push_batch", watched)
     words, _ = pushed(tile, model, 3)
     assert sum(heights) == 200 - 3 * model.cell
     assert len(heights) >= 2
     assert all(a < b for a, b in itertools.pairwise(heights[:-1]))
-    monkeypatch.setattr(strips, "BATCH_PIXELS", 20 * 16)
+    monkeypatch.setattr(bitsback, "BATCH_PIXELS", 20 * 16)
     small, _ = pushed(tile, model, 3)
     assert max(heights) > 16 == max(heights[-5:])
     assert np.array_equal(strips.pop_strips(small, tile.shape, model, lambda n: None, None), tile)

@@ -12,39 +12,21 @@ A batch of images is coded in step, each group of latents and each part of a gro
 depends on the image and on the groups above it (thesis, section 2.10.2), so all latents of a batch are popped before
 the image is pushed: what is on the stack must be worth that many bits.
 
-A *chain* is a list of images on one stack.  Its first images, the *seeds*, are coded without latents by the same
-model's plain form, until they are worth the latents of a batch.  No bits are wasted: a chain starts from data.
-
-Payload of a chain (numbers are unsigned LEB128): the number of seeds; the number of images of a batch, 0 if all are
-seeds; then the 32-bit words, little-endian.  Seeds, in batches of 2**18 pixels, are at the bottom; above them the
-other images in their order, batch by batch, the last one maybe smaller.
+chain.py and strips.py make sure that it is.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..errors import GmcFormatError
-from .autoregressive import (
-    PixelModel,
-    Progress,
-    Weights,
-    open_stack,
-    pop,
-    push,
-    read_varint,
-    write_varint,
-)
+from .autoregressive import PixelModel, Progress, Weights, pop, push
 from .stack import Stack
 
 NIBBLE = 4
 BATCH_PIXELS = 1 << 18  # of the images coded in step
-TRIAL, SEED_EXCESS = 16, 1.05  # images that say what one costs, and how many more seeds than that makes there are
 SEED_MARGIN = 1.02, 256  # over the nominal cost of latents: a factor, and bits
 
 
@@ -88,18 +70,15 @@ class LatentModel(Protocol):
     def walk(self, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> Walk: ...
 
 
-@dataclass(frozen=True)
-class Chain:
-    """Payload, and bits of each image, float64 [N]: of what was pushed minus what was popped.
+class Pushed(NamedTuple):
+    """What a batch cost: bits of each image, float64 [B], of what was pushed minus what was popped."""
 
-    ``initial_bits``: of the latents of the first batch, which the seeds paid.
-    """
+    parts: Mapping[str, np.ndarray]  # by what they are of; "latents": log q - log p of those that were drawn
+    borrowed: float  # bits that came off the stack before anything was pushed onto it, all images together
 
-    payload: bytes
-    bits: np.ndarray
-    divergence: np.ndarray  # of which log q - log p of the latents that were drawn
-    seeds: int
-    initial_bits: float
+    @property
+    def bits(self) -> np.ndarray:
+        return sum(self.parts.values(), np.zeros(1))
 
 
 # -- a batch: push and pop -------------------------------------------------------------------------------
@@ -112,8 +91,8 @@ def push_batch(
     progress: Progress = lambda n: None,
     weights: Weights = None,
     above: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Push uint8 [B, C, H, W]; the bits of each image, float64 [B], and of its latents log q - log p.
+) -> Pushed:
+    """Push uint8 [B, C, H, W].
 
     The stack must hold ``latent_cost`` bits at least.  ``weights`` of values as in ``push``; ``above``: finished rows
     that the images lie below.  Mirrors ``pop_batch``, backwards.
@@ -128,7 +107,8 @@ def push_batch(
     primary = push(stack, planes, below(walk.given(), above), progress, weights)
     for bins in reversed(drawn):
         stack.push_uniform(bins, 1 << bits)
-    return primary + divergence, divergence
+    borrowed = bits * sum(walk.sizes()) - divergence.sum()
+    return Pushed({"samples": primary, "latents": divergence}, float(borrowed))
 
 
 def pop_batch(
@@ -183,81 +163,21 @@ def push_posterior(stack: Stack, bins: np.ndarray, posterior: Posterior, bits: i
         stack.push((bins >> shift) & 15, posterior.rows(above.astype(np.int64), 1 << shift))
 
 
-# -- a chain: encode and decode --------------------------------------------------------------------------
+def trial(model: LatentModel, images: np.ndarray, weights: Weights = None) -> Pushed:
+    """What images uint8 [B, C, H, W] would cost on a stack of random words, which choose the latents."""
+    words = np.random.default_rng(0).integers(1, 1 << 32, needed(model, images) // 32, np.uint32)
+    return push_batch(Stack(words), images, model, weights=weights)
+
+
+def needed(model: LatentModel, images: np.ndarray) -> int:
+    """Bits that a stack should hold before images uint8 [B, C, H, W] are pushed."""
+    return latent_cost(model, shape_of(images))
 
 
 def latent_cost(model: LatentModel, shape: tuple[int, int, int, int]) -> int:
-    """Bits that a stack should hold before a batch is pushed."""
+    """The same, for images of this shape."""
     factor, more = SEED_MARGIN
     return int(factor * model.latent_bits * sum(model.walk(shape, None).sizes())) + more
-
-
-def encode_chain(images: np.ndarray, model: LatentModel, progress: Progress = lambda n: None) -> Chain:
-    """uint8 [N, C, H, W] -> payload."""
-    count, _, height, width = images.shape
-    batch = max(1, min(count, BATCH_PIXELS // (height * width)))
-    cost = latent_cost(model, shape_of(images[:batch])) if model.takes(height, width) else np.inf
-    stack, seed_bits = _push_seeds(images, model, cost, progress)
-    seeds, bits = len(seed_bits), np.zeros(count)
-    bits[:seeds] = seed_bits
-    divergence, initial = np.zeros(count), 0.0
-    for part in _parts(seeds, count, batch):
-        bits[part], divergence[part] = push_batch(stack, images[part], model, progress)
-    if seeds < count:
-        first = slice(seeds, min(seeds + batch, count))
-        sizes = model.walk(shape_of(images[first]), None).sizes()
-        initial = float(model.latent_bits * sum(sizes) - divergence[first].sum())
-    head = write_varint(seeds) + write_varint(batch if seeds < count else 0)
-    return Chain(head + stack.words().astype("<u4").tobytes(), bits, divergence, seeds, initial)
-
-
-def decode_chain(
-    payload: bytes, shape: tuple[int, int, int, int], model: LatentModel, progress: Progress = lambda n: None
-) -> np.ndarray:
-    """Inverse of ``encode_chain``: uint8 ``shape`` [N, C, H, W].  Raises GmcFormatError.
-
-    Memory and time grow with ``shape``, whatever the payload: its limits are the caller's business.
-    """
-    count, _, height, width = shape
-    seeds, position = read_varint(payload, 0)
-    batch, position = read_varint(payload, position)
-    if seeds > count or (batch == 0) != (seeds == count) or batch > count:
-        raise GmcFormatError(f"{seeds} seeds and batches of {batch} do not make a chain of {count} images")
-    if batch and not model.takes(height, width):
-        raise GmcFormatError(f"an image of {width}x{height} pixels cannot have latents of this model")
-    if batch * height * width > max(BATCH_PIXELS, height * width):
-        raise GmcFormatError(f"batches of {batch} images of {width}x{height} are larger than the format allows")
-    if (len(payload) - position) % 4:
-        raise GmcFormatError(f"{len(payload) - position} bytes are no whole number of 32-bit words")
-    stack = open_stack(np.frombuffer(payload, "<u4", offset=position))
-    out = np.empty(shape, np.uint8)
-    for part in reversed(list(_parts(seeds, count, batch))):
-        out[part] = pop_batch(stack, shape_of(out[part]), model, progress)
-    for part in reversed(list(_parts(0, seeds, BATCH_PIXELS // (height * width)))):
-        out[part] = pop(stack, shape_of(out[part]), model.plain, progress)
-    if not stack.is_empty():
-        raise GmcFormatError("coded data is left over after the last image")
-    return out
-
-
-def _push_seeds(images: np.ndarray, model: LatentModel, cost: float, progress: Progress) -> tuple[Stack, np.ndarray]:
-    """A stack of the first images, in their order, worth ``cost`` bits or all there are, and the bits of each."""
-    count, _, height, width = images.shape
-    trial = images[:: -(-count // TRIAL)]
-    each = push(Stack(), trial, model.plain, lambda n: None).mean()
-    seeds = count if SEED_EXCESS * cost >= count * each else int(SEED_EXCESS * cost / each) + 1
-    while True:
-        stack, bits = Stack(), np.zeros(seeds)
-        for part in _parts(0, seeds, BATCH_PIXELS // (height * width)):
-            bits[part] = push(stack, images[part], model.plain, progress)
-        if seeds == count or bits.sum() >= cost:
-            return stack, bits
-        seeds = min(count, seeds + seeds // 4 + 1)  # the first images need fewer bits than others
-
-
-def _parts(first: int, last: int, size: int) -> Iterator[slice]:
-    starts = range(first, last, max(1, size))
-    return (slice(a, b) for a, b in itertools.pairwise((*starts, last)))
 
 
 def shape_of(planes: np.ndarray) -> tuple[int, int, int, int]:

@@ -14,6 +14,7 @@ import numpy as np
 PRECISION = 24  # bits of a row's total; part of the format, never an argument
 ROW_TOTAL = 1 << PRECISION
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
+_UNIFORM = constriction.stream.model.Uniform()  # of a size for each symbol
 
 
 class Stack:
@@ -39,6 +40,17 @@ class Stack:
     def pop_uniform(self, count: int, size: int) -> np.ndarray:
         """Pop int32 [count] below ``size``."""
         return self._ans.decode(constriction.stream.model.Uniform(size), count)
+
+    def push_below(self, symbols: np.ndarray, sizes: np.ndarray) -> None:
+        """Push int [N], each below its own size in int [N], 1 to 2**20; costs log2(size) bits each, nearly."""
+        some = sizes > 1
+        self._ans.encode_reverse(symbols[some].astype(np.int32), _UNIFORM, sizes[some].astype(np.int32))
+
+    def pop_below(self, sizes: np.ndarray) -> np.ndarray:
+        """Pop int64 [N], each below its own size in int [N]."""
+        out, some = np.zeros(len(sizes), np.int64), sizes > 1
+        out[some] = self._ans.decode(_UNIFORM, sizes[some].astype(np.int32))
+        return out
 
     @property
     def bits(self) -> int:

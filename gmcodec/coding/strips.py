@@ -18,14 +18,16 @@ it has, 12 bits; 0 for the lowest strip, which is the rest of the tile.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..errors import GmcFormatError
 from . import autoregressive
 from .autoregressive import Encoded, PixelModel, Progress, Weights, open_stack, pop, push, squares
-from .bitsback import BATCH_PIXELS, SEED_MARGIN, LatentModel, below, latent_cost, pop_batch, push_batch, shape_of
+from .bitsback import LatentModel, below, shape_of
+from .chain import scheme
+from .flow import FlowModel, Underflow
 from .stack import Stack
 
 ROWS_BITS = 12  # of the height of a strip, in cells
@@ -33,15 +35,27 @@ SHARES = 16, 4  # tried: one part in so many of a tile is the lowest strip
 TRIAL_SQUARES, TRIAL_SIDE = 4, 64  # a sample of a tile, on which latents must pay before they are tried on all of it
 
 
-class StripModel(LatentModel, Protocol):
-    """A latent model of images of any size, whose decoders can be told of finished rows above: ``below``."""
+class Strips(Protocol):
+    """What a model of images of any size has beside what bits-back or flow coding need.
+
+    Its plain form and its decoders can be told of finished rows above: ``below``.
+    """
 
     @property
     def cell(self) -> int:
         """Pixels a side of the largest cell of latents."""
 
-    def around(self, decoder: PixelModel) -> StripModel:
-        """The model with a decoder that was fitted to an image."""
+    def around(self, decoder: PixelModel) -> Any:
+        """The model with a decoder, or a plain form, that was fitted to an image."""
+
+
+class LatentStrips(LatentModel, Strips, Protocol): ...
+
+
+class FlowStrips(FlowModel, Strips, Protocol): ...
+
+
+StripModel = LatentStrips | FlowStrips
 
 
 def encode_image(
@@ -92,9 +106,7 @@ def push_strips(
 def _may_pay(tile: np.ndarray, model: StripModel, weights: Weights) -> bool:
     """Whether latents make a few squares of a tile smaller, each coded on its own."""
     sample = squares(tile[0], TRIAL_SQUARES, TRIAL_SIDE)
-    words = latent_cost(model, shape_of(sample)) // 32
-    stack = Stack(np.random.default_rng(0).integers(1, 1 << 32, words, np.uint32))  # they choose the latents
-    latents = push_batch(stack, sample, model, weights=weights)[0].sum()
+    latents = scheme(model).trial(model, sample, weights).bits.sum()
     return bool(latents < push(Stack(), sample, model.plain, lambda n: None, weights).sum())
 
 
@@ -102,24 +114,29 @@ def _push_latents(
     tile: np.ndarray, model: StripModel, seeds: int, weights: Weights
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """``push_strips`` with latents, the lowest strip of so many rows of cells; None if it cannot pay for them."""
-    _, channels, height, width = tile.shape
+    height, width = tile.shape[2:]
     cell, stack, bits = model.cell, Stack(), np.zeros(1)
     if height < 2 * cell:
         return None
-    factor, more = SEED_MARGIN
-    row_cost = factor * model.latent_bits * sum(model.walk((1, channels, cell, width), None).sizes())
+    row_cost = scheme(model).needed(model, tile[:, :, :cell])
     top = (height // cell - max(1, seeds)) * cell
     bits += push(stack, tile[:, :, top:], below(model.plain, tile[:, :, :top]), lambda n: None, weights)
     stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
+    most = max(1, scheme(model).BATCH_PIXELS // (cell * width))
     while top:
-        paid = int((stack.bits - more) / row_cost)
-        rows = min(top // cell, paid, max(1, BATCH_PIXELS // (cell * width)), (1 << ROWS_BITS) - 1)
-        if rows < 1:
+        rows = min(top // cell, stack.bits // row_cost, most, (1 << ROWS_BITS) - 1)
+        words, pushed = stack.words(), None
+        while rows and pushed is None:
+            strip, above = tile[:, :, top - rows * cell : top], tile[:, :, : top - rows * cell]
+            try:
+                pushed = scheme(model).push_batch(stack, strip, model, weights=weights, above=above)
+            except Underflow:  # these rows borrow more than the first one
+                stack, rows = Stack(words), rows // 2
+        if pushed is None:
             return None
-        bottom, top = top, top - rows * cell
-        strip, above = tile[:, :, top:bottom], tile[:, :, :top]
-        bits += push_batch(stack, strip, model, weights=weights, above=above)[0] + ROWS_BITS
+        bits += pushed.bits + ROWS_BITS
         stack.push_uniform(np.array([rows], np.int32), 1 << ROWS_BITS)
+        top -= rows * cell
     return stack.words(), bits + ROWS_BITS
 
 
@@ -132,11 +149,11 @@ def pop_strips(
     while top < height:
         rows = model.cell * int(stack.pop_uniform(1, 1 << ROWS_BITS)[0])
         bottom = top + rows if rows else height
-        if bottom > height or (rows > model.cell and rows * width > BATCH_PIXELS):
+        if bottom > height or (rows > model.cell and rows * width > scheme(model).BATCH_PIXELS):
             raise GmcFormatError(f"a strip of {rows} rows is larger than the format allows")
         part, above = out[:, :, top:bottom], out[:, :, :top]
         if rows:
-            part[:] = pop_batch(stack, shape_of(part), model, progress, weights, above)
+            part[:] = scheme(model).pop_batch(stack, shape_of(part), model, progress, weights, above)
         else:
             part[:] = pop(stack, shape_of(part), below(model.plain, above), progress, weights)
         top = bottom

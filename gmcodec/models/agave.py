@@ -14,7 +14,8 @@ f(z) holds the means of the logistics of y, and is all that the autoregressive d
 
 Latents are standardised: the net gives a posterior of e, whose prior is N(0, 1), and goes on with
 z = mean + scale * e of the conditional prior.  So every KL divergence is that of eq. 2.45, and a coder has one prior.
-The float net is agave_float.py, the specification of the frozen form agave_spec.py, its evaluation agave_walk.py.
+The float net is agave_float.py, the specification of the frozen form agave_spec.py, its evaluation vae_walk.py and
+agave_walk.py.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from ..exact.evaluators import Evaluator
 from ..exact.gaussians import LatentTables
 from ..exact.ops import Layer
 from ..exact.tables import Tables
-from .agave_walk import ACTIVATION_LIMIT, AgaveWalk, Factored, Maps
+from .agave_walk import AgaveWalk, Factored
 from .local import LocalConfig, LocalModel
+from .maps import ACTIVATION_LIMIT, Maps
 from .pixelcnnpp import NONLINEARITIES, PixelCNNConfig, PixelCNNModel
 from .pixelcnnpp_kernels import INPUT_LIMIT
 
@@ -51,7 +53,7 @@ class AgaveConfig:
     filters: tuple[int, ...]  # features of the VAE
     groups: tuple[int, ...]  # latent groups, each with a residual block up and one down
     latents: int  # channels of a group
-    stride: int  # pixels a side of a cell of the finest resolution: 2 or 4
+    stride: int  # pixels a side of a cell of the finest resolution: 1, 2 or 4
     posterior: str  # one of POSTERIORS
     hidden: int  # features inside an IAF step
     nonlinearity: str  # of the VAE, one that does not widen
@@ -67,7 +69,7 @@ class AgaveConfig:
             raise ValueError(f"nonlinearity {self.nonlinearity!r} is not one that a VAE may have")
         if self.posterior not in POSTERIORS:
             raise ValueError(f"posterior {self.posterior!r} is not one of {', '.join(POSTERIORS)}")
-        if self.stride not in (2, 4) or self.auxiliary not in (1, 2, 4) or self.auxiliary > self.stride:
+        if self.stride not in (1, 2, 4) or self.auxiliary not in (1, 2, 4) or self.auxiliary > self.stride:
             raise ValueError(f"y cannot have one pixel in {self.auxiliary}, the VAE one cell in {self.stride}")
         if self.levels not in (2, 4, 8, 16, 32, 64, 128, 256):
             raise ValueError(f"{self.levels} colours are not a power of two up to 256")
@@ -147,12 +149,17 @@ class AgaveConfig:
 
     def input_limit(self, name: str) -> int:
         """What no input of a layer exceeds."""
-        return INPUT_LIMIT if name == "first" else ACTIVATION_LIMIT
+        return INPUT_LIMIT if name == "first" and self.stride > 1 else ACTIVATION_LIMIT  # stride 1: of features
 
 
 def decoder_kind(values: Mapping[str, Any]) -> type[PixelCNNConfig] | type[LocalConfig]:
     """Which architecture the stored fields of a decoder are of."""
     return PixelCNNConfig if "filters" in values else LocalConfig
+
+
+def tuples(value: Any) -> Any:
+    """Lists of JSON as tuples, however deep."""
+    return tuple(tuples(v) for v in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)

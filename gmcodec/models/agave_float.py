@@ -161,9 +161,9 @@ class VAE(nn.Module):
         self.last = around(f[0], c.planes, gain=0.3)
         self.log_scale = nn.Parameter(torch.full((c.planes,), FIRST_LOG_SCALE))  # of y: a channel each
 
-    def features(self, images: Tensor, dtype: torch.dtype = torch.float32) -> list[list[Tensor]]:
-        """The way up: for every resolution the activation behind each block, from uint8 [B, C, H, W]."""
-        x = self.first((images.to(dtype) - CENTRE) * SAMPLE_UNIT)
+    def features(self, x: Tensor, dtype: torch.dtype = torch.float32) -> list[list[Tensor]]:
+        """The way up: for every resolution the activation behind each block, from a float map [B, C, H, W]."""
+        x = self.first(x.to(dtype))
         found: list[list[Tensor]] = []
         for level, blocks in enumerate(self.up):
             if level:
@@ -180,7 +180,7 @@ class VAE(nn.Module):
     ) -> tuple[Tensor, list[Tensor], Divergence]:
         """Draw all groups from the posterior, or, without features, from the prior.
 
-        ``noise``: N(0, 1), [B, L, H', W'] for each stage.  Returns f(z) in grey levels, float32 [B, planes, H'', W''],
+        ``noise``: N(0, 1), [B, L, H', W'] for each stage.  Returns f(z), float32 [B, planes, H'', W''],
         the standardised latents e of each stage, and their divergences, [B, stages].
         """
         c = self.config
@@ -198,7 +198,7 @@ class VAE(nn.Module):
             divergences.append(divergence)
         for layer in self.finer:
             x = layer(twice(self.activation(x)))
-        means = CENTRE + self.last(self.activation(x)).float() / SAMPLE_UNIT
+        means = self.last(self.activation(x)).float()
         expected, sampled = (torch.stack(parts, 1) for parts in zip(*divergences, strict=True))
         return means, latents, Divergence(expected, sampled)
 
@@ -315,7 +315,7 @@ class Agave(nn.Module):
         count, _, height, width = images.shape
         if noise is None:
             noise = self.vae.noise(count, height, width)
-        means, _, divergence = self.vae(noise, self.vae.features(images, dtype))
+        means, divergence = self.means(images, noise, dtype)
         y = auxiliary_image(self.config, images)
         auxiliary = logistic_bits(y, means, self.vae.log_scale, self.config.levels)
         if self.decoder is None:
@@ -328,6 +328,13 @@ class Agave(nn.Module):
                 bits = self.decoder.bits(images, dtype, given)
             primary = bits.view(count, -1).sum(1)
         return Terms(primary, auxiliary, divergence.expected * NAT, divergence.sampled * NAT)
+
+    def means(
+        self, images: Tensor, noise: Sequence[Tensor], dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, Divergence]:
+        """f(z) in grey levels, float32 [B, planes, H'', W''], with z from the posterior; its divergences."""
+        found, _, divergence = self.vae(noise, self.vae.features((images.to(dtype) - CENTRE) * SAMPLE_UNIT, dtype))
+        return CENTRE + found / SAMPLE_UNIT, divergence
 
     def conditions(self, means: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
         """What f(z) tells the blocks of the decoder."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The specification of the frozen VAE of AGAVE: what agave_walk.py computes, in plain numpy int64.
+"""The specification of the frozen VAE of AGAVE: what vae_walk.py computes, in plain numpy int64.
 
 Slow and without tricks: one image, maps are int64 [H, W, F].  tests/test_agave_frozen.py compares, number by number.
 """

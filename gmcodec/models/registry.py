@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import UnknownModelError, WeightsError
 from ..exact import evaluators
+from .ade import AdeModel
 from .agave import AgaveModel
 from .agave_walk import Factored
 from .local import LocalModel
@@ -43,6 +44,7 @@ ENTRIES = (
     Entry(18, "pixelcnnpp", 3, max_pixels=1 << 14),
     Entry(19, "agave", 3, max_pixels=1 << 14, asked=True),
     Entry(20, "agave-rgb", 3, asked=True, family="agave"),
+    Entry(21, "ade", 3, asked=True),
 )
 BY_FORM = {e.form: e for e in ENTRIES}
 
@@ -56,14 +58,14 @@ class Loaded:
     weights_id: bytes
 
     @property
-    def latents(self) -> AgaveModel | None:
-        """The model, if images are coded with latents: by coding/bitsback.py."""
-        return self.model if isinstance(self.model, AgaveModel) else None
+    def latents(self) -> AgaveModel | AdeModel | None:
+        """The model, if images are coded with latents: by coding/chain.py and coding/strips.py."""
+        return self.model if isinstance(self.model, AgaveModel | AdeModel) else None
 
     @property
     def pixels(self) -> LocalModel | PixelCNNModel | Factored:
         """The model, without its latents if it has any: for coding/autoregressive.py."""
-        return self.model.plain if isinstance(self.model, AgaveModel) else self.model
+        return self.model.plain if isinstance(self.model, AgaveModel | AdeModel) else self.model
 
 
 def folder() -> Path:

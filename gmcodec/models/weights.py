@@ -22,15 +22,16 @@ from ..errors import WeightsError
 from ..exact import gaussians
 from ..exact.gaussians import LatentTables
 from ..exact.ops import Layer
-from ..exact.tables import ROW_TOTAL, Tables
-from . import agave, agave_walk, local, pixelcnnpp
-from .agave import AgaveConfig, AgaveModel, Base, Constants, Decoder
-from .agave_walk import ACTIVATION_LIMIT as MAP_LIMIT
+from ..exact.tables import LOG_SCALE_UNIT, ROW_TOTAL, Tables
+from . import ade, ade_passage, agave, local, maps, pixelcnnpp
+from .ade import AdeConfig, AdeModel, FlowTables
+from .agave import AgaveConfig, AgaveModel, Base, Constants, Decoder, tuples
 from .local import LocalConfig, LocalModel
+from .maps import ACTIVATION_LIMIT as MAP_LIMIT
 from .pixelcnnpp import PixelCNNConfig, PixelCNNModel
 from .pixelcnnpp_kernels import ACTIVATION_LIMIT, ELU_UNIT, GATE_BITS, GATE_REACH, NetTables
 
-Model = LocalModel | PixelCNNModel | AgaveModel
+Model = LocalModel | PixelCNNModel | AgaveModel | AdeModel
 Find = Callable[[str], tuple[bytes, "Model"]]  # a model's name -> id of its weights and itself
 LARGEST = 4096  # number in an architecture
 FIELDS = ("weight", "bias", "multiplier", "shift")
@@ -47,6 +48,9 @@ def to_bytes(model: Model) -> bytes:
     """Serialise a frozen model, deterministically."""
     tensors, metadata = _layers(model.layers), {"kind": local.KIND}
     tensors |= _members("table", model.tables)
+    if isinstance(model, AdeModel):
+        metadata |= {"kind": ade.KIND} | _named(model.base)
+        tensors |= _members("constant", model.constants) | _members("latent", model.latent_tables)
     if isinstance(model, PixelCNNModel):
         metadata["kind"] = pixelcnnpp.KIND
         tensors |= _members("table", model.net_tables)
@@ -58,7 +62,7 @@ def to_bytes(model: Model) -> bytes:
             own = {name: layer for name, layer in model.decoder.layers.items() if name not in shared}
             tensors |= _layers(own, DECODER)
         if model.base:
-            metadata |= {"base": model.base.name, "base_id": model.base.weights_id.hex()}
+            metadata |= _named(model.base)
         elif isinstance(model.decoder, PixelCNNModel):
             tensors |= _members("table", model.decoder.net_tables)
     data = save(tensors, metadata | {"config": json.dumps(asdict(model.config), sort_keys=True)})
@@ -67,6 +71,10 @@ def to_bytes(model: Model) -> bytes:
     header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + data[8 + size :]
+
+
+def _named(base: Base) -> dict[str, str]:
+    return {"base": base.name, "base_id": base.weights_id.hex()}
 
 
 def _layers(layers: dict[str, Layer], prefix: str = "") -> dict[str, np.ndarray]:
@@ -98,6 +106,8 @@ def from_bytes(data: bytes, find: Find = _nothing) -> Model:
             return _pixelcnn(values, tensors)
         if header["kind"] == agave.KIND:
             return _agave(values, tensors, header, find)
+        if header["kind"] == ade.KIND:
+            return _ade(values, tensors, header, find)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"not a file of frozen weights: {error}") from error
     raise WeightsError(f"weights of kind {header['kind']!r} are not known to this release")
@@ -118,7 +128,7 @@ def _local_config(values: dict[str, Any]) -> LocalConfig:
 
 def _plain(values: dict[str, Any], config: type) -> dict[str, Any]:
     """Lists as tuples.  Raises WeightsError for numbers out of range."""
-    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    plain: dict[str, Any] = {name: tuples(value) for name, value in values.items()}
     numbers = [plain[f.name] for f in fields(config) if f.type == "int"]
     numbers += [n for f in fields(config) if f.type == "tuple[int, ...]" for n in plain[f.name]]
     if any(type(value) is not int or not 0 <= value <= LARGEST for value in numbers):
@@ -149,12 +159,9 @@ def _agave(values: dict[str, Any], tensors: dict[str, np.ndarray], header: dict[
     base: Base | None = None
     decoder: Decoder | None = None
     if "base" in header:
-        identity, model = find(header["base"])
-        if identity.hex() != header["base_id"] or isinstance(model, AgaveModel):
-            raise WeightsError(f"these weights need {header['base_id']} of {header['base']}, not {identity.hex()}")
-        if type(model.config) is not type(config.decoder):
-            raise WeightsError(f"{header['base']} is not a decoder of this architecture")
-        base = Base(header["base"], identity, model)
+        base = _base(header, find)
+        if type(base.model.config) is not type(config.decoder):
+            raise WeightsError(f"{base.name} is not a decoder of this architecture")
     if config.decoder:
         layers = dict(base.model.layers) if base else {}
         for name in config.decoder.layer_names():
@@ -168,11 +175,49 @@ def _agave(values: dict[str, Any], tensors: dict[str, np.ndarray], header: dict[
             net = whole.net_tables if whole else _net_tables(tensors)
             decoder = PixelCNNModel(config.decoder, layers, tables, net, base=whole)
     own = {name: _layer(tensors, name, config.input_limit(name)) for name in config.layer_names()}
+    return AgaveModel(config, own, _constants(tensors, config), tables, _latent_tables(tensors), decoder, base)
+
+
+def _base(header: dict[str, Any], find: Find) -> Base:
+    identity, model = find(header["base"])
+    if identity.hex() != header["base_id"] or not isinstance(model, LocalModel | PixelCNNModel):
+        raise WeightsError(f"these weights need {header['base_id']} of {header['base']}, not {identity.hex()}")
+    return Base(header["base"], identity, model)
+
+
+def _constants(tensors: dict[str, np.ndarray], config: AgaveConfig) -> Constants:
     constants = Constants(*(tensors[f"constant.{f.name}"] for f in fields(Constants)))
     for field, size, top in (("top", config.filters[-1], MAP_LIMIT), ("log_scale", config.planes, LARGEST)):
         _check_vector(field, getattr(constants, field), size, top)
-    _check_table("elu", constants.elu, MAP_LIMIT + 1, agave_walk.UNIT)
-    return AgaveModel(config, own, constants, tables, _latent_tables(tensors), decoder, base)
+    _check_table("elu", constants.elu, MAP_LIMIT + 1, maps.UNIT)
+    return constants
+
+
+def _ade(values: dict[str, Any], tensors: dict[str, np.ndarray], header: dict[str, Any], find: Find) -> AdeModel:
+    plain = _plain(values, AdeConfig)
+    config = AdeConfig(**{**plain, "vae": AgaveConfig(**_plain(plain["vae"], AgaveConfig))})
+    names = [*config.flow_shapes(), *(f"{ade.VAE}{name}" for name in config.vae.layer_names())]
+    layers = {name: _layer(tensors, name, MAP_LIMIT) for name in names}
+    tables = FlowTables(*(tensors[f"table.{f.name}"] for f in fields(FlowTables)))
+    _check_flow(tables, config)
+    constants = _constants(tensors, config.vae)
+    latents = _latent_tables(tensors)
+    if latents.bits != ade_passage.SAMPLE_BITS:
+        raise WeightsError(f"noise has {ade_passage.SAMPLE_BITS} bits, not {latents.bits}")
+    return AdeModel(config, layers, constants, tables, latents, _base(header, find))
+
+
+def _check_flow(tables: FlowTables, config: AdeConfig) -> None:
+    kinds = 4 * config.channels * 4 ** (config.levels - 1)
+    _check_table("elu", tables.elu, MAP_LIMIT + 1, maps.UNIT)
+    _check_table("scale", tables.scale, 2 * ade_passage.LOG_SCALE_MAX * LOG_SCALE_UNIT + 1, ade_passage.LARGEST_SCALE)
+    _check_table("shift", tables.shift, kinds, ade_passage.LARGEST_SHIFT)
+    if tables.scale.min() < 1:
+        raise WeightsError("a coupling multiplies by 0")
+    for field, shape in (("high", (kinds, 16)), ("low", (kinds, 16, 16))):
+        rows = getattr(tables, field)
+        if rows.shape != shape or rows.dtype != np.int32 or rows.min() < 1 or (rows.sum(-1) != ROW_TOTAL).any():
+            raise WeightsError(f"table {field} does not hold frequencies")
 
 
 def _latent_tables(tensors: dict[str, np.ndarray]) -> LatentTables:

@@ -12,8 +12,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..coding import flow
+from ..coding.stack import Stack
 from ..errors import FreezeError
-from ..models import agave_freeze, local_freeze, pixelcnnpp_freeze, registry, weights
+from ..models import ade_freeze, agave_freeze, local_freeze, pixelcnnpp_freeze, registry, weights
+from ..models.ade import AdeModel
+from ..models.ade_float import Ade
 from ..models.agave import Base
 from ..models.agave_float import Agave
 from ..models.local import LocalModel
@@ -59,7 +63,7 @@ def freeze_file(
     net, float_path = load_whole(float_paths), float_paths[0]
     frozen_estimate: Callable[[Any, np.ndarray], np.ndarray] = estimate_bits
     model: weights.Model
-    if base is not None and not isinstance(net, Agave):
+    if base is not None and not isinstance(net, Agave | Ade):
         raise FreezeError(f"{float_path} has no decoder that could share layers")
     if isinstance(net, LocalNet):
         model, batches = _freeze_local(net, data, validation, progress)
@@ -72,6 +76,12 @@ def freeze_file(
         else:
             learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
             model = agave_freeze.freeze(net, _calibration(learnt), [learnt.batch(TRIAL_IMAGES)], shared)
+    elif isinstance(net, Ade):
+        if base is None:
+            raise FreezeError("a flow needs a base that codes the first images of an archive")
+        frozen_estimate = flow_bits
+        learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
+        model = ade_freeze.freeze(net, learnt.batch(CALIBRATION_IMAGES), _base(base))
     else:
         learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
         model = pixelcnnpp_freeze.freeze(net, _calibration(learnt), [learnt.batch(TRIAL_IMAGES)])
@@ -116,6 +126,12 @@ def _small_images(
 
 def _calibration(source: Source) -> list[torch.Tensor]:
     return [torch.from_numpy(source.batch(CHUNK)) for _ in range(CALIBRATION_IMAGES // CHUNK)]
+
+
+def flow_bits(model: AdeModel, images: np.ndarray) -> np.ndarray:
+    """A frozen flow's own estimate for uint8 [B, C, H, W]: bits of each image, float64 [B], one draw of everything."""
+    words = np.random.default_rng(0).integers(1, 1 << 32, flow.TRIAL_BITS * images.size // 32, np.uint32)
+    return flow.push_batch(Stack(words), images, model).bits
 
 
 def _base(name: str) -> Base:

@@ -20,8 +20,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from ..models import agave, local, pixelcnnpp
-from ..models.agave import AgaveConfig
+from ..models import ade, agave, local, pixelcnnpp
+from ..models.ade import AdeConfig
+from ..models.ade_float import Ade
+from ..models.agave import AgaveConfig, tuples
 from ..models.agave_float import Agave
 from ..models.local import LocalConfig
 from ..models.local_float import LocalNet
@@ -35,8 +37,14 @@ CONFIGS: dict[str, Callable[..., ModelConfig]] = {
     local.KIND: LocalConfig,
     pixelcnnpp.KIND: PixelCNNConfig,
     agave.KIND: AgaveConfig,
+    ade.KIND: AdeConfig,
 }
-NETS: dict[str, Callable[[Any], nn.Module]] = {local.KIND: LocalNet, pixelcnnpp.KIND: PixelCNN, agave.KIND: Agave}
+NETS: dict[str, Callable[[Any], nn.Module]] = {
+    local.KIND: LocalNet,
+    pixelcnnpp.KIND: PixelCNN,
+    agave.KIND: Agave,
+    ade.KIND: Ade,
+}
 
 
 class DensityNet(Protocol):
@@ -76,10 +84,12 @@ def make_config(kind: str, values: Mapping[str, Any]) -> ModelConfig:
 
     Raises KeyError, TypeError, ValueError.
     """
-    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    plain: dict[str, Any] = {k: tuples(v) for k, v in values.items()}
     if kind == agave.KIND and plain["decoder"] is not None:
         local_net = agave.decoder_kind(plain["decoder"]) is LocalConfig
         plain["decoder"] = make_config(local.KIND if local_net else pixelcnnpp.KIND, plain["decoder"])
+    if kind == ade.KIND:
+        plain["vae"] = make_config(agave.KIND, plain["vae"])
     return CONFIGS[kind](**plain)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..models.ade import AdeConfig
 from ..models.agave import AgaveConfig, DecoderConfig
 from ..models.local import LocalConfig
 from ..models.pixelcnnpp import PixelCNNConfig
 
-ModelConfig = LocalConfig | PixelCNNConfig | AgaveConfig
+ModelConfig = LocalConfig | PixelCNNConfig | AgaveConfig | AdeConfig
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Preset:
     decoder_fixed: bool = False  # whether what AGAVE's decoder knew before its condition stays as it is
 
 
+# Couplings of a scale: every sample from all that a decoder knows by then, nearest neighbours of its colour included.
+BY_COLOUR = ("bc:b", "bc:r", "bc:g", "d:b", "d:r", "d:g")
+CHECKERBOARD = ("bc:rgb", "ad:rgb", "bc:rgb")  # those of the thesis
+
+
 def small_images(
     filters: tuple[int, ...],
     blocks: tuple[int, ...],
@@ -81,6 +87,30 @@ def latent_images(
     decoder = replace(decoder, condition=condition) if decoder else None
     posterior = "iaf" if hidden else "gaussian"
     return AgaveConfig(3, filters, groups, latents, stride, posterior, hidden, "elu", auxiliary, levels, grey, decoder)
+
+
+def flow_images(
+    scales: int,
+    filters: int,
+    blocks: int,
+    vae: tuple[int, ...],
+    groups: tuple[int, ...],
+    latents: int,
+    *,
+    noise: int = 0,
+    window: int = 3,
+    kernels: tuple[int, int] = (3, 1),
+    order: tuple[str, ...] = BY_COLOUR,
+    last: tuple[str, ...] = ("a:b", "a:r"),
+) -> AdeConfig:
+    """A flow of so many scales for RGB, none for a plain VAE, and a VAE of its features.
+
+    ``order``: couplings of a scale; the last scale also has ``last``.
+    """
+    inner = AgaveConfig(12, vae, groups, latents, 1, "gaussian", 0, "elu", 1, 256, False, None)
+    couplings = (order,) * (scales - 1) + (order + last,) * (scales > 0)
+    dequantisation = "variational" if noise else "uniform"
+    return AdeConfig(3, couplings, filters, blocks, window, kernels, "leaky", False, dequantisation, noise, inner)
 
 
 LOCAL_RGB = LocalConfig(3, 49, 4, 160, 4, 5, 12)  # the shipped model of photographs
@@ -144,6 +174,11 @@ PRESETS = {
             ),
             32, 64, 400_000, 0.0, 2e-3, 1.0, 0.95, 0.9995, 13, adamax=True, objective=Objective(12.0),
         ),
+        # A flow and a VAE of its features (thesis, chapter 5).  Two cores, an hour.
+        Preset(
+            "v-ade", flow_images(2, 48, 2, (32, 48), (1, 1), 8),
+            32, 32, 10_000, 0.02, 2e-3, 0.3, 0.85, 0.999, 16,
+        ),
         # Seconds: for tests, and to try a data folder.
         Preset("toy-rgb", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 4),
         Preset("toy-grey", LocalConfig(1, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 5),
@@ -155,6 +190,10 @@ PRESETS = {
             "toy-agave",
             latent_images((8, 8), (1, 2), 3, small_images((8, 12), (1, 1), mixtures=3), hidden=6, condition=4),
             16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 14, objective=Objective(2.0),
+        ),
+        Preset(
+            "toy-ade", flow_images(2, 8, 1, (8,), (1,), 2, noise=6),
+            16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 17,
         ),
     )
 }

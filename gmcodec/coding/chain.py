@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""A chain: images on one stack, coded with bits-back, where the first ones pay for what the others borrow.
+
+The first images, the *seeds*, are coded by the model's plain form, without latents or noise, until they are worth what
+a batch of images pops before it pushes anything.  No bits are wasted: a chain starts from data.
+
+Payload of a chain (numbers are unsigned LEB128): the number of seeds; the number of images of a batch, 0 if all are
+seeds; then the 32-bit words, little-endian.  Seeds, in batches of 2**18 pixels, are at the bottom; above them the
+other images in their order, batch by batch, the last one maybe smaller.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import GmcFormatError
+from . import bitsback, flow
+from .autoregressive import Progress, open_stack, pop, push, read_varint, write_varint
+from .bitsback import LatentModel, Pushed, shape_of
+from .flow import FlowModel, Underflow
+from .stack import Stack
+
+SEED_PIXELS = 1 << 18  # of the seeds coded in step
+TRIAL, SEED_EXCESS = 16, 1.05  # images that say what one costs, and how many more seeds than that makes there are
+ChainModel = LatentModel | FlowModel
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Payload, and bits of each image, float64 [N]: of what was pushed minus what was popped.
+
+    ``initial_bits``: that the first batch borrowed, which the seeds paid.
+    """
+
+    payload: bytes
+    bits: np.ndarray
+    divergence: np.ndarray  # of which log q - log p of the latents that were drawn
+    seeds: int
+    initial_bits: float
+
+
+def encode_chain(images: np.ndarray, model: ChainModel, progress: Progress = lambda n: None) -> Chain:
+    """uint8 [N, C, H, W] -> payload."""
+    count, _, height, width = images.shape
+    batch = max(1, min(count, scheme(model).BATCH_PIXELS // (height * width)))
+    cost = scheme(model).needed(model, images[:batch]) if model.takes(height, width) else np.inf
+    while True:
+        stack, seed_bits = _push_seeds(images, model, cost, progress)
+        try:
+            found = _push_batches(stack, images[len(seed_bits) :], batch, model, progress)
+            break
+        except Underflow:  # other images borrow more than the first ones
+            cost *= SEED_EXCESS
+    bits = np.concatenate([seed_bits, *(pushed.bits for pushed in found)])
+    divergence = np.concatenate([np.zeros(len(seed_bits)), *(pushed.parts["latents"] for pushed in found)])
+    head = write_varint(len(seed_bits)) + write_varint(batch if found else 0)
+    payload = head + stack.words().astype("<u4").tobytes()
+    return Chain(payload, bits, divergence, len(seed_bits), found[0].borrowed if found else 0.0)
+
+
+def decode_chain(
+    payload: bytes, shape: tuple[int, int, int, int], model: ChainModel, progress: Progress = lambda n: None
+) -> np.ndarray:
+    """Inverse of ``encode_chain``: uint8 ``shape`` [N, C, H, W].  Raises GmcFormatError.
+
+    Memory and time grow with ``shape``, whatever the payload: its limits are the caller's business.
+    """
+    count, _, height, width = shape
+    seeds, position = read_varint(payload, 0)
+    batch, position = read_varint(payload, position)
+    if seeds > count or (batch == 0) != (seeds == count) or batch > count:
+        raise GmcFormatError(f"{seeds} seeds and batches of {batch} do not make a chain of {count} images")
+    if batch and not model.takes(height, width):
+        raise GmcFormatError(f"an image of {width}x{height} pixels cannot have latents of this model")
+    if batch * height * width > max(scheme(model).BATCH_PIXELS, height * width):
+        raise GmcFormatError(f"batches of {batch} images of {width}x{height} are larger than the format allows")
+    if (len(payload) - position) % 4:
+        raise GmcFormatError(f"{len(payload) - position} bytes are no whole number of 32-bit words")
+    stack = open_stack(np.frombuffer(payload, "<u4", offset=position))
+    out = np.empty(shape, np.uint8)
+    for part in reversed(list(_parts(seeds, count, batch))):
+        out[part] = scheme(model).pop_batch(stack, shape_of(out[part]), model, progress)
+    for part in reversed(list(_parts(0, seeds, SEED_PIXELS // (height * width)))):
+        out[part] = pop(stack, shape_of(out[part]), model.plain, progress)
+    if not stack.is_empty():
+        raise GmcFormatError("coded data is left over after the last image")
+    return out
+
+
+def scheme(model: ChainModel) -> Any:
+    """The module that codes a batch: it has BATCH_PIXELS, needed, trial, push_batch, pop_batch."""
+    return flow if hasattr(model, "passage") else bitsback
+
+
+def _push_batches(stack: Stack, images: np.ndarray, batch: int, model: ChainModel, progress: Progress) -> list[Pushed]:
+    return [scheme(model).push_batch(stack, images[part], model, progress) for part in _parts(0, len(images), batch)]
+
+
+def _push_seeds(images: np.ndarray, model: ChainModel, cost: float, progress: Progress) -> tuple[Stack, np.ndarray]:
+    """A stack of the first images, in their order, worth ``cost`` bits or all there are, and the bits of each."""
+    count, _, height, width = images.shape
+    trial = images[:: -(-count // TRIAL)]
+    each = push(Stack(), trial, model.plain, lambda n: None).mean()
+    seeds = count if SEED_EXCESS * cost >= count * each else int(SEED_EXCESS * cost / each) + 1
+    while True:
+        stack, bits = Stack(), np.zeros(seeds)
+        for part in _parts(0, seeds, SEED_PIXELS // (height * width)):
+            bits[part] = push(stack, images[part], model.plain, progress)
+        if seeds == count or bits.sum() >= cost:
+            return stack, bits
+        seeds = min(count, seeds + seeds // 4 + 1)  # the first images need fewer bits than others
+
+
+def _parts(first: int, last: int, size: int) -> Iterator[slice]:
+    starts = range(first, last, max(1, size))
+    return (slice(a, b) for a, b in itertools.pairwise((*starts, last)))

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: MIT
+"""Flow coding: images through a bijection of integers, with everything that it rounds away on the stack.
+
+::
+
+    push an image x    pop the noise u                  x + u on a grid of 1/256
+                       h = f(x + u), a coupling after the other: pop r, push what is left
+                       pop z from q(z | h)              bits-back, as in bitsback.py
+                       push h - mean(z), nearly Gaussian
+                       push z                           uniform
+    pop it             the same backwards
+
+A coupling multiplies by R / 2**10 without losing anything (the modular affine transformation of Zhang et al. 2021)::
+
+    x --> x * R + r = h * 2**10 + s      r below R is popped, s below 2**10 is pushed: log2(2**10 / R) bits
+
+which is what the logarithm of its determinant says.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import GmcFormatError
+from .autoregressive import PixelModel, Progress, Weights, pop, push
+from .bitsback import SEED_MARGIN, Posterior, Pushed, below, pop_posterior, push_posterior, shape_of
+from .stack import PRECISION, Stack
+
+BATCH_PIXELS = 1 << 15  # of the images coded in step: more would need more seeds
+TRIAL_BITS = 64  # for a sample, on average more than any takes
+SCALE_BITS = 10  # R / 2**10 is what a coupling multiplies by
+BINS = 256  # of a feature: two nibbles; those below are coded as they are
+ESCAPE_BITS = 2 * PRECISION  # of a feature outside all bins
+LEAST_BITS = 128  # that must be left after every pop
+
+
+class Affine(Protocol):
+    """(x - mean) * scale / 2**10, int64 [N] each; scales above 0."""
+
+    @property
+    def mean(self) -> np.ndarray: ...
+    @property
+    def scale(self) -> np.ndarray: ...
+
+
+class Passage(Protocol):
+    """A batch of images on its way through the flow.  All vectors are image by image."""
+
+    @property
+    def samples(self) -> int: ...
+    @property
+    def couplings(self) -> int: ...
+    def noise(self, planes: np.ndarray) -> Posterior | None: ...
+    def enter(self, planes: np.ndarray, noise: np.ndarray) -> None: ...
+    def leave(self) -> tuple[np.ndarray, np.ndarray]: ...
+    def affine(self, n: int) -> Affine: ...
+    def changed(self, n: int) -> np.ndarray: ...
+    def change(self, n: int, values: np.ndarray) -> None: ...
+    def features(self) -> np.ndarray: ...
+    def set_features(self, values: np.ndarray) -> None: ...
+    def walk(self, known: bool) -> Any: ...  # a Walk, and ``means``: of the features, once all latents are told
+    def kinds(self) -> np.ndarray: ...
+
+
+class FeatureTables(Protocol):
+    """Of features of K kinds: ``shift`` int32 [K], ``high`` int32 [K, 16], ``low`` int32 [K, 16, 16]."""
+
+    @property
+    def shift(self) -> np.ndarray: ...
+    @property
+    def high(self) -> np.ndarray: ...
+    @property
+    def low(self) -> np.ndarray: ...
+
+
+class FlowModel(Protocol):
+    """What flow coding needs of a model.  Images of a batch MUST NOT influence one another."""
+
+    @property
+    def latent_bits(self) -> int:
+        """Of each latent under the prior, and of the noise of a sample."""
+
+    @property
+    def plain(self) -> PixelModel:
+        """What codes the images that pay for the first batch."""
+
+    @property
+    def cell(self) -> int:
+        """Pixels a side of the largest cell."""
+
+    @property
+    def tables(self) -> Any: ...  # FeatureTables
+    def takes(self, height: int, width: int) -> bool: ...
+    def passage(self, shape: tuple[int, int, int, int]) -> Passage: ...
+
+
+class Underflow(Exception):
+    """More was popped than there was on the stack."""
+
+
+# -- a batch: push and pop -------------------------------------------------------------------------------
+
+
+def push_batch(
+    stack: Stack,
+    planes: np.ndarray,
+    model: FlowModel,
+    progress: Progress = lambda n: None,
+    weights: Weights = None,
+    above: np.ndarray | None = None,
+) -> Pushed:
+    """Push uint8 [B, C, H, W].  Raises Underflow when the stack does not hold enough; it is of no use then.
+
+    Columns right of the last whole cell are coded by the plain model, with ``weights`` and the rows ``above`` as in
+    bitsback.py.  Mirrors ``pop_batch``, backwards.
+    """
+    planes, margin = _cut(planes, model)
+    beside = np.zeros(len(planes))
+    if margin.size:
+        beside = push(stack, margin, _beside(model, margin, above), progress, weights)
+    if not planes.size:
+        return Pushed({"plain": beside, "latents": np.zeros(len(planes))}, 0.0)
+    passage, count, bits = model.passage(shape_of(planes)), len(planes), model.latent_bits
+    before = lowest = stack.bits
+
+    def each(values: np.ndarray) -> np.ndarray:
+        return values.reshape(count, -1).sum(1)
+
+    posterior = passage.noise(planes)
+    if posterior is None:
+        noise, noise_bits = stack.pop_uniform(passage.samples, 1 << bits), np.full(count, -bits * planes[0].size)
+    else:
+        noise, cost = pop_posterior(stack, posterior, bits)
+        noise_bits = -each(cost)
+    lowest = check(stack, lowest)
+    passage.enter(planes, noise)
+    moved = np.zeros(count)
+    for n in range(passage.couplings):
+        affine = passage.affine(n)
+        changed, level = push_affine(stack, passage.changed(n), affine)
+        lowest = min(lowest, level)
+        passage.change(n, changed)
+        moved += each(SCALE_BITS - np.log2(affine.scale))
+    walk, drawn, divergence = passage.walk(True), [], np.zeros(count)
+    for _ in walk.sizes():
+        bins, cost = pop_posterior(stack, walk.posterior(), bits)
+        lowest = check(stack, lowest)
+        walk.observe(bins)
+        drawn.append(bins)
+        divergence += each(bits - cost)
+    rest = passage.features() - walk.means().ravel()
+    features = each(push_features(stack, rest, passage.kinds(), model.tables))
+    for bins in reversed(drawn):
+        stack.push_uniform(bins, 1 << bits)
+    progress(planes[:, 0].size)
+    parts = {"plain": beside, "noise": noise_bits, "couplings": moved, "features": features, "latents": divergence}
+    return Pushed(parts, float(before - lowest))
+
+
+def pop_batch(
+    stack: Stack,
+    shape: tuple[int, int, int, int],
+    model: FlowModel,
+    progress: Progress = lambda n: None,
+    weights: Weights = None,
+    above: np.ndarray | None = None,
+) -> np.ndarray:
+    """Pop uint8 ``shape`` [B, C, H, W] and give the bits back.  Raises GmcFormatError."""
+    out = np.empty(shape, np.uint8)
+    planes, margin = _cut(out, model)
+    if planes.size:
+        planes[:] = _pop_cells(stack, shape_of(planes), model)
+        progress(planes[:, 0].size)
+    if margin.size:
+        margin[:] = pop(stack, shape_of(margin), _beside(model, margin, above), progress, weights)
+    return out
+
+
+def _cut(planes: np.ndarray, model: FlowModel) -> tuple[np.ndarray, np.ndarray]:
+    """Whole cells, and the columns right of them."""
+    width = planes.shape[3] // model.cell * model.cell
+    return planes[:, :, :, :width], planes[:, :, :, width:]
+
+
+def _beside(model: FlowModel, margin: np.ndarray, above: np.ndarray | None) -> PixelModel:
+    """The plain model of the columns right of the last whole cell."""
+    return below(model.plain, None if above is None else above[:, :, :, -margin.shape[3] :])
+
+
+def _pop_cells(stack: Stack, shape: tuple[int, int, int, int], model: FlowModel) -> np.ndarray:
+    bits = model.latent_bits
+    passage, drawn = _pop_latents(stack, shape, model)
+    walk, posteriors = passage.walk(True), []
+    for bins in drawn:
+        posteriors.append(walk.posterior())
+        walk.observe(bins)
+    for bins, posterior in zip(reversed(drawn), reversed(posteriors), strict=True):
+        push_posterior(stack, bins, posterior, bits)
+    for n in reversed(range(passage.couplings)):
+        passage.change(n, pop_affine(stack, passage.changed(n), passage.affine(n)))
+    grey, noise = passage.leave()
+    if grey.min(initial=0) < 0 or grey.max(initial=0) > 255:
+        raise GmcFormatError("a sample lies outside 0..255")
+    planes = grey.astype(np.uint8)
+    noise_posterior = passage.noise(planes)
+    if noise_posterior is None:
+        stack.push_uniform(noise, 1 << bits)
+    else:
+        push_posterior(stack, noise, noise_posterior, bits)
+    return planes
+
+
+def draw(stack: Stack, shape: tuple[int, int, int, int], model: FlowModel) -> np.ndarray:
+    """Images as a stack of random words says, uint8 ``shape``; what is out of range is black or white.
+
+    The stack must be worth ``TRIAL_BITS`` a sample.
+    """
+    passage, _ = _pop_latents(stack, shape, model)
+    for n in reversed(range(passage.couplings)):
+        passage.change(n, pop_affine(stack, passage.changed(n), passage.affine(n)))
+    return np.clip(passage.leave()[0], 0, 255).astype(np.uint8)
+
+
+def _pop_latents(stack: Stack, shape: tuple[int, int, int, int], model: FlowModel) -> tuple[Passage, list[np.ndarray]]:
+    """Images before their couplings are undone, and their latents."""
+    passage, drawn = model.passage(shape), []
+    walk = passage.walk(False)
+    for size in walk.sizes():
+        drawn.append(stack.pop_uniform(size, 1 << model.latent_bits))
+        walk.observe(drawn[-1])
+    passage.set_features(pop_features(stack, passage.kinds(), model.tables) + walk.means().ravel())
+    return passage, drawn
+
+
+# -- couplings and features: push and pop ----------------------------------------------------------------
+
+
+def push_affine(stack: Stack, x: np.ndarray, affine: Affine) -> tuple[np.ndarray, int]:
+    """Samples int64 [N] -> what a coupling makes of them, and how many bits the stack held at least."""
+    r = stack.pop_below(affine.scale)
+    lowest = check(stack, stack.bits)
+    total = (x - affine.mean) * affine.scale + r
+    stack.push_uniform((total & ((1 << SCALE_BITS) - 1)).astype(np.int32), 1 << SCALE_BITS)
+    return total >> SCALE_BITS, lowest
+
+
+def pop_affine(stack: Stack, h: np.ndarray, affine: Affine) -> np.ndarray:
+    """Inverse of ``push_affine``."""
+    total = (h << SCALE_BITS) + stack.pop_uniform(len(h), 1 << SCALE_BITS)
+    x, r = np.divmod(total, affine.scale)
+    stack.push_below(r, affine.scale)
+    return x + affine.mean
+
+
+def push_features(stack: Stack, rest: np.ndarray, kinds: np.ndarray, tables: FeatureTables) -> np.ndarray:
+    """Push what features are beside their means, int64 [N]; bits float64 [N].
+
+    Of a number the lowest ``shift`` bits are pushed as they are; what is above, plus 128, is a bin, 1..255; where it
+    is not, the bin is 0 and the number is pushed whole, with an offset.
+    """
+    shift = tables.shift[kinds].astype(np.int64)
+    above = rest >> shift
+    bins = above + BINS // 2
+    escaped = (bins < 1) | (bins >= BINS)
+    bins[escaped] = 0
+    raw = above[escaped] + (1 << (ESCAPE_BITS - 1))
+    for part in (raw & ((1 << PRECISION) - 1), raw >> PRECISION):
+        stack.push_uniform(part.astype(np.int32), 1 << PRECISION)
+    stack.push_below(rest & ((1 << shift) - 1), 1 << shift)
+    high, low = bins >> 4, bins & 15
+    of_high, of_low = tables.high[kinds], tables.low[kinds, high]
+    stack.push(low.astype(np.int32), of_low)
+    stack.push(high.astype(np.int32), of_high)
+    row = np.arange(len(bins))
+    bits = 2 * PRECISION - np.log2(of_high[row, high]) - np.log2(of_low[row, low])
+    return bits + shift + ESCAPE_BITS * escaped
+
+
+def pop_features(stack: Stack, kinds: np.ndarray, tables: FeatureTables) -> np.ndarray:
+    """Inverse of ``push_features``."""
+    shift = tables.shift[kinds].astype(np.int64)
+    high = stack.pop(tables.high[kinds])
+    bins = high.astype(np.int64) * 16 + stack.pop(tables.low[kinds, high])
+    lowest = stack.pop_below(1 << shift)
+    above, escaped = bins - BINS // 2, bins == 0
+    count = int(escaped.sum())
+    upper, lower = (stack.pop_uniform(count, 1 << PRECISION).astype(np.int64) for _ in range(2))
+    above[escaped] = (upper << PRECISION) + lower - (1 << (ESCAPE_BITS - 1))
+    return (above << shift) + lowest
+
+
+def check(stack: Stack, lowest: int) -> int:
+    """The smaller of ``lowest`` and what the stack holds.  Raises Underflow when too much may have been popped."""
+    if stack.bits < LEAST_BITS:
+        raise Underflow
+    return min(lowest, stack.bits)
+
+
+def trial(model: FlowModel, images: np.ndarray, weights: Weights = None) -> Pushed:
+    """What images uint8 [B, C, H, W] would cost on a stack of random words."""
+    words = np.random.default_rng(0).integers(1, 1 << 32, TRIAL_BITS * images.size // 32, np.uint32)
+    return push_batch(Stack(words), images, model, weights=weights)
+
+
+def needed(model: FlowModel, images: np.ndarray) -> int:
+    """Bits that a stack should hold before images like these, uint8 [B, C, H, W], are pushed: a trial says it."""
+    factor, more = SEED_MARGIN
+    return int(factor * trial(model, images).borrowed) + more

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: MIT
+"""Adaptive density estimation as float torch modules: what is trained, and then frozen (thesis, chapter 5).
+
+Real-NVP after Dinh et al. 2017 with affine couplings, 3x3 convolutions and residual blocks; the VAE is that of AGAVE.
+Differences from the papers, all of them:
+
+* h = (x - mean) * exp(log_scale), where Real-NVP has x * exp(log_scale) + mean: the same family, and the mean is a
+  prediction of the sample, in units of samples.
+* The mean has a linear part, a convolution of what is kept, started by least squares: 5.1 bits/dim before any training.
+* A scale is factored out by position, three quarters at once.  What a coupling changes may differ by colour.
+* Weight normalisation or plain weights and Muon, as the PixelCNN++ here; no batch statistics, which are harmful in a
+  VAE (Kingma et al. 2016) and would have to be folded.
+* h given z has a deviation of its own for each feature of the coarsest cell, not one for all.
+* Variational dequantisation (Ho et al. 2019): u is the normal distribution function of e, e Gaussian with mean and
+  scale given by a net of x.  e is a latent variable like others, with prior N(0, 1), and costs its divergence.
+
+Units: samples are (x + u - 128) / 32, h is in the same unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from math import log, log2, pi
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .ade import AdeConfig
+from .ade_passage import LOG_SCALE_MAX
+from .agave_float import VAE, log_scales
+from .local_float import FIRST_BITS
+from .pixelcnnpp_float import ACTIVATIONS, BLOCK_GAIN, CENTRE, Conv, round_weights, start_layers
+
+NAT = 1 / log(2)  # bits
+UNIT = 32  # grey levels in 1
+LARGEST_LOG_SCALE = LOG_SCALE_MAX  # of a coupling, either way
+FIRST_DEVIATION = 0.25  # of every feature of h when a net starts
+FIRST_GAIN = 0.02  # initial scale of the mean of h
+RIDGE = 1e-4  # of the least squares that couplings start from, relative to the variance of an input
+
+
+def squeeze(x: Tensor) -> Tensor:
+    """Pixels to cells of 2x2: [B, C, H, W] -> [B, 4C, H/2, W/2], the channels of a position together."""
+    b, c, h, w = x.shape
+    cells = x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 1, 2, 4)
+    return cells.reshape(b, 4 * c, h // 2, w // 2)
+
+
+def unsqueeze(x: Tensor) -> Tensor:
+    """Inverse of ``squeeze``."""
+    b, c, h, w = x.shape
+    pixels = x.view(b, 2, 2, c // 4, h, w).permute(0, 3, 4, 1, 5, 2)
+    return pixels.reshape(b, c // 4, 2 * h, 2 * w)
+
+
+def tiled(pattern: Tensor, shape: Sequence[int]) -> Tensor:
+    """[C, s, s] over and over: [C, H, W] of ``shape`` [.., C, H, W]."""
+    side = pattern.shape[1]
+    return pattern.repeat(1, shape[-2] // side, shape[-1] // side)
+
+
+class Inner(nn.Module):
+    """x + second(activation(first(activation(x))))."""
+
+    def __init__(self, config: AdeConfig, filters: int) -> None:
+        super().__init__()
+        (a, b), norm = config.kernels, config.weight_norm
+        self.activation = ACTIVATIONS[config.nonlinearity]
+        self.first = Conv("around", filters, filters, a, a, weight_norm=norm)
+        self.second = Conv("around", filters, filters, b, b, gain=BLOCK_GAIN, weight_norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(self.activation(self.first(self.activation(x))))
+
+
+class Net(nn.Module):
+    """Maps of some features to a mean and a log-scale of others: residual blocks and, to the mean, a linear part."""
+
+    def __init__(self, config: AdeConfig, inputs: int, outputs: int, filters: int, linear: bool) -> None:
+        super().__init__()
+        size = config.window
+        self.activation = ACTIVATIONS[config.nonlinearity]
+        self.first = Conv("around", inputs, filters, size, size, weight_norm=config.weight_norm, bits=FIRST_BITS)
+        self.blocks = nn.ModuleList([Inner(config, filters) for _ in range(config.blocks)])
+        self.last = Conv("around", filters, 2 * outputs, 1, 1)
+        self.last.weight.data.zero_()
+        self.linear = Conv("around", inputs, outputs, size, size, bits=FIRST_BITS) if linear else None
+        if self.linear is not None:
+            self.linear.weight.data.zero_()
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """[B, inputs, H, W] -> mean and log-scale, float32 [B, outputs, H, W] each."""
+        inner = self.first(x.to(dtype))
+        for block in self.blocks:
+            inner = block(inner)
+        mean, log_scale = self.last(self.activation(inner)).float().chunk(2, 1)
+        return (mean if self.linear is None else mean + self.linear(x)), log_scale
+
+    def inner_matrices(self) -> list[nn.Parameter]:
+        """What Muon optimises."""
+        return [m.weight for m in self.modules() if isinstance(m, Conv) and m is not self.last and m is not self.linear]
+
+
+class Coupling(nn.Module):
+    """Some features of a cell, moved and scaled as the others say."""
+
+    def __init__(self, config: AdeConfig, name: str) -> None:
+        super().__init__()
+        self.kept, self.changed = config.kept(name), config.changed(name)
+        self.net = Net(config, len(self.kept), len(self.changed), config.filters, True)
+        self.starting = False
+
+    def parts(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        mean, log_scale = self.net(x[:, self.kept], dtype)
+        return mean, log_scale.clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """f: [B, 4C, H, W] -> the same shape, and the logarithm of the determinant, nats [B]."""
+        if self.starting:
+            self._start(x)
+        mean, log_scale = self.parts(x, dtype)
+        out = x.clone()
+        out[:, self.changed] = (x[:, self.changed] - mean) * log_scale.exp()
+        return out, log_scale.sum((1, 2, 3))
+
+    def inverse(self, h: Tensor, dtype: torch.dtype) -> Tensor:
+        mean, log_scale = self.parts(h, dtype)
+        out = h.clone()
+        out[:, self.changed] = h[:, self.changed] * (-log_scale).exp() + mean
+        return out
+
+    def _start(self, x: Tensor) -> None:
+        """The linear part by least squares, scales so that every feature gets ``FIRST_DEVIATION``."""
+        assert self.net.linear is not None
+        kept, changed = x[:, self.kept], x[:, self.changed]
+        size = self.net.linear.kernel[1]
+        inputs = functional.unfold(kept, size, padding=size // 2).transpose(1, 2).flatten(0, 1).double()
+        inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1)
+        target = changed.flatten(2).transpose(1, 2).flatten(0, 1).double()
+        gram = inputs.mT @ inputs
+        gram.diagonal().add_(RIDGE * gram.diagonal().mean())
+        solution = torch.linalg.solve(gram, inputs.mT @ target)
+        deviation = (target - inputs @ solution).std(0).float()
+        self.net.linear.weight.data.copy_(solution[:-1].mT)
+        self.net.linear.bias.data.copy_(solution[-1])
+        self.net.last.bias.data.copy_(torch.cat([torch.zeros_like(deviation), torch.log(FIRST_DEVIATION / deviation)]))
+
+
+class RealNVP(nn.Module):
+    """The bijection f between samples and features."""
+
+    def __init__(self, config: AdeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.couplings = nn.ModuleList([Coupling(config, name) for _, name in config.couplings])
+
+    def forward(self, y: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """y [B, C, H, W] -> h [B, 4C, H/2, W/2] and log |det df/dy|, nats [B]."""
+        determinant, c = torch.zeros(len(y), device=y.device), self.config.channels
+        done, x = [], squeeze(y)
+        for level in range(self.config.levels):
+            if level:
+                done.append(x[:, c:])
+                x = squeeze(x[:, :c])
+            for coupling in self._of(level):
+                x, more = coupling(x, dtype)
+                determinant = determinant + more
+        for rest in reversed(done):
+            x = torch.cat([unsqueeze(x), rest], 1)
+        return x, determinant
+
+    def inverse(self, h: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """h [B, 4C, H/2, W/2] -> y [B, C, H, W]."""
+        done, x, c = [], h, self.config.channels
+        for level in range(self.config.levels):
+            if level:
+                done.append(x[:, c:])
+                x = squeeze(x[:, :c])
+        for level in reversed(range(self.config.levels)):
+            for coupling in reversed(self._of(level)):
+                x = coupling.inverse(x, dtype)
+            x = unsqueeze(x)
+            if level:
+                x = torch.cat([x, done[level - 1]], 1)
+        return x
+
+    def _of(self, level: int) -> list[Coupling]:
+        placed = zip(self.config.couplings, self.couplings, strict=True)
+        return [coupling for (at, _), coupling in placed if at == level]  # type: ignore[misc]
+
+
+class Terms(NamedTuple):
+    """Bits of each image, float32 [B]: of h given z less the determinant; log q - log p of z [B, groups], of u [B]."""
+
+    features: Tensor
+    divergence: Tensor  # expected, as in Divergence
+    sampled: Tensor
+    noise: Tensor
+
+    @property
+    def bound(self) -> Tensor:
+        """The negative ELBO (eq. 5.5) in bits, an estimate with one sample: float32 [B]."""
+        return self.features + self.divergence.sum(1) + self.noise
+
+
+class Ade(nn.Module):
+    """Dequantisation, flow and VAE.  Images are uint8 [B, C, H, W]."""
+
+    mixture: Callable[..., Tensor] | None = None  # there is none
+
+    def __init__(self, config: AdeConfig) -> None:
+        super().__init__()
+        self.config = config
+        features, side = 4 * config.channels, 2 ** (config.levels - 1)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.flow, self.vae = RealNVP(config), VAE(config.vae)
+            self.noise = Net(config, features, features, config.noise, False) if config.noise else None
+            self.vae.register_parameter("log_scale", None)  # of logistics, which there are none of
+            self.vae.last.gain = FIRST_GAIN
+            self.log_deviation = nn.Parameter(torch.zeros(features, side, side))  # of h given z
+
+    # -- what a trainer needs: members of DensityNet -----------------------------------------------
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """What Muon optimises: matrices inside couplings, unless lengths are learned apart (weight norm)."""
+        nets = [m for m in self.modules() if isinstance(m, Net)]
+        return [] if self.config.weight_norm else [matrix for net in nets for matrix in net.inner_matrices()]
+
+    @property
+    def fake_quant(self) -> bool:
+        """Whether weights are rounded to 8 bits in the forward pass."""
+        return bool(self.vae.last.rounding)
+
+    @fake_quant.setter
+    def fake_quant(self, on: bool) -> None:
+        round_weights(self, on)
+
+    @torch.no_grad()
+    def initialise(self, images: Tensor, loaded: Collection[str] = ()) -> None:
+        """Data-dependent initialisation from images of the layers whose parameters were not ``loaded``."""
+        fresh = [
+            c
+            for n, c in self.flow.named_modules()
+            if isinstance(c, Coupling) and f"flow.{n}.net.last.weight" not in loaded
+        ]
+        for coupling in fresh:
+            coupling.starting = True
+        h, _ = self.flow(self.dequantised(images)[0])
+        for coupling in fresh:
+            coupling.starting = False
+        if "log_deviation" not in loaded:
+            side = self.log_deviation.shape[1]
+            parts = h.unfold(2, side, side).unfold(3, side, side)
+            self.log_deviation.data.copy_(parts.std((0, 2, 3)).log())
+        layers = {name: m for name, m in self.named_modules() if isinstance(m, Conv)}
+        skipped = {id(m) for net in self.modules() if isinstance(net, Net) for m in (net.last, net.linear)}
+        parts = [m for name, m in layers.items() if f"{name}.weight" not in loaded and id(m) not in skipped]
+        start_layers(self, parts, lambda: self.terms(images))
+
+    # -- likelihoods -------------------------------------------------------------------------------
+
+    def bits(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The negative ELBO of each image, in bits a pixel, float32 [B]."""
+        return self.terms(images, dtype).bound / images[0, 0].numel()
+
+    def dequantised(self, images: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """Samples y, float32 [B, C, H, W], and what their noise costs, bits [B]."""
+        x = images.float() - CENTRE
+        if self.noise is None:
+            return (x + torch.rand_like(x)) / UNIT, torch.zeros(len(x), device=x.device)
+        mean, log_scale = self.noise(squeeze(x / UNIT), dtype)
+        log_scale = log_scales(log_scale)
+        drawn = torch.randn_like(mean)
+        e = mean + log_scale.exp() * drawn
+        cost = ((mean.square() + (2 * log_scale).exp() - 1) / 2 - log_scale).sum((1, 2, 3)) * NAT
+        return (x + unsqueeze(torch.special.ndtr(e))) / UNIT, cost
+
+    def terms(self, images: Tensor, dtype: torch.dtype = torch.float32, noise: Sequence[Tensor] | None = None) -> Terms:
+        """What eq. 5.5 is made of, one sample of the posterior and of u."""
+        count, channels, height, width = images.shape
+        y, noise_bits = self.dequantised(images, dtype)
+        h, determinant = self.flow(y, dtype)
+        if noise is None:
+            noise = self.vae.noise(count, height // 2, width // 2)
+        mean, _, divergence = self.vae(noise, self.vae.features(h, dtype))
+        log_deviation = tiled(self.log_deviation, h.shape)
+        nats = ((h - mean) * (-log_deviation).exp()).square() / 2 + log_deviation + log(2 * pi) / 2
+        features = (nats.sum((1, 2, 3)) - determinant) * NAT + log2(UNIT) * channels * height * width
+        return Terms(features, divergence.expected * NAT, divergence.sampled * NAT, noise_bits)
+
+    def draw(self, count: int, height: int, width: int, deviation: float = 1.0) -> Tensor:
+        """Images drawn from the prior, float32 [B, C, H, W] in grey levels; ``deviation`` 0: f^-1 of the mean."""
+        mean, _, _ = self.vae(self.vae.noise(count, height // 2, width // 2))
+        h = mean + deviation * tiled(self.log_deviation, mean.shape).exp() * torch.randn_like(mean)
+        return self.flow.inverse(h) * UNIT + CENTRE

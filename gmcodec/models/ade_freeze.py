@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""Freeze a trained flow and VAE: float torch modules -> AdeModel.
+
+As in the VAE of AGAVE, activations have one unit for all, so nothing is searched.  What features are beside their means
+is counted on images, so that their frequencies are those of the frozen model and not only a Gaussian's.
+"""
+
+from __future__ import annotations
+
+from math import erfc, exp, floor, log2
+
+import numpy as np
+
+from ..errors import FreezeError
+from ..exact.gaussians import make_latent_tables
+from ..exact.ops import Layer
+from ..exact.tables import LOG_SCALE_UNIT, ROW_TOTAL, SPREAD
+from .ade import FEATURE_BINS, VAE, AdeModel, FlowTables
+from .ade_float import LARGEST_LOG_SCALE, Ade, Coupling, Net
+from .ade_passage import LARGEST_SHIFT, MULTIPLIER_BITS, SAMPLE_BITS, SAMPLES_UNIT, Passage
+from .agave import Base, Constants
+from .maps import ACTIVATION_LIMIT
+from .maps import UNIT as MAP_UNIT
+from .pixelcnnpp_kernels import make_elu
+from .vae_freeze import drawn_bins, integers_of, map_layer, of_latents, vae_layers
+
+FINE = 16  # bins that a deviation is wide, at least
+PRIOR_COUNT = 200.0  # samples that the Gaussian counts for beside those that were counted
+SAMPLE_REACH = 2**16  # of samples, in their unit, before any coupling, and of the means of couplings
+PASSAGE_REACH = 2**46  # what no feature may exceed
+
+
+def freeze(net: Ade, images: np.ndarray, base: Base) -> AdeModel:
+    """Frozen model of ``net``; features are counted on uint8 [N, C, H, W].
+
+    ``base``: an autoregressive model, which codes the first images of a chain.  Raises FreezeError.
+    """
+    net, c = net.eval(), net.config
+    _check_reach(net)
+    layers = {f"{VAE}{name}": layer for name, layer in vae_layers(net.vae, 1 / MAP_UNIT, 1 / SAMPLES_UNIT).items()}
+    for n, coupling in enumerate(net.flow.couplings):
+        assert isinstance(coupling, Coupling)
+        split = np.repeat([1 / SAMPLES_UNIT, 1 / LOG_SCALE_UNIT], len(coupling.changed))
+        layers |= _net_layers(f"flow.{n}", coupling.net, split)
+    if net.noise is not None:
+        layers |= _net_layers("noise", net.noise, of_latents(4 * c.channels))
+    expected = [*c.flow_shapes(), *(f"{VAE}{name}" for name in c.vae.layer_names())]
+    elu = make_elu(ACTIVATION_LIMIT, MAP_UNIT)
+    constants = Constants(integers_of(net.vae.top, MAP_UNIT), np.zeros(c.vae.planes, np.int32), elu)
+    deviation = net.log_deviation.detach().double().exp().numpy().ravel() * SAMPLES_UNIT
+
+    def made(masses: np.ndarray) -> AdeModel:
+        tables = make_tables(deviation, masses)
+        ordered = {name: layers[name] for name in expected}
+        return AdeModel(c, ordered, constants, tables, make_latent_tables(SAMPLE_BITS), base)
+
+    gaussian = gaussian_masses(deviation)
+    rest, kinds = _features(made(gaussian), images)
+    bins = np.clip((rest >> shifts(deviation)[kinds]) + FEATURE_BINS // 2, 0, FEATURE_BINS)
+    bins[bins == FEATURE_BINS] = 0  # outside, either way
+    counted = np.bincount(kinds * FEATURE_BINS + bins, minlength=gaussian.size).reshape(gaussian.shape)
+    return made(counted + PRIOR_COUNT * gaussian)
+
+
+def _net_layers(name: str, net: Net, out: np.ndarray) -> dict[str, Layer]:
+    layers = {f"{name}.first": map_layer(f"{name}.first", net.first)}
+    for n, block in enumerate(net.blocks):
+        layers[f"{name}.{n}.first"] = map_layer(f"{name}.{n}.first", block.first)  # type: ignore[arg-type]
+        layers[f"{name}.{n}.second"] = map_layer(f"{name}.{n}.second", block.second)  # type: ignore[arg-type]
+    layers[f"{name}.last"] = map_layer(f"{name}.last", net.last, out=out)
+    if net.linear is not None:
+        layers[f"{name}.linear"] = map_layer(f"{name}.linear", net.linear, out=1 / SAMPLES_UNIT)
+    return layers
+
+
+def _check_reach(net: Ade) -> None:
+    """Raise FreezeError when a sample could leave the range of features, were every scale as large as it may be."""
+    largest = np.full(4 * net.config.channels, float(SAMPLE_REACH))
+    for _, name in net.config.couplings:
+        changed = net.config.changed(name)
+        largest[changed] = (largest[changed] + 2 * SAMPLE_REACH * 2) * exp(LARGEST_LOG_SCALE)
+    if largest.max() >= PASSAGE_REACH:
+        raise FreezeError(f"a sample passes too many couplings: it could reach {largest.max():.3g}")
+
+
+# -- tables ------------------------------------------------------------------------------------------------
+
+
+def shifts(deviation: np.ndarray) -> np.ndarray:
+    """Bits of features that are coded as they are, int64 [K]; deviations in units of samples."""
+    return np.array([min(max(floor(log2(d / FINE)), 0), LARGEST_SHIFT) for d in deviation])
+
+
+def gaussian_masses(deviation: np.ndarray) -> np.ndarray:
+    """Of each bin, float64 [K, 256]; bin 0 is everything outside."""
+    masses = np.zeros((len(deviation), FEATURE_BINS))
+    for row, d, shift in zip(masses, deviation, shifts(deviation), strict=True):
+        edges = ((np.arange(FEATURE_BINS + 1) - FEATURE_BINS // 2) * 2.0**shift - 0.5) / (d * 2**0.5)
+        below, above = (np.array([erfc(sign * e) for e in edges]) / 2 for sign in (-1, 1))
+        row[:] = np.where(edges[:-1] < 0, below[1:] - below[:-1], above[:-1] - above[1:])
+        row[0] = below[1] + above[-1]
+    return masses
+
+
+def make_tables(deviation: np.ndarray, masses: np.ndarray) -> FlowTables:
+    """The tables of a model, from float64 mathematics: called when freezing, never when coding."""
+    log_scale = np.arange(-LARGEST_LOG_SCALE * LOG_SCALE_UNIT, LARGEST_LOG_SCALE * LOG_SCALE_UNIT + 1) / LOG_SCALE_UNIT
+    scale = np.rint(np.exp(log_scale) * 2**MULTIPLIER_BITS).astype(np.int32)
+    nibbles = masses.reshape(len(masses), 16, 16)
+    return FlowTables(
+        make_elu(ACTIVATION_LIMIT, MAP_UNIT),
+        scale,
+        shifts(deviation).astype(np.int32),
+        frequencies(nibbles.sum(2)),
+        frequencies(nibbles.reshape(-1, 16)).reshape(nibbles.shape),
+    )
+
+
+def frequencies(masses: np.ndarray) -> np.ndarray:
+    """Rows of masses float64 [N, 16] as frequencies >= 1 that sum to 2**24, int32."""
+    total = masses.sum(1, keepdims=True)
+    share = np.where(total > 0, masses / np.where(total > 0, total, 1), 1 / masses.shape[1])
+    rows = np.floor(share * SPREAD).astype(np.int64) + 1
+    rows[np.arange(len(rows)), share.argmax(1)] += ROW_TOTAL - rows.sum(1)
+    return rows.astype(np.int32)
+
+
+def _features(model: AdeModel, images: np.ndarray, batch: int = 50) -> tuple[np.ndarray, np.ndarray]:
+    """What features of images are beside their means, int64, and their kinds; noise, remainders, latents are drawn."""
+    random, rests, kinds = np.random.default_rng(0), [], []
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch]
+        passage = Passage(model, (len(part), *part.shape[1:]))
+        noise, posterior = random.integers(1 << SAMPLE_BITS, size=part.size), passage.noise(part)
+        if posterior is not None:
+            noise = drawn_bins(posterior, part.size, SAMPLE_BITS, random)[0]
+        passage.enter(part, noise)
+        for n in range(passage.couplings):
+            mean, scale = passage.affine(n)
+            passage.change(n, ((passage.changed(n) - mean) * scale + random.integers(scale)) >> MULTIPLIER_BITS)
+        walk = passage.walk(True)
+        for size in walk.sizes():
+            walk.observe(drawn_bins(walk.posterior(), size, SAMPLE_BITS, random)[0])
+        rests.append(passage.features() - walk.means().ravel())
+        kinds.append(passage.kinds())
+    return np.concatenate(rests), np.concatenate(kinds)
