@@ -144,7 +144,7 @@ def test_weights_round_trip(kind):
     assert np.array_equal(fast_rows(again, planes, pixels), fast_rows(model, planes, pixels))
 
 
-def config_changed(model: PixelCNNModel, **changes: object) -> bytes:
+def config_changed(model: weights.Model, **changes: object) -> bytes:
     """Weights whose header says something else."""
     data = weights.to_bytes(model)
     size = int.from_bytes(data[:8], "little")

@@ -4,6 +4,7 @@
 model(3), model(1)       LocalModel of RGB, of grey
 pixelcnn(config)         PixelCNNModel of an architecture, one of PIXELCNN
 agave(config)            AgaveModel of an architecture, one of AGAVE
+ade(config)              AdeModel of an architecture, one of FLOWS
 write_weights(folder)    weights of every model of the registry, as GMCODEC_WEIGHTS wants them
 smooth(random, shape)    an image that they compress; uint8
 """
@@ -21,6 +22,9 @@ from gmcodec.exact.gaussians import make_latent_tables
 from gmcodec.exact.ops import Layer
 from gmcodec.exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, POSITION, make_tables
 from gmcodec.models import weights
+from gmcodec.models.ade import VAE, AdeConfig, AdeModel
+from gmcodec.models.ade_tables import gaussian_masses
+from gmcodec.models.ade_tables import make_tables as make_flow_tables
 from gmcodec.models.agave import AgaveConfig, AgaveModel, Base, Constants, Decoder
 from gmcodec.models.local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
 from gmcodec.models.pixelcnnpp import PixelCNNConfig, PixelCNNModel
@@ -45,6 +49,27 @@ AGAVE = {
     "local": AgaveConfig(3, (5, 4), (1, 1), 2, 2, "gaussian", 0, "elu", 2, 256, False,
                          replace(CONFIGS[3], condition=3)),
 }  # fmt: skip
+_CELLS = AgaveConfig(12, (5, 4), (1, 1), 2, 1, "gaussian", 0, "elu", 1, 256, False, None)
+# the thesis' couplings with a posterior flow; two scales by colour and noise from a net; no flow at all
+FLOWS = {
+    "checker": AdeConfig(
+        3,
+        (("bc:rgb", "ad:rgb", "bc:rgb"),),
+        6,
+        2,
+        3,
+        (3, 1),
+        "elu",
+        True,
+        "uniform",
+        0,
+        replace(_CELLS, filters=(5,), groups=(2,), posterior="iaf", hidden=4),
+    ),
+    "colours": AdeConfig(
+        3, (("bc:b", "d:rg"), ("bc:rgb", "a:b")), 5, 1, 5, (1, 3), "leaky", False, "variational", 4, _CELLS
+    ),
+    "none": AdeConfig(3, (), 1, 1, 1, (1, 1), "leaky", False, "uniform", 0, _CELLS),
+}
 # multipliers are 2**14 .. 2**15, so a shift of s scales by 2**(14 - s) .. 2**(15 - s)
 FIRST_SHIFT, UP_SHIFT, DOWN_SHIFT, LINEAR_SHIFT = 18, 21, 23, 21
 
@@ -107,6 +132,23 @@ def agave(config: AgaveConfig, evaluator: str | None = None, seed: int = 0, base
     return AgaveModel(config, made, constants, make_tables(), make_latent_tables(8), decoder, base, chosen)
 
 
+def ade(config: AdeConfig, evaluator: str | None = None, seed: int = 0, base: Base | None = None) -> AdeModel:
+    """A toy flow with 8-bit latents; ``base``: what codes the first images, else a toy that has no name."""
+    random, vae = np.random.default_rng([seed, 8]), agave(config.vae, evaluator, seed)
+    made = {f"{VAE}{name}": layer for name, layer in vae.layers.items()}
+    for name, (rows, columns) in config.flow_shapes().items():
+        # hidden features of a few hundred; means of couplings within some grey levels, log-scales within a nat
+        shift = {"last": UP_SHIFT - 1, "linear": UP_SHIFT + 1}.get(name.rsplit(".")[-1], UP_SHIFT)
+        made[name] = _layer(random, rows, columns, shift, CONDITION_LIMIT, 20000)
+        if name.endswith("last"):
+            made[name].shift[rows // 2 :] += 3
+    deviation = random.uniform(0.5, 9000, 4 * config.channels * 4 ** (config.levels - 1))
+    tables = make_flow_tables(deviation, gaussian_masses(deviation))
+    base = base or Base("", b"", model(config.channels, evaluator, seed))
+    chosen = EVALUATORS[evaluator] if evaluator else None
+    return AdeModel(config, made, vae.constants, tables, vae.latent_tables, base, chosen)
+
+
 def write_weights(folder: Path, seed: int = 0) -> Path:
     """Write all models; returns the folder."""
     for channels, name in FILES.items():
@@ -117,6 +159,7 @@ def write_weights(folder: Path, seed: int = 0) -> Path:
     photographs = model(3, "int64", seed)
     base = Base("local-rgb", weights.weights_id(weights.to_bytes(photographs)), photographs)
     weights.write(agave(AGAVE["local"], "int64", seed, base), folder / "agave-rgb.safetensors")
+    weights.write(ade(FLOWS["colours"], "int64", seed, base), folder / "ade.safetensors")
     return folder
 
 

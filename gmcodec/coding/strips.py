@@ -106,6 +106,9 @@ def push_strips(
 def _may_pay(tile: np.ndarray, model: StripModel, weights: Weights) -> bool:
     """Whether latents make a few squares of a tile smaller, each coded on its own."""
     sample = squares(tile[0], TRIAL_SQUARES, TRIAL_SIDE)
+    sample = sample[:, :, : sample.shape[2] // model.cell * model.cell]
+    if not sample.size:
+        return False
     latents = scheme(model).trial(model, sample, weights).bits.sum()
     return bool(latents < push(Stack(), sample, model.plain, lambda n: None, weights).sum())
 

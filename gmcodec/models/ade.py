@@ -19,7 +19,8 @@ A coupling changes some of these by an affine function whose mean and scale are 
 by what it changes: "bc:rgb" is the odd half of a checkerboard, "ad:rgb" the even half, "cd:rgb" half of the channels,
 "bc:b" blue at b and c.  A scale ends by factoring out b, c and d; a goes on as an image of half the size.
 
-The float net is ade_float.py, the evaluation of the frozen form ade_passage.py, its coding coding/flow.py.
+The float net is ade_float.py, the specification of the frozen form ade_spec.py, its evaluation ade_passage.py and
+vae_walk.py, its coding coding/flow.py.
 """
 
 from __future__ import annotations
@@ -28,21 +29,19 @@ import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..errors import WeightsError
 from ..exact import evaluators
 from ..exact.evaluators import Evaluator
 from ..exact.gaussians import LatentTables
 from ..exact.ops import Layer
 from .ade_passage import Passage
+from .ade_tables import FlowTables
 from .agave import AgaveConfig, Base, Constants, Decoder
 from .maps import ACTIVATION_LIMIT, Maps
 from .pixelcnnpp import NONLINEARITIES
 
 KIND = "ade-1"
 VAE = "vae."  # how names of the VAE's layers start
-FEATURE_BINS = 256  # of a feature beside its mean, see coding/flow.py
 POSITIONS = "abcd"
 COLOURS = {3: "rgb", 1: "y"}
 Shapes = dict[str, tuple[int, int]]
@@ -127,22 +126,6 @@ class AdeConfig:
             kept = features - len(self.changed(name))
             shapes |= self._net_shapes(f"flow.{n}", kept, features - kept, self.filters, True)
         return shapes | (self._net_shapes("noise", features, features, self.noise, False) if self.noise else {})
-
-
-@dataclass(frozen=True)
-class FlowTables:
-    """Stored integer tables and vectors.
-
-    elu as in ``Constants``.  scale int32 [257]: exp(log-scale) * 2**10, at log-scales in 1/32 nat from -4.
-    shift int32 [K]: of each feature of the coarsest cell, bits that are coded as they are.  high int32 [K, 16], low
-    int32 [K, 16, 16]: frequencies of the nibbles above these, see coding/flow.py.
-    """
-
-    elu: np.ndarray
-    scale: np.ndarray
-    shift: np.ndarray
-    high: np.ndarray
-    low: np.ndarray
 
 
 class FlowVAE(NamedTuple):

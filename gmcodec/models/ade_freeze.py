@@ -7,24 +7,24 @@ is counted on images, so that their frequencies are those of the frozen model an
 
 from __future__ import annotations
 
-from math import erfc, exp, floor, log2
+from math import exp
 
 import numpy as np
 
 from ..errors import FreezeError
 from ..exact.gaussians import make_latent_tables
 from ..exact.ops import Layer
-from ..exact.tables import LOG_SCALE_UNIT, ROW_TOTAL, SPREAD
-from .ade import FEATURE_BINS, VAE, AdeModel, FlowTables
+from ..exact.tables import LOG_SCALE_UNIT
+from .ade import VAE, AdeModel
 from .ade_float import LARGEST_LOG_SCALE, Ade, Coupling, Net
-from .ade_passage import LARGEST_SHIFT, MULTIPLIER_BITS, SAMPLE_BITS, SAMPLES_UNIT, Passage
+from .ade_passage import MULTIPLIER_BITS, SAMPLE_BITS, SAMPLES_UNIT, Passage
+from .ade_tables import FEATURE_BINS, gaussian_masses, make_tables, shifts
 from .agave import Base, Constants
 from .maps import ACTIVATION_LIMIT
 from .maps import UNIT as MAP_UNIT
 from .pixelcnnpp_kernels import make_elu
 from .vae_freeze import drawn_bins, integers_of, map_layer, of_latents, vae_layers
 
-FINE = 16  # bins that a deviation is wide, at least
 PRIOR_COUNT = 200.0  # samples that the Gaussian counts for beside those that were counted
 SAMPLE_REACH = 2**16  # of samples, in their unit, before any coupling, and of the means of couplings
 PASSAGE_REACH = 2**46  # what no feature may exceed
@@ -81,48 +81,6 @@ def _check_reach(net: Ade) -> None:
         largest[changed] = (largest[changed] + 2 * SAMPLE_REACH * 2) * exp(LARGEST_LOG_SCALE)
     if largest.max() >= PASSAGE_REACH:
         raise FreezeError(f"a sample passes too many couplings: it could reach {largest.max():.3g}")
-
-
-# -- tables ------------------------------------------------------------------------------------------------
-
-
-def shifts(deviation: np.ndarray) -> np.ndarray:
-    """Bits of features that are coded as they are, int64 [K]; deviations in units of samples."""
-    return np.array([min(max(floor(log2(d / FINE)), 0), LARGEST_SHIFT) for d in deviation])
-
-
-def gaussian_masses(deviation: np.ndarray) -> np.ndarray:
-    """Of each bin, float64 [K, 256]; bin 0 is everything outside."""
-    masses = np.zeros((len(deviation), FEATURE_BINS))
-    for row, d, shift in zip(masses, deviation, shifts(deviation), strict=True):
-        edges = ((np.arange(FEATURE_BINS + 1) - FEATURE_BINS // 2) * 2.0**shift - 0.5) / (d * 2**0.5)
-        below, above = (np.array([erfc(sign * e) for e in edges]) / 2 for sign in (-1, 1))
-        row[:] = np.where(edges[:-1] < 0, below[1:] - below[:-1], above[:-1] - above[1:])
-        row[0] = below[1] + above[-1]
-    return masses
-
-
-def make_tables(deviation: np.ndarray, masses: np.ndarray) -> FlowTables:
-    """The tables of a model, from float64 mathematics: called when freezing, never when coding."""
-    log_scale = np.arange(-LARGEST_LOG_SCALE * LOG_SCALE_UNIT, LARGEST_LOG_SCALE * LOG_SCALE_UNIT + 1) / LOG_SCALE_UNIT
-    scale = np.rint(np.exp(log_scale) * 2**MULTIPLIER_BITS).astype(np.int32)
-    nibbles = masses.reshape(len(masses), 16, 16)
-    return FlowTables(
-        make_elu(ACTIVATION_LIMIT, MAP_UNIT),
-        scale,
-        shifts(deviation).astype(np.int32),
-        frequencies(nibbles.sum(2)),
-        frequencies(nibbles.reshape(-1, 16)).reshape(nibbles.shape),
-    )
-
-
-def frequencies(masses: np.ndarray) -> np.ndarray:
-    """Rows of masses float64 [N, 16] as frequencies >= 1 that sum to 2**24, int32."""
-    total = masses.sum(1, keepdims=True)
-    share = np.where(total > 0, masses / np.where(total > 0, total, 1), 1 / masses.shape[1])
-    rows = np.floor(share * SPREAD).astype(np.int64) + 1
-    rows[np.arange(len(rows)), share.argmax(1)] += ROW_TOTAL - rows.sum(1)
-    return rows.astype(np.int32)
 
 
 def _features(model: AdeModel, images: np.ndarray, batch: int = 50) -> tuple[np.ndarray, np.ndarray]:

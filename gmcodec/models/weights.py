@@ -24,7 +24,8 @@ from ..exact.gaussians import LatentTables
 from ..exact.ops import Layer
 from ..exact.tables import LOG_SCALE_UNIT, ROW_TOTAL, Tables
 from . import ade, ade_passage, agave, local, maps, pixelcnnpp
-from .ade import AdeConfig, AdeModel, FlowTables
+from .ade import AdeConfig, AdeModel
+from .ade_tables import FlowTables
 from .agave import AgaveConfig, AgaveModel, Base, Constants, Decoder, tuples
 from .local import LocalConfig, LocalModel
 from .maps import ACTIVATION_LIMIT as MAP_LIMIT

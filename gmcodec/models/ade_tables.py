@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""Integer tables of a frozen flow: what couplings multiply by, and frequencies of features.
+
+A feature beside its mean, an integer, is coded in two parts: its lowest bits as they are, and what is above as a bin,
+two nibbles of 16 frequencies; bin 0 stands for everything outside.  coding/flow.py says how.  Tables are made once,
+from float64 mathematics, when a net is frozen; they are stored with the weights and never recomputed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import erfc, floor, log2
+
+import numpy as np
+
+from ..exact.tables import LOG_SCALE_UNIT, ROW_TOTAL, SPREAD
+from .ade_passage import LARGEST_SHIFT, LOG_SCALE_MAX, MULTIPLIER_BITS
+from .maps import ACTIVATION_LIMIT
+from .maps import UNIT as MAP_UNIT
+from .pixelcnnpp_kernels import make_elu
+
+FEATURE_BINS = 256
+FINE = 16  # bins that a deviation is wide, at least
+
+
+@dataclass(frozen=True)
+class FlowTables:
+    """Stored integer tables and vectors.
+
+    elu as in ``Constants``.  scale int32 [257]: exp(log-scale) * 2**10, at log-scales in 1/32 nat from -4.
+    shift int32 [K]: of each feature of the coarsest cell, bits that are coded as they are.  high int32 [K, 16], low
+    int32 [K, 16, 16]: frequencies of the nibbles above these.
+    """
+
+    elu: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+    high: np.ndarray
+    low: np.ndarray
+
+
+def shifts(deviation: np.ndarray) -> np.ndarray:
+    """Bits of features that are coded as they are, int64 [K]; deviations in units of samples."""
+    return np.array([min(max(floor(log2(d / FINE)), 0), LARGEST_SHIFT) for d in deviation])
+
+
+def gaussian_masses(deviation: np.ndarray) -> np.ndarray:
+    """Of each bin, float64 [K, 256]; bin 0 is everything outside."""
+    masses = np.zeros((len(deviation), FEATURE_BINS))
+    for row, d, shift in zip(masses, deviation, shifts(deviation), strict=True):
+        edges = ((np.arange(FEATURE_BINS + 1) - FEATURE_BINS // 2) * 2.0**shift - 0.5) / (d * 2**0.5)
+        below, above = (np.array([erfc(sign * e) for e in edges]) / 2 for sign in (-1, 1))
+        row[:] = np.where(edges[:-1] < 0, below[1:] - below[:-1], above[:-1] - above[1:])
+        row[0] = below[1] + above[-1]
+    return masses
+
+
+def make_tables(deviation: np.ndarray, masses: np.ndarray) -> FlowTables:
+    """The tables of a model, from float64 mathematics: called when freezing, never when coding."""
+    log_scale = np.arange(-LOG_SCALE_MAX * LOG_SCALE_UNIT, LOG_SCALE_MAX * LOG_SCALE_UNIT + 1) / LOG_SCALE_UNIT
+    scale = np.rint(np.exp(log_scale) * 2**MULTIPLIER_BITS).astype(np.int32)
+    nibbles = masses.reshape(len(masses), 16, 16)
+    return FlowTables(
+        make_elu(ACTIVATION_LIMIT, MAP_UNIT),
+        scale,
+        shifts(deviation).astype(np.int32),
+        frequencies(nibbles.sum(2)),
+        frequencies(nibbles.reshape(-1, 16)).reshape(nibbles.shape),
+    )
+
+
+def frequencies(masses: np.ndarray) -> np.ndarray:
+    """Rows of masses float64 [N, 16] as frequencies >= 1 that sum to 2**24, int32."""
+    total = masses.sum(1, keepdims=True)
+    share = np.where(total > 0, masses / np.where(total > 0, total, 1), 1 / masses.shape[1])
+    rows = np.floor(share * SPREAD).astype(np.int64) + 1
+    rows[np.arange(len(rows)), share.argmax(1)] += ROW_TOTAL - rows.sum(1)
+    return rows.astype(np.int32)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""The float flow and VAE: a bijection, its determinant, the bound, training, freezing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy
+
+from gmcodec.coding import flow
+from gmcodec.coding.stack import Stack
+from gmcodec.errors import FreezeError
+from gmcodec.models import ade_freeze
+from gmcodec.models.ade import AdeConfig
+from gmcodec.models.ade_float import Ade, squeeze, unsqueeze
+from gmcodec.models.agave import Base
+from gmcodec.training.freezing import flow_bits
+from gmcodec.training.loop import Trainer
+from gmcodec.training.nets import load_whole, preset_from_dict, preset_to_dict
+from gmcodec.training.presets import PRESETS
+
+
+def net(kind: str, seed: int = 0) -> Ade:
+    """With weights that do something in every coupling."""
+    made = Ade(toy.FLOWS[kind])
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if name.endswith(("last.weight", "linear.weight")):
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return made.eval()
+
+
+def images(count: int = 6, side: int = 16) -> torch.Tensor:
+    random = np.random.default_rng(0)
+    return torch.from_numpy(np.stack([toy.smooth(random, (3, side, side)) for _ in range(count)]))
+
+
+def test_cells_hold_positions_in_order() -> None:
+    x = torch.arange(2 * 3 * 4 * 6).view(2, 3, 4, 6)
+    cells = squeeze(x)
+    assert cells.shape == (2, 12, 2, 3)
+    assert torch.equal(cells[:, 3:6], x[:, :, ::2, 1::2])  # b
+    assert torch.equal(cells[:, 6:9], x[:, :, 1::2, ::2])  # c
+    assert torch.equal(unsqueeze(cells), x)
+
+
+@pytest.mark.parametrize("kind", toy.FLOWS)
+def test_the_flow_is_a_bijection_and_knows_its_determinant(kind: str) -> None:
+    f = net(kind).flow.double()
+    y = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    h, determinant = f(y, torch.float64)
+    assert torch.allclose(f.inverse(h, torch.float64), y, atol=1e-5)
+    jacobian = torch.autograd.functional.jacobian(lambda x: f(x[None], torch.float64)[0].ravel(), y[0])
+    expected = torch.linalg.slogdet(jacobian.view(192, 192)).logabsdet
+    assert determinant[0].item() == pytest.approx(expected.item(), abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["checker", "colours"])
+def test_a_net_starts_from_the_linear_prediction(kind: str) -> None:
+    """Every feature gets the same deviation, and images cost far less than 8 bits."""
+    made, batch = Ade(toy.FLOWS[kind]), images(64)
+    made.initialise(batch)
+    h, _ = made.flow(made.dequantised(batch)[0])
+    changed = sorted({k for names in made.config.scales[:1] for name in names for k in made.config.changed(name)})
+    if kind == "colours":
+        assert h[:, changed].std((0, 2, 3)).numpy() == pytest.approx(0.25, rel=0.2)
+    assert made.bits(batch).mean().item() / 3 < 5.5
+
+
+def test_noise_of_a_net_stays_within_its_grey_level() -> None:
+    made, batch = net("colours"), images()
+    y, cost = made.dequantised(batch)
+    assert torch.equal((y * 32 + 128).floor(), batch.float())
+    assert cost.shape == (6,)
+    assert (cost > 0).all()
+    uniform, nothing = net("checker").dequantised(batch)
+    assert torch.equal((uniform * 32 + 128).floor(), batch.float())
+    assert not nothing.any()
+
+
+def test_the_bound_without_a_flow_is_that_of_a_gaussian() -> None:
+    """By hand: no flow, latents that say nothing."""
+    made, batch = net("none"), images()
+    with torch.no_grad():
+        for parameter in made.vae.last.parameters():
+            parameter.zero_()
+        made.log_deviation.fill_(0.5)
+    torch.manual_seed(3)
+    terms = made.terms(batch)
+    torch.manual_seed(3)
+    y, _ = made.dequantised(batch)
+    density = torch.distributions.Normal(0.0, np.exp(0.5)).log_prob(y) - np.log(32)
+    assert torch.allclose(terms.features, -density.sum((1, 2, 3)) / np.log(2), rtol=1e-4)
+    assert torch.equal(terms.bound, terms.features + terms.divergence.sum(1))
+
+
+def test_pictures_of_the_prior() -> None:
+    torch.manual_seed(0)
+    drawn = net("colours").draw(3, 16, 8)
+    assert drawn.shape == (3, 3, 16, 8)
+    assert drawn.isfinite().all()
+
+
+@pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if isinstance(p.model, AdeConfig)])
+def test_presets_survive_a_checkpoint(name: str) -> None:
+    assert preset_from_dict(preset_to_dict(PRESETS[name])) == PRESETS[name]
+
+
+@pytest.fixture(scope="module")
+def mosaics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from PIL import Image
+
+    folder, random = tmp_path_factory.mktemp("mosaics"), np.random.default_rng(0)
+    squares = np.stack([toy.smooth(random, (3, 16, 16)) for _ in range(300)])
+    page = squares.reshape(15, 20, 3, 16, 16).transpose(0, 3, 1, 4, 2).reshape(240, 320, 3)
+    Image.fromarray(np.ascontiguousarray(page)).save(folder / "train_0.png")
+    return folder
+
+
+def test_training_lowers_the_bound_and_freezing_keeps_it(mosaics: Path, tmp_path: Path) -> None:
+    preset = replace(PRESETS["toy-ade"], steps=80)
+    trainer = Trainer(preset, mosaics, 60, tmp_path, progress=False)
+    before = trainer.validate()
+    trainer.run(validate_every=80)
+    after = trainer.validate()
+    assert after < before - 0.1
+    float_net = load_whole([tmp_path / "float.safetensors"]).eval()
+    base = toy.model(3)
+    frozen = ade_freeze.freeze(float_net, trainer.source.batch(100), Base("local-rgb", bytes(4), base))
+    held_out = np.concatenate(trainer.validation)
+    frozen_rate = flow_bits(frozen, held_out).mean() / held_out[0].size
+    assert frozen_rate < 1.02 * after  # features are counted, so it may also be lower
+    stack = Stack(np.random.default_rng(0).integers(1, 2**32, 50_000, dtype=np.uint32))
+    flow.push_batch(stack, held_out[:20], frozen)
+    assert np.array_equal(flow.pop_batch(stack, (20, 3, 16, 16), frozen), held_out[:20])
+
+
+def test_too_many_couplings_of_one_sample_do_not_freeze() -> None:
+    config = replace(toy.FLOWS["checker"], scales=(("bc:rgb", "ad:rgb") * 6,))
+    with pytest.raises(FreezeError, match="passes too many couplings"):
+        ade_freeze.freeze(Ade(config), images(2).numpy(), Base("local-rgb", bytes(4), toy.model(3)))
