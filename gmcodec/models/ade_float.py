@@ -38,7 +38,8 @@ UNIT = 32  # grey levels in 1
 LARGEST_LOG_SCALE = LOG_SCALE_MAX  # of a coupling, either way
 FIRST_DEVIATION = 0.25  # of every feature of h when a net starts
 FIRST_GAIN = 0.02  # initial scale of the mean of h
-RIDGE = 1e-4  # of the least squares that couplings start from, relative to the variance of an input
+SMALLEST_DEVIATION = 0.01  # of what a coupling starts from
+RIDGE = 0.1  # of the least squares that couplings start from: times unknowns over samples, and the inputs' variance
 
 
 def squeeze(x: Tensor) -> Tensor:
@@ -139,10 +140,11 @@ class Coupling(nn.Module):
         inputs = functional.unfold(kept, size, padding=size // 2).transpose(1, 2).flatten(0, 1).double()
         inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1)
         target = changed.flatten(2).transpose(1, 2).flatten(0, 1).double()
-        gram = inputs.mT @ inputs
-        gram.diagonal().add_(RIDGE * gram.diagonal().mean())
+        gram, (count, unknown) = inputs.mT @ inputs, inputs.shape
+        gram.diagonal().add_(RIDGE * unknown / count * gram.diagonal().mean())
         solution = torch.linalg.solve(gram, inputs.mT @ target)
-        deviation = (target - inputs @ solution).std(0).float()
+        fitted = (target - inputs @ solution).std(0) * (count / max(count - unknown, count / 4)) ** 0.5
+        deviation = fitted.float().clamp_min(SMALLEST_DEVIATION)
         self.net.linear.weight.data.copy_(solution[:-1].mT)
         self.net.linear.bias.data.copy_(solution[-1])
         self.net.last.bias.data.copy_(torch.cat([torch.zeros_like(deviation), torch.log(FIRST_DEVIATION / deviation)]))
@@ -254,7 +256,7 @@ class Ade(nn.Module):
         if "log_deviation" not in loaded:
             side = self.log_deviation.shape[1]
             parts = h.unfold(2, side, side).unfold(3, side, side)
-            self.log_deviation.data.copy_(parts.std((0, 2, 3)).log())
+            self.log_deviation.data.copy_(parts.std((0, 2, 3)).clamp_min(SMALLEST_DEVIATION).log())
         layers = {name: m for name, m in self.named_modules() if isinstance(m, Conv)}
         skipped = {id(m) for net in self.modules() if isinstance(net, Net) for m in (net.last, net.linear)}
         parts = [m for name, m in layers.items() if f"{name}.weight" not in loaded and id(m) not in skipped]
