@@ -4,8 +4,9 @@
 python -m bench.likelihood MODEL MOSAIC... [--float WEIGHTS] [--tiles 32] [--importance 150]
 
 The archive is written, read back and compared; its bits per dimension are those of the whole file.
-The float likelihood needs torch and is given with ``--float``; of AGAVE it is the negative ELBO, followed by its parts
-and, with ``--importance``, by the importance-weighted bound of so many samples (thesis, eq. 2.64).
+The float likelihood needs torch and is given with ``--float``; of models with latents it is the negative ELBO, followed
+by its parts and, of AGAVE with ``--importance``, by the importance-weighted bound of so many samples (thesis, eq. 2.64).
+Of a frozen flow the negative ELBO of every image is given too, since an archive's first images have no latents.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from tqdm import tqdm
 import gmcodec
 from gmcodec import archive, codec, pixels
 from gmcodec.bench.images import open_sets
+from gmcodec.coding import flow
+from gmcodec.models import registry
+from gmcodec.models.ade import AdeModel
 
 BATCH = 100  # images that the float net sees at once
 
@@ -29,6 +33,7 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
     """Bits of uint8 [H, W, C] images under a float net, in float32, and what they consist of."""
     import torch
 
+    from gmcodec.models.ade_float import Ade
     from gmcodec.models.agave_float import Agave, importance_bits
     from gmcodec.training.freezing import bits, prepared
     from gmcodec.training.nets import load_whole
@@ -43,17 +48,29 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
 
     for start in tqdm(range(0, len(images), BATCH), desc="float"):
         planes = np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2)
-        if not isinstance(net, Agave):
+        if not isinstance(net, Agave | Ade):
             add({"float": bits(net, planes)})
             continue
         batch = prepared(net, planes)
         with torch.no_grad():
             terms = net.terms(batch)
-        parts = {"-ELBO": terms.bound, "KL": terms.divergence, "image": terms.primary, "y": terms.auxiliary}
-        if importance:
+        parts = {"-ELBO": terms.bound, **terms.parts}
+        if importance and isinstance(net, Agave):
             parts[f"IW {importance}"] = importance_bits(net, batch, importance)
         add({name: part.double().sum().item() for name, part in parts.items()})
     return total
+
+
+def frozen_parts(model: AdeModel, images: list[np.ndarray]) -> dict[str, float]:
+    """Bits of uint8 [H, W, C] images under a frozen flow, each with noise and latents, and what they consist of."""
+    parts: dict[str, float] = {"-ELBO": 0.0}
+    with codec.single_threaded_blas():
+        for start in tqdm(range(0, len(images), BATCH), desc="frozen"):
+            pushed = flow.trial(model, np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2))
+            for name, bits in {"-ELBO": pushed.bits, **pushed.parts}.items():
+                parts[name] = parts.get(name, 0.0) + float(bits.sum())
+            parts["borrowed"] = parts.get("borrowed", 0.0) + pushed.borrowed
+    return parts
 
 
 @click.command()
@@ -84,6 +101,10 @@ def main(
         click.echo(f"{name:8} {bits / samples:.4f} bits per dimension")
     if only_float:
         return
+    loaded = registry.named(model)
+    if isinstance(loaded.model, AdeModel):
+        for name, bits in frozen_parts(loaded.model, images).items():
+            click.echo(f"frozen   {name}: {bits / samples:.4f} bits per dimension")
     names = [f"{number:06d}" for number in range(len(images))]
     with tempfile.TemporaryDirectory() as folder:
         path, start = Path(folder) / "set.gma", time.perf_counter()

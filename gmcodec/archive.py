@@ -47,6 +47,7 @@ MEMBER_PIXELS = 1 << 14  # an image of more is coded alone
 TRIAL_COUNT = 16  # images of a group on which models are compared
 GROUP_PIXELS, GROUP_COUNT = 1 << 18, 1024  # of a group, at most: reading one member decodes all of it
 CHAIN_PIXELS = 1 << 20  # the same of a chain, whose seeds should be few
+FLOW_PIXELS, FLOW_COUNT = 1 << 21, 2048  # of a flow's chain, which is fast and has more seeds
 WAITING_PIXELS = 1 << 24  # of images that wait for others of their size
 SINGLE_BYTES = 26  # that a small image alone costs beside its payload, in the container and in the index
 
@@ -269,7 +270,9 @@ class _Queue:
         self, taken: set[str], asked: Loaded | None, strip: bool, max_pixels: int | None, watch: Watch
     ) -> None:
         self._taken, self._asked, self._strip, self._max_pixels = taken, asked, strip, max_pixels
-        self._group_pixels = asked.chain_pixels if asked and asked.latents else GROUP_PIXELS
+        self._largest = GROUP_PIXELS, GROUP_COUNT  # of a group: pixels, images
+        if asked and asked.latents:
+            self._largest = (FLOW_PIXELS, FLOW_COUNT) if asked.is_flow else (CHAIN_PIXELS, GROUP_COUNT)
         self._watch, self._large = watch, threading.Lock()
         self._waiting: dict[tuple[str, int, int], list[tuple[str, Planes]]] = {}
         self.with_metadata = 0
@@ -291,7 +294,8 @@ class _Queue:
             key, area = (planes.mode, planes.width, planes.height), planes.height * planes.width
             self._waiting.setdefault(key, []).append((name, planes))
             waiting_pixels += area
-            if len(self._waiting[key]) < min(GROUP_COUNT, self._group_pixels // area):
+            most_pixels, most_images = self._largest
+            if len(self._waiting[key]) < min(most_images, most_pixels // area):
                 if waiting_pixels <= WAITING_PIXELS:
                     continue
                 key = max(self._waiting, key=lambda k: len(self._waiting[k]) * k[1] * k[2])

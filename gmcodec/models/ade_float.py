@@ -206,6 +206,11 @@ class Terms(NamedTuple):
         """The negative ELBO (eq. 5.5) in bits, an estimate with one sample: float32 [B]."""
         return self.features + self.divergence.sum(1) + self.noise
 
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """What the bound consists of, by name."""
+        return {"features": self.features, "KL": self.divergence.sum(1), "noise": self.noise}
+
 
 class Ade(nn.Module):
     """Dequantisation, flow and VAE.  Images are uint8 [B, C, H, W]."""

@@ -248,6 +248,11 @@ class Terms(NamedTuple):
         """The negative ELBO (eq. 2.44) in bits, or with one sample of a flow its estimate: float32 [B]."""
         return self.primary + self.divergence.sum(1)
 
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """By name what the bound consists of, and the bits of y given z."""
+        return {"KL": self.divergence.sum(1), "image": self.primary, "y": self.auxiliary}
+
 
 class Agave(nn.Module):
     """VAE, conditioner and conditional decoder; or, where the architecture has no decoder, a plain VAE.

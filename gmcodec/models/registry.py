@@ -63,6 +63,11 @@ class Loaded:
         return self.model if isinstance(self.model, AgaveModel | AdeModel) else None
 
     @property
+    def is_flow(self) -> bool:
+        """Whether it codes by way of a flow."""
+        return isinstance(self.model, AdeModel)
+
+    @property
     def pixels(self) -> LocalModel | PixelCNNModel | Factored:
         """The model, without its latents if it has any: for coding/autoregressive.py."""
         return self.model.plain if isinstance(self.model, AgaveModel | AdeModel) else self.model
