@@ -4,8 +4,8 @@
 python -m bench.likelihood MODEL MOSAIC... [--float WEIGHTS] [--tiles 32] [--importance 150]
 
 The archive is written, read back and compared; its bits per dimension are those of the whole file.
-The float likelihood needs torch and is given with ``--float``; of models with latents it is the negative ELBO, followed
-by its parts and, of AGAVE with ``--importance``, by the importance-weighted bound of so many samples (thesis, eq. 2.64).
+The float likelihood needs torch and is given with ``--float``; of models with latents it is the negative ELBO, then its
+parts and, of AGAVE with ``--importance``, the importance-weighted bound of so many samples (thesis, eq. 2.64).
 Of a frozen flow the negative ELBO of every image is given too, since an archive's first images have no latents.
 """
 

@@ -17,7 +17,7 @@ from gmcodec.exact.evaluators import EVALUATORS
 from gmcodec.models import ade_passage, weights
 from gmcodec.models.ade import AdeConfig, AdeModel
 from gmcodec.models.ade_spec import Spec
-from gmcodec.models.ade_tables import frequencies, gaussian_masses
+from gmcodec.models.ade_tables import Gaussians, frequencies
 from gmcodec.models.agave import Base
 from gmcodec.models.local import LocalModel
 
@@ -113,7 +113,8 @@ def test_frequencies_are_positive_and_sum_to_the_total() -> None:
     assert rows.min() >= 1
     assert (rows.sum(1) == 1 << 24).all()
     assert rows[50].max() - rows[50].min() <= 16
-    assert gaussian_masses(np.array([0.1, 100.0, 1e6])).sum(1) == pytest.approx(1)
+    shares, deviations = np.array([[0.2] * 3, [0.8] * 3]), np.array([[0.1, 100.0, 1e6], [1.0, 200.0, 1e5]])
+    assert Gaussians(shares, deviations).masses().sum(1) == pytest.approx(1)
 
 
 # -- on disk -------------------------------------------------------------------------------------------

@@ -17,9 +17,10 @@ from gmcodec.coding.chain import decode_chain, encode_chain
 from gmcodec.coding.flow import pop_batch, push_batch
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
-from gmcodec.models.ade_tables import gaussian_masses, make_tables
+from gmcodec.models.ade_tables import Gaussians, make_tables
 
 DEVIATIONS = np.array([0.3, 20.0, 3000.0, 1e6])
+GAUSSIANS = Gaussians(np.ones((1, 4)), DEVIATIONS[None])
 
 
 @settings(max_examples=60, deadline=None)
@@ -49,7 +50,7 @@ def test_a_coupling_costs_its_determinant() -> None:
 @given(st.lists(st.tuples(st.integers(-(2**46), 2**46), st.integers(0, 3)), min_size=1))
 def test_features_come_back_however_large(rows: list[tuple[int, int]]) -> None:
     rest, kinds = (np.array(column, np.int64) for column in zip(*rows, strict=True))
-    tables, stack = make_tables(DEVIATIONS, gaussian_masses(DEVIATIONS)), Stack(words := buried(8))
+    tables, stack = make_tables(GAUSSIANS.shifts, GAUSSIANS.masses()), Stack(words := buried(8))
     before = stack.bits
     bits = flow.push_features(stack, rest, kinds, tables)
     assert stack.bits - before == pytest.approx(bits.sum(), abs=33)  # the stack tells whole words
@@ -59,7 +60,7 @@ def test_features_come_back_however_large(rows: list[tuple[int, int]]) -> None:
 
 def test_features_cost_their_density() -> None:
     """Within a thousandth of the entropy of a Gaussian that is wide beside the grid."""
-    tables, random = make_tables(DEVIATIONS, gaussian_masses(DEVIATIONS)), np.random.default_rng(0)
+    tables, random = make_tables(GAUSSIANS.shifts, GAUSSIANS.masses()), np.random.default_rng(0)
     for kind in (1, 2, 3):
         rest = np.rint(random.normal(0, DEVIATIONS[kind], 200_000)).astype(np.int64)
         density = np.log2(DEVIATIONS[kind] * np.sqrt(2 * np.pi)) + (rest / DEVIATIONS[kind]) ** 2 / 2 / np.log(2)

@@ -23,7 +23,7 @@ from gmcodec.exact.ops import Layer
 from gmcodec.exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, POSITION, make_tables
 from gmcodec.models import weights
 from gmcodec.models.ade import VAE, AdeConfig, AdeModel
-from gmcodec.models.ade_tables import gaussian_masses
+from gmcodec.models.ade_tables import Gaussians
 from gmcodec.models.ade_tables import make_tables as make_flow_tables
 from gmcodec.models.agave import AgaveConfig, AgaveModel, Base, Constants, Decoder
 from gmcodec.models.local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
@@ -68,7 +68,7 @@ FLOWS = {
     "colours": AdeConfig(
         3, (("bc:b", "d:rg"), ("bc:rgb", "a:b")), 5, 1, 5, (1, 3), "leaky", False, "variational", 4, _CELLS
     ),
-    "none": AdeConfig(3, (), 1, 1, 1, (1, 1), "leaky", False, "uniform", 0, _CELLS),
+    "none": AdeConfig(3, (), 1, 1, 1, (1, 1), "leaky", False, "uniform", 0, 1, _CELLS),
 }
 # multipliers are 2**14 .. 2**15, so a shift of s scales by 2**(14 - s) .. 2**(15 - s)
 FIRST_SHIFT, UP_SHIFT, DOWN_SHIFT, LINEAR_SHIFT = 18, 21, 23, 21
@@ -142,8 +142,9 @@ def ade(config: AdeConfig, evaluator: str | None = None, seed: int = 0, base: Ba
         made[name] = _layer(random, rows, columns, shift, CONDITION_LIMIT, 20000)
         if name.endswith("last"):
             made[name].shift[rows // 2 :] += 3
-    deviation = random.uniform(0.5, 9000, 4 * config.channels * 4 ** (config.levels - 1))
-    tables = make_flow_tables(deviation, gaussian_masses(deviation))
+    deviations = random.uniform(0.5, 9000, (1, 4 * config.channels * 4 ** (config.levels - 1)))
+    gaussians = Gaussians(np.ones_like(deviations), deviations)
+    tables = make_flow_tables(gaussians.shifts, gaussians.masses())
     base = base or Base("", b"", model(config.channels, evaluator, seed))
     chosen = EVALUATORS[evaluator] if evaluator else None
     return AdeModel(config, made, vae.constants, tables, vae.latent_tables, base, chosen)

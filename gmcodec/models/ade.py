@@ -7,8 +7,8 @@
                                           ^                                           v
                                           |                constant --top down, latent groups z_1 .. z_G--> mean of h
 
-f is a bijection, h given z is an independent Gaussian each, and so p(x) follows from p(h) by the change of variables
-(eq. 5.4 and 5.5).  There is no loop over pixels: a decoder runs every net once.
+f is a bijection, h given z is independent Gaussians, one each or several of the same mean, and so p(x) follows from p(h)
+by the change of variables (eq. 5.4 and 5.5).  There is no loop over pixels: a decoder runs every net once.
 
 All nets work on *cells* of 2x2 pixels, whose samples are features of one position::
 
@@ -62,6 +62,7 @@ class AdeConfig:
     weight_norm: bool
     dequantisation: str  # one of DEQUANTISATIONS
     noise: int  # features of the net that gives variational noise, 0 for uniform noise
+    mixtures: int  # Gaussians around the mean of a feature; 1 in the thesis
     vae: AgaveConfig  # of ``4 * channels`` features in cells, stride 1
 
     def __post_init__(self) -> None:
@@ -71,7 +72,11 @@ class AdeConfig:
             raise ValueError("the VAE must be a plain one of cells of 2x2 pixels")
         if self.dequantisation not in DEQUANTISATIONS or (self.noise > 0) != (self.dequantisation == "variational"):
             raise ValueError(f"dequantisation {self.dequantisation!r} does not fit {self.noise} features")
-        if len(self.kernels) != 2 or {self.window, *self.kernels} - {1, 3, 5, 7} or min(self.blocks, self.filters) < 1:
+        if (
+            len(self.kernels) != 2
+            or {self.window, *self.kernels} - {1, 3, 5, 7}
+            or min(self.blocks, self.filters, self.mixtures) < 1
+        ):
             raise ValueError("couplings must have blocks and features, and see an odd number of cells a side")
         if self.nonlinearity not in NONLINEARITIES or self.nonlinearity == "concat_elu":
             raise ValueError(f"nonlinearity {self.nonlinearity!r} is not one that a coupling may have")

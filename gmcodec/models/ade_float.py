@@ -10,7 +10,8 @@ Differences from the papers, all of them:
 * A scale is factored out by position, three quarters at once.  What a coupling changes may differ by colour.
 * Weight normalisation or plain weights and Muon, as the PixelCNN++ here; no batch statistics, which are harmful in a
   VAE (Kingma et al. 2016) and would have to be folded.
-* h given z has a deviation of its own for each feature of the coarsest cell, not one for all.
+* h given z has deviations of its own for each feature of the coarsest cell, not one for all; as a mixture of Gaussians
+  around one mean it may have the heavy tails that predictions of images have.
 * Variational dequantisation (Ho et al. 2019): u is the normal distribution function of e, e Gaussian with mean and
   scale given by a net of x.  e is a latent variable like others, with prior N(0, 1), and costs its divergence.
 
@@ -38,6 +39,7 @@ UNIT = 32  # grey levels in 1
 LARGEST_LOG_SCALE = LOG_SCALE_MAX  # of a coupling, either way
 FIRST_DEVIATION = 0.25  # of every feature of h when a net starts
 FIRST_GAIN = 0.02  # initial scale of the mean of h
+FIRST_SPREAD = 0.7  # nats between the deviation of all samples and that of the narrowest or widest Gaussian
 SMALLEST_DEVIATION = 0.01  # of what a coupling starts from
 RIDGE = 0.1  # of the least squares that couplings start from: times unknowns over samples, and the inputs' variance
 
@@ -57,9 +59,9 @@ def unsqueeze(x: Tensor) -> Tensor:
 
 
 def tiled(pattern: Tensor, shape: Sequence[int]) -> Tensor:
-    """[C, s, s] over and over: [C, H, W] of ``shape`` [.., C, H, W]."""
-    side = pattern.shape[1]
-    return pattern.repeat(1, shape[-2] // side, shape[-1] // side)
+    """[.., s, s] over and over: [.., H, W], the last two of ``shape``."""
+    side = pattern.shape[-1]
+    return pattern.repeat(*[1] * (pattern.ndim - 2), shape[-2] // side, shape[-1] // side)
 
 
 class Inner(nn.Module):
@@ -227,7 +229,9 @@ class Ade(nn.Module):
             self.noise = Net(config, features, features, config.noise, False) if config.noise else None
             self.vae.register_parameter("log_scale", None)  # of logistics, which there are none of
             self.vae.last.gain = FIRST_GAIN
-            self.log_deviation = nn.Parameter(torch.zeros(features, side, side))  # of h given z
+            shape = (config.mixtures, features, side, side)
+            self.log_deviation = nn.Parameter(torch.zeros(shape))  # of h given z
+            self.logits = nn.Parameter(torch.zeros(shape)) if config.mixtures > 1 else None  # of its Gaussians
 
     # -- what a trainer needs: members of DensityNet -----------------------------------------------
 
@@ -259,9 +263,11 @@ class Ade(nn.Module):
         for coupling in fresh:
             coupling.starting = False
         if "log_deviation" not in loaded:
-            side = self.log_deviation.shape[1]
+            count, _, side, _ = self.log_deviation.shape
             parts = h.unfold(2, side, side).unfold(3, side, side)
-            self.log_deviation.data.copy_(parts.std((0, 2, 3)).clamp_min(SMALLEST_DEVIATION).log())
+            middle = parts.std((0, 2, 3)).clamp_min(SMALLEST_DEVIATION).log()
+            spread = torch.linspace(-FIRST_SPREAD, FIRST_SPREAD, count) if count > 1 else torch.zeros(1)
+            self.log_deviation.data.copy_(middle + spread.to(middle.device)[:, None, None, None])
         layers = {name: m for name, m in self.named_modules() if isinstance(m, Conv)}
         skipped = {id(m) for net in self.modules() if isinstance(net, Net) for m in (net.last, net.linear)}
         parts = [m for name, m in layers.items() if f"{name}.weight" not in loaded and id(m) not in skipped]
@@ -293,13 +299,29 @@ class Ade(nn.Module):
         if noise is None:
             noise = self.vae.noise(count, height // 2, width // 2)
         mean, _, divergence = self.vae(noise, self.vae.features(h, dtype))
-        log_deviation = tiled(self.log_deviation, h.shape)
-        nats = ((h - mean) * (-log_deviation).exp()).square() / 2 + log_deviation + log(2 * pi) / 2
-        features = (nats.sum((1, 2, 3)) - determinant) * NAT + log2(UNIT) * channels * height * width
+        features = (self.nats(h - mean).sum((1, 2, 3)) - determinant) * NAT + log2(UNIT) * channels * height * width
         return Terms(features, divergence.expected * NAT, divergence.sampled * NAT, noise_bits)
+
+    def nats(self, rest: Tensor) -> Tensor:
+        """-log p(h | z), each; ``rest`` is h less its mean, float32 [B, 4C, H/2, W/2]."""
+        log_deviation = tiled(self.log_deviation, rest.shape)
+        if self.logits is None:
+            return (rest * (-log_deviation[0]).exp()).square() / 2 + log_deviation[0] + log(2 * pi) / 2
+        shares = tiled(self.logits.log_softmax(0), rest.shape) - log_deviation
+        squares = rest.square()
+        parts = [share - squares * scale / 2 for share, scale in zip(shares, (-2 * log_deviation).exp(), strict=True)]
+        return log(2 * pi) / 2 - torch.logsumexp(torch.stack(parts), 0)
 
     def draw(self, count: int, height: int, width: int, deviation: float = 1.0) -> Tensor:
         """Images drawn from the prior, float32 [B, C, H, W] in grey levels; ``deviation`` 0: f^-1 of the mean."""
         mean, _, _ = self.vae(self.vae.noise(count, height // 2, width // 2))
-        h = mean + deviation * tiled(self.log_deviation, mean.shape).exp() * torch.randn_like(mean)
+        deviations = tiled(self.log_deviation, mean.shape).exp()
+        which = torch.zeros(mean.shape, dtype=torch.int64, device=mean.device)
+        if self.logits is not None:
+            gumbel = (
+                torch.rand(len(mean), *deviations.shape, device=mean.device).clamp_min(1e-9).log().neg().log().neg()
+            )
+            which = (tiled(self.logits, mean.shape) + gumbel).argmax(1)
+        each = deviations[None].expand(len(mean), -1, -1, -1, -1).gather(1, which[:, None])[:, 0]
+        h = mean + deviation * each * torch.randn_like(mean)
         return self.flow.inverse(h) * UNIT + CENTRE

@@ -18,14 +18,14 @@ from ..exact.tables import LOG_SCALE_UNIT
 from .ade import VAE, AdeModel
 from .ade_float import LARGEST_LOG_SCALE, Ade, Coupling, Net
 from .ade_passage import MULTIPLIER_BITS, SAMPLE_BITS, SAMPLES_UNIT, Passage
-from .ade_tables import FEATURE_BINS, gaussian_masses, make_tables, shifts
+from .ade_tables import FEATURE_BINS, Gaussians, make_tables
 from .agave import Base, Constants
 from .maps import ACTIVATION_LIMIT
 from .maps import UNIT as MAP_UNIT
 from .pixelcnnpp_kernels import make_elu
 from .vae_freeze import drawn_bins, integers_of, map_layer, of_latents, vae_layers
 
-PRIOR_COUNT = 200.0  # samples that the Gaussian counts for beside those that were counted
+PRIOR_COUNT = 200.0  # samples that Gaussians count for beside those that were counted
 SAMPLE_REACH = 2**16  # of samples, in their unit, before any coupling, and of the means of couplings
 PASSAGE_REACH = 2**46  # what no feature may exceed
 
@@ -47,16 +47,20 @@ def freeze(net: Ade, images: np.ndarray, base: Base) -> AdeModel:
     expected = [*c.flow_shapes(), *(f"{VAE}{name}" for name in c.vae.layer_names())]
     elu = make_elu(ACTIVATION_LIMIT, MAP_UNIT)
     constants = Constants(integers_of(net.vae.top, MAP_UNIT), np.zeros(c.vae.planes, np.int32), elu)
-    deviation = net.log_deviation.detach().double().exp().numpy().ravel() * SAMPLES_UNIT
+    deviations = net.log_deviation.detach().double().exp().flatten(1).numpy() * SAMPLES_UNIT
+    shares = np.ones_like(deviations)
+    if net.logits is not None:
+        shares = net.logits.detach().double().softmax(0).flatten(1).numpy()
+    gaussians = Gaussians(shares, deviations)
 
     def made(masses: np.ndarray) -> AdeModel:
-        tables = make_tables(deviation, masses)
+        tables = make_tables(gaussians.shifts, masses)
         ordered = {name: layers[name] for name in expected}
         return AdeModel(c, ordered, constants, tables, make_latent_tables(SAMPLE_BITS), base)
 
-    gaussian = gaussian_masses(deviation)
+    gaussian = gaussians.masses()
     rest, kinds = _features(made(gaussian), images)
-    bins = np.clip((rest >> shifts(deviation)[kinds]) + FEATURE_BINS // 2, 0, FEATURE_BINS)
+    bins = np.clip((rest >> gaussians.shifts[kinds]) + FEATURE_BINS // 2, 0, FEATURE_BINS)
     bins[bins == FEATURE_BINS] = 0  # outside, either way
     counted = np.bincount(kinds * FEATURE_BINS + bins, minlength=gaussian.size).reshape(gaussian.shape)
     return made(counted + PRIOR_COUNT * gaussian)

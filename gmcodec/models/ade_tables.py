@@ -9,7 +9,8 @@ from float64 mathematics, when a net is frozen; they are stored with the weights
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import erfc, floor, log2
+from math import erfc, log2
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from .maps import UNIT as MAP_UNIT
 from .pixelcnnpp_kernels import make_elu
 
 FEATURE_BINS = 256
-FINE = 16  # bins that a deviation is wide, at least
+FINE = 16  # bins that a typical deviation is wide, at least
 
 
 @dataclass(frozen=True)
@@ -39,31 +40,40 @@ class FlowTables:
     low: np.ndarray
 
 
-def shifts(deviation: np.ndarray) -> np.ndarray:
-    """Bits of features that are coded as they are, int64 [K]; deviations in units of samples."""
-    return np.array([min(max(floor(log2(d / FINE)), 0), LARGEST_SHIFT) for d in deviation])
+class Gaussians(NamedTuple):
+    """Around 0, of K features and M each: shares and deviations float64 [M, K], the latter in units of samples."""
+
+    shares: np.ndarray
+    deviations: np.ndarray
+
+    @property
+    def shifts(self) -> np.ndarray:
+        """Bits of a feature that are coded as they are, int64 [K]."""
+        core = (self.shares * np.log2(self.deviations)).sum(0) - log2(FINE)
+        return np.clip(np.floor(core), 0, LARGEST_SHIFT).astype(np.int64)
+
+    def masses(self) -> np.ndarray:
+        """Of each bin, float64 [K, 256]; bin 0 is everything outside."""
+        found = np.zeros((self.shares.shape[1], FEATURE_BINS))
+        for shares, deviations in zip(self.shares, self.deviations, strict=True):
+            for row, share, d, shift in zip(found, shares, deviations, self.shifts, strict=True):
+                edges = ((np.arange(FEATURE_BINS + 1) - FEATURE_BINS // 2) * 2.0**shift - 0.5) / (d * 2**0.5)
+                below, above = (np.array([erfc(sign * e) for e in edges]) / 2 for sign in (-1, 1))
+                mass = np.where(edges[:-1] < 0, below[1:] - below[:-1], above[:-1] - above[1:])
+                mass[0] = below[1] + above[-1]
+                row += share * mass
+        return found
 
 
-def gaussian_masses(deviation: np.ndarray) -> np.ndarray:
-    """Of each bin, float64 [K, 256]; bin 0 is everything outside."""
-    masses = np.zeros((len(deviation), FEATURE_BINS))
-    for row, d, shift in zip(masses, deviation, shifts(deviation), strict=True):
-        edges = ((np.arange(FEATURE_BINS + 1) - FEATURE_BINS // 2) * 2.0**shift - 0.5) / (d * 2**0.5)
-        below, above = (np.array([erfc(sign * e) for e in edges]) / 2 for sign in (-1, 1))
-        row[:] = np.where(edges[:-1] < 0, below[1:] - below[:-1], above[:-1] - above[1:])
-        row[0] = below[1] + above[-1]
-    return masses
-
-
-def make_tables(deviation: np.ndarray, masses: np.ndarray) -> FlowTables:
-    """The tables of a model, from float64 mathematics: called when freezing, never when coding."""
+def make_tables(shifts: np.ndarray, masses: np.ndarray) -> FlowTables:
+    """The tables of a model; masses of the bins of K features, float64 [K, 256], in any unit."""
     log_scale = np.arange(-LOG_SCALE_MAX * LOG_SCALE_UNIT, LOG_SCALE_MAX * LOG_SCALE_UNIT + 1) / LOG_SCALE_UNIT
     scale = np.rint(np.exp(log_scale) * 2**MULTIPLIER_BITS).astype(np.int32)
     nibbles = masses.reshape(len(masses), 16, 16)
     return FlowTables(
         make_elu(ACTIVATION_LIMIT, MAP_UNIT),
         scale,
-        shifts(deviation).astype(np.int32),
+        shifts.astype(np.int32),
         frequencies(nibbles.sum(2)),
         frequencies(nibbles.reshape(-1, 16)).reshape(nibbles.shape),
     )

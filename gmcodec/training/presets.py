@@ -98,6 +98,7 @@ def flow_images(
     latents: int,
     *,
     noise: int = 0,
+    mixtures: int = 3,
     window: int = 3,
     kernels: tuple[int, int] = (3, 1),
     order: tuple[str, ...] = BY_COLOUR,
@@ -110,7 +111,9 @@ def flow_images(
     inner = AgaveConfig(12, vae, groups, latents, 1, "gaussian", 0, "elu", 1, 256, False, None)
     couplings = (order,) * (scales - 1) + (order + last,) * (scales > 0)
     dequantisation = "variational" if noise else "uniform"
-    return AdeConfig(3, couplings, filters, blocks, window, kernels, "leaky", False, dequantisation, noise, inner)
+    return AdeConfig(
+        3, couplings, filters, blocks, window, kernels, "leaky", False, dequantisation, noise, mixtures, inner
+    )
 
 
 LOCAL_RGB = LocalConfig(3, 49, 4, 160, 4, 5, 12)  # the shipped model of photographs
@@ -192,7 +195,7 @@ PRESETS = {
             16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 14, objective=Objective(2.0),
         ),
         Preset(
-            "toy-ade", flow_images(2, 8, 1, (8,), (1,), 2, noise=6),
+            "toy-ade", flow_images(2, 8, 1, (8,), (1,), 2, noise=6, mixtures=2),
             16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 17,
         ),
     )
