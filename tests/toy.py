@@ -52,24 +52,12 @@ AGAVE = {
 _CELLS = AgaveConfig(12, (5, 4), (1, 1), 2, 1, "gaussian", 0, "elu", 1, 256, False, None)
 # the thesis' couplings with a posterior flow; two scales by colour and noise from a net; no flow at all
 FLOWS = {
-    "checker": AdeConfig(
-        3,
-        (("bc:rgb", "ad:rgb", "bc:rgb"),),
-        6,
-        2,
-        3,
-        (3, 1),
-        "elu",
-        True,
-        "uniform",
-        0,
-        replace(_CELLS, filters=(5,), groups=(2,), posterior="iaf", hidden=4),
-    ),
-    "colours": AdeConfig(
-        3, (("bc:b", "d:rg"), ("bc:rgb", "a:b")), 5, 1, 5, (1, 3), "leaky", False, "variational", 4, _CELLS
-    ),
+    "checker": AdeConfig(3, (("bc:rgb", "ad:rgb", "bc:rgb"),), 6, 2, 3, (3, 1), "elu", True, "uniform", 0, 1,
+                         replace(_CELLS, filters=(5,), groups=(2,), posterior="iaf", hidden=4)),
+    "colours": AdeConfig(3, (("bc:b", "d:rg"), ("bc:rgb", "a:b")), 5, 1, 5, (1, 3), "leaky", False, "variational", 4, 2,
+                         _CELLS),
     "none": AdeConfig(3, (), 1, 1, 1, (1, 1), "leaky", False, "uniform", 0, 1, _CELLS),
-}
+}  # fmt: skip
 # multipliers are 2**14 .. 2**15, so a shift of s scales by 2**(14 - s) .. 2**(15 - s)
 FIRST_SHIFT, UP_SHIFT, DOWN_SHIFT, LINEAR_SHIFT = 18, 21, 23, 21
 

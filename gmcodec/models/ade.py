@@ -7,8 +7,8 @@
                                           ^                                           v
                                           |                constant --top down, latent groups z_1 .. z_G--> mean of h
 
-f is a bijection, h given z is independent Gaussians, one each or several of the same mean, and so p(x) follows from p(h)
-by the change of variables (eq. 5.4 and 5.5).  There is no loop over pixels: a decoder runs every net once.
+f is a bijection, h given z is independent Gaussians, one each or several of the same mean, and so p(x) follows from
+p(h) by the change of variables (eq. 5.4 and 5.5).  There is no loop over pixels: a decoder runs every net once.
 
 All nets work on *cells* of 2x2 pixels, whose samples are features of one position::
 
