@@ -179,7 +179,7 @@ PRESETS = {
         ),
         # A flow and a VAE of its features (thesis, chapter 5).  Two cores, an hour.
         Preset(
-            "v-ade", flow_images(2, 48, 2, (32, 48), (1, 1), 8),
+            "v-ade", flow_images(2, 48, 2, (16, 24, 32), (1, 1, 1), 4),
             32, 32, 10_000, 0.02, 2e-3, 0.3, 0.85, 0.999, 16,
         ),
         # Seconds: for tests, and to try a data folder.
