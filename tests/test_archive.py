@@ -226,6 +226,18 @@ def test_a_model_that_is_not_installed_is_not_tried(tmp_path, monkeypatch):
         pack({"a": smooth(0)}, tmp_path / "b.gma", model="pixelcnnpp")
 
 
+def test_a_flow_makes_chains(tmp_path, monkeypatch):
+    """The toy is a poor one: some images are smaller alone."""
+    images = {f"{i:02d}": smooth(i, 3, 8, 8) for i in range(40)}
+    for limit in (2**21, 20 * 64):
+        monkeypatch.setattr("gmcodec.archive.FLOW_PIXELS", limit)
+        path = tmp_path / f"{limit}.gma"
+        assert pack(images, path, model="ade").grouped > 0
+        with Archive(path) as opened:
+            assert dict(opened.items()) == images
+            assert registry.named("ade").entry.form in {block.form for block in opened.blocks}
+
+
 def test_a_model_with_latents_makes_chains(tmp_path, monkeypatch):
     images = {f"{i:02d}": smooth(i, 3, 8, 8) for i in range(40)}
     packed = pack(images, tmp_path / "set.gma", model="agave")

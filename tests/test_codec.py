@@ -247,6 +247,15 @@ def test_a_family_of_models(size, allowed):
         encode_planes(planes_of("L", size), code="agave")
 
 
+@pytest.mark.parametrize("size", [(12, 16), (150, 121)])
+def test_a_flow_and_its_base(size):
+    planes = planes_of("RGBA", size)
+    made = encode_planes(planes, code="ade")
+    assert made.parts[0][0] == "ade"
+    assert decode_planes(made.data) == planes
+    assert len(made.data) <= len(encode_planes(planes, code="local-rgb").data) + 8
+
+
 def test_a_family_is_those_of_it_that_are_installed(tmp_path, toy_folder, monkeypatch):
     for name in ("local-rgb", "agave-rgb"):
         (tmp_path / f"{name}.safetensors").write_bytes((toy_folder / f"{name}.safetensors").read_bytes())

@@ -37,6 +37,14 @@ def test_samples_are_drawn_by_the_seed() -> None:
     assert np.median(steps) < 30
 
 
+def test_samples_of_a_flow() -> None:
+    loaded = registry.named("ade")
+    pictures = sampling.sample(loaded, 3, 16, 8, seed=3)
+    assert pictures.shape == (3, 3, 16, 8)
+    assert np.array_equal(sampling.sample(loaded, 3, 16, 8, seed=3), pictures)
+    assert not np.array_equal(sampling.sample(loaded, 3, 16, 8, seed=4), pictures)
+
+
 def test_latents_of_a_row_are_shared() -> None:
     model = registry.named("agave").latents
     assert model is not None
@@ -81,7 +89,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert np.array_equal(page[10:, :8], squares[1].transpose(1, 2, 0))
     for arguments, problem in (
         (("nonsense", *common, "-f"), "unknown model"),
-        (("local-rgb", *common, "-f", "--from", source), "no latents"),
+        (("local-rgb", *common, "-f", "--from", source), "no f(z)"),
+        (("ade", *common, "-f", "--from", source), "no f(z)"),
+        (("ade", *common[:6], "--size", 9, "-f"), "does not consist of cells"),
         (("agave", *common[:6], "--size", 9, "-f"), "does not consist of cells"),
         (("agave", "-o", out, "--rows", 7, "--size", 8, "-f", "--from", source), "does not hold 7 squares"),
     ):

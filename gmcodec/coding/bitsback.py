@@ -26,7 +26,7 @@ from .autoregressive import PixelModel, Progress, Weights, pop, push
 from .stack import Stack
 
 NIBBLE = 4
-BATCH_PIXELS = 1 << 18  # of the images coded in step
+BATCH_PIXELS, LEAST_BATCHES = 1 << 18, 1  # of the images coded in step; of a chain
 SEED_MARGIN = 1.02, 256  # over the nominal cost of latents: a factor, and bits
 
 

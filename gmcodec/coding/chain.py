@@ -47,7 +47,8 @@ class Chain:
 def encode_chain(images: np.ndarray, model: ChainModel, progress: Progress = lambda n: None) -> Chain:
     """uint8 [N, C, H, W] -> payload."""
     count, _, height, width = images.shape
-    batch = max(1, min(count, scheme(model).BATCH_PIXELS // (height * width)))
+    most = count // scheme(model).LEAST_BATCHES
+    batch = max(1, min(most, scheme(model).BATCH_PIXELS // (height * width)))
     cost = scheme(model).needed(model, images[:batch]) if model.takes(height, width) else np.inf
     while True:
         stack, seed_bits = _push_seeds(images, model, cost, progress)
@@ -93,7 +94,7 @@ def decode_chain(
 
 
 def scheme(model: ChainModel) -> Any:
-    """The module that codes a batch: it has BATCH_PIXELS, needed, trial, push_batch, pop_batch."""
+    """The module that codes a batch: it has BATCH_PIXELS, LEAST_BATCHES, needed, trial, push_batch, pop_batch."""
     return flow if hasattr(model, "passage") else bitsback
 
 

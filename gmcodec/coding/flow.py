@@ -28,7 +28,7 @@ from .autoregressive import PixelModel, Progress, Weights, pop, push
 from .bitsback import SEED_MARGIN, Posterior, Pushed, below, pop_posterior, push_posterior, shape_of
 from .stack import PRECISION, Stack
 
-BATCH_PIXELS = 1 << 14  # of the images coded in step: more would need more seeds
+BATCH_PIXELS, LEAST_BATCHES = 1 << 14, 8  # of the images coded in step; of a chain: larger ones need more seeds
 TRIAL_BITS = 64  # for a sample, on average more than any takes
 SCALE_BITS = 10  # R / 2**10 is what a coupling multiplies by
 BINS = 256  # of a feature: two nibbles; those below are coded as they are
