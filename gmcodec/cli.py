@@ -285,11 +285,11 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
         raise OutputExistsError(f"{cli_files.shown(out)} holds a run; --resume continues it, or choose another --out")
     from tqdm import tqdm
 
-    from .training.loop import Trainer
+    from .training.duel import trainer as make_trainer
 
     given: dict[str, Any] = {name: n for name, n in (("steps", steps), ("batch", batch)) if n is not None}
     with log_to(lambda text: say_error(f"warning: {text}"), verbose=False):
-        trainer = Trainer(
+        trainer = make_trainer(
             replace(PRESETS[preset], **given), data, measured, out, device=device, bf16=bf16,
             compiled=compiled, minutes=minutes, progress=not quiet and sys.stderr.isatty(), init=init,
         )  # fmt: skip
@@ -308,7 +308,10 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
 @click.argument("weights", type=EXISTING, nargs=-1, required=True)
 @learning
 @click.option("-o", "--output", type=ANY, required=True, help="Frozen weights, a .safetensors file.")
-@click.option("--base", help="Of AGAVE: the model that its decoder was trained on from, to share its weights.")
+@click.option(
+    "--base",
+    help="The model whose weights AGAVE's decoder shares, or the one that codes the first images beside a flow.",
+)
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
 def freeze(weights: tuple[Path, ...], data: Path, validation: Path | None, val_last: int | None, output: Path,
            base: str | None, force: bool, quiet: bool) -> None:  # fmt: skip

@@ -31,7 +31,8 @@ from gmcodec.training.adversarial import (  # noqa: E402
     saturating_loss,
     share_divergence,
 )
-from gmcodec.training.discriminators import Discriminator, DiscriminatorConfig, Equivariant  # noqa: E402
+from gmcodec.training.discriminators import Discriminator, Equivariant  # noqa: E402
+from gmcodec.training.presets import DiscriminatorConfig  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

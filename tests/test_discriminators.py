@@ -14,13 +14,11 @@ from torch.nn import functional  # noqa: E402
 
 from gmcodec.training.adversarial import bgan_generator_loss, mbgan_generator_loss  # noqa: E402
 from gmcodec.training.discriminators import (  # noqa: E402
-    PLAIN,
-    RESIDUAL,
     SLOPE,
     Discriminator,
-    DiscriminatorConfig,
     Equivariant,
 )
+from gmcodec.training.presets import PLAIN, RESIDUAL, DiscriminatorConfig  # noqa: E402
 
 TOYS = {
     "plain": DiscriminatorConfig("plain", (4, 6, 8), size=12),

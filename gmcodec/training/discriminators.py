@@ -32,33 +32,16 @@ The caller seeds torch: weights are drawn (He et al. 2015) from its global gener
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import sqrt
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .presets import DiscriminatorConfig
+
 SLOPE = 0.2  # of the leaky ReLU of plain nets (thesis, A.2; Miyato et al. take 0.1)
 GAIN = sqrt(2)  # initial: keeps the variance behind a ReLU
-
-
-@dataclass(frozen=True)
-class DiscriminatorConfig:
-    """Architecture of a discriminator."""
-
-    kind: str  # "plain" | "residual" | "points"
-    filters: tuple[int, ...]  # of every resolution, of every block, or of every layer: F0, F1 .. above
-    channels: int = 3  # of an image; coordinates of a point
-    size: int = 32  # side of an image, pixels, for the last layer of a plain net; others take any
-    batch: str = "none"  # "mean": eq. 4.12
-    classes: int = 0  # 0: logits do not depend on a label
-
-    def __post_init__(self) -> None:
-        if self.kind not in BODIES or self.batch not in ("none", "mean"):
-            raise ValueError(f"no discriminator of kind {self.kind!r} with batches {self.batch!r}")
-        if self.kind == "plain" and self.size % 2 ** (len(self.filters) - 1):
-            raise ValueError(f"a side of {self.size} cannot be halved {len(self.filters) - 1} times")
 
 
 class Equivariant(nn.Module):
@@ -162,7 +145,3 @@ BODIES: dict[str, Callable[[DiscriminatorConfig], tuple[list[nn.Module], int]]] 
     "residual": _residual,
     "points": _points,
 }
-
-# As published, for images of 32x32.
-PLAIN = DiscriminatorConfig("plain", (64, 128, 256, 512))
-RESIDUAL = DiscriminatorConfig("residual", (16, 32, 64, 128, 256))

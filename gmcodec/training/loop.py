@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,6 +109,10 @@ class Trainer:
         self.history: list[tuple[int, float, float]] = []  # (step, training bpsp, validation bpsp)
         self.rounding = False  # whether weights are rounded in the forward pass
         self.stopping = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """What else a trainer of another kind needs."""
 
     # -- checkpoint --------------------------------------------------------------------------------
 
@@ -126,7 +131,7 @@ class Trainer:
             "random": self.source.random.bit_generator.state,
             "torch_random": self._torch_random(),
         }
-        torch.save(state, self.out / "checkpoint.tmp")
+        torch.save(state | self.extra_state(), self.out / "checkpoint.tmp")
         os.replace(self.out / "checkpoint.tmp", self.out / "checkpoint.pt")
         save_float(self.ema, self.preset, self.out / "float.safetensors")
 
@@ -151,9 +156,17 @@ class Trainer:
         share = state.get("share", self.step / saved.steps)  # the first checkpoints knew steps only
         self.share = self.step / self.preset.steps if self.minutes is None else share
         self.source.random.bit_generator.state = state["random"]
+        self.load_extra(state)
         if "torch_random" in state:  # the first checkpoints were of nets without dropout
             for name, random in state["torch_random"].items():
                 (torch.cuda if name == "cuda" else torch).set_rng_state(random.cpu())
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a checkpoint also holds."""
+        return {}
+
+    def load_extra(self, state: dict[str, Any]) -> None:
+        """Inverse of ``extra_state``."""
 
     def _torch_random(self) -> dict[str, torch.Tensor]:
         """States of the generators that dropout draws from."""

@@ -7,6 +7,7 @@ its images are fed: padded patches for local nets, whole squares for PixelCNN++.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,7 +30,7 @@ from ..models.local import LocalConfig
 from ..models.local_float import LocalNet
 from ..models.pixelcnnpp import PixelCNNConfig
 from ..models.pixelcnnpp_float import PixelCNN
-from .presets import ModelConfig, Objective, Preset
+from .presets import Adversary, DiscriminatorConfig, ModelConfig, Objective, Preset
 
 PART_BYTES = 8_000_000  # of the parts that large float weights are kept in
 
@@ -100,10 +101,13 @@ def preset_to_dict(preset: Preset) -> dict[str, Any]:
 
 def preset_from_dict(saved: Mapping[str, Any]) -> Preset:
     """Inverse of ``preset_to_dict``.  Raises KeyError, TypeError, ValueError."""
-    values = dict(saved)
+    values = copy.deepcopy(dict(saved))
     kind = values.pop("kind", local.KIND)  # the first checkpoints were of local nets and did not say so
     if values.get("objective") is not None:
         values["objective"] = Objective(**values["objective"])
+    if values.get("adversary") is not None:
+        judge = {name: tuples(value) for name, value in values["adversary"].pop("discriminator").items()}
+        values["adversary"] = Adversary(DiscriminatorConfig(**judge), **values["adversary"])
     return Preset(**{**values, "model": make_config(kind, values["model"])})
 
 

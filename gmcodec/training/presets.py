@@ -10,6 +10,8 @@ from ..models.agave import AgaveConfig, DecoderConfig
 from ..models.local import LocalConfig
 from ..models.pixelcnnpp import PixelCNNConfig
 
+DISCRIMINATORS = ("plain", "residual", "points")
+GAMES = ("samples", "m-bgan", "bgan")
 ModelConfig = LocalConfig | PixelCNNConfig | AgaveConfig | AdeConfig
 
 
@@ -31,6 +33,41 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Architecture of a discriminator."""
+
+    kind: str  # "plain" | "residual" | "points"
+    filters: tuple[int, ...]  # of every resolution, of every block, or of every layer: F0, F1 .. above
+    channels: int = 3  # of an image; coordinates of a point
+    size: int = 32  # side of an image, pixels, for the last layer of a plain net; others take any
+    batch: str = "none"  # "mean": eq. 4.12
+    classes: int = 0  # 0: logits do not depend on a label
+
+    def __post_init__(self) -> None:
+        if self.kind not in DISCRIMINATORS or self.batch not in ("none", "mean"):
+            raise ValueError(f"no discriminator of kind {self.kind!r} with batches {self.batch!r}")
+        if self.kind == "plain" and self.size % 2 ** (len(self.filters) - 1):
+            raise ValueError(f"a side of {self.size} cannot be halved {len(self.filters) - 1} times")
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """What a generator is also trained against (thesis, chapters 4 and 5)."""
+
+    discriminator: DiscriminatorConfig
+    game: str = "samples"  # L_Q, eq. 5.6; or mixed batches: "m-bgan" (eq. 4.14), "bgan" (eq. 4.13)
+    coefficient: float = 100.0  # of L_Q beside L_C, nats of an image both
+    penalty: float = 100.0  # coefficient of the gradient penalty
+    gamma: float = 0.5  # batch smoothing, section 4.3.1
+    likelihood: bool = True  # False: L_Q alone, a GAN
+    deviation: float = 1.0  # of samples of h given z, Algorithm 1; 0: their mean, eq. 5.6
+
+    def __post_init__(self) -> None:
+        if self.game not in GAMES or (self.game != "samples") != (self.discriminator.batch != "none"):
+            raise ValueError(f"{self.game!r} does not fit a discriminator of batches {self.discriminator.batch!r}")
+
+
+@dataclass(frozen=True)
 class Preset:
     """One training run: architecture, batches, schedule."""
 
@@ -48,6 +85,7 @@ class Preset:
     muon_decay: float = 0.0  # weight decay of the hidden matrices; deep nets without it grow until they diverge
     adamax: bool = False  # Adamax instead of AdamW, as in section 3.4.1 of the thesis
     objective: Objective | None = None  # of AGAVE
+    adversary: Adversary | None = None  # of a flow
     decoder_fixed: bool = False  # whether what AGAVE's decoder knew before its condition stays as it is
 
 
@@ -102,13 +140,17 @@ def flow_images(
     window: int = 3,
     kernels: tuple[int, int] = (3, 1),
     order: tuple[str, ...] = BY_COLOUR,
+    hidden: int = 0,
+    weight_norm: bool = False,
     last: tuple[str, ...] = ("a:b", "a:r"),
 ) -> AdeConfig:
     """A flow of so many scales for RGB, none for a plain VAE, and a VAE of its features.
 
-    ``order``: couplings of a scale; the last scale also has ``last``.
+    ``order``: couplings of a scale; the last scale also has ``last``.  The posterior has a flow of its own where
+    ``hidden`` features are given, noise a net where ``noise`` are.
     """
-    inner = AgaveConfig(12, vae, groups, latents, 1, "gaussian", 0, "elu", 1, 256, False, None)
+    posterior = "iaf" if hidden else "gaussian"
+    inner = AgaveConfig(12, vae, groups, latents, 1, posterior, hidden, "elu", 1, 256, False, None)
     couplings = (order,) * (scales - 1) + (order + last,) * (scales > 0)
     dequantisation = "variational" if noise else "uniform"
     return AdeConfig(
@@ -120,6 +162,15 @@ LOCAL_RGB = LocalConfig(3, 49, 4, 160, 4, 5, 12)  # the shipped model of photogr
 # A decoder that two cores train in minutes, for experiments, and the one that is shipped.
 SMALL_DECODER = small_images((64, 48, 48), (1, 1, 1), 48, mixtures=5, nonlinearity="leaky")
 MEDIUM_DECODER = small_images((160,) * 3, (1,) * 3, nonlinearity="leaky")
+
+V_ADE = flow_images(2, 48, 2, (16, 24, 32), (1, 1, 1), 4)
+V_ADE_PUBLISHED = flow_images(
+    2, 64, 2, (64, 128, 256), (1, 1, 1), 32, noise=64, mixtures=1, kernels=(3, 3), order=CHECKERBOARD, last=(),
+    hidden=64, weight_norm=True,
+)  # fmt: skip
+# Discriminators of images of 32x32 as published
+PLAIN = DiscriminatorConfig("plain", (64, 128, 256, 512))
+RESIDUAL = DiscriminatorConfig("residual", (16, 32, 64, 128, 256))
 
 # fmt: off
 PRESETS = {
@@ -179,8 +230,23 @@ PRESETS = {
         ),
         # A flow and a VAE of its features (thesis, chapter 5).  Two cores, an hour.
         Preset(
-            "v-ade", flow_images(2, 48, 2, (16, 24, 32), (1, 1, 1), 4),
+            "v-ade", V_ADE,
             32, 32, 10_000, 0.02, 2e-3, 0.3, 0.85, 0.999, 16,
+        ),
+        # On from v-ade (--init), with samples that are judged; and all at the thesis' size and optimiser: a GPU, days.
+        Preset(
+            "av-ade", V_ADE, 32, 32, 10_000, 0.0, 2e-3, 0.3, 0.85, 0.999, 18, adamax=True,
+            adversary=Adversary(DiscriminatorConfig("residual", (8, 16, 32, 64, 128))),
+        ),
+        Preset(
+            "v-ade-published",
+            V_ADE_PUBLISHED,
+            32, 64, 400_000, 0.0, 2e-3, 0.5, 0.95, 0.9995, 19, adamax=True,
+        ),
+        Preset(
+            "av-ade-published",
+            V_ADE_PUBLISHED,
+            32, 64, 400_000, 0.0, 2e-3, 0.5, 0.95, 0.9995, 20, adamax=True, adversary=Adversary(RESIDUAL),
         ),
         # Seconds: for tests, and to try a data folder.
         Preset("toy-rgb", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 4),
@@ -197,6 +263,11 @@ PRESETS = {
         Preset(
             "toy-ade", flow_images(2, 8, 1, (8,), (1,), 2, noise=6, mixtures=2),
             16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 17,
+        ),
+        Preset(
+            "toy-av-ade", flow_images(1, 8, 1, (8,), (1,), 2, mixtures=1),
+            16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 21,
+            adversary=Adversary(DiscriminatorConfig("residual", (4, 6, 8), size=16)),
         ),
     )
 }

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Adversarial training beside likelihood: Algorithm 1 of the thesis (A.3), and its games without either part.
+
+A step of the generator lowers L_C + coefficient * L_Q (eq. 5.5 and 5.6), one of the discriminator its own loss and the
+gradient penalty.  Samples are drawn from the prior and mapped to images by the inverse flow, which learns from the
+likelihood only (A.2).  With mixed batches the generator sees the discriminators of chapter 4.
+
+=========  ==========  ===========================
+model      flow        adversary, likelihood
+=========  ==========  ===========================
+VAE        no scales   none
+V-ADE      scales      none
+GAN        no scales   without likelihood
+AV-GDE     no scales   with it
+AV-ADE     scales      with it
+=========  ==========  ===========================
+"""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.ade_float import Ade
+from . import adversarial
+from .discriminators import Discriminator
+from .loop import Trainer
+
+RANGE = 3.0  # of what a discriminator sees: images lie within -1..1, what is far outside is not worse
+BETAS = 0.9, 0.999  # of Adamax
+
+
+class Duel(Trainer):
+    """A trainer whose preset has an adversary."""
+
+    discriminator: Discriminator
+
+    def _begin(self) -> None:
+        adversary = self.preset.adversary
+        assert adversary is not None
+        assert isinstance(self.net, Ade)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.preset.seed)
+            self.discriminator = Discriminator(adversary.discriminator).to(self.device)
+        self.adversary = adversary
+        self.against = torch.optim.Adamax(self.discriminator.parameters(), lr=self.preset.adam_lr, betas=BETAS)
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the net's."""
+        return {"discriminator": self.discriminator.state_dict(), "against": self.against.state_dict()}
+
+    def load_extra(self, state: dict[str, Any]) -> None:
+        """Inverse of ``extra_state``."""
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.against.load_state_dict(state["against"])
+
+    def _cost(self, batch: Tensor) -> Tensor:
+        """Of the generator: bits per sample of L_C, and L_Q in the same unit; the discriminator learns first."""
+        real, dimensions = batch.float() / 127.5 - 1, batch[0].numel()
+        fake = self._samples(len(batch), batch.shape[2], batch.shape[3])
+        self._learn(real, fake.detach())
+        quality = self._quality(real, fake)
+        cost = self.adversary.coefficient * quality / (dimensions * log(2))
+        return cost + super()._cost(batch) if self.adversary.likelihood else cost
+
+    def _samples(self, count: int, height: int, width: int) -> Tensor:
+        """Images from the prior, within -1..1 and a little outside; their gradient does not reach the flow."""
+        flow = self.net.flow
+        for parameter in flow.parameters():
+            parameter.requires_grad_(False)
+        grey = self.net.draw(count, height, width, self.adversary.deviation)
+        for parameter in flow.parameters():
+            parameter.requires_grad_(True)
+        images = grey / 127.5 - 1
+        return images + (images.clamp(-RANGE, RANGE) - images).detach()  # with a gradient: they may come back
+
+    def _learn(self, real: Tensor, fake: Tensor) -> None:
+        """A step of the discriminator."""
+        a, net = self.adversary, self.discriminator
+        for group in self.against.param_groups:
+            group["lr"] = self.preset.adam_lr * self.learning_rate()
+        if a.game == "samples":
+            loss = adversarial.discriminator_loss(net(real), net(fake))
+            seen = adversarial.interpolate(real, fake)
+        else:
+            beta = adversarial.draw_beta(len(real), a.gamma, device=real.device)
+            seen = adversarial.mix(real, fake, beta)
+            loss = _mixed(a.game, net(seen), beta) + _mixed(a.game, net(adversarial.mix(real, fake, ~beta)), ~beta)
+        if a.penalty:
+            loss = loss + adversarial.gradient_penalty(net, seen, a.penalty)
+        self.against.zero_grad(set_to_none=True)
+        loss.backward()
+        self.against.step()
+
+    def _quality(self, real: Tensor, fake: Tensor) -> Tensor:
+        """L_Q, or the loss of chapter 4; nats."""
+        a, net = self.adversary, self.discriminator
+        for parameter in net.parameters():
+            parameter.requires_grad_(False)
+        try:
+            if a.game == "samples":
+                return adversarial.quality_loss(net(fake))
+            beta = adversarial.draw_beta(len(real), a.gamma, device=real.device)
+            logits = net(adversarial.mix(real, fake, beta))
+            other = net(adversarial.mix(real, fake, ~beta))
+            loss = adversarial.mbgan_generator_loss if a.game == "m-bgan" else adversarial.bgan_generator_loss
+            return loss(logits) + loss(other)
+        finally:
+            for parameter in net.parameters():
+                parameter.requires_grad_(True)
+
+
+def _mixed(game: str, logits: Tensor, beta: Tensor) -> Tensor:
+    """Loss of a discriminator of mixed batches."""
+    if game == "m-bgan":
+        return adversarial.mbgan_discriminator_loss(logits, beta)
+    return adversarial.bgan_discriminator_loss(logits, beta)
+
+
+def trainer(*arguments: Any, **options: Any) -> Trainer:
+    """The trainer of a preset: arguments are those of ``Trainer``, the preset first."""
+    return (Duel if arguments[0].adversary else Trainer)(*arguments, **options)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""Adversarial training beside likelihood: who learns from what, and that it can be stopped and gone on with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_ade import mosaics  # noqa: F401
+
+from gmcodec.training import duel
+from gmcodec.training.adversarial import discriminator_loss
+from gmcodec.training.duel import Duel
+from gmcodec.training.loop import Trainer
+from gmcodec.training.nets import preset_from_dict, preset_to_dict
+from gmcodec.training.presets import PRESETS, Adversary, DiscriminatorConfig, Preset
+
+TOY = replace(PRESETS["toy-av-ade"], steps=12)
+JUDGE = DiscriminatorConfig("residual", (4, 6, 8), size=16)
+MIXED = replace(JUDGE, batch="mean")
+
+
+def made(preset: Preset, data: Path, out: Path) -> Duel:
+    run = duel.trainer(preset, data, 20, out, bf16=False, progress=False)
+    assert isinstance(run, Duel)
+    return run
+
+
+def judged(**changes: object) -> Preset:
+    return replace(TOY, adversary=replace(TOY.adversary, **changes))
+
+
+def moved(before: dict, module: torch.nn.Module) -> set[str]:
+    """Names of the tensors that have changed."""
+    return {name for name, value in module.state_dict().items() if not torch.equal(before[name], value)}
+
+
+def state(module: torch.nn.Module) -> dict:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("changes", [{}, {"game": "m-bgan", "discriminator": MIXED, "gamma": 0.1}])
+def test_both_sides_learn(mosaics: Path, tmp_path: Path, changes: dict) -> None:  # noqa: F811
+    run = made(judged(**changes), mosaics, tmp_path)
+    net, judge = state(run.net), state(run.discriminator)
+    run.train_step()
+    assert moved(judge, run.discriminator) == set(judge)
+    assert {"vae.last.bias", "flow.couplings.0.net.last.weight", "log_deviation"} <= moved(net, run.net)
+
+
+def test_without_likelihood_the_flow_and_the_encoder_stay(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    """L_Q teaches what maps latents to features; f is trained by the likelihood only (A.2)."""
+    run = made(judged(likelihood=False), mosaics, tmp_path)
+    net = state(run.net)
+    run.train_step()
+    changed = moved(net, run.net)
+    assert {"vae.last.bias", "vae.top"} <= changed
+    assert not any(name.startswith(("flow.", "vae.up.", "vae.first.")) for name in changed)
+    assert all(p.requires_grad for p in (*run.net.parameters(), *run.discriminator.parameters()))
+
+
+def test_the_coefficient_weighs_the_judge(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    """The cost is linear in it, in bits per sample: L_Q is in nats of an image."""
+    batch, costs = None, []
+    for number, coefficient in enumerate((0.0, 100.0, 200.0)):
+        run = made(judged(coefficient=coefficient), mosaics, tmp_path / str(number))
+        batch = run._tensor(run.source.batch(4)) if batch is None else batch
+        torch.manual_seed(5)
+        costs.append(run._cost(batch).item())
+    assert costs[2] - costs[1] == pytest.approx(costs[1] - costs[0], rel=1e-3)
+    assert costs[1] != costs[0]
+
+
+def test_resume_equals_an_uninterrupted_run(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    whole = made(TOY, mosaics, tmp_path / "whole")
+    whole.run(validate_every=100)
+    first = made(TOY, mosaics, tmp_path / "parts")
+    for _ in range(5):
+        first.train_step()
+    first.save()
+    second = made(TOY, mosaics, tmp_path / "parts")
+    second.resume()
+    second.run(validate_every=100)
+    assert not moved(state(whole.net), second.net)
+    assert not moved(state(whole.discriminator), second.discriminator)
+
+
+class LikesRed(torch.nn.Module):
+    """A judge with a known mind."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x[:, 0] - x[:, 1]).mean((1, 2))
+
+
+def test_the_generator_gives_what_the_judge_likes(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    run = made(replace(judged(likelihood=False), steps=10**6), mosaics, tmp_path)
+    run.discriminator = LikesRed()  # type: ignore[assignment]
+    run._learn = lambda real, fake: None  # type: ignore[method-assign, assignment, misc]
+    run.step = 200  # behind the warm-up
+
+    def redness() -> float:
+        torch.manual_seed(1)
+        return LikesRed()(run._samples(32, 16, 16)).mean().item()
+
+    before = redness()
+    for _ in range(20):
+        run.train_step()
+    assert redness() > before + 0.05
+
+
+def test_the_judge_learns_to_tell(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    run = made(judged(penalty=1.0), mosaics, tmp_path)
+    run.step = 200
+    real = run._tensor(run.source.batch(32)).float() / 127.5 - 1
+    fake = run._samples(32, 16, 16).detach()
+    losses = []
+    for _ in range(40):
+        losses.append(discriminator_loss(run.discriminator(real), run.discriminator(fake)).item())
+        run._learn(real, fake)
+    assert losses[-1] < losses[0] - 0.1
+
+
+@pytest.mark.parametrize("name", ["toy-av-ade", "av-ade", "av-ade-published"])
+def test_presets_survive_a_checkpoint(name: str) -> None:
+    assert preset_from_dict(preset_to_dict(PRESETS[name])) == PRESETS[name]
+
+
+def test_games_need_their_discriminators() -> None:
+    for game, judge in (("m-bgan", JUDGE), ("samples", MIXED), ("chess", JUDGE)):
+        with pytest.raises(ValueError, match="does not fit"):
+            Adversary(judge, game=game)
+
+
+def test_presets_without_an_adversary_have_the_plain_trainer(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    run = duel.trainer(PRESETS["toy-ade"], mosaics, 20, tmp_path, bf16=False, progress=False)
+    assert type(run) is Trainer
