@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: MIT
+"""A small classifier of 32x32 images, trained here: its features stand in for Inception's (thesis, section 2.12.3).
+
+python -m bench.classifier CIFAR -o runs/classifier.safetensors [--minutes 8 | --steps 2500] [--test test.webp]
+
+    image 3x32x32 -> 12x16x16 -> width 0, 16x16 -> width 1, 8x8 -> width 2, 4x4 -> mean: the features -> classes
+                   pixels of 2x2            '------ a strided and a residual convolution each ------'
+
+Squares of 2x2 pixels become channels first, as convolutions at full resolution would take most of the time.  Filters
+learn with Muon, the rest with AdamW, at a rate that rises for a tenth of the steps and then falls to zero; images are
+mirrored and shifted.  A run is a number of steps: the same weights come out on the same machine with as many threads.
+
+Sets of images come as mosaics of squares, ``name.webp`` or the like, with their classes in ``name_labels.npy``.  Of a
+folder only mosaics named train* are learned from; the last images are held out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from gmcodec.errors import TrainingError
+from gmcodec.training.data import SUFFIXES, TRAINING_MOSAICS, cut, load_folder
+from gmcodec.training.muon import Muon
+
+SIDE = 32  # pixels, of the images
+HELD_OUT = 2_000  # training images, the last ones, that nothing is learned from
+CHUNK = 500  # images that a net sees at once when it does not learn
+TIMED = range(10, 50)  # steps by which the length of a run of so many minutes is found; the first ones are slower
+WARM_UP = 0.1  # of the steps, in which the rate rises
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An architecture and how it is trained; ``shift`` is in pixels, ``smoothing`` that of the labels."""
+
+    classes: int = 10
+    widths: tuple[int, ...] = (24, 48, 96)
+    steps: int = 2_500
+    batch: int = 100
+    muon_lr: float = 0.05
+    muon_decay: float = 0.3
+    adam_lr: float = 0.005
+    smoothing: float = 0.1
+    shift: int = 2
+    seed: int = 0
+
+
+class Filters(nn.Module):
+    """A 3x3 convolution, then batch normalisation.  The filters are one matrix, as Muon wants them."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.matrix = nn.Parameter(torch.randn(outputs, inputs * 9) / (inputs * 9) ** 0.5)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.matrix.unflatten(1, (-1, 3, 3)).contiguous(memory_format=torch.channels_last)
+        return self.norm(F.conv2d(x, weight, stride=self.stride, padding=1))
+
+
+class Classifier(nn.Module):
+    """uint8 [N, 3, 32, 32] -> features and classes, as the picture above has it.
+
+    ``accuracy`` is what its file says of it: the share of images it got right, by the name of the set.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.accuracies: dict[str, float] = {}
+        first, *others = recipe.widths
+        self.stem = Filters(12, first)
+        self.down = nn.ModuleList(Filters(a, b, stride=2) for a, b in zip(recipe.widths, others, strict=False))
+        self.same = nn.ModuleList(Filters(width, width) for width in others)
+        self.head = nn.Linear(recipe.widths[-1], recipe.classes)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """What the last layer sees: float32 [N, F], not negative."""
+        x = F.pixel_unshuffle(images.float() / 64 - 2, 2).contiguous(memory_format=torch.channels_last)
+        x = F.relu(self.stem(x))
+        for down, same in zip(self.down, self.same, strict=True):
+            x = F.relu(down(x))
+            x = x + F.relu(same(x))
+        return x.mean((2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, float32 [N, classes]."""
+        return self.head(self.embed(images))
+
+    @torch.no_grad()
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Of uint8 [N, 3, 32, 32]: float32 [N, F]."""
+        self.eval()
+        found = [self.embed(torch.from_numpy(part)).numpy() for part in _parts(images)]
+        return np.concatenate(found)
+
+    @torch.no_grad()
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Of uint8 [N, 3, 32, 32]: float32 [N, classes], rows sum to one."""
+        self.eval()
+        found = [self(torch.from_numpy(part)).softmax(1).numpy() for part in _parts(images)]
+        return np.concatenate(found)
+
+    def accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """The share of uint8 [N, 3, 32, 32] whose likeliest class is that of int [N]."""
+        return float((self.probabilities(images).argmax(1) == labels).mean())
+
+
+def _parts(images: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(images), CHUNK):
+        yield np.ascontiguousarray(images[start : start + CHUNK])
+
+
+# -- data ----------------------------------------------------------------------------------------------------------
+
+
+def read_mosaics(path: Path, prefix: str = "") -> tuple[np.ndarray, np.ndarray | None]:
+    """Images uint8 [N, 3, 32, 32] of a mosaic or of a folder of them, by name, and int64 [N] classes if all have them.
+
+    ``prefix``: how the names of a folder's mosaics must start.  Raises TrainingError.
+    """
+    files = [path] if path.is_file() else sorted(
+        p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.name.startswith(prefix)
+    )  # fmt: skip
+    if not files:
+        raise TrainingError(f"no mosaics ({prefix}*) in {path}")
+    images, labels = [], []
+    for file in files:
+        images.append(cut(load_folder(file, 3)[0], SIDE))
+        beside = file.with_name(f"{file.stem}_labels.npy")
+        if beside.exists():
+            labels.append(_read_labels(beside, len(images[-1])))
+    return np.concatenate(images), np.concatenate(labels) if len(labels) == len(files) else None
+
+
+def _read_labels(path: Path, count: int) -> np.ndarray:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise TrainingError(f"{path} is not an array: {error}") from error
+    if found.shape != (count,) or found.dtype.kind not in "iu" or found.min() < 0:
+        raise TrainingError(f"{path} should hold {count} classes, not {found.dtype} {list(found.shape)}")
+    return found.astype(np.int64)
+
+
+def batches(images: np.ndarray, labels: np.ndarray, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless: images, mirrored and shifted at random, and their classes.  All come once before any comes again."""
+    random = np.random.default_rng(recipe.seed)
+    s = recipe.shift
+    padded = np.pad(images, ((0, 0), (0, 0), (s, s), (s, s)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, images.shape[2:], (2, 3))
+    order = np.empty(0, np.int64)
+    while True:
+        while len(order) < recipe.batch:
+            order = np.concatenate([order, random.permutation(len(images))])
+        chosen, order = order[: recipe.batch], order[recipe.batch :]
+        y, x = random.integers(2 * s + 1, size=(2, recipe.batch))
+        picked = windows[chosen, :, y, x]
+        mirrored = random.random(recipe.batch) < 0.5
+        picked[mirrored] = picked[mirrored, :, :, ::-1]
+        yield torch.from_numpy(picked), torch.from_numpy(labels[chosen])
+
+
+# -- training ------------------------------------------------------------------------------------------------------
+
+
+def train(
+    images: np.ndarray, labels: np.ndarray, recipe: Recipe, minutes: float | None = None, progress: bool = False
+) -> Classifier:
+    """A net that has learned int64 [N] classes of uint8 [N, 3, 32, 32].  Raises TrainingError.
+
+    With ``minutes`` some steps are timed and the recipe gets as many as should fit; the net's recipe tells how many.
+    """
+    if len(images) != len(labels) or not len(images) or labels.max() >= recipe.classes:
+        raise TrainingError(f"cannot learn {recipe.classes} classes from {len(images)} images, {len(labels)} labels")
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        net = Classifier(recipe).train()
+    hidden = [p for name, p in net.named_parameters() if name.endswith("matrix")]
+    rest = [p for name, p in net.named_parameters() if not name.endswith("matrix")]
+    optimisers: list[tuple[torch.optim.Optimizer, float]] = [
+        (Muon(hidden, lr=recipe.muon_lr, weight_decay=recipe.muon_decay), recipe.muon_lr),
+        (torch.optim.AdamW(rest, lr=recipe.adam_lr, weight_decay=0.0), recipe.adam_lr),
+    ]
+    source = batches(images, labels, recipe)
+    bar = tqdm(total=None if minutes else recipe.steps, unit="step", disable=not progress)
+    step = 0
+    begun = timed = time.monotonic()
+    while step < recipe.steps:
+        if minutes and step == TIMED.start:
+            timed = time.monotonic()
+        if minutes and step == TIMED.stop:
+            now = time.monotonic()
+            left = int((60 * minutes - (now - begun)) * len(TIMED) / (now - timed))
+            recipe = net.recipe = replace(recipe, steps=step + max(1, left))
+        warm = max(1.0, WARM_UP * recipe.steps)
+        factor = min((step + 1) / warm, (recipe.steps - step) / (recipe.steps - warm + 1))
+        for optimiser, base in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = base * factor
+        batch, classes = next(source)
+        loss = F.cross_entropy(net(batch), classes, label_smoothing=recipe.smoothing)
+        loss.backward()
+        for optimiser, _ in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        step += 1
+        bar.update()
+        if step % 50 == 0:
+            bar.set_postfix_str(f"of {recipe.steps}, loss {loss.item():.3f}")
+    bar.close()
+    if not np.isfinite(loss.item()):
+        raise TrainingError("the loss is not finite; train with lower rates")
+    return net.eval()
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+def save(net: Classifier, path: Path) -> None:
+    """Write weights in half precision, the recipe and the accuracies; through a temporary file that is renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: tensor.half().contiguous() for name, tensor in net.state_dict().items() if tensor.is_floating_point()
+    }
+    metadata = {"recipe": json.dumps(asdict(net.recipe)), "accuracies": json.dumps(net.accuracies)}
+    beside = path.with_name(path.name + ".tmp")
+    save_file(state, beside, metadata)
+    os.replace(beside, path)
+
+
+def load(path: Path) -> Classifier:
+    """The net in a file, in float32, with what is known of its accuracy.  Raises TrainingError."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name).float() for name in file.keys()}
+        recipe = json.loads(metadata["recipe"])
+        net = Classifier(Recipe(**recipe | {"widths": tuple(recipe["widths"])}))
+        net.accuracies = json.loads(metadata["accuracies"])
+        kept = {name for name, tensor in net.state_dict().items() if tensor.is_floating_point()}
+        if kept != state.keys():
+            raise TrainingError(f"{path} lacks {sorted(kept ^ state.keys())}")
+        net.load_state_dict(state, strict=False)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise TrainingError(f"{path} is not a classifier: {error}") from error
+    return net.eval()
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--steps", type=click.IntRange(1), help=f"Of training; default: {Recipe.steps}.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="As many steps as fit; how many is told.")
+@click.option(
+    "--held-out", type=click.IntRange(1), default=HELD_OUT, show_default=True, help="The last images of DATA."
+)
+@click.option("--test", type=click.Path(exists=True, path_type=Path), help="Mosaics to measure the finished net on.")
+@click.option("--seed", default=Recipe.seed, show_default=True)
+@click.option("--force", is_flag=True, help="Overwrite the output.")
+def main(
+    data: Path, out: Path, steps: int | None, minutes: float | None, held_out: int, test: Path | None, seed: int,
+    force: bool,
+) -> None:  # fmt: skip
+    """Train a classifier on the labelled mosaics in DATA (of a folder: those named train*)."""
+    if steps and minutes:
+        raise click.UsageError("either --steps or --minutes")
+    if out.exists() and not force:
+        raise click.ClickException(f"{out} exists; --force overwrites it")
+    try:
+        images, labels = read_mosaics(data, TRAINING_MOSAICS)
+        tested = {} if test is None else {"test": read_mosaics(test)}
+        if labels is None or any(classes is None for _, classes in tested.values()):
+            raise TrainingError(f"mosaics without *_labels.npy in {data if labels is None else test}")
+        if len(images) <= held_out:
+            raise TrainingError(f"cannot hold out {held_out} of {len(images)} images")
+        recipe = replace(Recipe(), steps=steps or Recipe.steps, seed=seed)
+        begun = time.monotonic()
+        net = train(images[:-held_out], labels[:-held_out], recipe, minutes, progress=True)
+        seconds = time.monotonic() - begun
+        save(net, out)
+        net = load(out)  # what is measured is what was saved
+        for name, (found, classes) in ({"held out": (images[-held_out:], labels[-held_out:])} | tested).items():
+            assert classes is not None
+            net.accuracies[name] = net.accuracy(found, classes)
+            click.echo(f"{name:8} {net.accuracies[name]:.2%} of {len(found)} images")
+        save(net, out)
+    except TrainingError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{net.recipe.steps} steps of {net.recipe.batch} images, {seconds:.0f} s; {out.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
