@@ -19,21 +19,17 @@ run that was cut off is continued, one that is finished is kept: call the same c
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
 from gmcodec.models.agave import AgaveConfig
-from gmcodec.training.loop import Trainer
-from gmcodec.training.losses import bits_per_dimension
-from gmcodec.training.presets import PRESETS, SMALL_DECODER, Objective, Preset
+from gmcodec.training.presets import PRESETS, SMALL_DECODER, Objective
 
-HELD_OUT = 2000
+from .runs import Run, run_all
+
 STRENGTHS = (1, 2, 4, 8, 12)
 AUXILIARY: dict[str, dict[str, Any]] = {
     "y-32-colours": {"levels": 32},
@@ -41,18 +37,6 @@ AUXILIARY: dict[str, dict[str, Any]] = {
     "y-8x8": {"auxiliary": 4},
     "y-4-bit-grey": {"levels": 16, "grey": True},
 }
-EVERY = 200  # steps between two points of a curve
-
-
-@dataclass
-class Run:
-    """A net, and what became of it: bits per dimension at the end and along the way."""
-
-    name: str
-    preset: Preset
-    start: str | None = None  # the run whose weights it starts from
-    result: dict[str, float] = field(default_factory=dict)
-    curve: list[dict[str, float]] = field(default_factory=list)
 
 
 def runs(steps: int) -> list[Run]:
@@ -65,48 +49,6 @@ def runs(steps: int) -> list[Run]:
     found += [Run(name, replace(small, model=replace(model, **changes))) for name, changes in AUXILIARY.items()]
     found.append(Run("dropped", replace(small, steps=3 * steps, objective=Objective(1.0, auxiliary=False)), "lambda-8"))
     return found
-
-
-class Watched(Trainer):
-    """A trainer that notes the parts of the bound whenever it validates."""
-
-    curve: list[dict[str, float]]
-
-    def validate(self, whole: bool = True) -> float:
-        found = self.average(whole)
-        self.curve.append({"step": self.step} | found)
-        return found["elbo"]
-
-    def measure(self, batch: torch.Tensor) -> tuple[dict[str, float], int]:
-        if isinstance(self.preset.model, AgaveConfig):
-            return bits_per_dimension(self.ema.terms(batch), batch[0].numel()), len(batch)
-        found, count = super().measure(batch)
-        return {"elbo": found["bpsp"]}, count
-
-
-def train(run: Run, data: Path, checkpoints: Path) -> None:
-    """Train, or go on with, one run."""
-    folder = checkpoints / run.name
-    init = [checkpoints / run.start / "float.safetensors"] if run.start else []
-    trainer = Watched(run.preset, data, HELD_OUT, folder, compiled=True, init=init)
-    curve = folder / "curve.json"
-    trainer.curve = []
-    if (folder / "checkpoint.pt").exists():
-        trainer.resume()
-        trainer.curve = json.loads(curve.read_text("utf-8"))
-    else:
-        trainer.validate(whole=False)
-    try:
-        finished = trainer.run(
-            validate_every=EVERY, save_every=60, report=lambda text: click.echo(f"{run.name}: {text}")
-        )
-    finally:
-        folder.mkdir(parents=True, exist_ok=True)
-        curve.write_text(json.dumps(trainer.curve), "utf-8")
-    if not finished:
-        raise click.Abort
-    run.curve = trainer.curve
-    run.result = {"seconds": trainer.seconds} | trainer.curve[-1]
 
 
 def table(done: list[Run]) -> str:
@@ -187,24 +129,7 @@ def plot(done: dict[str, Run], out: Path) -> None:
 @click.option("--only", help="Names of runs, with commas; default: all.")
 def main(data: Path, out: Path, checkpoints: Path, steps: int, only: str | None) -> None:
     """Train what is missing, then write results.json, table.md and the plots."""
-    wanted = only.split(",") if only else [run.name for run in runs(steps)]
-    if unknown := set(wanted) - {run.name for run in runs(steps)}:
-        raise click.UsageError(f"unknown runs: {', '.join(sorted(unknown))}")
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "results.json"
-    saved = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    done: dict[str, Run] = {}
-    for run in runs(steps):
-        if run.name in saved:
-            run.result, run.curve = saved[run.name]["result"], saved[run.name]["curve"]
-        elif run.name in wanted:
-            train(run, data, checkpoints)
-        else:
-            continue
-        done[run.name] = run
-        saved[run.name] = {"preset": asdict(run.preset), "result": run.result, "curve": run.curve}
-        (out / "results.tmp").write_text(json.dumps(saved, indent=1), "utf-8")
-        os.replace(out / "results.tmp", path)
+    done = run_all(runs(steps), data, out, checkpoints, only)
     (out / "table.md").write_text(table(list(done.values())), "utf-8")
     plot(done, out)
     click.echo(table(list(done.values())))

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""Experiments on adaptive density estimation (thesis, chapter 5), with nets that two cores train in minutes.
+
+python -m bench.ade CIFAR -o bench/results/ade [--steps 1000]
+
+==============  ====================================================================================================
+run             shows
+==============  ====================================================================================================
+vae             a Gaussian decoder of pixels, no flow: the baseline of Table 5.1, as many weights as v-ade
+v-ade           the same in the feature space of a flow of one scale, the couplings of the thesis
+v-ade-s2, -s3   two and three scales: Table 5.12 (b)
+colours         two scales, couplings by position and colour; what they add
+mixtures        features as mixtures of three Gaussians
+noise           variational dequantisation
+av-gde, av-ade  vae and v-ade trained on with L_Q as well: Table 5.1
+av-ade-mbgan    the same against the discriminator of chapter 4, which sees mixed batches
+gan             vae with L_Q only
+==============  ====================================================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from gmcodec.training.nets import build
+from gmcodec.training.presets import (
+    CHECKERBOARD,
+    PRESETS,
+    Adversary,
+    DiscriminatorConfig,
+    Preset,
+    flow_images,
+)
+
+from .runs import Run, run_all
+
+JUDGE = DiscriminatorConfig("residual", (8, 16, 32, 64))
+VAE, WIDER = (32, 48, 64), (35, 52, 69)  # features; of the baseline, to make up for the flow's weights
+LATENTS = 16
+
+
+def runs(steps: int) -> list[Run]:
+    """All of them, in the order in which they must run.  As many steps each, so that figures can be compared."""
+    base = replace(PRESETS["v-ade"], batch=16, steps=steps, decay_from=0.5, quantise_from=1.0, ema=0.99)
+
+    def preset(scales: int, vae: tuple[int, ...] = VAE, **changes: object) -> Preset:
+        values = {"mixtures": 1, "order": CHECKERBOARD, "last": ()} | changes
+        return replace(base, model=flow_images(scales, 32, 2, vae, (1, 1, 1), LATENTS, **values))  # type: ignore[arg-type]
+
+    colours = PRESETS["v-ade"].model.scales  # type: ignore[union-attr]
+    order, last = colours[0], colours[1][len(colours[0]) :]
+    plain, flow = preset(0, WIDER), preset(1)
+    against = Adversary(JUDGE)
+    return [
+        Run("vae", plain),
+        Run("v-ade", flow),
+        Run("v-ade-s2", preset(2)),
+        Run("v-ade-s3", preset(3)),
+        Run("colours", preset(2, order=order, last=last)),
+        Run("mixtures", preset(2, order=order, last=last, mixtures=3)),
+        Run("noise", preset(2, order=order, last=last, mixtures=3, noise=32)),
+        Run("av-gde", replace(plain, adversary=against), "vae"),
+        Run("av-ade", replace(flow, adversary=against), "v-ade"),
+        Run("av-ade-mbgan", replace(flow, adversary=Adversary(replace(JUDGE, batch="mean"), "m-bgan")), "v-ade"),
+        Run("gan", replace(plain, adversary=replace(against, likelihood=False))),
+    ]
+
+
+def table(done: list[Run]) -> str:
+    """Markdown: what each run came to."""
+    lines = [
+        "| run | weights | steps | -ELBO | features | KL | noise |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for run in done:
+        r, weights = run.result, sum(p.numel() for p in build(run.preset.model).parameters())
+        parts = " | ".join(f"{r[name]:.4f}" for name in ("elbo", "features", "KL", "noise"))
+        lines.append(f"| {run.name} | {weights:,} | {r['step']:,.0f} | {parts} |")
+    return "\n".join(lines) + "\n"
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True)
+@click.option("--checkpoints", type=click.Path(path_type=Path), default=Path("runs/ade"), show_default=True)
+@click.option("--steps", default=1000, show_default=True, help="Of training, each run.")
+@click.option("--only", help="Names of runs, with commas; default: all.")
+def main(data: Path, out: Path, checkpoints: Path, steps: int, only: str | None) -> None:
+    """Train what is missing, then write results.json and table.md."""
+    done = run_all(runs(steps), data, out, checkpoints, only)
+    (out / "table.md").write_text(table(list(done.values())), "utf-8")
+    click.echo(table(list(done.values())))
+
+
+if __name__ == "__main__":
+    main()

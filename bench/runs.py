@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""Training runs of an experiment, one after the other: one that was cut off is continued, one that is finished is kept.
+
+All figures are float bounds in bits per dimension on the last 2,000 training images, which no run has learned from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import click
+import torch
+
+from gmcodec.models.ade import AdeConfig
+from gmcodec.models.agave import AgaveConfig
+from gmcodec.training.duel import Duel
+from gmcodec.training.loop import Trainer
+from gmcodec.training.losses import bits_per_dimension
+from gmcodec.training.presets import Preset
+
+HELD_OUT = 2000
+EVERY = 200  # steps between two points of a curve
+
+
+@dataclass
+class Run:
+    """A net, and what became of it: bits per dimension at the end and along the way."""
+
+    name: str
+    preset: Preset
+    start: str | None = None  # the run whose weights it starts from
+    result: dict[str, float] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+class Notes(Trainer):
+    """What notes the parts of the bound whenever a trainer validates."""
+
+    curve: list[dict[str, float]]
+
+    def validate(self, whole: bool = True) -> float:
+        found = self.average(whole)
+        self.curve.append({"step": self.step} | found)
+        return found["elbo"]
+
+    def measure(self, batch: torch.Tensor) -> tuple[dict[str, float], int]:
+        if isinstance(self.preset.model, AgaveConfig):
+            return bits_per_dimension(self.ema.terms(batch), batch[0].numel()), len(batch)
+        if isinstance(self.preset.model, AdeConfig):
+            terms = self.ema.terms(batch)
+            parts = {"elbo": terms.bound, **terms.parts}
+            return {name: float(bits.mean()) / batch[0].numel() for name, bits in parts.items()}, len(batch)
+        found, count = super().measure(batch)
+        return {"elbo": found["bpsp"]}, count
+
+
+class NotedDuel(Notes, Duel):
+    """The same of a trainer with an adversary."""
+
+
+def train(run: Run, data: Path, checkpoints: Path) -> None:
+    """Train, or go on with, one run."""
+    folder = checkpoints / run.name
+    init = [checkpoints / run.start / "float.safetensors"] if run.start else []
+    kind = NotedDuel if run.preset.adversary else Notes
+    trainer = kind(run.preset, data, HELD_OUT, folder, compiled=True, init=init)
+    curve = folder / "curve.json"
+    trainer.curve = []
+    if (folder / "checkpoint.pt").exists():
+        trainer.resume()
+        trainer.curve = json.loads(curve.read_text("utf-8"))
+    else:
+        trainer.validate(whole=False)
+    try:
+        finished = trainer.run(
+            validate_every=EVERY, save_every=60, report=lambda text: click.echo(f"{run.name}: {text}")
+        )
+    finally:
+        folder.mkdir(parents=True, exist_ok=True)
+        curve.write_text(json.dumps(trainer.curve), "utf-8")
+    if not finished:
+        raise click.Abort
+    run.curve = trainer.curve
+    run.result = {"seconds": trainer.seconds} | trainer.curve[-1]
+
+
+def run_all(all_runs: list[Run], data: Path, out: Path, checkpoints: Path, only: str | None) -> dict[str, Run]:
+    """Train what is missing of the runs named in ``only``, or of all; those that are finished, by name.
+
+    ``out`` gets results.json after every run.
+    """
+    wanted = only.split(",") if only else [run.name for run in all_runs]
+    if unknown := set(wanted) - {run.name for run in all_runs}:
+        raise click.UsageError(f"unknown runs: {', '.join(sorted(unknown))}")
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "results.json"
+    saved = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    done: dict[str, Run] = {}
+    for run in all_runs:
+        if run.name in saved:
+            run.result, run.curve = saved[run.name]["result"], saved[run.name]["curve"]
+        elif run.name in wanted:
+            train(run, data, checkpoints)
+        else:
+            continue
+        done[run.name] = run
+        saved[run.name] = {"preset": asdict(run.preset), "result": run.result, "curve": run.curve}
+        (out / "results.tmp").write_text(json.dumps(saved, indent=1), "utf-8")
+        os.replace(out / "results.tmp", path)
+    return done
