@@ -200,6 +200,7 @@ def test_training_lowers_the_bound(mosaics: Path, tmp_path: Path, changes: dict)
     assert read_config(tmp_path / "run" / "float.safetensors") == run.preset.model
 
 
+@pytest.mark.slow
 def test_parts_are_trained_apart_and_then_together(mosaics: Path, tmp_path: Path) -> None:
     decoder = replace(CONFIG.decoder, condition=0)
     vae = trainer(mosaics, tmp_path / "vae", steps=5, model=replace(CONFIG, decoder=None))

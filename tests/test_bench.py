@@ -73,6 +73,7 @@ def settings(*paths: Path, **changes) -> run.Settings:
 # -- the command ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_quick_run_leaves_everything(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = CliRunner().invoke(cli, ["bench", str(folder), "--quick", "--codecs", FAST, "-o", str(out)])

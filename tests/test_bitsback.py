@@ -13,7 +13,6 @@ from gmcodec.coding.bitsback import pop_batch, push_batch
 from gmcodec.coding.chain import decode_chain, encode_chain
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
-from gmcodec.exact.evaluators import EVALUATORS
 
 
 def images(count: int, size: tuple[int, int] = (16, 16), seed: int = 0) -> np.ndarray:
@@ -58,9 +57,8 @@ def test_latents_are_chosen_by_what_is_buried() -> None:
 @pytest.mark.parametrize("kind", toy.AGAVE)
 def test_chains_round_trip_with_evaluators_in_the_same_bytes(kind: str) -> None:
     batch, coded = images(11), set()
-    for name in EVALUATORS if kind == "two" else ("float32", "int16"):  # walks and decoders have tests of their own
-        if name == "int8":
-            pytest.importorskip("torch", reason="int8 needs torch")
+    names = ("float64", "float32", "int16") if kind == "two" else ("int16",)
+    for name in names:  # walks and decoders have tests of their own, of all evaluators
         model = toy.agave(toy.AGAVE[kind], name)
         chain = encode_chain(batch, model)
         assert np.array_equal(decode_chain(chain.payload, batch.shape, model), batch)

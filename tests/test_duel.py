@@ -73,6 +73,7 @@ def test_the_coefficient_weighs_the_judge(mosaics: Path, tmp_path: Path) -> None
     assert costs[1] != costs[0]
 
 
+@pytest.mark.slow
 def test_resume_equals_an_uninterrupted_run(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
     whole = made(TOY, mosaics, tmp_path / "whole")
     whole.run(validate_every=100)

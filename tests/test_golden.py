@@ -58,7 +58,7 @@ def test_archives_decode_to_their_images(path: Path) -> None:
         assert dict(opened.items()) == SETS[path.stem.split("-")[1]][0]
 
 
-@pytest.mark.parametrize("evaluator", ["", "int64"])  # files of one image are made with all of them
+@pytest.mark.parametrize("evaluator", ["", pytest.param("int64", marks=pytest.mark.slow)])  # others: files of one image
 @pytest.mark.parametrize("name", SETS)
 def test_groups_are_frozen(tmp_path: Path, name: str, evaluator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # the index is deflated and may change with the version of zlib

@@ -266,6 +266,7 @@ def run(command, *arguments: object):
     return CliRunner().invoke(command, [str(a) for a in arguments])
 
 
+@pytest.mark.slow
 def test_from_mosaics_to_a_table(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

@@ -34,16 +34,17 @@ from ..exact import evaluators
 from ..exact.evaluators import Evaluator
 from ..exact.gaussians import LatentTables
 from ..exact.ops import Layer
-from .ade_passage import Passage
+from .ade_passage import LARGEST_SCALE, MULTIPLIER_BITS, Passage
 from .ade_tables import FlowTables
 from .agave import AgaveConfig, Base, Constants, Decoder
-from .maps import ACTIVATION_LIMIT, Maps
+from .maps import ACTIVATION_LIMIT, OUTPUT_LIMIT, Maps
 from .pixelcnnpp import NONLINEARITIES
 
 KIND = "ade-1"
 VAE = "vae."  # how names of the VAE's layers start
 POSITIONS = "abcd"
 COLOURS = {3: "rgb", 1: "y"}
+SAMPLE_REACH, LARGEST_FEATURE = 1 << 16, 1 << 46  # of samples before any coupling, of features
 Shapes = dict[str, tuple[int, int]]
 DEQUANTISATIONS = ("uniform", "variational")
 
@@ -84,6 +85,8 @@ class AdeConfig:
             for name in names:
                 if not 0 < len(self.changed(name)) < 4 * self.channels:
                     raise ValueError(f"coupling {name!r} must change some samples of a cell, not all")
+        if self.reach >= LARGEST_FEATURE:
+            raise ValueError(f"a sample passes too many couplings: it could reach 2**{self.reach.bit_length()}")
 
     def changed(self, name: str) -> list[int]:
         """Features of a cell that a coupling changes, sorted.  Raises ValueError."""
@@ -97,6 +100,18 @@ class AdeConfig:
         """The other features, sorted."""
         changed = self.changed(name)
         return [n for n in range(4 * self.channels) if n not in changed]
+
+    @property
+    def reach(self) -> int:
+        """What no sample exceeds behind all couplings, whatever their nets say."""
+        found = at_a = SAMPLE_REACH
+        for names in self.scales:
+            largest = [at_a] * 4 * self.channels
+            for name in names:
+                for k in self.changed(name):  # a mean and its linear part: OUTPUT_LIMIT each
+                    largest[k] = (largest[k] + 2 * OUTPUT_LIMIT) * LARGEST_SCALE >> MULTIPLIER_BITS
+            found, at_a = max(found, *largest), max(largest[: self.channels])
+        return found
 
     @property
     def couplings(self) -> list[tuple[int, str]]:

@@ -7,16 +7,13 @@ is counted on images, so that their frequencies are those of the frozen model an
 
 from __future__ import annotations
 
-from math import exp
-
 import numpy as np
 
-from ..errors import FreezeError
 from ..exact.gaussians import make_latent_tables
 from ..exact.ops import Layer
 from ..exact.tables import LOG_SCALE_UNIT
 from .ade import VAE, AdeModel
-from .ade_float import LARGEST_LOG_SCALE, Ade, Coupling, Net
+from .ade_float import Ade, Coupling, Net
 from .ade_passage import MULTIPLIER_BITS, SAMPLE_BITS, SAMPLES_UNIT, Passage
 from .ade_tables import FEATURE_BINS, Gaussians, make_tables
 from .agave import Base, Constants
@@ -26,8 +23,6 @@ from .pixelcnnpp_kernels import make_elu
 from .vae_freeze import drawn_bins, integers_of, map_layer, of_latents, vae_layers
 
 PRIOR_COUNT = 200.0  # samples that Gaussians count for beside those that were counted
-SAMPLE_REACH = 2**16  # of samples, in their unit, before any coupling, and of the means of couplings
-PASSAGE_REACH = 2**46  # what no feature may exceed
 
 
 def freeze(net: Ade, images: np.ndarray, base: Base) -> AdeModel:
@@ -36,7 +31,6 @@ def freeze(net: Ade, images: np.ndarray, base: Base) -> AdeModel:
     ``base``: an autoregressive model, which codes the first images of a chain.  Raises FreezeError.
     """
     net, c = net.eval(), net.config
-    _check_reach(net)
     layers = {f"{VAE}{name}": layer for name, layer in vae_layers(net.vae, 1 / MAP_UNIT, 1 / SAMPLES_UNIT).items()}
     for n, coupling in enumerate(net.flow.couplings):
         assert isinstance(coupling, Coupling)
@@ -75,16 +69,6 @@ def _net_layers(name: str, net: Net, out: np.ndarray) -> dict[str, Layer]:
     if net.linear is not None:
         layers[f"{name}.linear"] = map_layer(f"{name}.linear", net.linear, out=1 / SAMPLES_UNIT)
     return layers
-
-
-def _check_reach(net: Ade) -> None:
-    """Raise FreezeError when a sample could leave the range of features, were every scale as large as it may be."""
-    largest = np.full(4 * net.config.channels, float(SAMPLE_REACH))
-    for _, name in net.config.couplings:
-        changed = net.config.changed(name)
-        largest[changed] = (largest[changed] + 2 * SAMPLE_REACH * 2) * exp(LARGEST_LOG_SCALE)
-    if largest.max() >= PASSAGE_REACH:
-        raise FreezeError(f"a sample passes too many couplings: it could reach {largest.max():.3g}")
 
 
 def _features(model: AdeModel, images: np.ndarray, batch: int = 50) -> tuple[np.ndarray, np.ndarray]:
