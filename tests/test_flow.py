@@ -75,7 +75,7 @@ def test_buried_bits_come_back_and_images_cost_their_estimate(kind: str) -> None
     before = stack.bits
     pushed = push_batch(stack, batch, model)
     assert pushed.bits.shape == (3,)
-    assert abs(stack.bits - before - pushed.bits.sum()) < 64
+    assert stack.bits - before == pytest.approx(pushed.bits.sum(), rel=5e-4)  # what is below R costs a little more
     assert 0 < pushed.borrowed < before
     assert model.config.noise or pushed.borrowed > 8 * batch.size
     assert np.array_equal(pop_batch(stack, batch.shape, model), batch)
@@ -114,7 +114,7 @@ def test_chains_round_trip_with_evaluators_in_the_same_bytes(kind: str) -> None:
         coded.add(found.payload)
     assert len(coded) == 1
     assert 1 <= found.seeds < 18
-    assert 8 * len(found.payload) == pytest.approx(found.bits.sum(), abs=96)
+    assert 8 * len(found.payload) == pytest.approx(found.bits.sum(), rel=5e-4)
     assert model.config.noise or found.initial_bits > 8 * batch[:2].size
 
 
@@ -156,7 +156,7 @@ def forced(tile: np.ndarray, model: object) -> np.ndarray:
     """Words of a tile whose strips use the flow although it does not pay."""
     found = strips._push_latents(tile, model, max(1, tile.shape[2] // 8 // 2), None)  # type: ignore[arg-type]
     assert found is not None
-    assert 32 * len(found[0]) == pytest.approx(float(found[1][0]), abs=96)
+    assert 32 * len(found[0]) == pytest.approx(float(found[1][0]), rel=1e-3)
     return found[0]
 
 

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Freeze a trained flow and VAE: float torch modules -> AdeModel.
 
-As in the VAE of AGAVE, activations have one unit for all, so nothing is searched.  What features are beside their means
-is counted on images, so that their frequencies are those of the frozen model and not only a Gaussian's.
+Activations of the VAE have one unit for all, as in AGAVE; those of a coupling's net, if its non-linearity does not
+care, a unit of their own, a power of two by which all that are found on images fit.  What features are beside their
+means is counted on images, so that their frequencies are those of the frozen model and not only a Gaussian's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..exact.gaussians import make_latent_tables
 from ..exact.ops import Layer
@@ -22,6 +27,8 @@ from .maps import UNIT as MAP_UNIT
 from .pixelcnnpp_kernels import make_elu
 from .vae_freeze import drawn_bins, integers_of, map_layer, of_latents, vae_layers
 
+BATCH = 50  # images at once
+MARGIN = 1.5  # over the largest activation that was found
 PRIOR_COUNT = 200.0  # samples that Gaussians count for beside those that were counted
 
 
@@ -31,13 +38,14 @@ def freeze(net: Ade, images: np.ndarray, base: Base) -> AdeModel:
     ``base``: an autoregressive model, which codes the first images of a chain.  Raises FreezeError.
     """
     net, c = net.eval(), net.config
+    units = _units(net, images)
     layers = {f"{VAE}{name}": layer for name, layer in vae_layers(net.vae, 1 / MAP_UNIT, 1 / SAMPLES_UNIT).items()}
     for n, coupling in enumerate(net.flow.couplings):
         assert isinstance(coupling, Coupling)
         split = np.repeat([1 / SAMPLES_UNIT, 1 / LOG_SCALE_UNIT], len(coupling.changed))
-        layers |= _net_layers(f"flow.{n}", coupling.net, split)
+        layers |= _net_layers(f"flow.{n}", coupling.net, split, units[coupling.net])
     if net.noise is not None:
-        layers |= _net_layers("noise", net.noise, of_latents(4 * c.channels))
+        layers |= _net_layers("noise", net.noise, of_latents(4 * c.channels), units[net.noise])
     expected = [*c.flow_shapes(), *(f"{VAE}{name}" for name in c.vae.layer_names())]
     elu = make_elu(ACTIVATION_LIMIT, MAP_UNIT)
     constants = Constants(integers_of(net.vae.top, MAP_UNIT), np.zeros(c.vae.planes, np.int32), elu)
@@ -60,22 +68,51 @@ def freeze(net: Ade, images: np.ndarray, base: Base) -> AdeModel:
     return made(counted + PRIOR_COUNT * gaussian)
 
 
-def _net_layers(name: str, net: Net, out: np.ndarray) -> dict[str, Layer]:
-    layers = {f"{name}.first": map_layer(f"{name}.first", net.first)}
+@torch.no_grad()
+def _units(net: Ade, images: np.ndarray) -> dict[Net, int]:
+    """How many steps of its activations are 1, for every net of a coupling and of noise."""
+    largest: dict[Net, float] = {}
+
+    def watch(inner: Net) -> Callable[..., None]:
+        def seen(layer: object, inputs: object, outputs: Tensor) -> None:
+            largest[inner] = max(largest[inner], outputs.abs().max().item())
+
+        return seen
+
+    nets = [module for module in net.modules() if isinstance(module, Net)]
+    if net.config.nonlinearity != "leaky":  # a table's unit is its own
+        return dict.fromkeys(nets, MAP_UNIT)
+    hooks = []
+    for inner in nets:
+        largest[inner] = 0.0
+        watched = [inner.first, *inner.blocks, *(block.first for block in inner.blocks)]  # type: ignore[union-attr]
+        hooks += [layer.register_forward_hook(watch(inner)) for layer in watched]  # type: ignore[union-attr, arg-type]
+    for start in range(0, len(images), BATCH):
+        net.terms(torch.from_numpy(images[start : start + BATCH]))
+    for hook in hooks:
+        hook.remove()
+    room = {inner: ACTIVATION_LIMIT / (MARGIN * max(found, 1.0)) for inner, found in largest.items()}
+    return {inner: min(MAP_UNIT, 1 << int(np.log2(limit))) for inner, limit in room.items()}
+
+
+def _net_layers(name: str, net: Net, out: np.ndarray, steps: int) -> dict[str, Layer]:
+    unit = 1 / steps
+    layers = {f"{name}.first": map_layer(f"{name}.first", net.first, out=unit)}
     for n, block in enumerate(net.blocks):
-        layers[f"{name}.{n}.first"] = map_layer(f"{name}.{n}.first", block.first)  # type: ignore[arg-type]
-        layers[f"{name}.{n}.second"] = map_layer(f"{name}.{n}.second", block.second)  # type: ignore[arg-type]
-    layers[f"{name}.last"] = map_layer(f"{name}.last", net.last, out=out)
+        for part in ("first", "second"):
+            layer = f"{name}.{n}.{part}"
+            layers[layer] = map_layer(layer, getattr(block, part), unit=unit, out=unit)
+    layers[f"{name}.last"] = map_layer(f"{name}.last", net.last, unit=unit, out=out)
     if net.linear is not None:
         layers[f"{name}.linear"] = map_layer(f"{name}.linear", net.linear, out=1 / SAMPLES_UNIT)
     return layers
 
 
-def _features(model: AdeModel, images: np.ndarray, batch: int = 50) -> tuple[np.ndarray, np.ndarray]:
+def _features(model: AdeModel, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What features of images are beside their means, int64, and their kinds; noise, remainders, latents are drawn."""
     random, rests, kinds = np.random.default_rng(0), [], []
-    for start in range(0, len(images), batch):
-        part = images[start : start + batch]
+    for start in range(0, len(images), BATCH):
+        part = images[start : start + BATCH]
         passage = Passage(model, (len(part), *part.shape[1:]))
         noise, posterior = random.integers(1 << SAMPLE_BITS, size=part.size), passage.noise(part)
         if posterior is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..exact import kernels
 from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
-from . import pixelcnnpp_kernels
+from . import maps_kernels, pixelcnnpp_kernels
 
 # every activation has the unit and the limit of what a PixelCNN++ is told
 UNIT, ACTIVATION_LIMIT = pixelcnnpp_kernels.CONDITION_UNIT, pixelcnnpp_kernels.CONDITION_LIMIT
@@ -49,18 +49,19 @@ class Maps:
         """A layer that sees ``size`` x ``size`` cells, clamped: [B, H, W, F] -> [B, H / stride, W / stride, M]."""
         product, scale, offset = self._prepared[name]
         count, height, width, _ = x.shape
-        r, rows, columns = size // 2, -(-height // stride), -(-width // stride)
-        padded = np.pad(x, ((0, 0), (r, r), (r, r), (0, 0)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))[:, ::stride, ::stride]
+        rows, columns = -(-height // stride), -(-width // stride)
         out = np.empty((count, rows, columns, len(scale)), self.dtype if limit == ACTIVATION_LIMIT else np.int32)
+        flat = out.reshape(-1, len(scale))
         images, band = max(1, ROWS // (rows * columns)), max(1, ROWS // columns)  # or rows of an image
-        for start, top in itertools.product(range(0, count, images), range(0, rows, band)):
-            place = slice(start, start + images), slice(top, top + band)
-            part = windows[place].transpose(0, 1, 2, 4, 5, 3)
-            inputs = np.ascontiguousarray(part).reshape(-1, size * size * x.shape[3])
-            result = np.empty((len(inputs), len(scale)), out.dtype)
-            kernels.output(product(inputs), scale, offset, limit, result)
-            out[place] = result.reshape(out[place].shape)
+        for first, top in itertools.product(range(0, count, images), range(0, rows, band)):
+            many, high = min(images, count - first), min(band, rows - top)
+            place = slice((first * rows + top) * columns, ((first + many - 1) * rows + top + high) * columns)
+            if size == stride == 1:
+                inputs = x.reshape(-1, x.shape[3])[place]
+            else:
+                inputs = np.empty((many * high * columns, size * size * x.shape[3]), x.dtype)
+                maps_kernels.gather(np.ascontiguousarray(x), size, stride, first, top, high, inputs)
+            kernels.output(product(inputs), scale, offset, limit, flat[place])
         return out
 
     def residual(self, x: np.ndarray, name: str, inner: np.ndarray, size: int = 3) -> np.ndarray:
