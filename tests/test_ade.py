@@ -122,6 +122,7 @@ def mosaics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_training_lowers_the_bound_and_freezing_keeps_it(mosaics: Path, tmp_path: Path) -> None:
     preset = replace(PRESETS["toy-ade"], steps=50)
     trainer = Trainer(preset, mosaics, 60, tmp_path, progress=False)

@@ -103,6 +103,7 @@ def test_quick_run_leaves_everything(folder: Path, tmp_path: Path) -> None:
         assert "<svg" in (out / f"{report.slug(folder.name)}-{kind}.svg").read_text()
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_else(folder: Path, tmp_path: Path) -> None:
     results = run.run(settings(folder, codecs=("png", "qoi", "jpeg xl -e 3", "gmcodec")), tmp_path / "out")
     report.write(results, tmp_path / "out")

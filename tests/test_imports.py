@@ -42,6 +42,7 @@ TORCH_AT_TOP = {
     "models.local_freeze",
     "models.pixelcnnpp_float",
     "models.pixelcnnpp_freeze",
+    "models.vae_freeze",
 }  # and training
 LIGHT = ("cli", "cli_archive", "cli_bench", "cli_files", "cli_show", "cli_work", "work", "__main__", "", "errors")
 HEAVY = {"numpy", "torch", "PIL", "numba", "constriction", "safetensors", "tqdm", "threadpoolctl",

@@ -212,6 +212,7 @@ def test_sizes_of_the_presets(name: str, least: float, most: float) -> None:
     assert least <= count <= most
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the tracer's own access
 def test_a_net_can_be_traced_whole_and_rounds_without_being_traced_again() -> None:
     """What training on a GPU compiles; the compiler behind the tracing is not at issue here."""
