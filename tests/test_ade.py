@@ -144,3 +144,11 @@ def test_training_lowers_the_bound_and_freezing_keeps_it(mosaics: Path, tmp_path
 def test_too_many_couplings_of_one_sample_are_refused() -> None:
     with pytest.raises(ValueError, match="passes too many couplings"):
         replace(toy.FLOWS["checker"], scales=(("bc:rgb", "ad:rgb") * 6,))
+
+
+@pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if isinstance(p.model, AdeConfig)])
+def test_presets_train_what_they_hold(name: str) -> None:
+    """Matrices that Muon takes have a rate; the published sizes have weight normalisation instead."""
+    preset = PRESETS[name]
+    assert preset.model.weight_norm == name.endswith("published")
+    assert preset.model.weight_norm or preset.muon_lr > 0

@@ -97,13 +97,8 @@ def push_batch(
     The stack must hold ``latent_cost`` bits at least.  ``weights`` of values as in ``push``; ``above``: finished rows
     that the images lie below.  Mirrors ``pop_batch``, backwards.
     """
-    walk, count, bits = model.walk(shape_of(planes), planes), len(planes), model.latent_bits
-    drawn, divergence = [], np.zeros(count)
-    for _ in walk.sizes():
-        bins, cost = pop_posterior(stack, walk.posterior(), bits)
-        walk.observe(bins)
-        drawn.append(bins)
-        divergence += (bits - cost).reshape(count, -1).sum(1)
+    walk, bits = model.walk(shape_of(planes), planes), model.latent_bits
+    drawn, divergence = draw_latents(stack, walk, len(planes), bits)
     primary = push(stack, planes, below(walk.given(), above), progress, weights)
     for bins in reversed(drawn):
         stack.push_uniform(bins, 1 << bits)
@@ -120,18 +115,41 @@ def pop_batch(
     above: np.ndarray | None = None,
 ) -> np.ndarray:
     """Pop uint8 ``shape`` [B, C, H, W] and give the bits back."""
-    walk, drawn = model.walk(shape, None), []
-    for size in walk.sizes():
-        drawn.append(stack.pop_uniform(size, 1 << model.latent_bits))
-        walk.observe(drawn[-1])
+    walk = model.walk(shape, None)
+    drawn = pop_latents(stack, walk, model.latent_bits)
     planes = pop(stack, shape, below(walk.given(), above), progress, weights)
-    walk, posteriors = model.walk(shape, planes), []
+    give_back(stack, model.walk(shape, planes), drawn, model.latent_bits)
+    return planes
+
+
+def draw_latents(stack: Stack, walk: Walk, count: int, bits: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Pop all parts from their posteriors; what was drawn, and log q - log p of each of ``count`` images, float64."""
+    drawn, divergence = [], np.zeros(count)
+    for _ in walk.sizes():
+        bins, cost = pop_posterior(stack, walk.posterior(), bits)
+        walk.observe(bins)
+        drawn.append(bins)
+        divergence += (bits - cost).reshape(count, -1).sum(1)
+    return drawn, divergence
+
+
+def give_back(stack: Stack, walk: Walk, drawn: list[np.ndarray], bits: int) -> None:
+    """Inverse of ``draw_latents``."""
+    posteriors = []
     for bins in drawn:
         posteriors.append(walk.posterior())
         walk.observe(bins)
     for bins, posterior in zip(reversed(drawn), reversed(posteriors), strict=True):
-        push_posterior(stack, bins, posterior, model.latent_bits)
-    return planes
+        push_posterior(stack, bins, posterior, bits)
+
+
+def pop_latents(stack: Stack, walk: Walk, bits: int) -> list[np.ndarray]:
+    """Pop all parts by their prior."""
+    drawn = []
+    for size in walk.sizes():
+        drawn.append(stack.pop_uniform(size, 1 << bits))
+        walk.observe(drawn[-1])
+    return drawn
 
 
 def below(decoder: Any, above: np.ndarray | None) -> PixelModel:

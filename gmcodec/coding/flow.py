@@ -25,7 +25,18 @@ import numpy as np
 
 from ..errors import GmcFormatError
 from .autoregressive import PixelModel, Progress, Weights, pop, push
-from .bitsback import SEED_MARGIN, Posterior, Pushed, below, pop_posterior, push_posterior, shape_of
+from .bitsback import (
+    SEED_MARGIN,
+    Posterior,
+    Pushed,
+    below,
+    draw_latents,
+    give_back,
+    pop_latents,
+    pop_posterior,
+    push_posterior,
+    shape_of,
+)
 from .stack import PRECISION, Stack
 
 BATCH_PIXELS, LEAST_BATCHES = 1 << 14, 8  # of the images coded in step; of a chain: larger ones need more seeds
@@ -143,13 +154,9 @@ def push_batch(
         lowest = min(lowest, level)
         passage.change(n, changed)
         moved += each(SCALE_BITS - np.log2(affine.scale))
-    walk, drawn, divergence = passage.walk(True), [], np.zeros(count)
-    for _ in walk.sizes():
-        bins, cost = pop_posterior(stack, walk.posterior(), bits)
-        lowest = check(stack, lowest)
-        walk.observe(bins)
-        drawn.append(bins)
-        divergence += each(bits - cost)
+    walk = passage.walk(True)
+    drawn, divergence = draw_latents(stack, walk, count, bits)
+    lowest = check(stack, lowest)
     rest = passage.features() - walk.means().ravel()
     features = each(push_features(stack, rest, passage.kinds(), model.tables))
     for bins in reversed(drawn):
@@ -192,12 +199,7 @@ def _beside(model: FlowModel, margin: np.ndarray, above: np.ndarray | None) -> P
 def _pop_cells(stack: Stack, shape: tuple[int, int, int, int], model: FlowModel) -> np.ndarray:
     bits = model.latent_bits
     passage, drawn = _pop_latents(stack, shape, model)
-    walk, posteriors = passage.walk(True), []
-    for bins in drawn:
-        posteriors.append(walk.posterior())
-        walk.observe(bins)
-    for bins, posterior in zip(reversed(drawn), reversed(posteriors), strict=True):
-        push_posterior(stack, bins, posterior, bits)
+    give_back(stack, passage.walk(True), drawn, bits)
     for n in reversed(range(passage.couplings)):
         passage.change(n, pop_affine(stack, passage.changed(n), passage.affine(n)))
     grey, noise = passage.leave()
@@ -225,11 +227,9 @@ def draw(stack: Stack, shape: tuple[int, int, int, int], model: FlowModel) -> np
 
 def _pop_latents(stack: Stack, shape: tuple[int, int, int, int], model: FlowModel) -> tuple[Passage, list[np.ndarray]]:
     """Images before their couplings are undone, and their latents."""
-    passage, drawn = model.passage(shape), []
+    passage = model.passage(shape)
     walk = passage.walk(False)
-    for size in walk.sizes():
-        drawn.append(stack.pop_uniform(size, 1 << model.latent_bits))
-        walk.observe(drawn[-1])
+    drawn = pop_latents(stack, walk, model.latent_bits)
     passage.set_features(pop_features(stack, passage.kinds(), model.tables) + walk.means().ravel())
     return passage, drawn
 

@@ -6,7 +6,7 @@ Differences from the papers, all of them:
 
 * h = (x - mean) * exp(log_scale), where Real-NVP has x * exp(log_scale) + mean: the same family, and the mean is a
   prediction of the sample, in units of samples.
-* The mean has a linear part, a convolution of what is kept, started by least squares: 5.1 bits/dim before any training.
+* The mean has a linear part, a convolution of what is kept, started by least squares: 5.0 bits/dim before any training.
 * A scale is factored out by position, three quarters at once.  What a coupling changes may differ by colour.
 * Weight normalisation or plain weights and Muon, as the PixelCNN++ here; no batch statistics, which are harmful in a
   VAE (Kingma et al. 2016) and would have to be folded.
@@ -36,7 +36,6 @@ from .pixelcnnpp_float import ACTIVATIONS, BLOCK_GAIN, CENTRE, Conv, round_weigh
 
 NAT = 1 / log(2)  # bits
 UNIT = 32  # grey levels in 1
-LARGEST_LOG_SCALE = LOG_SCALE_MAX  # of a coupling, either way
 FIRST_DEVIATION = 0.25  # of every feature of h when a net starts
 FIRST_GAIN = 0.02  # initial scale of the mean of h
 FIRST_SPREAD = 0.7  # nats between the deviation of all samples and that of the narrowest or widest Gaussian
@@ -117,7 +116,7 @@ class Coupling(nn.Module):
 
     def parts(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         mean, log_scale = self.net(x[:, self.kept], dtype)
-        return mean, log_scale.clamp(-LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
+        return mean, log_scale.clamp(-LOG_SCALE_MAX, LOG_SCALE_MAX)
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """f: [B, 4C, H, W] -> the same shape, and the logarithm of the determinant, nats [B]."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Integer layers over maps of features, for frozen nets that see all sides: VAEs and couplings.
 
-Maps are [B, H, W, F], integers within +-16383 worth 1/512 each, whatever the layer.
+Maps are [B, H, W, F], integers within +-16383 worth 1/512 each, or what freezing found inside the net of a coupling.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Maps:
     ) -> np.ndarray:
         """A layer that sees ``size`` x ``size`` cells, clamped: [B, H, W, F] -> [B, H / stride, W / stride, M]."""
         product, scale, offset = self._prepared[name]
+        x = np.ascontiguousarray(x)
         count, height, width, _ = x.shape
         rows, columns = -(-height // stride), -(-width // stride)
         out = np.empty((count, rows, columns, len(scale)), self.dtype if limit == ACTIVATION_LIMIT else np.int32)
@@ -60,7 +61,7 @@ class Maps:
                 inputs = x.reshape(-1, x.shape[3])[place]
             else:
                 inputs = np.empty((many * high * columns, size * size * x.shape[3]), x.dtype)
-                maps_kernels.gather(np.ascontiguousarray(x), size, stride, first, top, high, inputs)
+                maps_kernels.gather(x, size, stride, first, top, high, inputs)
             kernels.output(product(inputs), scale, offset, limit, flat[place])
         return out
 

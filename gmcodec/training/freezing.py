@@ -13,7 +13,6 @@ import torch
 from tqdm import tqdm
 
 from ..coding import flow
-from ..coding.stack import Stack
 from ..errors import FreezeError
 from ..models import ade_freeze, agave_freeze, local_freeze, pixelcnnpp_freeze, registry, weights
 from ..models.ade import AdeModel
@@ -130,8 +129,7 @@ def _calibration(source: Source) -> list[torch.Tensor]:
 
 def flow_bits(model: AdeModel, images: np.ndarray) -> np.ndarray:
     """A frozen flow's own estimate for uint8 [B, C, H, W]: bits of each image, float64 [B], one draw of everything."""
-    words = np.random.default_rng(0).integers(1, 1 << 32, flow.TRIAL_BITS * images.size // 32, np.uint32)
-    return flow.push_batch(Stack(words), images, model).bits
+    return flow.trial(model, images).bits
 
 
 def _base(name: str) -> Base:

@@ -154,7 +154,7 @@ def flow_images(
     couplings = (order,) * (scales - 1) + (order + last,) * (scales > 0)
     dequantisation = "variational" if noise else "uniform"
     return AdeConfig(
-        3, couplings, filters, blocks, window, kernels, "leaky", False, dequantisation, noise, mixtures, inner
+        3, couplings, filters, blocks, window, kernels, "leaky", weight_norm, dequantisation, noise, mixtures, inner
     )
 
 
@@ -235,7 +235,7 @@ PRESETS = {
         ),
         # On from v-ade (--init), with samples that are judged; and all at the thesis' size and optimiser: a GPU, days.
         Preset(
-            "av-ade", V_ADE, 32, 32, 10_000, 0.0, 2e-3, 0.3, 0.85, 0.999, 18, adamax=True,
+            "av-ade", V_ADE, 32, 32, 10_000, 0.02, 2e-3, 0.3, 0.85, 0.999, 18, adamax=True,
             adversary=Adversary(DiscriminatorConfig("residual", (8, 16, 32, 64, 128))),
         ),
         Preset(
