@@ -13,8 +13,9 @@ colours         two scales, couplings by position and colour; what they add
 mixtures        features as mixtures of three Gaussians
 noise           variational dequantisation
 av-gde, av-ade  vae and v-ade trained on with L_Q as well: Table 5.1
-av-ade-mbgan    the same against the discriminator of chapter 4, which sees mixed batches
-gan             vae with L_Q only
+gan             vae with L_Q only, twice as long, as those two have had as many steps in all
+*-classes       v-ade, av-ade and gan for each class, with conditional weight normalisation: Table 5.6
+av-ade-mbgan    av-ade against the discriminator of chapter 4, which sees mixed batches
 ==============  ====================================================================================================
 """
 
@@ -40,6 +41,7 @@ from .runs import Run, run_all
 JUDGE = DiscriminatorConfig("residual", (8, 16, 32, 64))
 VAE, WIDER = (32, 48, 64), (35, 52, 69)  # features; of the baseline, to make up for the flow's weights
 LATENTS = 16
+CLASSES = 10
 
 
 def runs(steps: int) -> list[Run]:
@@ -54,6 +56,7 @@ def runs(steps: int) -> list[Run]:
     order, last = colours[0], colours[1][len(colours[0]) :]
     plain, flow = preset(0, WIDER), preset(1)
     against = Adversary(JUDGE)
+    gan = replace(plain, steps=2 * steps, adversary=replace(against, likelihood=False))
     return [
         Run("vae", plain),
         Run("v-ade", flow),
@@ -64,9 +67,20 @@ def runs(steps: int) -> list[Run]:
         Run("noise", preset(2, order=order, last=last, mixtures=3, noise=32)),
         Run("av-gde", replace(plain, adversary=against), "vae"),
         Run("av-ade", replace(flow, adversary=against), "v-ade"),
+        Run("gan", gan),
+        Run("v-ade-classes", of_classes(flow)),
+        Run("av-ade-classes", of_classes(replace(flow, adversary=against)), "v-ade-classes"),
+        Run("gan-classes", of_classes(gan)),
         Run("av-ade-mbgan", replace(flow, adversary=Adversary(replace(JUDGE, batch="mean"), "m-bgan")), "v-ade"),
-        Run("gan", replace(plain, adversary=replace(against, likelihood=False))),
     ]
+
+
+def of_classes(preset: Preset) -> Preset:
+    """The same for images of known classes."""
+    judged = preset.adversary
+    if judged:
+        judged = replace(judged, discriminator=replace(judged.discriminator, classes=CLASSES))
+    return replace(preset, model=replace(preset.model, classes=CLASSES), adversary=judged)  # type: ignore[arg-type]
 
 
 def table(done: list[Run]) -> str:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gmcodec.errors import TrainingError
-from gmcodec.training.data import SUFFIXES, TRAINING_MOSAICS, cut, load_folder
+from gmcodec.training.data import TRAINING_MOSAICS, load_squares
 from gmcodec.training.muon import Muon
 
 SIDE = 32  # pixels, of the images
@@ -134,28 +134,8 @@ def read_mosaics(path: Path, prefix: str = "") -> tuple[np.ndarray, np.ndarray |
 
     ``prefix``: how the names of a folder's mosaics must start.  Raises TrainingError.
     """
-    files = [path] if path.is_file() else sorted(
-        p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.name.startswith(prefix)
-    )  # fmt: skip
-    if not files:
-        raise TrainingError(f"no mosaics ({prefix}*) in {path}")
-    images, labels = [], []
-    for file in files:
-        images.append(cut(load_folder(file, 3)[0], SIDE))
-        beside = file.with_name(f"{file.stem}_labels.npy")
-        if beside.exists():
-            labels.append(_read_labels(beside, len(images[-1])))
-    return np.concatenate(images), np.concatenate(labels) if len(labels) == len(files) else None
-
-
-def _read_labels(path: Path, count: int) -> np.ndarray:
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise TrainingError(f"{path} is not an array: {error}") from error
-    if found.shape != (count,) or found.dtype.kind not in "iu" or found.min() < 0:
-        raise TrainingError(f"{path} should hold {count} classes, not {found.dtype} {list(found.shape)}")
-    return found.astype(np.int64)
+    found = load_squares(path, 3, SIDE, prefix=prefix)
+    return found.images, found.labels
 
 
 def batches(images: np.ndarray, labels: np.ndarray, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import click
-import torch
 
 from gmcodec.models.ade import AdeConfig
 from gmcodec.models.agave import AgaveConfig
+from gmcodec.training.data import Batch
 from gmcodec.training.duel import Duel
 from gmcodec.training.loop import Trainer
 from gmcodec.training.losses import bits_per_dimension
@@ -46,13 +46,14 @@ class Notes(Trainer):
         self.curve.append({"step": self.step} | found)
         return found["elbo"]
 
-    def measure(self, batch: torch.Tensor) -> tuple[dict[str, float], int]:
+    def measure(self, batch: Batch) -> tuple[dict[str, float], int]:
+        images = batch.images
         if isinstance(self.preset.model, AgaveConfig):
-            return bits_per_dimension(self.ema.terms(batch), batch[0].numel()), len(batch)
+            return bits_per_dimension(self.ema.terms(images), images[0].numel()), len(batch)
         if isinstance(self.preset.model, AdeConfig):
-            terms = self.ema.terms(batch)
+            terms = self.ema.terms(images, **batch.given)
             parts = {"elbo": terms.bound, **terms.parts}
-            return {name: float(bits.mean()) / batch[0].numel() for name, bits in parts.items()}, len(batch)
+            return {name: float(bits.mean()) / images[0].numel() for name, bits in parts.items()}, len(batch)
         found, count = super().measure(batch)
         return {"elbo": found["bpsp"]}, count
 

@@ -269,9 +269,10 @@ def _measured_on(validation: Path | None, val_last: int | None) -> Path | int:
     "--minutes", type=click.FloatRange(0, min_open=True), help="Pass through the schedule in so many minutes."
 )
 @click.option("--batch", type=NUMBER, help="Patches a step, instead of the preset's.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), default=1.0, help="Factor of learning rates.")
 def train(preset: str, data: Path, validation: Path | None, val_last: int | None, out: Path, resume: bool,
           init: tuple[Path, ...], device: str, bf16: bool | None, compiled: bool, steps: int | None,
-          minutes: float | None, batch: int | None, quiet: bool) -> None:  # fmt: skip
+          minutes: float | None, batch: int | None, rate: float, quiet: bool) -> None:  # fmt: skip
     """Train the model of PRESET; Ctrl-C stops after the step, --resume continues."""
     torch = _need_torch()
     from .training.presets import PRESETS
@@ -287,10 +288,12 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
 
     from .training.duel import trainer as make_trainer
 
+    planned = PRESETS[preset]
     given: dict[str, Any] = {name: n for name, n in (("steps", steps), ("batch", batch)) if n is not None}
+    given |= {"muon_lr": planned.muon_lr * rate, "adam_lr": planned.adam_lr * rate}
     with log_to(lambda text: say_error(f"warning: {text}"), verbose=False):
         trainer = make_trainer(
-            replace(PRESETS[preset], **given), data, measured, out, device=device, bf16=bf16,
+            replace(planned, **given), data, measured, out, device=device, bf16=bf16,
             compiled=compiled, minutes=minutes, progress=not quiet and sys.stderr.isatty(), init=init,
         )  # fmt: skip
         if resume:
@@ -312,9 +315,10 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
     "--base",
     help="The model whose weights AGAVE's decoder shares, or the one that codes the first images beside a flow.",
 )
+@click.option("--label", type=click.IntRange(0), help="The class, where the net depends on classes.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output.")
 def freeze(weights: tuple[Path, ...], data: Path, validation: Path | None, val_last: int | None, output: Path,
-           base: str | None, force: bool, quiet: bool) -> None:  # fmt: skip
+           base: str | None, label: int | None, force: bool, quiet: bool) -> None:  # fmt: skip
     """Turn float WEIGHTS into integers and measure what that costs.
 
     AGAVE trained with a decoder that stays as it is does not keep it: its weights are given second.
@@ -325,7 +329,7 @@ def freeze(weights: tuple[Path, ...], data: Path, validation: Path | None, val_l
     from .training.freezing import freeze_file
 
     with log_to(lambda text: say_error(f"warning: {text}"), verbose=False):
-        report = freeze_file(weights, data, measured, output, not quiet and sys.stderr.isatty(), base)
+        report = freeze_file(weights, data, measured, output, not quiet and sys.stderr.isatty(), base, label)
     click.echo(f"float {report.float_bpsp:.4f}, frozen {report.frozen_bpsp:.4f} bits per dimension "
                f"({report.cost_percent:+.2f}%)")  # fmt: skip
     click.echo(f"{cli_files.shown(output)}: {report.bytes} bytes, weights {report.weights_id.hex()}")

@@ -13,11 +13,14 @@ import toy
 
 from gmcodec.coding import flow
 from gmcodec.coding.stack import Stack
+from gmcodec.errors import FreezeError, TrainingError
 from gmcodec.models import ade_freeze
 from gmcodec.models.ade import AdeConfig
 from gmcodec.models.ade_float import Ade, squeeze, unsqueeze
 from gmcodec.models.agave import Base
-from gmcodec.training.freezing import flow_bits
+from gmcodec.models.pixelcnnpp_float import Conv
+from gmcodec.training import duel
+from gmcodec.training.freezing import flow_bits, freeze_file
 from gmcodec.training.loop import Trainer
 from gmcodec.training.nets import load_whole, preset_from_dict, preset_to_dict
 from gmcodec.training.presets import PRESETS
@@ -106,6 +109,54 @@ def test_pictures_of_the_prior() -> None:
     assert drawn.isfinite().all()
 
 
+def test_a_layer_of_classes_is_weight_normalisation_with_a_length_each() -> None:
+    """w = g(y) / |v| * v and b(y), thesis eq. 5.8, by hand."""
+    torch.manual_seed(0)
+    layer = Conv("around", 3, 4, 3, 3, weight_norm=True)
+    layer.depend_on(2)
+    with torch.no_grad():
+        layer.length.uniform_(0.5, 2)
+        layer.bias.normal_()
+    x, layer.labels = torch.randn(3, 3, 5, 5), torch.tensor([1, 0, 1])
+    found = layer(x)
+    direction = layer.weight / layer.weight.norm(dim=1, keepdim=True)
+    for n, label in enumerate(layer.labels):
+        w = (direction * layer.length[label][:, None]).view(4, 3, 3, 3)
+        expected = torch.nn.functional.conv2d(x[n : n + 1], w, layer.bias[label], padding=1)
+        assert torch.allclose(found[n], expected[0], atol=1e-5)
+
+
+def conditional() -> Ade:
+    made = Ade(replace(toy.FLOWS["colours"], classes=3))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for layer in made.vae.modules():
+            if isinstance(layer, Conv):
+                layer.length.mul_(torch.rand_like(layer.length) + 0.5)
+                layer.bias.add_(0.1 * torch.randn_like(layer.bias))
+    return made.eval()
+
+
+def test_the_net_of_a_class_says_what_the_net_of_all_says_of_it() -> None:
+    made, batch = conditional(), images()
+    for label in range(3):
+        torch.manual_seed(0)
+        expected = made.bits(batch, labels=torch.full((6,), label))
+        torch.manual_seed(0)
+        assert torch.allclose(made.of_class(label).bits(batch), expected, rtol=1e-5)
+    torch.manual_seed(0)
+    assert not torch.allclose(made.bits(batch, labels=torch.zeros(6, dtype=torch.int64)), expected, rtol=1e-4)
+
+
+def test_labels_are_asked_for_and_only_where_there_are_classes() -> None:
+    with pytest.raises(ValueError, match="3 classes, and labels missing"):
+        conditional().bits(images())
+    with pytest.raises(ValueError, match="0 classes, and labels given"):
+        net("colours").bits(images(), labels=torch.zeros(6, dtype=torch.int64))
+    with pytest.raises(ValueError, match="not one of 3 classes"):
+        conditional().of_class(3)
+
+
 @pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if isinstance(p.model, AdeConfig)])
 def test_presets_survive_a_checkpoint(name: str) -> None:
     assert preset_from_dict(preset_to_dict(PRESETS[name])) == PRESETS[name]
@@ -119,6 +170,7 @@ def mosaics(tmp_path_factory: pytest.TempPathFactory) -> Path:
     squares = np.stack([toy.smooth(random, (3, 16, 16)) for _ in range(300)])
     page = squares.reshape(15, 20, 3, 16, 16).transpose(0, 3, 1, 4, 2).reshape(240, 320, 3)
     Image.fromarray(np.ascontiguousarray(page)).save(folder / "train_0.png")
+    np.save(folder / "train_0_labels.npy", np.arange(300) % 3)
     return folder
 
 
@@ -132,13 +184,39 @@ def test_training_lowers_the_bound_and_freezing_keeps_it(mosaics: Path, tmp_path
     assert after < before - 0.1
     float_net = load_whole([tmp_path / "float.safetensors"]).eval()
     base = toy.model(3)
-    frozen = ade_freeze.freeze(float_net, trainer.source.batch(100), Base("local-rgb", bytes(4), base))
-    held_out = np.concatenate(trainer.validation)
+    frozen = ade_freeze.freeze(float_net, trainer.source.batch(100).images, Base("local-rgb", bytes(4), base))
+    held_out = np.concatenate([batch.images for batch in trainer.validation])
     frozen_rate = flow_bits(frozen, held_out).mean() / held_out[0].size
     assert frozen_rate < 1.02 * after  # features are counted, so it may also be lower
     stack = Stack(np.random.default_rng(0).integers(1, 2**32, 50_000, dtype=np.uint32))
     flow.push_batch(stack, held_out[:20], frozen)
     assert np.array_equal(flow.pop_batch(stack, (20, 3, 16, 16), frozen), held_out[:20])
+
+
+@pytest.mark.slow
+def test_a_net_of_classes_learns_with_a_judge_and_is_frozen_for_one(mosaics: Path, tmp_path: Path) -> None:
+    toy_preset = PRESETS["toy-av-ade"]
+    judge = replace(toy_preset.adversary.discriminator, classes=3)
+    preset = replace(
+        toy_preset, steps=6, batch=8, model=replace(toy_preset.model, classes=3),
+        adversary=replace(toy_preset.adversary, discriminator=judge),
+    )  # fmt: skip
+    run = duel.trainer(preset, mosaics, 60, tmp_path, progress=False)
+    lengths = run.net.vae.last.length.detach().clone()
+    assert torch.equal(lengths[0], lengths[1])
+    run.run(validate_every=100)
+    assert not torch.equal(run.net.vae.last.length[0], run.net.vae.last.length[1])
+    weights = [tmp_path / "float.safetensors"]
+    with pytest.raises(FreezeError, match="say which one"):
+        freeze_file(weights, mosaics, 60, tmp_path / "frozen.safetensors", base="local-rgb")
+    report = freeze_file(weights, mosaics, 60, tmp_path / "frozen.safetensors", base="local-rgb", label=2)
+    assert report.frozen_bpsp < 1.05 * report.float_bpsp
+
+
+def test_classes_need_labels(mosaics: Path, tmp_path: Path) -> None:
+    preset = replace(PRESETS["toy-ade"], model=replace(PRESETS["toy-ade"].model, classes=2))
+    with pytest.raises(TrainingError, match=r"0\.\.1 beside each mosaic"):
+        duel.trainer(preset, mosaics, 60, tmp_path, progress=False)
 
 
 def test_too_many_couplings_of_one_sample_are_refused() -> None:

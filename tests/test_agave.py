@@ -328,7 +328,7 @@ def test_photographs_have_a_local_net_as_decoder(tmp_path: Path, monkeypatch: py
     for name, parameter in alone.ema.named_parameters():
         assert torch.equal(dict(run.net.decoder.named_parameters())[name], parameter.half().float())
     assert all(weight.any() for weight in run.net.decoder.condition)
-    padded = run.validation[0]
+    padded = run.validation[0].images
     assert run.net.inner(torch.from_numpy(padded)).shape == (1, 3, 40, 48)
     with torch.no_grad():  # without a condition it is the net that it started from
         padded = torch.from_numpy(padded)

@@ -12,6 +12,7 @@ from test_ade import mosaics  # noqa: F401
 
 from gmcodec.training import duel
 from gmcodec.training.adversarial import discriminator_loss
+from gmcodec.training.data import Batch
 from gmcodec.training.duel import Duel
 from gmcodec.training.loop import Trainer
 from gmcodec.training.nets import preset_from_dict, preset_to_dict
@@ -66,11 +67,21 @@ def test_the_coefficient_weighs_the_judge(mosaics: Path, tmp_path: Path) -> None
     batch, costs = None, []
     for number, coefficient in enumerate((0.0, 100.0, 200.0)):
         run = made(judged(coefficient=coefficient), mosaics, tmp_path / str(number))
-        batch = run._tensor(run.source.batch(4)) if batch is None else batch
+        batch = run._tensors(run.source.batch(4)) if batch is None else batch
         torch.manual_seed(5)
         costs.append(run._cost(batch).item())
     assert costs[2] - costs[1] == pytest.approx(costs[1] - costs[0], rel=1e-3)
     assert costs[1] != costs[0]
+
+
+def test_the_adversary_may_come_later(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    run = made(replace(judged(begins=0.5), steps=4), mosaics, tmp_path)
+    judge = state(run.discriminator)
+    run.train_step()
+    run.train_step()
+    assert not moved(judge, run.discriminator)
+    run.train_step()
+    assert moved(judge, run.discriminator)
 
 
 @pytest.mark.slow
@@ -88,22 +99,25 @@ def test_resume_equals_an_uninterrupted_run(mosaics: Path, tmp_path: Path) -> No
     assert not moved(state(whole.discriminator), second.discriminator)
 
 
+BLACK = Batch(torch.zeros(32, 3, 16, 16))
+
+
 class LikesRed(torch.nn.Module):
     """A judge with a known mind."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
         return (x[:, 0] - x[:, 1]).mean((1, 2))
 
 
 def test_the_generator_gives_what_the_judge_likes(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
     run = made(replace(judged(likelihood=False), steps=10**6), mosaics, tmp_path)
     run.discriminator = LikesRed()  # type: ignore[assignment]
-    run._learn = lambda real, fake: None  # type: ignore[method-assign, assignment, misc]
+    run._learn = lambda real, fake, labels: None  # type: ignore[method-assign, assignment, misc]
     run.step = 200  # behind the warm-up
 
     def redness() -> float:
         torch.manual_seed(1)
-        return LikesRed()(run._samples(32, 16, 16)).mean().item()
+        return LikesRed()(run._samples(BLACK), None).mean().item()
 
     before = redness()
     for _ in range(20):
@@ -114,12 +128,12 @@ def test_the_generator_gives_what_the_judge_likes(mosaics: Path, tmp_path: Path)
 def test_the_judge_learns_to_tell(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
     run = made(judged(penalty=1.0), mosaics, tmp_path)
     run.step = 200
-    real = run._tensor(run.source.batch(32)).float() / 127.5 - 1
-    fake = run._samples(32, 16, 16).detach()
+    real = run._tensors(run.source.batch(32)).images.float() / 127.5 - 1
+    fake = run._samples(BLACK).detach()
     losses = []
     for _ in range(40):
         losses.append(discriminator_loss(run.discriminator(real), run.discriminator(fake)).item())
-        run._learn(real, fake)
+        run._learn(real, fake, None)
     assert losses[-1] < losses[0] - 0.1
 
 

@@ -253,7 +253,7 @@ def test_mosaics_are_cut_and_the_test_set_is_left_alone(mosaics: Path, tmp_path:
     assert source.images.shape == (20, 3, 16, 16)
     assert np.array_equal(source.images[12], images(12, seed=1)[0])
     assert np.array_equal(held_out[0], images(12, seed=1)[8:])
-    assert source.batch(5).shape == (5, 3, 16, 16)
+    assert source.batch(5).images.shape == (5, 3, 16, 16)
     given, held_out, _ = data.load(TOY, mosaics / "train_0.png", mosaics / "test.png")
     assert isinstance(given, data.Squares)
     assert (len(given.images), len(held_out[0])) == (12, 12)

@@ -167,7 +167,7 @@ def test_data_folders(photos: Path, tmp_path: Path) -> None:
     images = load_folder(photos, 3)
     with pytest.raises(TrainingError, match="at least"):
         Patches(images, 64, 3, 0)
-    batch = Patches(images, 16, 3, 0).batch(5)
+    batch = Patches(images, 16, 3, 0).batch(5).images
     assert batch.shape == (5, 3, 19, 22)
     assert batch.dtype == np.int16
     assert load_folder(photos, 1)[0].shape == (1, 40, 48)

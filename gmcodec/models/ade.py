@@ -65,12 +65,15 @@ class AdeConfig:
     noise: int  # features of the net that gives variational noise, 0 for uniform noise
     mixtures: int  # Gaussians around the mean of a feature; 1 in the thesis
     vae: AgaveConfig  # of ``4 * channels`` features in cells, stride 1
+    classes: int = 0  # that the VAE depends on: eq. 5.8; frozen models are of one class or of all
 
     def __post_init__(self) -> None:
         if self.channels not in COLOURS:
             raise ValueError(f"{self.channels} channels are not supported")
         if self.vae.channels != 4 * self.channels or self.vae.stride != 1 or self.vae.decoder or self.vae.grey:
             raise ValueError("the VAE must be a plain one of cells of 2x2 pixels")
+        if self.classes < 0:
+            raise ValueError(f"there are no {self.classes} classes")
         if self.dequantisation not in DEQUANTISATIONS or (self.noise > 0) != (self.dequantisation == "variational"):
             raise ValueError(f"dequantisation {self.dequantisation!r} does not fit {self.noise} features")
         if (
@@ -170,6 +173,8 @@ class AdeModel:
         base: Base,
         evaluator: Evaluator | None = None,
     ) -> None:
+        if config.classes:
+            raise WeightsError("a model that depends on a class must be frozen for one of them")
         expected = config.flow_shapes() | {f"{VAE}{name}": s for name, s in config.vae.layer_shapes().items()}
         for name, shape in expected.items():
             layers[name].check(name)

@@ -12,6 +12,8 @@ Differences from the papers, all of them:
   VAE (Kingma et al. 2016) and would have to be folded.
 * h given z has deviations of its own for each feature of the coarsest cell, not one for all; as a mixture of Gaussians
   around one mean it may have the heavy tails that predictions of images have.
+* Classes, where there are any, change the VAE by conditional weight normalisation (eq. 5.8), on both its ways, and not
+  the flow.
 * Variational dequantisation (Ho et al. 2019): u is the normal distribution function of e, e Gaussian with mean and
   scale given by a net of x.  e is a latent variable like others, with prior N(0, 1), and costs its divergence.
 
@@ -20,7 +22,9 @@ Units: samples are (x + u - 128) / 32, h is in the same unit.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from math import log, log2, pi
 from typing import NamedTuple
 
@@ -228,9 +232,34 @@ class Ade(nn.Module):
             self.noise = Net(config, features, features, config.noise, False) if config.noise else None
             self.vae.register_parameter("log_scale", None)  # of logistics, which there are none of
             self.vae.last.gain = FIRST_GAIN
+            for layer in self._conditional() if config.classes else ():
+                layer.depend_on(config.classes)
             shape = (config.mixtures, features, side, side)
             self.log_deviation = nn.Parameter(torch.zeros(shape))  # of h given z
             self.logits = nn.Parameter(torch.zeros(shape)) if config.mixtures > 1 else None  # of its Gaussians
+
+    # -- classes -----------------------------------------------------------------------------------
+
+    def _conditional(self) -> list[Conv]:
+        """Layers that depend on the class."""
+        return [layer for layer in self.vae.modules() if isinstance(layer, Conv)]
+
+    def _tell(self, labels: Tensor | None) -> None:
+        """Say of what classes the images are that come next, int64 [B].  Raises ValueError."""
+        if (labels is None) != (self.config.classes == 0):
+            raise ValueError(f"{self.config.classes} classes, and labels {'missing' if labels is None else 'given'}")
+        for layer in self._conditional() if self.config.classes else ():
+            layer.labels = labels
+
+    def of_class(self, label: int) -> Ade:
+        """The net of one class, which asks for no labels: what can be frozen.  Raises ValueError."""
+        if not 0 <= label < self.config.classes:
+            raise ValueError(f"{label} is not one of {self.config.classes} classes")
+        net = copy.deepcopy(self)
+        net.config = replace(self.config, classes=0)
+        for layer in net._conditional():
+            layer.decide_for(label)
+        return net
 
     # -- what a trainer needs: members of DensityNet -----------------------------------------------
 
@@ -270,13 +299,14 @@ class Ade(nn.Module):
         layers = {name: m for name, m in self.named_modules() if isinstance(m, Conv)}
         skipped = {id(m) for net in self.modules() if isinstance(net, Net) for m in (net.last, net.linear)}
         parts = [m for name, m in layers.items() if f"{name}.weight" not in loaded and id(m) not in skipped]
-        start_layers(self, parts, lambda: self.terms(images))
+        labels = torch.zeros(len(images), dtype=torch.int64, device=images.device) if self.config.classes else None
+        start_layers(self, parts, lambda: self.terms(images, labels=labels))
 
     # -- likelihoods -------------------------------------------------------------------------------
 
-    def bits(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The negative ELBO of each image, in bits a pixel, float32 [B]."""
-        return self.terms(images, dtype).bound / images[0, 0].numel()
+    def bits(self, images: Tensor, dtype: torch.dtype = torch.float32, labels: Tensor | None = None) -> Tensor:
+        """The negative ELBO of each image, in bits a pixel, float32 [B]; ``labels`` int64 [B] are of classes."""
+        return self.terms(images, dtype, labels=labels).bound / images[0, 0].numel()
 
     def dequantised(self, images: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """Samples y, float32 [B, C, H, W], and what their noise costs, bits [B]."""
@@ -290,8 +320,15 @@ class Ade(nn.Module):
         cost = ((mean.square() + (2 * log_scale).exp() - 1) / 2 - log_scale).sum((1, 2, 3)) * NAT
         return (x + unsqueeze(torch.special.ndtr(e))) / UNIT, cost
 
-    def terms(self, images: Tensor, dtype: torch.dtype = torch.float32, noise: Sequence[Tensor] | None = None) -> Terms:
+    def terms(
+        self,
+        images: Tensor,
+        dtype: torch.dtype = torch.float32,
+        noise: Sequence[Tensor] | None = None,
+        labels: Tensor | None = None,
+    ) -> Terms:
         """What eq. 5.5 is made of, one sample of the posterior and of u."""
+        self._tell(labels)
         count, channels, height, width = images.shape
         y, noise_bits = self.dequantised(images, dtype)
         h, determinant = self.flow(y, dtype)
@@ -311,16 +348,14 @@ class Ade(nn.Module):
         parts = [share - squares * scale / 2 for share, scale in zip(shares, (-2 * log_deviation).exp(), strict=True)]
         return log(2 * pi) / 2 - torch.logsumexp(torch.stack(parts), 0)
 
-    def draw(self, count: int, height: int, width: int, deviation: float = 1.0) -> Tensor:
+    def draw(self, count: int, height: int, width: int, deviation: float = 1.0, labels: Tensor | None = None) -> Tensor:
         """Images drawn from the prior, float32 [B, C, H, W] in grey levels; ``deviation`` 0: f^-1 of the mean."""
+        self._tell(labels)
         mean, _, _ = self.vae(self.vae.noise(count, height // 2, width // 2))
-        deviations = tiled(self.log_deviation, mean.shape).exp()
-        which = torch.zeros(mean.shape, dtype=torch.int64, device=mean.device)
+        each = tiled(self.log_deviation[0], mean.shape).exp().expand_as(mean)
         if self.logits is not None:
-            gumbel = (
-                torch.rand(len(mean), *deviations.shape, device=mean.device).clamp_min(1e-9).log().neg().log().neg()
-            )
-            which = (tiled(self.logits, mean.shape) + gumbel).argmax(1)
-        each = deviations[None].expand(len(mean), -1, -1, -1, -1).gather(1, which[:, None])[:, 0]
+            shares = tiled(self.logits.softmax(0), mean.shape).movedim(0, -1).expand(*mean.shape, -1)
+            which = torch.multinomial(shares.flatten(0, -2), 1).view(1, *mean.shape)
+            each = tiled(self.log_deviation, mean.shape)[:, None].expand(-1, *mean.shape).gather(0, which)[0].exp()
         h = mean + deviation * each * torch.randn_like(mean)
         return self.flow.inverse(h) * UNIT + CENTRE

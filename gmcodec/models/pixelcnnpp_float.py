@@ -78,6 +78,9 @@ class Conv(nn.Module):
     =========  =====================================================================================
 
     The weight is a matrix [outputs, inputs * rows * columns], for Muon and for rounding by rows.
+
+    With classes its length and the bias depend on the class y of an image: conditional weight normalisation,
+    w = g(y) / |v| * v (thesis, eq. 5.8); ``labels`` are those of the images that come next.
     """
 
     def __init__(
@@ -96,23 +99,51 @@ class Conv(nn.Module):
         self.mask: Tensor | None
         self.register_buffer("mask", None, persistent=False)
         self.starting = False  # while the net is initialised from data
+        self.classes = 0
+        self.labels: Tensor | None = None  # int64 [B]
+
+    def depend_on(self, classes: int) -> None:
+        """Have a length and a bias of its own for each of so many classes, which start alike."""
+        assert self.length is not None
+        self.classes = classes
+        self.length = nn.Parameter(self.length.data.repeat(classes, 1))
+        self.bias = nn.Parameter(self.bias.data.repeat(classes, 1))
+
+    def decide_for(self, label: int) -> None:
+        """Be the layer of one class for all images."""
+        assert self.length is not None
+        self.classes = 0
+        self.length = nn.Parameter(self.length.data[label].clone())
+        self.bias = nn.Parameter(self.bias.data[label].clone())
 
     def mask_inputs(self, seen: Tensor) -> None:
         """Let outputs see some inputs only: bool [outputs, inputs]."""
         self.mask = seen.float().repeat_interleave(self.kernel[1] * self.kernel[2], 1)
 
     def matrix(self) -> Tensor:
-        """The weight as used: [outputs, inputs * rows * columns]."""
+        """The weight as used: [outputs, inputs * rows * columns]; with classes each row has length 1."""
         weight = self.weight if self.mask is None else self.weight * self.mask
         if self.length is not None:
-            weight = weight * (self.length / weight.norm(dim=1).clamp_min(SMALLEST_NORM))[:, None]
+            length = 1.0 if self.classes else self.length
+            weight = weight * (length / weight.norm(dim=1).clamp_min(SMALLEST_NORM))[:, None]
         return rounded(weight, self.rounding, self.bits)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """[B, inputs, H, W] -> [B, outputs, H', W']; ``size`` H', W' crops what is upsampled."""
         if self.starting:
-            self._start(self._convolve(x, size, None))
+            self._start(self._of_class(self._convolve(x, size, None), self.length))
+        if self.classes:
+            return self._of_class(self._convolve(x, size, None), self.length, self.bias)
         return self._convolve(x, size, self.bias.to(x.dtype))
+
+    def _of_class(self, y: Tensor, length: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        """What rows of length 1 give, [B, outputs, H, W], as the class of each image has it."""
+        if not self.classes:
+            return y
+        if self.labels is None or length is None:
+            raise ValueError(f"images of {self.classes} classes need labels")
+        y = y * length[self.labels].to(y.dtype)[:, :, None, None]
+        return y if bias is None else y + bias[self.labels].to(y.dtype)[:, :, None, None]
 
     def _convolve(self, x: Tensor, size: tuple[int, int] | None, bias: Tensor | None) -> Tensor:
         weight = self.matrix().to(x.dtype).unflatten(1, self.kernel)

@@ -9,15 +9,16 @@ Sets of small images come as mosaics: files that hold squares of one size, edge 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from ..errors import TrainingError
+from ..models.ade import AdeConfig
 from ..models.agave import AgaveConfig
 from ..models.local import LocalConfig
 from ..models.window import OUTSIDE
@@ -30,20 +31,46 @@ CHUNK = 100  # small images evaluated at once when validating
 GLIMPSE = 500  # small images on which a run is watched; all that are held out count at its end
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Images in the form that a net's ``bits`` takes; classes int64 [N] where the net depends on them.
+
+    Arrays here, tensors in the training loop.
+    """
+
+    images: Any
+    labels: Any = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What a net is told beside the images."""
+        return {} if self.labels is None else {"labels": self.labels}
+
+    def part(self, chosen: slice | np.ndarray) -> Batch:
+        """Some of them."""
+        return Batch(self.images[chosen], None if self.labels is None else self.labels[chosen])
+
+    def of_class(self, label: int) -> Batch:
+        """Those of one class.  Raises TrainingError if there are none."""
+        if self.labels is None or not (found := self.labels == label).any():
+            raise TrainingError(f"no images of class {label}")
+        return self.part(found)
+
+
 class Source(Protocol):
     """An endless source of training batches whose whole state is one random generator."""
 
     random: np.random.Generator
 
-    def batch(self, count: int) -> np.ndarray:
-        """The next images, in the form that the net's ``bits`` takes."""
+    def batch(self, count: int) -> Batch:
+        """The next images."""
 
 
-def load_folder(path: Path, channels: int, progress: bool = False, prefix: str = "") -> list[np.ndarray]:
-    """Images below a folder, or of one file, as uint8 [C, H, W], sorted by name; grey is Pillow's "L" conversion.
-
-    ``prefix``: how names must start, unless the file itself is given.
-    """
+def find_images(path: Path, prefix: str = "") -> list[Path]:
+    """A file itself, or the images below a folder whose names start with ``prefix``, sorted.  Raises TrainingError."""
     path = Path(path)
     found = [path] if path.is_file() else sorted(
         p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name.startswith(prefix)
@@ -51,8 +78,44 @@ def load_folder(path: Path, channels: int, progress: bool = False, prefix: str =
     if not found:
         kind = f"{prefix}* " if prefix else ""
         raise TrainingError(f"no images ({kind}{', '.join(sorted(SUFFIXES))}) below {path}")
+    return found
+
+
+def read_labels(mosaic: Path, count: int) -> np.ndarray | None:
+    """Classes int64 [count] of the squares of a mosaic, from ``name_labels.npy`` beside it; None if it is not there.
+
+    Raises TrainingError.
+    """
+    path = mosaic.with_name(f"{mosaic.stem}_labels.npy")
+    if not path.exists():
+        return None
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise TrainingError(f"{path} is not an array: {error}") from error
+    if found.shape != (count,) or found.dtype.kind not in "iu" or found.min() < 0:
+        raise TrainingError(f"{path} should hold {count} classes, not {found.dtype} {list(found.shape)}")
+    return found.astype(np.int64)
+
+
+def load_squares(path: Path, channels: int, side: int, progress: bool = False, prefix: str = "") -> Batch:
+    """All squares of mosaics, uint8 [N, C, side, side], and their classes if all mosaics have them.
+
+    Raises TrainingError.
+    """
+    files = find_images(path, prefix)
+    parts = [cut(mosaic, side) for mosaic in load_folder(path, channels, progress, prefix)]
+    labels = [found for f, part in zip(files, parts, strict=True) if (found := read_labels(f, len(part))) is not None]
+    return Batch(np.concatenate(parts), np.concatenate(labels) if len(labels) == len(parts) else None)
+
+
+def load_folder(path: Path, channels: int, progress: bool = False, prefix: str = "") -> list[np.ndarray]:
+    """Images below a folder, or of one file, as uint8 [C, H, W], sorted by name; grey is Pillow's "L" conversion.
+
+    ``prefix``: how names must start, unless the file itself is given.
+    """
     images = []
-    for file in tqdm(found, desc="reading", unit="image", disable=not progress):
+    for file in tqdm(find_images(path, prefix), desc="reading", unit="image", disable=not progress):
         try:
             with Image.open(file) as image:
                 pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
@@ -82,33 +145,48 @@ def centre(image: np.ndarray, size: int) -> np.ndarray:
     return image[:, y : y + size, x : x + size]
 
 
-def load(
-    preset: Preset, data: Path, validation: Path | int, progress: bool = False
-) -> tuple[Source, list[np.ndarray], int]:
+def load(preset: Preset, data: Path, validation: Path | int, progress: bool = False) -> tuple[Source, list[Batch], int]:
     """The training batches of a preset, its validation batches, and how many of those to watch a run by.
 
     ``data``: a file or a folder; of a folder with mosaics only files named train* are read.  ``validation``: a file, a
     folder, or a number of images, the last ones, to hold out from ``data``.  Raises TrainingError.
     """
     model = preset.model
-    local = local_config(model)
-
-    def read(path: Path, prefix: str) -> list[np.ndarray]:
-        images = load_folder(path, model.channels, progress, prefix)
-        return images if local else list(np.concatenate([cut(i, preset.patch) for i in images]))
-
-    images = read(data, "" if local else TRAINING_MOSAICS)
+    if local := local_config(model):
+        photographs = load_folder(data, model.channels, progress)
+        if isinstance(validation, int):
+            cut_at = _held_out(len(photographs), validation)
+            photographs, others = photographs[:cut_at], photographs[cut_at:]
+        else:
+            others = load_folder(validation, model.channels, progress)
+        batches = [Batch(pad(centre(i, CENTRE), local.reach)[None]) for i in others]
+        return Patches(photographs, preset.patch, local.reach, preset.seed), batches, len(batches)
+    squares = load_squares(data, model.channels, preset.patch, progress, TRAINING_MOSAICS)
     if isinstance(validation, int):
-        if not 0 < validation < len(images):
-            raise TrainingError(f"cannot hold out {validation} of {len(images)} images")
-        images, held_out = images[:-validation], images[-validation:]
+        cut_at = _held_out(len(squares), validation)
+        squares, held_out = squares.part(slice(cut_at)), squares.part(slice(cut_at, None))
     else:
-        held_out = read(validation, "")
-    if local:
-        batches = [pad(centre(i, CENTRE), local.reach)[None] for i in held_out]
-        return Patches(images, preset.patch, local.reach, preset.seed), batches, len(batches)
-    batches = [np.stack(held_out[i : i + CHUNK]) for i in range(0, len(held_out), CHUNK)]
-    return Squares(images, preset.seed), batches, GLIMPSE // CHUNK
+        held_out = load_squares(validation, model.channels, preset.patch, progress)
+    classes = model.classes if isinstance(model, AdeConfig) else 0
+    squares, held_out = (_classed(part, classes) for part in (squares, held_out))
+    batches = [held_out.part(slice(i, i + CHUNK)) for i in range(0, len(held_out), CHUNK)]
+    return Squares(squares, preset.seed), batches, GLIMPSE // CHUNK
+
+
+def _held_out(count: int, last: int) -> int:
+    """Where those begin that are held out."""
+    if not 0 < last < count:
+        raise TrainingError(f"cannot hold out {last} of {count} images")
+    return count - last
+
+
+def _classed(batch: Batch, classes: int) -> Batch:
+    """With labels if a net wants them.  Raises TrainingError where they are not there."""
+    if not classes:
+        return Batch(batch.images)
+    if batch.labels is None or batch.labels.max() >= classes:
+        raise TrainingError(f"a net of {classes} classes needs a *_labels.npy with 0..{classes - 1} beside each mosaic")
+    return batch
 
 
 def local_config(model: ModelConfig) -> LocalConfig | None:
@@ -120,16 +198,16 @@ def local_config(model: ModelConfig) -> LocalConfig | None:
 class Squares:
     """Small images of one size, drawn at random, half of them mirrored."""
 
-    def __init__(self, images: Iterable[np.ndarray], seed: int) -> None:
-        self.images = np.stack(list(images))
+    def __init__(self, squares: Batch, seed: int) -> None:
+        self.squares = squares
         self.random = np.random.default_rng(seed)
 
-    def batch(self, count: int) -> np.ndarray:
+    def batch(self, count: int) -> Batch:
         """uint8 [count, C, side, side]."""
-        out = self.images[self.random.integers(len(self.images), size=count)]
+        drawn = self.squares.part(self.random.integers(len(self.squares), size=count))
         mirrored = self.random.random(count) < 0.5
-        out[mirrored] = out[mirrored, :, :, ::-1]
-        return out
+        drawn.images[mirrored] = drawn.images[mirrored, :, :, ::-1]
+        return drawn
 
 
 class Patches:
@@ -148,7 +226,7 @@ class Patches:
         self.share = area / area.sum()
         self.random = np.random.default_rng(seed)
 
-    def batch(self, count: int) -> np.ndarray:
+    def batch(self, count: int) -> Batch:
         """int16 [count, C, size + r, size + 2r]."""
         size, r = self.size, self.reach
         out = np.empty((count, self.images[0].shape[0], size + r, size + 2 * r), np.int16)
@@ -163,4 +241,4 @@ class Patches:
                 row[:, :r] = OUTSIDE
             if self.random.random() < self.edges:
                 row[:, :, :r] = OUTSIDE
-        return out
+        return Batch(out)

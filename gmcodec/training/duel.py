@@ -18,6 +18,7 @@ AV-ADE     scales      with it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from ..models.ade_float import Ade
 from . import adversarial
+from .data import Batch
 from .discriminators import Discriminator
 from .loop import Trainer
 
@@ -57,29 +59,40 @@ class Duel(Trainer):
         self.discriminator.load_state_dict(state["discriminator"])
         self.against.load_state_dict(state["against"])
 
-    def _cost(self, batch: Tensor) -> Tensor:
-        """Of the generator: bits per sample of L_C, and L_Q in the same unit; the discriminator learns first."""
-        real, dimensions = batch.float() / 127.5 - 1, batch[0].numel()
-        fake = self._samples(len(batch), batch.shape[2], batch.shape[3])
-        self._learn(real, fake.detach())
-        quality = self._quality(real, fake)
+    def _cost(self, batch: Batch) -> Tensor:
+        """Of the generator: bits per sample of L_C, and L_Q in the same unit; the discriminator learns first.
+
+        Samples are of the same classes as the images.
+        """
+        if self.share < self.adversary.begins:
+            return super()._cost(batch)
+        images, labels = batch.images, batch.labels
+        real, dimensions = images.float() / 127.5 - 1, images[0].numel()
+        fake = self._samples(batch)
+        self._learn(real, fake.detach(), labels)
+        quality = self._quality(real, fake, labels)
         cost = self.adversary.coefficient * quality / (dimensions * log(2))
         return cost + super()._cost(batch) if self.adversary.likelihood else cost
 
-    def _samples(self, count: int, height: int, width: int) -> Tensor:
-        """Images from the prior, within -1..1 and a little outside; their gradient does not reach the flow."""
+    def _samples(self, batch: Batch) -> Tensor:
+        """As many images from the prior, within -1..1 and a little outside; their gradient does not reach the flow."""
+        count, _, height, width = batch.images.shape
         flow = self.net.flow
         for parameter in flow.parameters():
             parameter.requires_grad_(False)
-        grey = self.net.draw(count, height, width, self.adversary.deviation)
+        grey = self.net.draw(count, height, width, self.adversary.deviation, **batch.given)
         for parameter in flow.parameters():
             parameter.requires_grad_(True)
         images = grey / 127.5 - 1
         return images + (images.clamp(-RANGE, RANGE) - images).detach()  # with a gradient: they may come back
 
-    def _learn(self, real: Tensor, fake: Tensor) -> None:
+    def _judge(self, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """The discriminator of images of these classes."""
+        return lambda images: self.discriminator(images, labels)
+
+    def _learn(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> None:
         """A step of the discriminator."""
-        a, net = self.adversary, self.discriminator
+        a, net = self.adversary, self._judge(labels)
         for group in self.against.param_groups:
             group["lr"] = self.preset.adam_lr * self.learning_rate()
         if a.game == "samples":
@@ -95,10 +108,10 @@ class Duel(Trainer):
         loss.backward()
         self.against.step()
 
-    def _quality(self, real: Tensor, fake: Tensor) -> Tensor:
+    def _quality(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
         """L_Q, or the loss of chapter 4; nats."""
-        a, net = self.adversary, self.discriminator
-        for parameter in net.parameters():
+        a, net = self.adversary, self._judge(labels)
+        for parameter in self.discriminator.parameters():
             parameter.requires_grad_(False)
         try:
             if a.game == "samples":
@@ -109,7 +122,7 @@ class Duel(Trainer):
             loss = adversarial.mbgan_generator_loss if a.game == "m-bgan" else adversarial.bgan_generator_loss
             return loss(logits) + loss(other)
         finally:
-            for parameter in net.parameters():
+            for parameter in self.discriminator.parameters():
                 parameter.requires_grad_(True)
 
 

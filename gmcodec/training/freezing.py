@@ -23,7 +23,7 @@ from ..models.local import LocalModel
 from ..models.local_float import LocalNet
 from ..models.local_freeze import estimate_bits
 from ..models.pixelcnnpp import PixelCNNModel
-from .data import CHUNK, Patches, Source, centre, load, load_folder, local_config, pad
+from .data import CHUNK, Patches, Source, Squares, centre, load, load_folder, local_config, pad
 from .nets import load_whole, read_side
 from .presets import ModelConfig, Preset
 
@@ -53,15 +53,19 @@ def freeze_file(
     out: Path,
     progress: bool = False,
     base: str | None = None,
+    label: int | None = None,
 ) -> Report:
     """Freeze float weights (calibrated on images of ``data``) and measure on ``validation``, as in ``data.load``.
 
-    ``base``: of AGAVE, the name of an installed model whose layers its decoder shares.  Raises FreezeError when a bound
-    cannot be proved, or the base is another net; nothing is written then.
+    ``base``: of AGAVE, the name of an installed model whose layers its decoder shares.  ``label``: the class to freeze
+    a net for that depends on classes; it is measured on images of that class.  Raises FreezeError when a bound cannot
+    be proved, or the base is another net; nothing is written then.
     """
     net, float_path = load_whole(float_paths), float_paths[0]
     frozen_estimate: Callable[[Any, np.ndarray], np.ndarray] = estimate_bits
     model: weights.Model
+    if label is not None and not (isinstance(net, Ade) and net.config.classes):
+        raise FreezeError(f"{float_path} does not depend on classes")
     if base is not None and not isinstance(net, Agave | Ade):
         raise FreezeError(f"{float_path} has no decoder that could share layers")
     if isinstance(net, LocalNet):
@@ -74,16 +78,20 @@ def freeze_file(
             model = agave_freeze.freeze(net, [], [], shared)
         else:
             learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
-            model = agave_freeze.freeze(net, _calibration(learnt), [learnt.batch(TRIAL_IMAGES)], shared)
+            model = agave_freeze.freeze(net, _calibration(learnt), [learnt.batch(TRIAL_IMAGES).images], shared)
     elif isinstance(net, Ade):
         if base is None:
             raise FreezeError("a flow needs a base that codes the first images of an archive")
         frozen_estimate = flow_bits
-        learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
-        model = ade_freeze.freeze(net, learnt.batch(CALIBRATION_IMAGES), _base(base))
+        learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress, label)
+        if net.config.classes:
+            if label is None:
+                raise FreezeError(f"{float_path} has {net.config.classes} classes: say which one with --label")
+            net = net.of_class(label)
+        model = ade_freeze.freeze(net, learnt.batch(CALIBRATION_IMAGES).images, _base(base))
     else:
         learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
-        model = pixelcnnpp_freeze.freeze(net, _calibration(learnt), [learnt.batch(TRIAL_IMAGES)])
+        model = pixelcnnpp_freeze.freeze(net, _calibration(learnt), [learnt.batch(TRIAL_IMAGES).images])
     float_bits = sum(bits(net, b) for b in tqdm(batches, desc="float", disable=not progress))
     frozen_bits = sum(frozen_estimate(model, b).sum() for b in tqdm(batches, desc="frozen", disable=not progress))
     samples = sum(batch.size for batch in batches)
@@ -98,7 +106,7 @@ def _freeze_local(
     side = CALIBRATION_SIDE
     photographs, held_out = _photographs(net.config.channels, data, validation, progress)
     patches = Patches(photographs, side, net.config.reach, seed=0, edges=0.02)
-    batches = [(torch.from_numpy(patches.batch(8)), side, side) for _ in range(CALIBRATION_PATCHES // 8)]
+    batches = [(torch.from_numpy(patches.batch(8).images), side, side) for _ in range(CALIBRATION_PATCHES // 8)]
     return local_freeze.freeze(net, batches), held_out
 
 
@@ -115,16 +123,20 @@ def _photographs(
 
 
 def _small_images(
-    config: ModelConfig, side: int, data: Path, validation: Path | int, progress: bool
+    config: ModelConfig, side: int, data: Path, validation: Path | int, progress: bool, label: int | None = None
 ) -> tuple[Source, list[np.ndarray]]:
-    """What to calibrate on, and the validation images in batches, uint8 [B, C, side, side] each."""
+    """What to calibrate on, and the validation images in batches, uint8 [B, C, side, side]; of one class or all."""
     preset = Preset("", config, side, 1, 1, 0.0, 0.0, 0.0, 0.0, 0.0, seed=0)
     source, held_out, _ = load(preset, data, validation, progress)
-    return source, held_out
+    if label is None:
+        return source, [batch.images for batch in held_out]
+    assert isinstance(source, Squares)
+    source.squares = source.squares.of_class(label)
+    return source, [batch.images[batch.labels == label] for batch in held_out if (batch.labels == label).any()]
 
 
 def _calibration(source: Source) -> list[torch.Tensor]:
-    return [torch.from_numpy(source.batch(CHUNK)) for _ in range(CALIBRATION_IMAGES // CHUNK)]
+    return [torch.from_numpy(source.batch(CHUNK).images) for _ in range(CALIBRATION_IMAGES // CHUNK)]
 
 
 def flow_bits(model: AdeModel, images: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from ..errors import TrainingError
 from ..models.agave import AgaveConfig
 from . import data as images
+from .data import Batch
 from .losses import objective_bits
 from .muon import Muon
 from .nets import build, load_float, of_condition, preset_from_dict, preset_to_dict, save_float
@@ -79,7 +80,7 @@ class Trainer:
         loaded = {name for path in init for name in load_float(self.net, path)}
         if self.net.state_dict().keys() - loaded:
             state = self.source.random.bit_generator.state
-            self.net.initialise(self._tensor(self.source.batch(preset.batch)), loaded)
+            self.net.initialise(self._tensors(self.source.batch(preset.batch)).images, loaded)
             self.source.random.bit_generator.state = state  # the first step learns from the same batch
         self.lacking: set[str] = set()  # what will not be trained and was not loaded
         if preset.decoder_fixed:
@@ -181,20 +182,24 @@ class Trainer:
         decay = min(1.0, (1 - self.share) / (1 - p.decay_from)) if p.decay_from < 1 else 1.0
         return min(1.0, (self.step + 1) / 200) * decay
 
-    def _tensor(self, batch: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(batch)
+    def _tensors(self, batch: Batch) -> Batch:
+        """The same on the device."""
+        return Batch(self._tensor(batch.images), None if batch.labels is None else self._tensor(batch.labels))
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
         if self.device.type == "cuda":  # from pinned memory it need not wait for what the device has to do yet
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
-    def _cost(self, batch: torch.Tensor) -> torch.Tensor:
+    def _cost(self, batch: Batch) -> torch.Tensor:
         """What a step minimises, bits per sample: a number."""
         model = self.preset.model
         if not isinstance(model, AgaveConfig):
-            return self.net.bits(batch, self.dtype).mean() / model.channels
+            return self.net.bits(batch.images, self.dtype, **batch.given).mean() / model.channels
         objective = self.preset.objective or Objective()
-        terms = self.net.terms(batch, self.dtype)
-        return objective_bits(objective, terms, model.decoder is None) / self.net.inner(batch)[0].numel()
+        terms = self.net.terms(batch.images, self.dtype)
+        return objective_bits(objective, terms, model.decoder is None) / self.net.inner(batch.images)[0].numel()
 
     def train_step(self) -> torch.Tensor:
         """One step; the loss, bits per sample, is not waited for."""
@@ -205,7 +210,7 @@ class Trainer:
         rounding = self.share >= p.quantise_from
         if rounding != self.rounding:
             self.net.fake_quant = self.ema.fake_quant = self.rounding = rounding
-        loss = self.cost(self._tensor(self.source.batch(p.batch)))
+        loss = self.cost(self._tensors(self.source.batch(p.batch)))
         loss.backward()
         for optimiser, _ in self.optimisers:
             optimiser.step()
@@ -238,15 +243,15 @@ class Trainer:
         with torch.random.fork_rng():  # latents are drawn, and each time the same
             torch.manual_seed(0)
             for batch in self.validation if whole else self.validation[: self.glimpse]:
-                found, count = self.measure(self._tensor(batch))
+                found, count = self.measure(self._tensors(batch))
                 for name, value in found.items():
                     sums[name] = sums.get(name, 0.0) + value * count
                 total += count
         return {name: value / total for name, value in sums.items()}
 
-    def measure(self, batch: torch.Tensor) -> tuple[dict[str, float], int]:
+    def measure(self, batch: Batch) -> tuple[dict[str, float], int]:
         """The rate of a batch, and its weight."""
-        bits = self.ema.bits(batch)
+        bits = self.ema.bits(batch.images, **batch.given)
         return {"bpsp": bits.double().mean().item() / self.preset.model.channels}, len(bits)
 
     def run(

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""Samples of a float flow or VAE as mosaics, for ``bench.quality``.
+
+python -m bench.draw runs/ade/*/float.safetensors -o runs/samples --count 5000
+
+Each WEIGHTS become ``NAME.png``, NAME being that of their folder, and, where the net depends on classes, of which there
+are as many samples each, ``NAME_labels.npy``.  ``gmcodec sample`` draws with frozen models.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+
+from gmcodec.errors import GmcError
+from gmcodec.models.ade_float import Ade
+from gmcodec.training.nets import load_whole, read_side
+
+BATCH = 100
+
+
+@torch.no_grad()
+def draw(net: Ade, count: int, side: int, deviation: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """uint8 [count, C, side, side], and int64 [count] classes where there are any."""
+    classes = net.config.classes
+    labels = torch.arange(count) % classes if classes else None
+    drawn = []
+    for start in range(0, count, BATCH):
+        given = {} if labels is None else {"labels": labels[start : start + BATCH]}
+        grey = net.draw(min(BATCH, count - start), side, side, deviation, **given)
+        drawn.append(grey.floor().clamp(0, 255).to(torch.uint8).numpy())  # x + u is what a flow gives
+    return np.concatenate(drawn), None if labels is None else labels.numpy()
+
+
+def mosaic(squares: np.ndarray, columns: int) -> Image.Image:
+    """Edge to edge, row by row."""
+    count, channels, side, _ = squares.shape
+    page = squares.reshape(count // columns, columns, channels, side, side).transpose(0, 3, 1, 4, 2)
+    return Image.fromarray(np.ascontiguousarray(page.reshape(-1, columns * side, channels)))
+
+
+@click.command()
+@click.argument("weights", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="A folder.")
+@click.option("--count", type=click.IntRange(1), default=5000, show_default=True, help="Samples of each.")
+@click.option("--columns", type=click.IntRange(1), default=100, show_default=True, help="Samples a row.")
+@click.option("--deviation", default=1.0, show_default=True, help="Of features given z; 0: their means.")
+@click.option("--seed", default=0, show_default=True)
+def main(weights: tuple[Path, ...], out: Path, count: int, columns: int, deviation: float, seed: int) -> None:
+    """Draw from float WEIGHTS."""
+    if count % columns:
+        raise click.UsageError(f"{count} samples are no whole rows of {columns}")
+    names = [path.resolve().parent.name for path in weights]
+    if len(set(names)) < len(names):
+        raise click.UsageError("two folders of the same name")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, path in zip(names, weights, strict=True):
+        try:
+            net, side = load_whole([path]).eval(), read_side(path)
+        except GmcError as error:
+            raise click.ClickException(str(error)) from error
+        if not isinstance(net, Ade):
+            raise click.UsageError(f"{path} holds no flow")
+        torch.manual_seed(seed)
+        squares, labels = draw(net, count, side, deviation)
+        mosaic(squares, columns).save(out / f"{name}.png")
+        if labels is not None:
+            np.save(out / f"{name}_labels.npy", labels)
+        click.echo(f"{out / name}.png: {count} samples")
+
+
+if __name__ == "__main__":
+    main()
