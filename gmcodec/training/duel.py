@@ -18,12 +18,13 @@ AV-ADE     scales      with it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import log
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models.ade_float import Ade
 from . import adversarial
@@ -33,6 +34,19 @@ from .loop import Trainer
 
 RANGE = 3.0  # of what a discriminator sees: images lie within -1..1, what is far outside is not worse
 BETAS = 0.9, 0.999  # of Adamax
+
+
+class Game(NamedTuple):
+    """Losses of mixed batches."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]  # of logits and beta
+    generator: Callable[[Tensor], Tensor]  # of logits
+
+
+MIXED = {
+    "m-bgan": Game(adversarial.mbgan_discriminator_loss, adversarial.mbgan_generator_loss),
+    "bgan": Game(adversarial.bgan_discriminator_loss, adversarial.bgan_generator_loss),
+}
 
 
 class Duel(Trainer):
@@ -77,12 +91,8 @@ class Duel(Trainer):
     def _samples(self, batch: Batch) -> Tensor:
         """As many images from the prior, within -1..1 and a little outside; their gradient does not reach the flow."""
         count, _, height, width = batch.images.shape
-        flow = self.net.flow
-        for parameter in flow.parameters():
-            parameter.requires_grad_(False)
-        grey = self.net.draw(count, height, width, self.adversary.deviation, **batch.given)
-        for parameter in flow.parameters():
-            parameter.requires_grad_(True)
+        with fixed(self.net.flow):
+            grey = self.net.draw(count, height, width, self.adversary.deviation, **batch.given)
         images = grey / 127.5 - 1
         return images + (images.clamp(-RANGE, RANGE) - images).detach()  # with a gradient: they may come back
 
@@ -101,7 +111,8 @@ class Duel(Trainer):
         else:
             beta = adversarial.draw_beta(len(real), a.gamma, device=real.device)
             seen = adversarial.mix(real, fake, beta)
-            loss = _mixed(a.game, net(seen), beta) + _mixed(a.game, net(adversarial.mix(real, fake, ~beta)), ~beta)
+            lose = MIXED[a.game].discriminator
+            loss = lose(net(seen), beta) + lose(net(adversarial.mix(real, fake, ~beta)), ~beta)
         if a.penalty:
             loss = loss + adversarial.gradient_penalty(net, seen, a.penalty)
         self.against.zero_grad(set_to_none=True)
@@ -111,26 +122,24 @@ class Duel(Trainer):
     def _quality(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
         """L_Q, or the loss of chapter 4; nats."""
         a, net = self.adversary, self._judge(labels)
-        for parameter in self.discriminator.parameters():
-            parameter.requires_grad_(False)
-        try:
+        with fixed(self.discriminator):
             if a.game == "samples":
                 return adversarial.quality_loss(net(fake))
             beta = adversarial.draw_beta(len(real), a.gamma, device=real.device)
-            logits = net(adversarial.mix(real, fake, beta))
-            other = net(adversarial.mix(real, fake, ~beta))
-            loss = adversarial.mbgan_generator_loss if a.game == "m-bgan" else adversarial.bgan_generator_loss
-            return loss(logits) + loss(other)
-        finally:
-            for parameter in self.discriminator.parameters():
-                parameter.requires_grad_(True)
+            loss = MIXED[a.game].generator
+            return loss(net(adversarial.mix(real, fake, beta))) + loss(net(adversarial.mix(real, fake, ~beta)))
 
 
-def _mixed(game: str, logits: Tensor, beta: Tensor) -> Tensor:
-    """Loss of a discriminator of mixed batches."""
-    if game == "m-bgan":
-        return adversarial.mbgan_discriminator_loss(logits, beta)
-    return adversarial.bgan_discriminator_loss(logits, beta)
+@contextmanager
+def fixed(module: nn.Module) -> Iterator[None]:
+    """Gradients pass through a module within, and its parameters get none."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in module.parameters():
+            parameter.requires_grad_(True)
 
 
 def trainer(*arguments: Any, **options: Any) -> Trainer:
