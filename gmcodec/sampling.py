@@ -21,12 +21,7 @@ from .models.agave import AgaveModel
 from .models.registry import Loaded
 
 GAP = 2  # pixels between pictures
-BITS = 12  # for a sample and a latent, on average more than any takes
-
-
-def random_stack(random: np.random.Generator, symbols: int) -> Stack:
-    """Random words for so many samples or latents."""
-    return Stack(random.integers(1, 1 << 32, BITS * symbols // 32 + 64, dtype=np.uint32))
+BITS, MORE = 12, 2048  # for a sample and a latent, on average more than any takes, and for all
 
 
 def sample(loaded: Loaded, count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -36,9 +31,9 @@ def sample(loaded: Loaded, count: int, height: int, width: int, seed: int = 0) -
     """
     shape = count, loaded.entry.channels, height, width
     if isinstance(loaded.model, AdeModel):
-        words = np.random.default_rng(seed).integers(1, 1 << 32, flow.TRIAL_BITS * int(np.prod(shape)) // 32, np.uint32)
-        return flow.draw(Stack(words), shape, loaded.model)
-    stack = random_stack(np.random.default_rng(seed), int(np.prod(shape)))
+        stack = Stack.random(np.random.default_rng(seed), flow.TRIAL_BITS * int(np.prod(shape)))
+        return flow.draw(stack, shape, loaded.model)
+    stack = Stack.random(np.random.default_rng(seed), BITS * int(np.prod(shape)) + MORE)
     return pop(stack, shape, loaded.pixels, lambda n: None)
 
 
@@ -54,7 +49,7 @@ def sample_latents(
     random, shape = np.random.default_rng(seed), (rows, model.channels, height, width)
     walk = model.walk(shape, images)
     sizes = walk.sizes()
-    stack = random_stack(random, sum(sizes))
+    stack = Stack.random(random, BITS * sum(sizes) + MORE)
     drawn = []
     for size in sizes:
         if images is None:
@@ -70,7 +65,8 @@ def sample_latents(
     again = model.walk(many, None)  # type: ignore[arg-type]
     for bins in drawn:
         again.observe(bins.reshape(rows, -1).repeat(columns, 0).ravel())
-    pictures = pop(random_stack(random, int(np.prod(many))), many, again.given(), lambda n: None)  # type: ignore[arg-type]
+    stack = Stack.random(random, BITS * int(np.prod(many)) + MORE)
+    pictures = pop(stack, many, again.given(), lambda n: None)  # type: ignore[arg-type]
     return np.broadcast_to(means, shape), pictures.reshape(rows, columns, *shape[1:])
 
 

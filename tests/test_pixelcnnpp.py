@@ -250,13 +250,13 @@ def trainer(mosaics: Path, out: Path, **changes: object) -> Trainer:
 def test_mosaics_are_cut_and_the_test_set_is_left_alone(mosaics: Path, tmp_path: Path) -> None:
     source, held_out, _ = data.load(TOY, mosaics, 4)
     assert isinstance(source, data.Squares)
-    assert source.images.shape == (20, 3, 16, 16)
-    assert np.array_equal(source.images[12], images(12, seed=1)[0])
-    assert np.array_equal(held_out[0], images(12, seed=1)[8:])
+    assert source.squares.images.shape == (20, 3, 16, 16)
+    assert np.array_equal(source.squares.images[12], images(12, seed=1)[0])
+    assert np.array_equal(held_out[0].images, images(12, seed=1)[8:])
     assert source.batch(5).images.shape == (5, 3, 16, 16)
     given, held_out, _ = data.load(TOY, mosaics / "train_0.png", mosaics / "test.png")
     assert isinstance(given, data.Squares)
-    assert (len(given.images), len(held_out[0])) == (12, 12)
+    assert (len(given.squares), len(held_out[0])) == (12, 12)
     with pytest.raises(TrainingError, match="squares of 10x10"):
         data.load(replace(TOY, patch=10), mosaics, 4)
     with pytest.raises(TrainingError, match="hold out 24 of 24"):

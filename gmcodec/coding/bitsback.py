@@ -183,8 +183,8 @@ def push_posterior(stack: Stack, bins: np.ndarray, posterior: Posterior, bits: i
 
 def trial(model: LatentModel, images: np.ndarray, weights: Weights = None) -> Pushed:
     """What images uint8 [B, C, H, W] would cost on a stack of random words, which choose the latents."""
-    words = np.random.default_rng(0).integers(1, 1 << 32, needed(model, images) // 32, np.uint32)
-    return push_batch(Stack(words), images, model, weights=weights)
+    stack = Stack.random(np.random.default_rng(0), needed(model, images))
+    return push_batch(stack, images, model, weights=weights)
 
 
 def needed(model: LatentModel, images: np.ndarray) -> int:

@@ -300,8 +300,8 @@ def check(stack: Stack, lowest: int) -> int:
 
 def trial(model: FlowModel, images: np.ndarray, weights: Weights = None) -> Pushed:
     """What images uint8 [B, C, H, W] would cost on a stack of random words."""
-    words = np.random.default_rng(0).integers(1, 1 << 32, TRIAL_BITS * images.size // 32, np.uint32)
-    return push_batch(Stack(words), images, model, weights=weights)
+    stack = Stack.random(np.random.default_rng(0), TRIAL_BITS * images.size)
+    return push_batch(stack, images, model, weights=weights)
 
 
 def needed(model: FlowModel, images: np.ndarray) -> int:

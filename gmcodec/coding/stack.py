@@ -25,6 +25,11 @@ class Stack:
         coder = constriction.stream.stack.AnsCoder
         self._ans = coder() if words is None else coder(np.ascontiguousarray(words, np.uint32))
 
+    @classmethod
+    def random(cls, generator: np.random.Generator, bits: int) -> Stack:
+        """A stack of random bits, that many rounded down to words."""
+        return cls(generator.integers(1, 1 << 32, bits // 32, np.uint32))
+
     def push(self, symbols: np.ndarray, freqs: np.ndarray) -> None:
         """Push so that ``symbols`` int32 [N] pop in the order given; freqs int32 [N, K], see ``pop``."""
         self._ans.encode_reverse(symbols, _FAMILY, (freqs - 1).astype(np.float64))

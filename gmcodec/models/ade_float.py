@@ -36,7 +36,7 @@ from .ade import AdeConfig
 from .ade_passage import LOG_SCALE_MAX
 from .agave_float import VAE, log_scales
 from .local_float import FIRST_BITS
-from .pixelcnnpp_float import ACTIVATIONS, BLOCK_GAIN, CENTRE, Conv, round_weights, start_layers
+from .pixelcnnpp_float import ACTIVATIONS, BLOCK_GAIN, CENTRE, Conv, RoundedNet, start_layers
 
 NAT = 1 / log(2)  # bits
 UNIT = 32  # grey levels in 1
@@ -217,7 +217,7 @@ class Terms(NamedTuple):
         return {"features": self.features, "KL": self.divergence.sum(1), "noise": self.noise}
 
 
-class Ade(nn.Module):
+class Ade(RoundedNet):
     """Dequantisation, flow and VAE.  Images are uint8 [B, C, H, W]."""
 
     mixture: Callable[..., Tensor] | None = None  # there is none
@@ -267,15 +267,6 @@ class Ade(nn.Module):
         """What Muon optimises: matrices inside couplings, unless lengths are learned apart (weight norm)."""
         nets = [m for m in self.modules() if isinstance(m, Net)]
         return [] if self.config.weight_norm else [matrix for net in nets for matrix in net.inner_matrices()]
-
-    @property
-    def fake_quant(self) -> bool:
-        """Whether weights are rounded to 8 bits in the forward pass."""
-        return bool(self.vae.last.rounding)
-
-    @fake_quant.setter
-    def fake_quant(self, on: bool) -> None:
-        round_weights(self, on)
 
     @torch.no_grad()
     def initialise(self, images: Tensor, loaded: Collection[str] = ()) -> None:

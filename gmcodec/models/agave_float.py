@@ -30,7 +30,7 @@ from ..exact.gaussians import LOG_SCALE_MAX, LOG_SCALE_MIN
 from .agave import AgaveConfig
 from .local import LocalConfig
 from .local_float import FIRST_BITS, LocalNet
-from .pixelcnnpp_float import ACTIVATIONS, BLOCK_GAIN, CENTRE, SAMPLE_UNIT, Conv, PixelCNN, round_weights, start_layers
+from .pixelcnnpp_float import ACTIVATIONS, BLOCK_GAIN, CENTRE, SAMPLE_UNIT, Conv, PixelCNN, RoundedNet, start_layers
 
 NAT = 1 / log(2)  # bits
 FIRST_LOG_SCALE = 3.0  # of the logistics of y, nats above a grey level
@@ -254,7 +254,7 @@ class Terms(NamedTuple):
         return {"KL": self.divergence.sum(1), "image": self.primary, "y": self.auxiliary}
 
 
-class Agave(nn.Module):
+class Agave(RoundedNet):
     """VAE, conditioner and conditional decoder; or, where the architecture has no decoder, a plain VAE.
 
     Images are uint8 [B, C, H, W], or, where the decoder is a local net, padded: int16 [B, C, H + r, W + 2r].
@@ -284,15 +284,6 @@ class Agave(nn.Module):
     def mixture(self, function: Callable[..., Tensor]) -> None:
         if self.decoder is not None:
             self.decoder.mixture = function
-
-    @property
-    def fake_quant(self) -> bool:
-        """Whether weights are rounded to 8 bits in the forward pass."""
-        return bool(self.vae.last.rounding)
-
-    @fake_quant.setter
-    def fake_quant(self, on: bool) -> None:
-        round_weights(self, on)
 
     @torch.no_grad()
     def initialise(self, images: Tensor, loaded: Collection[str] = ()) -> None:

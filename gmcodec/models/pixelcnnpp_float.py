@@ -237,13 +237,6 @@ def rounded(weight: Tensor, rounding: Tensor, bits: int = 8) -> Tensor:
     return weight + rounding * (quantise_rows(weight, bits) - weight).detach()
 
 
-def round_weights(net: nn.Module, on: bool) -> None:
-    """Whether a net rounds its weights to 8 bits in the forward pass."""
-    for layer in net.modules():
-        if isinstance(layer, Conv | Condition):
-            layer.rounding.fill_(on)
-
-
 def start_layers(net: nn.Module, layers: Sequence[Conv], run: Callable[[], object]) -> None:
     """Data-dependent initialisation of ``layers``, while ``run`` passes images through the net, without dropout."""
     for layer in layers:
@@ -256,7 +249,24 @@ def start_layers(net: nn.Module, layers: Sequence[Conv], run: Callable[[], objec
         layer.starting = False
 
 
-class PixelCNN(nn.Module):
+class RoundedNet(nn.Module):
+    """A net that may round the weights of its layers."""
+
+    @property
+    def fake_quant(self) -> bool:
+        """Whether weights are rounded to 8 bits in the forward pass."""
+        return any(layer.rounding for layer in self._rounding())
+
+    @fake_quant.setter
+    def fake_quant(self, on: bool) -> None:
+        for layer in self._rounding():
+            layer.rounding.fill_(on)
+
+    def _rounding(self) -> Iterator[Conv | Condition]:
+        return (layer for layer in self.modules() if isinstance(layer, Conv | Condition))
+
+
+class PixelCNN(RoundedNet):
     """Images -> K logistics for every pixel, each from the pixels before it in raster order."""
 
     def __init__(self, config: PixelCNNConfig) -> None:
@@ -312,15 +322,6 @@ class PixelCNN(nn.Module):
     def hidden_matrices(self) -> list[nn.Parameter]:
         """The matrices that Muon optimises: all but the last; none when lengths are learned apart (weight norm)."""
         return [] if self.config.weight_norm else [m.weight for m in self.layers() if m is not self.last]
-
-    @property
-    def fake_quant(self) -> bool:
-        """Whether weights are rounded to 8 bits in the forward pass."""
-        return bool(self.last.rounding)
-
-    @fake_quant.setter
-    def fake_quant(self, on: bool) -> None:
-        round_weights(self, on)
 
     @torch.no_grad()
     def initialise(self, images: Tensor, loaded: Collection[str] = ()) -> None:
