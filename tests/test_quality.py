@@ -22,7 +22,10 @@ pytest.importorskip("matplotlib")
 
 import torch
 
-from bench import classifier, quality
+from bench import classifier, draw, quality
+from gmcodec.models.ade_float import Ade
+from gmcodec.training.nets import load_whole, save_float
+from gmcodec.training.presets import PRESETS
 
 RECIPE = classifier.Recipe(classes=3, widths=(8, 16), steps=25, batch=30)
 
@@ -304,6 +307,26 @@ def test_from_mosaics_to_a_table(tmp_path: Path) -> None:
     assert run(*compare[:-3], "-o", tmp_path / "b").exit_code == 0  # again, without GAN-train
     again = json.loads((tmp_path / "b" / "results.json").read_text())["sets"]
     assert again == {n: {k: v for k, v in f.items() if k != "GAN-train"} for n, f in results["sets"].items()}
+
+
+def test_samples_become_mosaics_with_their_classes(tmp_path: Path) -> None:
+    preset = replace(PRESETS["toy-av-ade"], adversary=None, patch=32)
+    for name, classes in (("one", 0), ("all", 3)):
+        preset = replace(preset, model=replace(preset.model, classes=classes))
+        (tmp_path / name).mkdir()
+        save_float(Ade(preset.model), preset, tmp_path / name / "float.safetensors")
+    weights = [tmp_path / name / "float.safetensors" for name in ("one", "all")]
+    done = run(draw.main, *weights, "-o", tmp_path / "drawn", "--count", 12, "--columns", 4)
+    assert done.exit_code == 0, done.output
+    images, labels = classifier.read_mosaics(tmp_path / "drawn" / "all.png")
+    assert images.shape == (12, 3, 32, 32)
+    assert labels is not None
+    assert labels.tolist() == [0, 1, 2] * 4
+    assert classifier.read_mosaics(tmp_path / "drawn" / "one.png")[1] is None
+    torch.manual_seed(0)
+    expected, _ = draw.draw(load_whole(weights[1:]).eval(), 12, 32, 1.0)
+    assert np.array_equal(images, expected)
+    assert "two folders of the same name" in run(draw.main, weights[0], weights[0], "-o", tmp_path).output
 
 
 def test_mistakes_are_told(net: classifier.Classifier, tmp_path: Path) -> None:
