@@ -13,7 +13,7 @@ colours         two scales, couplings by position and colour; what they add
 mixtures        features as mixtures of three Gaussians
 noise           variational dequantisation
 av-gde, av-ade  vae and v-ade trained on with L_Q as well: Table 5.1
-gan             vae with L_Q only, twice as long, as those two have had as many steps in all
+gan             a vae from the start with L_Q only
 *-classes       v-ade, av-ade and gan for each class, with conditional weight normalisation: Table 5.6
 av-ade-mbgan    av-ade against the discriminator of chapter 4, which sees mixed batches
 ==============  ====================================================================================================
@@ -30,15 +30,14 @@ from gmcodec.training.nets import build
 from gmcodec.training.presets import (
     CHECKERBOARD,
     PRESETS,
+    SMALL_ADVERSARY,
     Adversary,
-    DiscriminatorConfig,
     Preset,
     flow_images,
 )
 
 from .runs import Run, run_all
 
-JUDGE = DiscriminatorConfig("residual", (8, 16, 32, 64))
 VAE, WIDER = (32, 48, 64), (35, 52, 69)  # features; of the baseline, to make up for the flow's weights
 LATENTS = 16
 CLASSES = 10
@@ -55,8 +54,9 @@ def runs(steps: int) -> list[Run]:
     colours = PRESETS["v-ade"].model.scales  # type: ignore[union-attr]
     order, last = colours[0], colours[1][len(colours[0]) :]
     plain, flow = preset(0, WIDER), preset(1)
-    against = Adversary(JUDGE)
-    gan = replace(plain, steps=2 * steps, adversary=replace(against, likelihood=False))
+    against = SMALL_ADVERSARY
+    gan = judged(plain, replace(against, likelihood=False))
+    mixed = replace(against, discriminator=replace(against.discriminator, batch="mean"), game="m-bgan")
     return [
         Run("vae", plain),
         Run("v-ade", flow),
@@ -65,22 +65,28 @@ def runs(steps: int) -> list[Run]:
         Run("colours", preset(2, order=order, last=last)),
         Run("mixtures", preset(2, order=order, last=last, mixtures=3)),
         Run("noise", preset(2, order=order, last=last, mixtures=3, noise=32)),
-        Run("av-gde", replace(plain, adversary=against), "vae"),
-        Run("av-ade", replace(flow, adversary=against), "v-ade"),
+        Run("av-gde", judged(plain, against), "vae"),
+        Run("av-ade", judged(flow, against), "v-ade"),
         Run("gan", gan),
         Run("v-ade-classes", of_classes(flow)),
-        Run("av-ade-classes", of_classes(replace(flow, adversary=against)), "v-ade-classes"),
+        Run("av-ade-classes", of_classes(judged(flow, against)), "v-ade-classes"),
         Run("gan-classes", of_classes(gan)),
-        Run("av-ade-mbgan", replace(flow, adversary=Adversary(replace(JUDGE, batch="mean"), "m-bgan")), "v-ade"),
+        Run("av-ade-mbgan", judged(flow, mixed), "v-ade"),
     ]
+
+
+def judged(preset: Preset, adversary: Adversary) -> Preset:
+    """The same with an adversary, at the rates at which both sides learn."""
+    rates = PRESETS["av-ade"]
+    return replace(preset, adversary=adversary, muon_lr=rates.muon_lr, adam_lr=rates.adam_lr)
 
 
 def of_classes(preset: Preset) -> Preset:
     """The same for images of known classes."""
-    judged = preset.adversary
-    if judged:
-        judged = replace(judged, discriminator=replace(judged.discriminator, classes=CLASSES))
-    return replace(preset, model=replace(preset.model, classes=CLASSES), adversary=judged)  # type: ignore[arg-type]
+    against = preset.adversary
+    if against:
+        against = replace(against, discriminator=replace(against.discriminator, classes=CLASSES))
+    return replace(preset, model=replace(preset.model, classes=CLASSES), adversary=against)  # type: ignore[arg-type]
 
 
 def table(done: list[Run]) -> str:

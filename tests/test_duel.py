@@ -74,14 +74,15 @@ def test_the_coefficient_weighs_the_judge(mosaics: Path, tmp_path: Path) -> None
     assert costs[1] != costs[0]
 
 
-def test_the_adversary_may_come_later(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
-    run = made(replace(judged(begins=0.5), steps=4), mosaics, tmp_path)
-    judge = state(run.discriminator)
+def test_momentum_and_rates_of_both_sides(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    run = made(judged(momentum=0.25, rate=7e-4), mosaics, tmp_path)
+    run.step = 1000
     run.train_step()
-    run.train_step()
-    assert not moved(judge, run.discriminator)
-    run.train_step()
-    assert moved(judge, run.discriminator)
+    assert run.against.param_groups[0]["betas"][0] == 0.25
+    assert run.against.param_groups[0]["lr"] == pytest.approx(7e-4)
+    adam = run.optimisers[-1][0].param_groups[0]
+    assert adam["betas"] == (0.25, 0.98)
+    assert adam["lr"] == pytest.approx(TOY.adam_lr)
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ from .discriminators import Discriminator
 from .loop import Trainer
 
 RANGE = 3.0  # of what a discriminator sees: images lie within -1..1, what is far outside is not worse
-BETAS = 0.9, 0.999  # of Adamax
+BETA_2 = 0.999  # of the discriminator's Adamax
 
 
 class Game(NamedTuple):
@@ -62,7 +62,13 @@ class Duel(Trainer):
             torch.manual_seed(self.preset.seed)
             self.discriminator = Discriminator(adversary.discriminator).to(self.device)
         self.adversary = adversary
-        self.against = torch.optim.Adamax(self.discriminator.parameters(), lr=self.preset.adam_lr, betas=BETAS)
+        self.rate = self.preset.adam_lr if adversary.rate is None else adversary.rate
+        betas = adversary.momentum, BETA_2
+        self.against = torch.optim.Adamax(self.discriminator.parameters(), lr=self.rate, betas=betas)
+        for optimiser, _ in self.optimisers:
+            for group in optimiser.param_groups:
+                if "betas" in group:
+                    group["betas"] = adversary.momentum, group["betas"][1]
 
     def extra_state(self) -> dict[str, Any]:
         """What a checkpoint holds beside the net's."""
@@ -78,8 +84,6 @@ class Duel(Trainer):
 
         Samples are of the same classes as the images.
         """
-        if self.share < self.adversary.begins:
-            return super()._cost(batch)
         images, labels = batch.images, batch.labels
         real, dimensions = images.float() / 127.5 - 1, images[0].numel()
         fake = self._samples(batch)
@@ -104,7 +108,7 @@ class Duel(Trainer):
         """A step of the discriminator."""
         a, net = self.adversary, self._judge(labels)
         for group in self.against.param_groups:
-            group["lr"] = self.preset.adam_lr * self.learning_rate()
+            group["lr"] = self.rate * self.learning_rate()
         if a.game == "samples":
             loss = adversarial.discriminator_loss(net(real), net(fake))
             seen = adversarial.interpolate(real, fake)
