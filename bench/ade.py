@@ -83,9 +83,7 @@ def judged(preset: Preset, adversary: Adversary) -> Preset:
 
 def of_classes(preset: Preset) -> Preset:
     """The same for images of known classes."""
-    against = preset.adversary
-    if against:
-        against = replace(against, discriminator=replace(against.discriminator, classes=CLASSES))
+    against = preset.adversary and preset.adversary.of_classes(CLASSES)
     return replace(preset, model=replace(preset.model, classes=CLASSES), adversary=against)  # type: ignore[arg-type]
 
 

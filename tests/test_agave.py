@@ -84,6 +84,7 @@ def test_the_expected_divergence_is_the_mean_of_the_sampled_one(kind: str) -> No
     assert (expected > 0).all() if kind != "flow" else (expected.mean(0) > 0).all()
 
 
+@pytest.mark.slow
 def test_more_importance_samples_make_a_tighter_bound() -> None:
     net, batch = made(PLAIN), images(4)
     torch.manual_seed(0)
@@ -189,6 +190,7 @@ def trainer(folder: Path, out: Path, init: tuple[Path, ...] = (), **changes: obj
     return Trainer(replace(TOY, **changes), folder, 4, out, bf16=False, progress=False, init=init)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"adamax": True, "decay_from": 1.0}, {"model": PLAIN}], ids=str)
 def test_training_lowers_the_bound(mosaics: Path, tmp_path: Path, changes: dict) -> None:
     run = trainer(mosaics, tmp_path / "run", **{"steps": 30, **changes})
@@ -312,6 +314,7 @@ PHOTOGRAPHS = Preset(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_photographs_have_a_local_net_as_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained, then frozen onto the frozen decoder, whose layers it shares; an image is coded and decoded with it."""
     torch.set_num_threads(1)

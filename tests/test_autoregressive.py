@@ -232,6 +232,7 @@ def test_every_truncation_is_refused(channels):
         decode(payload + bytes(4), shape, model)
 
 
+@pytest.mark.slow
 def test_flipped_bits_are_refused_or_decode_to_something():
     shape, model = (3, 6, 7), toy.model(3)
     payload = encode(smooth(shape), model, tile=(3, 7)).payload

@@ -93,6 +93,7 @@ def test_few_images_and_those_that_cannot_have_latents_are_seeds(
         assert len(chain.payload) <= len(plain) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
 def test_a_damaged_chain_is_refused_or_decodes_to_something_else() -> None:
     model, batch = toy.agave(toy.AGAVE["two"]), images(7)

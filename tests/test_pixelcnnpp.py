@@ -269,6 +269,7 @@ def test_mosaics_are_cut_and_the_test_set_is_left_alone(mosaics: Path, tmp_path:
         data.load(TOY, tmp_path / "other", 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [False, True])
 def test_training_lowers_the_rate(mosaics: Path, tmp_path: Path, norm: bool) -> None:
     run = trainer(mosaics, tmp_path / "run", steps=40, model=replace(CONFIG, weight_norm=norm))

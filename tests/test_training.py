@@ -240,6 +240,7 @@ def test_float_weights_round_trip_and_init(photos: Path, tmp_path: Path) -> None
         read_config(photos / "0.png")
 
 
+@pytest.mark.slow
 def test_freeze_file_reports_a_small_cost(photos: Path, tmp_path: Path) -> None:
     run = trainer(photos, tmp_path / "run", patch=32)
     run.run()

@@ -232,7 +232,7 @@ class Ade(RoundedNet):
             self.noise = Net(config, features, features, config.noise, False) if config.noise else None
             self.vae.register_parameter("log_scale", None)  # of logistics, which there are none of
             self.vae.last.gain = FIRST_GAIN
-            for layer in self._conditional() if config.classes else ():
+            for layer in self._layers() if config.classes else ():
                 layer.depend_on(config.classes)
             shape = (config.mixtures, features, side, side)
             self.log_deviation = nn.Parameter(torch.zeros(shape))  # of h given z
@@ -240,16 +240,17 @@ class Ade(RoundedNet):
 
     # -- classes -----------------------------------------------------------------------------------
 
-    def _conditional(self) -> list[Conv]:
-        """Layers that depend on the class."""
+    def _layers(self) -> list[Conv]:
+        """Those that depend on the class, where there are any."""
         return [layer for layer in self.vae.modules() if isinstance(layer, Conv)]
 
     def _tell(self, labels: Tensor | None) -> None:
         """Say of what classes the images are that come next, int64 [B].  Raises ValueError."""
         if (labels is None) != (self.config.classes == 0):
             raise ValueError(f"{self.config.classes} classes, and labels {'missing' if labels is None else 'given'}")
-        for layer in self._conditional() if self.config.classes else ():
-            layer.labels = labels
+        if labels is not None:
+            for layer in self._layers():
+                layer.labels = labels
 
     def of_class(self, label: int) -> Ade:
         """The net of one class, which asks for no labels: what can be frozen.  Raises ValueError."""
@@ -257,7 +258,7 @@ class Ade(RoundedNet):
             raise ValueError(f"{label} is not one of {self.config.classes} classes")
         net = copy.deepcopy(self)
         net.config = replace(self.config, classes=0)
-        for layer in net._conditional():
+        for layer in net._layers():
             layer.decide_for(label)
         return net
 

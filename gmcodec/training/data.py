@@ -9,6 +9,7 @@ Sets of small images come as mosaics: files that hold squares of one size, edge 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -104,18 +105,22 @@ def load_squares(path: Path, channels: int, side: int, progress: bool = False, p
     Raises TrainingError.
     """
     files = find_images(path, prefix)
-    parts = [cut(mosaic, side) for mosaic in load_folder(path, channels, progress, prefix)]
+    parts = [cut(mosaic, side) for mosaic in _read(files, channels, progress)]
     labels = [found for f, part in zip(files, parts, strict=True) if (found := read_labels(f, len(part))) is not None]
     return Batch(np.concatenate(parts), np.concatenate(labels) if len(labels) == len(parts) else None)
 
 
-def load_folder(path: Path, channels: int, progress: bool = False, prefix: str = "") -> list[np.ndarray]:
+def load_folder(path: Path, channels: int, progress: bool = False) -> list[np.ndarray]:
     """Images below a folder, or of one file, as uint8 [C, H, W], sorted by name; grey is Pillow's "L" conversion.
 
-    ``prefix``: how names must start, unless the file itself is given.
+    Raises TrainingError.
     """
+    return _read(find_images(path), channels, progress)
+
+
+def _read(files: Sequence[Path], channels: int, progress: bool) -> list[np.ndarray]:
     images = []
-    for file in tqdm(find_images(path, prefix), desc="reading", unit="image", disable=not progress):
+    for file in tqdm(files, desc="reading", unit="image", disable=not progress):
         try:
             with Image.open(file) as image:
                 pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
@@ -145,30 +150,41 @@ def centre(image: np.ndarray, size: int) -> np.ndarray:
     return image[:, y : y + size, x : x + size]
 
 
-def load(preset: Preset, data: Path, validation: Path | int, progress: bool = False) -> tuple[Source, list[Batch], int]:
+def load_photographs(
+    channels: int, data: Path, validation: Path | int, progress: bool = False
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Photographs to learn from and those to measure on, uint8 [C, H, W]; as in ``load``.  Raises TrainingError."""
+    photographs = load_folder(data, channels, progress)
+    if not isinstance(validation, int):
+        return photographs, load_folder(validation, channels, progress)
+    begin = _held_out(len(photographs), validation)
+    return photographs[:begin], photographs[begin:]
+
+
+def load(
+    preset: Preset, data: Path, validation: Path | int, progress: bool = False, label: int | None = None
+) -> tuple[Source, list[Batch], int]:
     """The training batches of a preset, its validation batches, and how many of those to watch a run by.
 
     ``data``: a file or a folder; of a folder with mosaics only files named train* are read.  ``validation``: a file, a
-    folder, or a number of images, the last ones, to hold out from ``data``.  Raises TrainingError.
+    folder, or a number of images, the last ones, to hold out from ``data``.  ``label``: the only class that counts, of
+    a net that depends on classes.  Raises TrainingError.
     """
     model = preset.model
     if local := local_config(model):
-        photographs = load_folder(data, model.channels, progress)
-        if isinstance(validation, int):
-            cut_at = _held_out(len(photographs), validation)
-            photographs, others = photographs[:cut_at], photographs[cut_at:]
-        else:
-            others = load_folder(validation, model.channels, progress)
+        photographs, others = load_photographs(model.channels, data, validation, progress)
         batches = [Batch(pad(centre(i, CENTRE), local.reach)[None]) for i in others]
         return Patches(photographs, preset.patch, local.reach, preset.seed), batches, len(batches)
     squares = load_squares(data, model.channels, preset.patch, progress, TRAINING_MOSAICS)
     if isinstance(validation, int):
-        cut_at = _held_out(len(squares), validation)
-        squares, held_out = squares.part(slice(cut_at)), squares.part(slice(cut_at, None))
+        begin = _held_out(len(squares), validation)
+        squares, held_out = squares.part(slice(begin)), squares.part(slice(begin, None))
     else:
         held_out = load_squares(validation, model.channels, preset.patch, progress)
     classes = model.classes if isinstance(model, AdeConfig) else 0
     squares, held_out = (_classed(part, classes) for part in (squares, held_out))
+    if label is not None:
+        squares, held_out = squares.of_class(label), held_out.of_class(label)
     batches = [held_out.part(slice(i, i + CHUNK)) for i in range(0, len(held_out), CHUNK)]
     return Squares(squares, preset.seed), batches, GLIMPSE // CHUNK
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import log
 from typing import Any, NamedTuple
 
@@ -100,13 +101,9 @@ class Duel(Trainer):
         images = grey / 127.5 - 1
         return images + (images.clamp(-RANGE, RANGE) - images).detach()  # with a gradient: they may come back
 
-    def _judge(self, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
-        """The discriminator of images of these classes."""
-        return lambda images: self.discriminator(images, labels)
-
     def _learn(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> None:
         """A step of the discriminator."""
-        a, net = self.adversary, self._judge(labels)
+        a, net = self.adversary, partial(self.discriminator, labels=labels)
         for group in self.against.param_groups:
             group["lr"] = self.rate * self.learning_rate()
         if a.game == "samples":
@@ -125,7 +122,7 @@ class Duel(Trainer):
 
     def _quality(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
         """L_Q, or the loss of chapter 4; nats."""
-        a, net = self.adversary, self._judge(labels)
+        a, net = self.adversary, partial(self.discriminator, labels=labels)
         with fixed(self.discriminator):
             if a.game == "samples":
                 return adversarial.quality_loss(net(fake))

@@ -23,7 +23,7 @@ from ..models.local import LocalModel
 from ..models.local_float import LocalNet
 from ..models.local_freeze import estimate_bits
 from ..models.pixelcnnpp import PixelCNNModel
-from .data import CHUNK, Patches, Source, Squares, centre, load, load_folder, local_config, pad
+from .data import CHUNK, Patches, Source, centre, load, load_photographs, local_config, pad
 from .nets import load_whole, read_side
 from .presets import ModelConfig, Preset
 
@@ -64,8 +64,11 @@ def freeze_file(
     net, float_path = load_whole(float_paths), float_paths[0]
     frozen_estimate: Callable[[Any, np.ndarray], np.ndarray] = estimate_bits
     model: weights.Model
-    if label is not None and not (isinstance(net, Ade) and net.config.classes):
+    classes = net.config.classes if isinstance(net, Ade) else 0
+    if label is not None and not classes:
         raise FreezeError(f"{float_path} does not depend on classes")
+    if label is None and classes:
+        raise FreezeError(f"{float_path} has {classes} classes: say which one with --label")
     if base is not None and not isinstance(net, Agave | Ade):
         raise FreezeError(f"{float_path} has no decoder that could share layers")
     if isinstance(net, LocalNet):
@@ -84,10 +87,7 @@ def freeze_file(
             raise FreezeError("a flow needs a base that codes the first images of an archive")
         frozen_estimate = flow_bits
         learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress, label)
-        if net.config.classes:
-            if label is None:
-                raise FreezeError(f"{float_path} has {net.config.classes} classes: say which one with --label")
-            net = net.of_class(label)
+        net = net if label is None else net.of_class(label)
         model = ade_freeze.freeze(net, learnt.batch(CALIBRATION_IMAGES).images, _base(base))
     else:
         learnt, batches = _small_images(net.config, read_side(float_path), data, validation, progress)
@@ -114,11 +114,7 @@ def _photographs(
     channels: int, data: Path, validation: Path | int, progress: bool
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Photographs to calibrate on, uint8 [C, H, W], and the centres of those to measure on, uint8 [1, C, h, w]."""
-    photographs = load_folder(data, channels, progress)
-    if isinstance(validation, int):
-        photographs, held_out = photographs[:-validation], photographs[-validation:]
-    else:
-        held_out = load_folder(validation, channels, progress)
+    photographs, held_out = load_photographs(channels, data, validation, progress)
     return photographs, [centre(image, SIDE)[None] for image in held_out]
 
 
@@ -127,12 +123,8 @@ def _small_images(
 ) -> tuple[Source, list[np.ndarray]]:
     """What to calibrate on, and the validation images in batches, uint8 [B, C, side, side]; of one class or all."""
     preset = Preset("", config, side, 1, 1, 0.0, 0.0, 0.0, 0.0, 0.0, seed=0)
-    source, held_out, _ = load(preset, data, validation, progress)
-    if label is None:
-        return source, [batch.images for batch in held_out]
-    assert isinstance(source, Squares)
-    source.squares = source.squares.of_class(label)
-    return source, [batch.images[batch.labels == label] for batch in held_out if (batch.labels == label).any()]
+    source, held_out, _ = load(preset, data, validation, progress, label)
+    return source, [batch.images for batch in held_out]
 
 
 def _calibration(source: Source) -> list[torch.Tensor]:

@@ -68,6 +68,10 @@ class Adversary:
         if self.game not in GAMES or (self.game != "samples") != (self.discriminator.batch != "none"):
             raise ValueError(f"{self.game!r} does not fit a discriminator of batches {self.discriminator.batch!r}")
 
+    def of_classes(self, count: int) -> Adversary:
+        """The same with a discriminator that is told the class."""
+        return replace(self, discriminator=replace(self.discriminator, classes=count))
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -258,7 +262,7 @@ PRESETS = {
         Preset("v-ade-classes", replace(AV_ADE, classes=10), 32, 16, 5_000, 0.02, 2e-3, 0.5, 1.0, 0.999, 24),
         Preset(
             "av-ade-classes", replace(AV_ADE, classes=10), 32, 16, 5_000, 0.002, 2e-4, 0.5, 0.85, 0.999, 22,
-            adversary=replace(SMALL_ADVERSARY, discriminator=replace(SMALL_ADVERSARY.discriminator, classes=10)),
+            adversary=SMALL_ADVERSARY.of_classes(10),
         ),
         # All at the thesis' size and optimiser: a GPU, days.
         Preset(
