@@ -389,7 +389,7 @@ def test_models() -> None:
     assert result.exit_code == 0
     assert [line.split()[:3] for line in result.output.splitlines()[2:]] == [
         ["local-rgb", "3", "16"], ["local-grey", "1", "17"], ["pixelcnnpp", "3", "18"],
-        ["agave", "3", "19"], ["agave-rgb", "3", "20"], ["ade", "3", "21"],
+        ["agave", "3", "19"], ["agave-rgb", "3", "20"], ["ade", "3", "21"], ["av-ade", "3", "22"],
     ]  # fmt: skip
 
 

@@ -149,6 +149,7 @@ def write_weights(folder: Path, seed: int = 0) -> Path:
     base = Base("local-rgb", weights.weights_id(weights.to_bytes(photographs)), photographs)
     weights.write(agave(AGAVE["local"], "int64", seed, base), folder / "agave-rgb.safetensors")
     weights.write(ade(FLOWS["colours"], "int64", seed, base), folder / "ade.safetensors")
+    weights.write(ade(FLOWS["checker"], "int64", seed, base), folder / "av-ade.safetensors")
     return folder
 
 

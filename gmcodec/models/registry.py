@@ -45,6 +45,7 @@ ENTRIES = (
     Entry(19, "agave", 3, max_pixels=1 << 14, asked=True),
     Entry(20, "agave-rgb", 3, asked=True, family="agave"),
     Entry(21, "ade", 3, asked=True),
+    Entry(22, "av-ade", 3, asked=True),
 )
 BY_FORM = {e.form: e for e in ENTRIES}
 
