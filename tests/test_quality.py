@@ -183,10 +183,12 @@ def test_it_learns_what_is_easy_and_is_kept(net: classifier.Classifier, tmp_path
 
 
 def test_training_is_repeatable(net: classifier.Classifier) -> None:
+    # up to the order of float sums, which depends on where in memory arrays happen to lie
     again = classifier.train(*coloured(1, 300), RECIPE)
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
+    for a, b in zip(net.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
     other = classifier.train(*coloured(1, 300), replace(RECIPE, seed=1))
-    assert not torch.equal(net.head.weight, other.head.weight)
+    assert (net.head.weight - other.head.weight).abs().max() > 1e-2
 
 
 def test_an_epoch_shows_every_image_once_shifted_or_mirrored() -> None:
