@@ -150,7 +150,7 @@ def test_planes_need_not_be_contiguous():
 class Raster:
     """A model that only raster order will do for; delegates to the toy model."""
 
-    slope = None
+    slope = tile_coder = None
 
     def __init__(self, model) -> None:
         self.channels, self.canvas, self.predict = model.channels, model.canvas, model.predict

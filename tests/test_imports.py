@@ -24,7 +24,7 @@ ALLOWED = {
     "pixels": {"errors", "metadata", "png16"},
     "exact": {"errors", "exact"},
     "models": {"errors", "exact", "models"},
-    "coding": {"errors", "coding"},
+    "coding": {"errors", "exact", "coding"},
     "codec": {"errors", "container", "pixels", "coding", "models"},
     "archive_format": {"errors", "container"},
     "sampling": {"pixels", "coding", "models"},

@@ -17,9 +17,9 @@ each such channel in turn, each under adaptive frequencies given the level befor
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ..errors import GmcFormatError
+from ..exact.kernels import reweight as reweight
 from .stack import ROW_TOTAL, Stack
 
 VALUES, LEVELS, NEUTRAL = 256, 16, 8
@@ -29,31 +29,6 @@ SPREAD = ROW_TOTAL - LEVELS
 PRIOR = 8.0  # counts added to both sides, so that rare values do not look like teeth
 TOOTHED = 0.03  # share of pixels off the smooth curve from which a model is asked
 STEP = 6  # what a seen level adds to its frequency
-
-
-# -- applying weights ------------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
-def reweight(rows, high, weights):
-    """Multiply low-nibble frequencies by the weights of their values, in place.
-
-    rows int32 [N, 16], summing to 2**24 and staying so, every entry >= 1; high int32 [N]; weights int64 [256].
-    A row whose values all weigh nothing is left as it is.  Products stay below 2**58.
-    """
-    for n in range(rows.shape[0]):
-        first = np.int64(high[n]) * 16
-        total = np.int64(0)
-        for j in range(16):
-            total += rows[n, j] * weights[first + j]
-        if total == 0:
-            continue
-        part = before = np.int64(0)
-        for j in range(16):
-            part += rows[n, j] * weights[first + j]
-            mark = part * SPREAD // total + (j + 1)
-            rows[n, j] = mark - before
-            before = mark
 
 
 # -- choosing weights ------------------------------------------------------------------------------------

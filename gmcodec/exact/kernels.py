@@ -170,3 +170,25 @@ def observe(sample, weights, mean, inverse, sigmoid):
             weights[n, k] *= above - below + 1
             total += weights[n, k]
         normalise(weights[n], total)
+
+
+@jit
+def reweight(rows, high, weights):
+    """Multiply low-nibble frequencies by the weights of their values, in place.
+
+    rows int32 [N, 16], summing to 2**24 and staying so, every entry >= 1; high int32 [N]; weights int64 [256].
+    A row whose values all weigh nothing is left as it is.  Products stay below 2**58.
+    """
+    for n in range(rows.shape[0]):
+        first = np.int64(high[n]) * 16
+        total = np.int64(0)
+        for j in range(NIBBLES):
+            total += rows[n, j] * weights[first + j]
+        if total == 0:
+            continue
+        part = before = np.int64(0)
+        for j in range(NIBBLES):
+            part += rows[n, j] * weights[first + j]
+            mark = part * SPREAD // total + (j + 1)
+            rows[n, j] = mark - before
+            before = mark

@@ -77,6 +77,7 @@ class Factored:
     """
 
     slope = 0
+    tile_coder = None
 
     def __init__(self, tables: Tables, means: np.ndarray | None, log_scale: np.ndarray, channels: int) -> None:
         self._tables, self.channels = tables, channels

@@ -165,6 +165,7 @@ class PixelCNNModel:
     """A frozen PixelCNN++ with the evaluator chosen for this machine.  Immutable; safe to share by threads."""
 
     slope = None  # raster order only
+    tile_coder = None  # coded step by step
 
     def __init__(
         self,

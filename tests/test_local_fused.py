@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""The compiled loop over a tile: the words of the general way, and its pixels from them, whatever the tile."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import toy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gmcodec.coding import autoregressive, histogram
+from gmcodec.coding.autoregressive import pop_words, push_words
+from gmcodec.errors import GmcFormatError
+from gmcodec.models import local_fused
+from gmcodec.models.local import LocalModel
+
+
+class StepByStep:
+    """A model without the compiled loop."""
+
+    tile_coder = None
+
+    def __init__(self, model: LocalModel) -> None:
+        self.channels, self.slope, self.canvas, self.predict = model.channels, model.slope, model.canvas, model.predict
+
+
+@functools.cache
+def model(channels: int) -> LocalModel:
+    found = toy.model(channels, "int16")
+    assert found.tile_coder is not None
+    return found
+
+
+def ignore(count: int) -> None:
+    pass
+
+
+def image(kind: str, shape: tuple[int, int, int], seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    if kind == "extremes":
+        return random.choice([0, 255], shape).astype(np.uint8)
+    return random.integers(0, 256, shape, np.uint8) if kind == "noise" else toy.smooth(random, shape)
+
+
+def value_weights(kind: str, channels: int, seed: int) -> list[np.ndarray | None] | None:
+    random = np.random.default_rng(seed)
+    if kind == "none":
+        return None
+    # weights of nothing for all sixteen values of a nibble are among them, and a channel without any
+    levels = random.integers(0, 16, (channels, 256))
+    levels[:, 64:80] = 0
+    return [None if kind == "some" and c == 1 else histogram.WEIGHTS[row] for c, row in enumerate(levels)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([1, 3]), st.integers(1, 40), st.integers(1, 40), st.sampled_from(["smooth", "noise", "extremes"]),
+    st.sampled_from(["none", "some", "all"]), st.integers(0, 1000),
+)  # fmt: skip
+def test_words_are_those_of_the_general_way_and_give_the_pixels(channels, height, width, kind, weighted, seed):
+    planes, weights = image(kind, (channels, height, width), seed), value_weights(weighted, channels, seed)
+    words, bits = push_words(planes[None], model(channels), ignore, weights)
+    general, estimate = push_words(planes[None], StepByStep(model(channels)), ignore, weights)
+    assert words.dtype == general.dtype
+    assert np.array_equal(words, general)
+    assert bits == pytest.approx(estimate, rel=1e-9)
+    shape = (1, channels, height, width)
+    assert np.array_equal(pop_words(words, shape, model(channels), ignore, weights)[0], planes)
+    assert np.array_equal(pop_words(words, shape, StepByStep(model(channels)), ignore, weights)[0], planes)
+
+
+@pytest.mark.parametrize("pixels", [1, 50, 333])
+def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
+    planes = image("smooth", (3, 37, 41), 0)
+    words, _ = push_words(planes[None], model(3), ignore)
+    monkeypatch.setattr(local_fused, "CALL_PIXELS", pixels)
+    counts: list[int] = []
+    assert np.array_equal(push_words(planes[None], model(3), counts.append)[0], words)
+    assert np.array_equal(pop_words(words, (1, 3, 37, 41), model(3), counts.append)[0], planes)
+    assert sum(counts) == 2 * 37 * 41
+    assert len(counts) > 6
+
+
+def test_only_whole_tiles_on_their_own_take_it():
+    plain = toy.model(3, "int16")
+    assert plain.tile_coder is not None
+    assert plain.below(np.zeros((1, 3, 2, 8), np.uint8)).tile_coder is None
+    assert toy.model(3, "float64").tile_coder is None
+    wide = {name: replace(layer, input_limit=2**15) for name, layer in plain.layers.items()}
+    assert LocalModel(plain.config, wide, plain.tables, plain.evaluator).tile_coder is None
+
+
+def damaged(seed: int) -> np.ndarray:
+    """Words with some flipped bits, cut off or longer."""
+    random = np.random.default_rng(seed)
+    words = push_words(image("smooth", (3, 20, 30), seed)[None], model(3), ignore)[0]
+    words = words[: random.integers(len(words) + 1)] if seed % 3 == 0 else words.copy()
+    if seed % 3 == 1:
+        words = np.concatenate([words, random.integers(1, 1 << 32, 5, np.uint32)])
+    words[random.integers(len(words), size=2) if len(words) else []] ^= np.uint32(1 << random.integers(31))
+    return words
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_damaged_words_give_the_pixels_of_the_general_way_or_its_error(seed):
+    found = []
+    for coder in (model(3), StepByStep(model(3))):
+        try:
+            found.append(pop_words(damaged(seed), (1, 3, 20, 30), coder, ignore))
+        except GmcFormatError as error:
+            found.append(str(error))
+    assert np.array_equal(*found)
+
+
+def test_an_image_is_coded_by_it(monkeypatch):
+    planes = image("smooth", (3, 50, 60), 1)
+    payload = autoregressive.encode(planes, model(3), tile=(20, 31)).payload
+    monkeypatch.setattr(autoregressive, "push", None)  # the general way is not taken
+    monkeypatch.setattr(autoregressive, "pop", None)
+    assert autoregressive.encode(planes, model(3), tile=(20, 31)).payload == payload
+    assert np.array_equal(autoregressive.decode(payload, planes.shape, model(3)), planes)
