@@ -262,9 +262,13 @@ def _push(net, place, canvas, from_step, to_step, values, weighted, state, words
                 left[2 * channel + 1, i], freq[2 * channel + 1, i] = mark, following - mark
             if channel + 1 < c:
                 kernels.observe(samples[:n, channel], weights[:n], mean, inverse, net.sigmoid)
+        for i in range(n):
+            product = 1.0  # one logarithm a pixel; below 2**(24 * 6)
+            for stream in range(2 * c):
+                product *= freq[stream, i]
+            bits += 2 * c * TOTAL_BITS - np.log2(product)
         for stream in range(2 * c - 1, -1, -1):
             for i in range(n - 1, -1, -1):
-                bits += TOTAL_BITS - np.log2(freq[stream, i])
                 state, count = ans.push(state, words, count, left[stream, i], freq[stream, i])
     return state, count, bits
 
