@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""What a local net gains by learning from the image that it codes, step by step of the wavefront, in floats.
+
+python -m bench.online PHOTOS/val --float float-weights/local-rgb.safetensors all:adam:1e-4 last:adam:3e-4
+
+A gain here is what an exact integer form could reach at best: a decoder knows all that is learned from.  Nothing is
+sent, and nothing is fitted beforehand.  Each variant is WHAT:HOW:RATE, WHAT one of ``bias`` (of the last layer, and
+the linear predictor), ``last`` (its matrix too) and ``all``; HOW one of ``adam``, ``sgd``, ``sign`` (the gradient's
+sign), ``mat`` and ``row`` (the gradient over its own root mean square, of a matrix or a row).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from torch import nn
+
+from gmcodec.coding.autoregressive import wavefront
+from gmcodec.models.local_float import LocalNet
+from gmcodec.training.data import load_photographs, pad
+from gmcodec.training.nets import load_whole
+
+MEMORY = 100  # steps over which a root mean square is taken
+STEP_PIXELS = 150  # the gradient is that of the sum over a step's pixels, divided by this: steps are of unequal size
+
+
+class Normalised(torch.optim.Optimizer):
+    """Steps of a given size: by the sign of the gradient, or over its root mean square."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, how: str) -> None:
+        super().__init__(parameters, {"lr": lr})
+        self.how, self.count = how, 0
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        self.count += 1
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if self.how == "sign":
+                    p.sub_(p.grad.sign(), alpha=group["lr"])
+                    continue
+                square = p.grad.square().mean(None if self.how == "mat" else -1, keepdim=True)
+                kept = self.state[p].setdefault("square", square.clone())
+                kept.lerp_(square, 1 / min(self.count, MEMORY))
+                p.addcdiv_(p.grad, kept.sqrt() + 1e-12, value=-group["lr"])
+
+
+def parameters(net: LocalNet, what: str) -> list[nn.Parameter]:
+    """What is learned."""
+    if what == "all":
+        return [p for name, p in net.named_parameters() if not name.startswith("condition")]
+    return [net.last_bias, net.linear, *([net.last] if what == "last" else [])]
+
+
+def optimiser(learned: list[nn.Parameter], how: str, rate: float) -> torch.optim.Optimizer:
+    if how == "adam":
+        return torch.optim.Adam(learned, lr=rate, betas=(0.9, 0.99))
+    return torch.optim.SGD(learned, lr=rate) if how == "sgd" else Normalised(learned, rate, how)
+
+
+def rate(weights: Path, image: np.ndarray, variant: str | None) -> float:
+    """Bits per sample of uint8 [C, H, W] under a net that learns as it goes, or does not."""
+    net = load_whole([weights])
+    channels, height, width = image.shape
+    with torch.no_grad():
+        features, mean = net.features(torch.from_numpy(pad(image, net.config.reach)[None]), height, width)
+        features, mean = features.float(), mean.float()
+    target = torch.from_numpy(image.reshape(channels, -1)).float()
+    what, how, size = variant.split(":") if variant else ("bias", "sgd", "0")
+    learned = parameters(net, what)
+    for p in net.parameters():
+        p.requires_grad_(any(p is q for q in learned))
+    update, total = optimiser(learned, how, float(size)), 0.0
+    order, starts = wavefront(height, width, net.config.slope)
+    for first, last in itertools.pairwise(starts):
+        step = torch.from_numpy(order[first:last])
+        out, linear = net(features[:, step])
+        bits = net.mixture(out, mean[:, step] + linear, target[:, step], channels, net.config.mixtures).sum()
+        total += bits.item()
+        if variant:
+            (bits / STEP_PIXELS).backward()
+            update.step()
+            update.zero_grad()
+    return total / image.size
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("variants", nargs=-1, required=True)
+@click.option("--float", "weights", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--every", default=6, show_default=True, help="Take every so many photographs of the folder.")
+@click.option("--size", default=(256, 384), show_default=True, help="Rows and columns of their middle.")
+def main(folder: Path, variants: tuple[str, ...], weights: Path, every: int, size: tuple[int, int]) -> None:
+    """Print the rate of each photograph's middle without learning, and what every variant changes, in percent."""
+    torch.set_num_threads(1)
+    channels = load_whole([weights]).config.channels
+    photographs = [image for image in load_photographs(channels, folder, folder, False)[1]][::every]
+    rates = []
+    for image in photographs:
+        y, x = (max(0, (have - want) // 2) for have, want in zip(image.shape[1:], size, strict=True))
+        part = np.ascontiguousarray(image[:, y : y + size[0], x : x + size[1]])
+        rates.append([rate(weights, part, variant) for variant in (None, *variants)])
+        click.echo(line("x".join(map(str, part.shape[1:])), variants, rates[-1]))
+    click.echo(line(f"mean of {len(rates)}", variants, np.mean(rates, 0).tolist()))
+
+
+def line(name: str, variants: tuple[str, ...], rates: list[float]) -> str:
+    changes = (f"{v} {100 * (r / rates[0] - 1):+.2f} %" for v, r in zip(variants, rates[1:], strict=True))
+    return f"{name}: {rates[0]:.4f} bpsp, {', '.join(changes)}"
+
+
+if __name__ == "__main__":
+    main()
