@@ -65,8 +65,8 @@ def optimiser(learned: list[nn.Parameter], how: str, rate: float) -> torch.optim
     return torch.optim.SGD(learned, lr=rate) if how == "sgd" else Normalised(learned, rate, how)
 
 
-def rate(weights: Path, image: np.ndarray, variant: str | None) -> float:
-    """Bits per sample of uint8 [C, H, W] under a net that learns as it goes, or does not."""
+def rate(weights: Path, image: np.ndarray, variant: str | None, interval: int = 1) -> float:
+    """Bits per sample of uint8 [C, H, W] under a net that learns after every ``interval`` steps, or does not."""
     net = load_whole([weights])
     channels, height, width = image.shape
     with torch.no_grad():
@@ -79,15 +79,16 @@ def rate(weights: Path, image: np.ndarray, variant: str | None) -> float:
         p.requires_grad_(any(p is q for q in learned))
     update, total = optimiser(learned, how, float(size)), 0.0
     order, starts = wavefront(height, width, net.config.slope)
-    for first, last in itertools.pairwise(starts):
+    for number, (first, last) in enumerate(itertools.pairwise(starts), 1):
         step = torch.from_numpy(order[first:last])
         out, linear = net(features[:, step])
         bits = net.mixture(out, mean[:, step] + linear, target[:, step], channels, net.config.mixtures).sum()
         total += bits.item()
         if variant:
             (bits / STEP_PIXELS).backward()
-            update.step()
-            update.zero_grad()
+            if number % interval == 0:
+                update.step()
+                update.zero_grad()
     return total / image.size
 
 
@@ -97,7 +98,10 @@ def rate(weights: Path, image: np.ndarray, variant: str | None) -> float:
 @click.option("--float", "weights", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--every", default=6, show_default=True, help="Take every so many photographs of the folder.")
 @click.option("--size", default=(256, 384), show_default=True, help="Rows and columns of their middle.")
-def main(folder: Path, variants: tuple[str, ...], weights: Path, every: int, size: tuple[int, int]) -> None:
+@click.option("--interval", default=1, show_default=True, help="Steps of the wavefront between two updates.")
+def main(
+    folder: Path, variants: tuple[str, ...], weights: Path, every: int, size: tuple[int, int], interval: int
+) -> None:
     """Print the rate of each photograph's middle without learning, and what every variant changes, in percent."""
     torch.set_num_threads(1)
     channels = load_whole([weights]).config.channels
@@ -106,7 +110,7 @@ def main(folder: Path, variants: tuple[str, ...], weights: Path, every: int, siz
     for image in photographs:
         y, x = (max(0, (have - want) // 2) for have, want in zip(image.shape[1:], size, strict=True))
         part = np.ascontiguousarray(image[:, y : y + size[0], x : x + size[1]])
-        rates.append([rate(weights, part, variant) for variant in (None, *variants)])
+        rates.append([rate(weights, part, variant, interval) for variant in (None, *variants)])
         click.echo(line("x".join(map(str, part.shape[1:])), variants, rates[-1]))
     click.echo(line(f"mean of {len(rates)}", variants, np.mean(rates, 0).tolist()))
 

@@ -158,14 +158,24 @@ def _find_high(wanted, weights, mean, inverse, sigmoid):
     low, high = np.int64(0), np.int64(NIBBLES)
     left, right = np.int64(0), np.int64(ROW_TOTAL)
     below, above = np.int64(0), np.int64(TOP)
+    likely = 0
+    for k in range(weights.shape[0]):
+        if weights[k] > weights[likely]:
+            likely = k
+    # where the likeliest component has its mean, then beside it: two places are enough for most samples
+    middle, tried = (mean[likely] + HALF) // (NIBBLES * POSITION), 0
     while high - low > 1:
-        middle = (low + high) >> 1
+        if tried >= 2:
+            middle = (low + high) >> 1
+        middle, tried = min(max(middle, low + 1), high - 1), tried + 1
         mass = _cumulative(16 * middle, weights, mean, inverse, sigmoid)
         mark = ((mass * SPREAD) >> CUMULATIVE_BITS) + middle
         if mark <= wanted:
             low, left, below = middle, mark, mass
+            middle += 1
         else:
             high, right, above = middle, mark, mass
+            middle -= 1
     return low, left, right - left, below, above
 
 
