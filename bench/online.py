@@ -97,7 +97,9 @@ def rate(weights: Path, image: np.ndarray, variant: str | None, interval: int = 
 @click.argument("variants", nargs=-1, required=True)
 @click.option("--float", "weights", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--every", default=6, show_default=True, help="Take every so many photographs of the folder.")
-@click.option("--size", default=(256, 384), show_default=True, help="Rows and columns of their middle.")
+@click.option(
+    "--size", type=(int, int), default=(256, 384), show_default=True, help="Rows and columns of their middle."
+)
 @click.option("--interval", default=1, show_default=True, help="Steps of the wavefront between two updates.")
 def main(
     folder: Path, variants: tuple[str, ...], weights: Path, every: int, size: tuple[int, int], interval: int
