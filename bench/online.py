@@ -12,6 +12,7 @@ sign), ``mat`` and ``row`` (the gradient over its own root mean square, of a mat
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,9 +23,10 @@ from torch import nn
 
 from gmcodec.coding.autoregressive import wavefront
 from gmcodec.models.local_float import LocalNet
-from gmcodec.training.data import load_photographs, pad
+from gmcodec.training.data import load_folder, pad
 from gmcodec.training.nets import load_whole
 
+VARIANT = re.compile(r"(bias|last|all):(adam|sgd|sign|mat|row):\d*\.?\d+(e-?\d+)?")
 MEMORY = 100  # steps over which a root mean square is taken
 STEP_PIXELS = 150  # the gradient is that of the sum over a step's pixels, divided by this: steps are of unequal size
 
@@ -105,11 +107,13 @@ def main(
     folder: Path, variants: tuple[str, ...], weights: Path, every: int, size: tuple[int, int], interval: int
 ) -> None:
     """Print the rate of each photograph's middle without learning, and what every variant changes, in percent."""
+    for variant in variants:
+        if not VARIANT.fullmatch(variant):
+            raise click.UsageError(f"{variant} is not bias, last or all : adam, sgd, sign, mat or row : a rate")
     torch.set_num_threads(1)
     channels = load_whole([weights]).config.channels
-    photographs = [image for image in load_photographs(channels, folder, folder, False)[1]][::every]
     rates = []
-    for image in photographs:
+    for image in load_folder(folder, channels)[::every]:
         y, x = (max(0, (have - want) // 2) for have, want in zip(image.shape[1:], size, strict=True))
         part = np.ascontiguousarray(image[:, y : y + size[0], x : x + size[1]])
         rates.append([rate(weights, part, variant, interval) for variant in (None, *variants)])

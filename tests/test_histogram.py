@@ -12,6 +12,7 @@ from toy import smooth
 
 from gmcodec.coding import autoregressive, histogram
 from gmcodec.errors import GmcFormatError
+from gmcodec.exact import kernels
 from gmcodec.exact.tables import ROW_TOTAL
 
 seeds = st.integers(0, 2**32 - 1)
@@ -44,7 +45,7 @@ def test_reweighted_rows_are_frequencies(seed: int, n: int, extreme: bool) -> No
     level[:16] = 0  # a nibble without any value in use
     weights = histogram.WEIGHTS[level]
     expected = [plain(r.tolist(), weights[16 * h : 16 * h + 16].tolist()) for r, h in zip(rows, high, strict=True)]
-    histogram.reweight(rows, high, weights)
+    kernels.reweight(rows, high, weights)
     assert rows.tolist() == expected
     assert (rows.sum(1) == ROW_TOTAL).all()
     assert rows.min() >= 1

@@ -32,6 +32,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import GmcFormatError
+from ..exact import kernels
 from . import histogram
 from .stack import ROW_TOTAL, Stack
 
@@ -245,7 +246,7 @@ def check_words(words: np.ndarray) -> None:
 def _low_rows(prediction: Prediction, high: np.ndarray, weights: Weights, channel: int) -> np.ndarray:
     rows = prediction.low(high)
     if weights is not None and weights[channel] is not None:
-        histogram.reweight(rows, high, weights[channel])
+        kernels.reweight(rows, high, weights[channel])
     return rows
 
 
@@ -301,7 +302,7 @@ def choose_levels(planes: np.ndarray, model: PixelModel) -> np.ndarray:
             return histogram.levels(used, seen, histogram.expectation(rows[part], high[part]))
 
         tried = rows[second].copy()
-        histogram.reweight(tried, high[second], histogram.WEIGHTS[found(first)])
+        kernels.reweight(tried, high[second], histogram.WEIGHTS[found(first)])
         symbol = np.arange(len(tried)), low[second]
         saved = np.log2(tried[symbol] / rows[second][symbol]).mean() * height * width
         candidate = found(slice(None))

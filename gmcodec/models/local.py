@@ -124,12 +124,14 @@ class LocalModel:
     def slope(self) -> int:
         return self.config.slope
 
-    @functools.cached_property
+    @property
     def tile_coder(self) -> local_fused.TileCoder | None:
         """What codes whole tiles faster than steps of ``predict``, to the same words, where the machine can."""
-        if self._told is not None or self._above is not None or not local_fused.possible(self):
-            return None
-        return local_fused.TileCoder(self)
+        return self._loop if self._told is None and self._above is None else None
+
+    @functools.cached_property
+    def _loop(self) -> local_fused.TileCoder | None:
+        return local_fused.TileCoder(self) if local_fused.possible(self) else None
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -146,19 +148,14 @@ class LocalModel:
 
     def given(self, conditions: np.ndarray) -> LocalModel:
         """The model of tiles of which so much is known: integers within CONDITION_LIMIT, [B, H, W, D]."""
-        model = self._copy()
+        model = copy.copy(self)
         model._told = np.ascontiguousarray(conditions.reshape(-1, conditions.shape[-1]), self.evaluator.dtype)
         return model
 
     def below(self, above: np.ndarray) -> LocalModel:
         """The model of tiles that lie below finished rows uint8 [B, C, rows, W] of their images; few are looked at."""
-        model = self._copy()
-        model._above = above
-        return model
-
-    def _copy(self) -> LocalModel:
         model = copy.copy(self)
-        model.__dict__.pop("tile_coder", None)  # it knows nothing of a condition
+        model._above = above
         return model
 
     def canvas(self, height: int, width: int, count: int = 1) -> Canvas:

@@ -64,6 +64,7 @@ class Place(NamedTuple):
     channels: int
     mixtures: int
     slope: int
+    steps: int  # of the wavefront
     row_size: int
     origin: int  # the tile's first sample
     widest: int  # pixels of a step, at most
@@ -103,6 +104,21 @@ def prepare(model: LocalModel) -> Net:
 
 
 # -- parts of a step -----------------------------------------------------------------------------------------
+
+
+@jit
+def _room(net, place):
+    """Arrays for the pixels of a step: positions, outputs, base, samples; weights, means, inverses of the mixture."""
+    shape = (place.widest, place.mixtures)
+    return (
+        np.empty(place.widest, np.int64),
+        np.empty((place.widest, net.last_scale.shape[0]), np.int32),
+        np.empty((place.widest, place.channels), np.int32),
+        np.empty((place.widest, place.channels), np.int32),
+        np.empty(shape, np.int64),
+        np.empty(shape, np.int64),
+        np.empty(shape, np.int64),
+    )
 
 
 @jit
@@ -153,6 +169,17 @@ def _cumulative(sample, weights, mean, inverse, sigmoid):
 
 
 @jit
+def _high_end(j, weights, mean, inverse, sigmoid):
+    """Where high nibble j begins, for j in 0 to 16: its mark and the cumulative mass there."""
+    if j == 0:
+        return np.int64(0), np.int64(0)
+    if j == NIBBLES:
+        return np.int64(ROW_TOTAL), np.int64(TOP)
+    mass = _cumulative(16 * j, weights, mean, inverse, sigmoid)
+    return ((mass * SPREAD) >> CUMULATIVE_BITS) + j, mass
+
+
+@jit
 def _find_high(wanted, weights, mean, inverse, sigmoid):
     """The high nibble whose range holds the quantile: nibble, left, freq, cumulative mass at both of its ends."""
     low, high = np.int64(0), np.int64(NIBBLES)
@@ -168,8 +195,7 @@ def _find_high(wanted, weights, mean, inverse, sigmoid):
         if tried >= 2:
             middle = (low + high) >> 1
         middle, tried = min(max(middle, low + 1), high - 1), tried + 1
-        mass = _cumulative(16 * middle, weights, mean, inverse, sigmoid)
-        mark = ((mass * SPREAD) >> CUMULATIVE_BITS) + middle
+        mark, mass = _high_end(middle, weights, mean, inverse, sigmoid)
         if mark <= wanted:
             low, left, below = middle, mark, mass
             middle += 1
@@ -208,17 +234,6 @@ def _low_mark(j, first, below, above, weights, mean, inverse, sigmoid):
 
 
 @jit
-def _high_end(j, weights, mean, inverse, sigmoid):
-    """Where high nibble j begins, for j in 0 to 16: its mark and the cumulative mass there."""
-    if j == 0:
-        return np.int64(0), np.int64(0)
-    if j == NIBBLES:
-        return np.int64(ROW_TOTAL), np.int64(TOP)
-    mass = _cumulative(16 * j, weights, mean, inverse, sigmoid)
-    return ((mass * SPREAD) >> CUMULATIVE_BITS) + j, mass
-
-
-@jit
 def _weighted_row(high, below, above, values, weights, mean, inverse, sigmoid, rows):
     """Row [1, 16] of the low nibble of an image that has weights of values."""
     before = np.int64(0)
@@ -236,12 +251,7 @@ def _weighted_row(high, below, above, values, weights, mean, inverse, sigmoid, r
 def _push(net, place, canvas, from_step, to_step, values, weighted, state, words):
     """Push the steps from_step - 1 down to to_step: the new state, how many words were written, bits."""
     c = place.channels
-    at = np.empty(place.widest, np.int64)
-    outputs = np.empty((place.widest, net.last_scale.shape[0]), np.int32)
-    base = np.empty((place.widest, c), np.int32)
-    samples = np.empty((place.widest, c), np.int32)
-    weights = np.empty((place.widest, place.mixtures), np.int64)
-    mean, inverse = np.empty_like(weights), np.empty_like(weights)
+    at, outputs, base, samples, weights, mean, inverse = _room(net, place)
     left, freq = np.empty((2 * c, place.widest), np.int64), np.empty((2 * c, place.widest), np.int64)
     row = np.empty((1, NIBBLES), np.int32)
     count, bits = 0, 0.0
@@ -287,12 +297,7 @@ def _push(net, place, canvas, from_step, to_step, values, weighted, state, words
 def _pop(net, place, canvas, from_step, to_step, values, weighted, state, words, count):
     """Pop the steps from_step to to_step - 1 into the canvas: the new state, how many words are left."""
     c = place.channels
-    at = np.empty(place.widest, np.int64)
-    outputs = np.empty((place.widest, net.last_scale.shape[0]), np.int32)
-    base = np.empty((place.widest, c), np.int32)
-    samples = np.empty((place.widest, c), np.int32)
-    weights = np.empty((place.widest, place.mixtures), np.int64)
-    mean, inverse = np.empty_like(weights), np.empty_like(weights)
+    at, outputs, base, samples, weights, mean, inverse = _room(net, place)
     highs, belows, aboves = np.empty((3, place.widest), np.int64)
     row = np.empty((1, NIBBLES), np.int32)
     for step in range(from_step, to_step):
@@ -335,7 +340,7 @@ class TileCoder:
         channels, height, width = planes.shape
         canvas = self._model.canvas(height, width)
         canvas.fill(planes[None])
-        place, calls = self._place(canvas), self._calls(height, width)
+        calls = _calls(place := self._place(canvas))
         values, weighted = _values(weights, channels)
         state, out, bits = np.uint64(0), [], 0.0
         for number, (first, last) in enumerate(reversed(calls)):
@@ -353,7 +358,7 @@ class TileCoder:
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
         canvas = self._model.canvas(height, width)
-        place, calls = self._place(canvas), self._calls(height, width)
+        calls = _calls(place := self._place(canvas))
         values, weighted = _values(weights, self._model.channels)
         words = np.array(words, np.uint32)  # one type and layout, whatever file they lie in
         state, count = ans.opened(words)
@@ -368,34 +373,33 @@ class TileCoder:
         """Only the net, for a tile uint8 [C, H, W]: to measure what it takes."""
         canvas = self._model.canvas(*planes.shape[1:])
         canvas.fill(planes[None])
-        _net_alone(self._net, self._place(canvas), canvas.flat, self._calls(*planes.shape[1:])[-1][1])
+        _net_alone(self._net, self._place(canvas), canvas.flat)
 
     def _place(self, canvas: Canvas) -> Place:
         c, origin = self._model.config, int(canvas.locate(np.zeros(1, np.int64))[0])
         widest = min(canvas.height, -(-canvas.width // c.slope))
+        steps = c.slope * (canvas.height - 1) + canvas.width
         return Place(
-            canvas.height, canvas.width, c.channels, c.mixtures, c.slope, canvas.row_size, origin, widest,
+            canvas.height, canvas.width, c.channels, c.mixtures, c.slope, steps, canvas.row_size, origin, widest,
             canvas.run_start, canvas.run_length, *self._model.limits,
         )  # fmt: skip
 
-    def _calls(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Runs of steps, each for one call of the loop."""
-        steps = self._model.slope * (height - 1) + width
-        each = max(1, CALL_PIXELS * steps // (height * width))
-        return [(start, min(start + each, steps)) for start in range(0, steps, each)]
-
 
 @jit
-def _net_alone(net, place, canvas, steps):
+def _net_alone(net, place, canvas):
     """All steps' outputs and nothing with them; a sum, so that nothing is left out."""
-    at = np.empty(place.widest, np.int64)
-    outputs = np.empty((place.widest, net.last_scale.shape[0]), np.int32)
-    base = np.empty((place.widest, place.channels), np.int32)
+    at, outputs, base, _, _, _, _ = _room(net, place)
     total = np.int64(0)
-    for step in range(steps):
+    for step in range(place.steps):
         _evaluate(net, place, canvas, at[: _locate(place, step, at)], outputs, base)
         total += outputs[0, 0]
     return total
+
+
+def _calls(place: Place) -> list[tuple[int, int]]:
+    """Runs of steps, each for one call of the loop."""
+    each = max(1, CALL_PIXELS * place.steps // (place.height * place.width))
+    return [(start, min(start + each, place.steps)) for start in range(0, place.steps, each)]
 
 
 def _values(weights: Weights, channels: int) -> tuple[np.ndarray, np.ndarray]:
