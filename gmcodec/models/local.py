@@ -24,12 +24,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import WeightsError
+from ..errors import GmcFormatError, WeightsError
 from ..exact import evaluators, kernels
 from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
 from ..exact.tables import Tables
-from . import local_fit, local_fused, local_kernels
+from . import local_fit, local_fused, local_kernels, local_learning
+from .local_learner import LearningTileCoder
 from .mixture import MixtureOutputs, Prediction
 from .pixelcnnpp_kernels import CONDITION_LIMIT
 from .window import Canvas, Window
@@ -40,6 +41,7 @@ INPUT_LIMIT = 128
 BLOCK = 256  # pixels evaluated at once: activations stay in a core's own cache
 CONDITION = "condition."  # how names of layers that read a condition start
 KIND = "local-1"
+TileCoder = local_fused.TileCoder | LearningTileCoder
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,14 @@ class LocalModel:
     """A frozen local model with the evaluator chosen for this machine.  Immutable; safe to share by threads."""
 
     def __init__(
-        self, config: LocalConfig, layers: dict[str, Layer], tables: Tables, evaluator: Evaluator | None = None
+        self,
+        config: LocalConfig,
+        layers: dict[str, Layer],
+        tables: Tables,
+        evaluator: Evaluator | None = None,
+        units: dict[str, np.ndarray] | None = None,
     ) -> None:
+        """``units``: of gradients, for a model that can learn: see local_learning.py.  Raises WeightsError."""
         for name in config.layer_names():
             layers[name].check(name)
             if layers[name].weight.shape != layer_shape(config, name):
@@ -115,6 +123,10 @@ class LocalModel:
         self._near = config.window.near_columns(config.neighbours)
         self._told: np.ndarray | None = None
         self._above: np.ndarray | None = None
+        self.units = units
+        self.rate: int | None = None  # of a model that learns
+        if units is not None:
+            local_learning.check(self, units)
 
     @property
     def channels(self) -> int:
@@ -125,13 +137,27 @@ class LocalModel:
         return self.config.slope
 
     @property
-    def tile_coder(self) -> local_fused.TileCoder | None:
-        """What codes whole tiles faster than steps of ``predict``, to the same words, where the machine can."""
+    def tile_coder(self) -> TileCoder | None:
+        """What codes a tile alone: as steps of ``predict`` do, but faster, where the machine can; or learning."""
         return self._loop if self._told is None and self._above is None else None
 
     @functools.cached_property
-    def _loop(self) -> local_fused.TileCoder | None:
+    def _loop(self) -> TileCoder | None:
+        if self.units is not None and self.rate is not None:
+            return LearningTileCoder(self, self.units, self.rate)
         return local_fused.TileCoder(self) if local_fused.possible(self) else None
+
+    def learning(self, rate: int = local_learning.USUAL) -> LocalModel:
+        """The model that learns from every tile it codes alone, with a rate of local_learning.RATES.
+
+        Raises WeightsError when the weights are not made for it.
+        """
+        if self.units is None:
+            raise WeightsError("these weights are not made to learn while they code")
+        model = copy.copy(self)
+        model.__dict__.pop("_loop", None)
+        model.rate = rate
+        return model
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -139,12 +165,21 @@ class LocalModel:
         return ACTIVATION_LIMIT, OUTPUT_LIMIT
 
     def fit(self, sample: np.ndarray, pixels: int) -> bytes:
-        """What to change for an image of ``pixels`` pixels, from squares uint8 [B, C, h, w] of it; may be nothing."""
-        return local_fit.fit(self, sample, pixels)
+        """What to change for an image of ``pixels`` pixels, from squares uint8 [B, C, h, w] of it; may be nothing.
+
+        A model that learns names its rate first.
+        """
+        rate = b"" if self.rate is None else bytes([self.rate])
+        return rate + local_fit.fit(self, sample, pixels)
 
     def adapted(self, changes: bytes) -> LocalModel:
         """The model changed as ``fit`` said, if it said anything.  Raises GmcFormatError."""
-        return local_fit.adapted(self, changes) if changes else self
+        model = self
+        if self.rate is not None and changes:
+            if changes[0] >= len(local_learning.RATES):
+                raise GmcFormatError(f"there is no rate of learning {changes[0]}")
+            model, changes = self.learning(changes[0]), changes[1:]
+        return local_fit.adapted(model, changes) if changes else model
 
     def given(self, conditions: np.ndarray) -> LocalModel:
         """The model of tiles of which so much is known: integers within CONDITION_LIMIT, [B, H, W, D]."""

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 
 from ..errors import FreezeError
+from ..exact import learning
 from ..exact.freeze import freeze_layer
 from ..exact.ops import INT32_BOUND, Layer
 from ..exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, POSITION, ROW_TOTAL, make_tables
+from .gradient_units import gradient_units
 from .local import ACTIVATION_LIMIT, CONDITION, INPUT_LIMIT, LocalModel
 from .local_float import FIRST_BITS, INPUT_UNIT, SLOPE, LocalNet, quantise_rows
 from .mixture import MixtureOutputs
@@ -28,6 +30,8 @@ from .pixelcnnpp_kernels import CONDITION_LIMIT, CONDITION_UNIT
 EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp
 SHRINK = 0.7  # ratio of one trial of the units to the one before
 LINEAR_BITS = 13  # of the linear predictor's weights
+WEIGHT_BITS, FIRST_WEIGHT_BITS = 13, 14  # of weights, at most
+GROWTH = 1.25  # of the largest weight, that there is room for at least
 TRIALS = 4  # batches of patches on which trials are compared
 FOUND_ERROR = 4  # steps between a weight and its integer: rounding, and errors of the input units found before
 
@@ -65,7 +69,8 @@ def output_units(c: MixtureOutputs) -> np.ndarray:
 def freeze(net: LocalNet, patches: Sequence[tuple[torch.Tensor, int, int]]) -> LocalModel:
     """Frozen model of ``net``; ``patches`` are (padded int16 [B, C, H + r, W + 2r], H, W) to calibrate on.
 
-    Raises FreezeError when a bound cannot be proved.
+    The model can learn while it codes: weights have 13 bits or so and room to grow.  Raises FreezeError when a bound
+    cannot be proved.
     """
     peaks = activation_peaks(net, patches)
     squares = [_whole(batch, h, w) for batch, h, w in patches[:TRIALS]]
@@ -75,7 +80,10 @@ def freeze(net: LocalNet, patches: Sequence[tuple[torch.Tensor, int, int]]) -> L
         return sum(estimate_bits(model, images).sum() for images in squares)
 
     units = search_units({str(place): peak for place, peak in enumerate(peaks)}, bits)
-    return _freeze(net, list(units.values()))
+    model = _freeze(net, list(units.values()))
+    if not net.config.blocks:
+        return model
+    return LocalModel(model.config, model.layers, model.tables, units=gradient_units(model, squares))
 
 
 def search_units(peaks: dict[str, np.ndarray], bits: Callable[[dict[str, np.ndarray]], float]) -> dict[str, np.ndarray]:
@@ -125,13 +133,15 @@ def _freeze(net: LocalNet, units: list[np.ndarray]) -> LocalModel:
     """Freeze with given units, float64 [width]: of the stream, then of each block's inside."""
 
     def layer(name: str, weight: np.ndarray, bias: torch.Tensor, unit_in: float | np.ndarray,
-              unit_out: float | np.ndarray, limit: int, bits: int = 8) -> Layer:  # fmt: skip
-        return freeze_layer(name, weight * unit_in, _array(bias), 1.0, unit_out, limit, bits)
+              unit_out: float | np.ndarray, limit: int, bits: int = WEIGHT_BITS) -> Layer:  # fmt: skip
+        bits = min(bits, int(np.log2(learning.weight_limit(len(weight), weight.shape[1], limit) / GROWTH)) + 1)
+        bound = INT32_BOUND - learning.BIAS_ROOM
+        return freeze_layer(name, weight * unit_in, _array(bias), 1.0, unit_out, limit, bits, bound)
 
     c, stream, inner = net.config, units[0], units[1:]
     first = _array(net.first)[:, c.window.raster_columns()]
     layers = {
-        "first": layer("first", first, net.first_bias, INPUT_UNIT, stream, INPUT_LIMIT, FIRST_BITS),
+        "first": layer("first", first, net.first_bias, INPUT_UNIT, stream, INPUT_LIMIT, FIRST_WEIGHT_BITS),
         "last": layer("last", _array(net.last), net.last_bias, stream, output_units(c), ACTIVATION_LIMIT),
         "linear": layer(
             "linear", _array(net.linear), torch.zeros(c.channels), 1.0, 1 / POSITION, INPUT_LIMIT, LINEAR_BITS

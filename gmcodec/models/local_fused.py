@@ -5,34 +5,31 @@ What ``coding.autoregressive.push`` and ``pop`` do with ``LocalModel.predict`` a
 
     step: features -> net -> logistics -> for each channel: all high nibbles, all low nibbles -> canvas
 
-A nibble is found by bisection of the mixture's cumulative function, in a few places and not in all 16.  Needs the
-int16 products (exact/int16.py) for all layers; other evaluators take the general way.
+Needs the int16 products (exact/int16.py) for all layers; other evaluators take the general way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..exact import ans, int16, kernels
-from ..exact.kernels import component, jit
+from ..exact.kernels import jit
 from ..exact.ops import INT32_BOUND, Layer
-from ..exact.tables import CUMULATIVE_BITS, NIBBLES, POSITION, ROW_TOTAL, SPREAD, TOP, TOTAL_BITS
+from . import mixture_step
 from .local_kernels import features
-from .mixture import open_channel
+from .mixture_step import Weights, value_weights
 from .window import Canvas
 
 if TYPE_CHECKING:
     from .local import LocalModel
 
 Progress = Callable[[int], None]
-Weights = Sequence[np.ndarray | None] | None  # of values, as in coding/histogram.py
 LANES = int16.LANES
 BLOCK = 64  # pixels whose activations stay in a core's cache while the weights pass
 CALL_PIXELS = 1 << 15  # coded between two reports of progress
-HALF = POSITION // 2
 
 
 class Net(NamedTuple):
@@ -108,21 +105,17 @@ def prepare(model: LocalModel) -> Net:
 
 @jit
 def _room(net, place):
-    """Arrays for the pixels of a step: positions, outputs, base, samples; weights, means, inverses of the mixture."""
-    shape = (place.widest, place.mixtures)
+    """Arrays for the pixels of a step: positions, outputs, base, samples."""
     return (
         np.empty(place.widest, np.int64),
         np.empty((place.widest, net.last_scale.shape[0]), np.int32),
         np.empty((place.widest, place.channels), np.int32),
         np.empty((place.widest, place.channels), np.int32),
-        np.empty(shape, np.int64),
-        np.empty(shape, np.int64),
-        np.empty(shape, np.int64),
     )
 
 
 @jit
-def _locate(place, step, at):
+def locate(place, step, at):
     """Positions in the canvas of the step's pixels, by row; returns how many."""
     first = max(0, -((place.width - 1 - step) // place.slope))
     last = min(place.height - 1, step // place.slope)
@@ -159,173 +152,52 @@ def _evaluate(net, place, canvas, at, outputs, base):
         kernels.output(outputs[part], net.last_scale, net.last_offset, place.output_limit, outputs[part])
 
 
-@jit
-def _cumulative(sample, weights, mean, inverse, sigmoid):
-    """tables.cumulative of one pixel, for samples 1 to 255."""
-    total = np.int64(0)
-    for k in range(weights.shape[0]):
-        total += weights[k] * component(sample * POSITION - HALF, mean[k], inverse[k], sigmoid)
-    return total
-
-
-@jit
-def _high_end(j, weights, mean, inverse, sigmoid):
-    """Where high nibble j begins, for j in 0 to 16: its mark and the cumulative mass there."""
-    if j == 0:
-        return np.int64(0), np.int64(0)
-    if j == NIBBLES:
-        return np.int64(ROW_TOTAL), np.int64(TOP)
-    mass = _cumulative(16 * j, weights, mean, inverse, sigmoid)
-    return ((mass * SPREAD) >> CUMULATIVE_BITS) + j, mass
-
-
-@jit
-def _find_high(wanted, weights, mean, inverse, sigmoid):
-    """The high nibble whose range holds the quantile: nibble, left, freq, cumulative mass at both of its ends."""
-    low, high = np.int64(0), np.int64(NIBBLES)
-    left, right = np.int64(0), np.int64(ROW_TOTAL)
-    below, above = np.int64(0), np.int64(TOP)
-    likely = 0
-    for k in range(weights.shape[0]):
-        if weights[k] > weights[likely]:
-            likely = k
-    # where the likeliest component has its mean, then beside it: two places are enough for most samples
-    middle, tried = (mean[likely] + HALF) // (NIBBLES * POSITION), 0
-    while high - low > 1:
-        if tried >= 2:
-            middle = (low + high) >> 1
-        middle, tried = min(max(middle, low + 1), high - 1), tried + 1
-        mark, mass = _high_end(middle, weights, mean, inverse, sigmoid)
-        if mark <= wanted:
-            low, left, below = middle, mark, mass
-            middle += 1
-        else:
-            high, right, above = middle, mark, mass
-            middle -= 1
-    return low, left, right - left, below, above
-
-
-@jit
-def _find_low(wanted, first, below, above, weights, mean, inverse, sigmoid):
-    """The low nibble whose range holds the quantile, of values from ``first`` on: nibble, left, freq."""
-    low, high = np.int64(0), np.int64(NIBBLES)
-    left, right = np.int64(0), np.int64(ROW_TOTAL)
-    while high - low > 1:
-        middle = (low + high) >> 1
-        mark = _low_mark(middle, first, below, above, weights, mean, inverse, sigmoid)
-        if mark <= wanted:
-            low, left = middle, mark
-        else:
-            high, right = middle, mark
-    return low, left, right - left
-
-
-@jit
-def _low_mark(j, first, below, above, weights, mean, inverse, sigmoid):
-    """tables.shares: where low nibble j begins, for j in 0 to 16."""
-    if j == 0:
-        return np.int64(0)
-    if j == NIBBLES:
-        return np.int64(ROW_TOTAL)
-    if above <= below:  # no mass at all: uniform
-        return j * np.int64(SPREAD // NIBBLES) + j
-    mass = _cumulative(first + j, weights, mean, inverse, sigmoid)
-    return (mass - below) * SPREAD // (above - below) + j
-
-
-@jit
-def _weighted_row(high, below, above, values, weights, mean, inverse, sigmoid, rows):
-    """Row [1, 16] of the low nibble of an image that has weights of values."""
-    before = np.int64(0)
-    for j in range(1, NIBBLES + 1):
-        mark = _low_mark(np.int64(j), 16 * high, below, above, weights, mean, inverse, sigmoid)
-        rows[0, j - 1] = mark - before
-        before = mark
-    kernels.reweight(rows, np.full(1, high, np.int32), values)
-
-
 # -- the loop: push and pop mirror each other ------------------------------------------------------------------
+
+
+@jit
+def read_samples(canvas, at, samples):
+    """Samples int32 [N, C] of the pixels at ``at``."""
+    for i in range(samples.shape[0]):
+        for channel in range(samples.shape[1]):
+            samples[i, channel] = canvas[at[i] + channel]
+
+
+@jit
+def write_samples(canvas, at, samples):
+    """Inverse of ``read_samples``."""
+    for i in range(samples.shape[0]):
+        for channel in range(samples.shape[1]):
+            canvas[at[i] + channel] = samples[i, channel]
 
 
 @jit
 def _push(net, place, canvas, from_step, to_step, values, weighted, state, words):
     """Push the steps from_step - 1 down to to_step: the new state, how many words were written, bits."""
-    c = place.channels
-    at, outputs, base, samples, weights, mean, inverse = _room(net, place)
-    left, freq = np.empty((2 * c, place.widest), np.int64), np.empty((2 * c, place.widest), np.int64)
-    row = np.empty((1, NIBBLES), np.int32)
+    at, outputs, base, samples = _room(net, place)
+    room = mixture_step.room(place.widest, place.mixtures, place.channels)
     count, bits = 0, 0.0
     for step in range(from_step - 1, to_step - 1, -1):
-        n = _locate(place, step, at)
+        n = locate(place, step, at)
         _evaluate(net, place, canvas, at[:n], outputs, base)
-        for i in range(n):
-            for channel in range(c):
-                samples[i, channel] = canvas[at[i] + channel]
-        kernels.softmax(outputs, net.softmax, weights[:n])
-        for channel in range(c):
-            open_channel(outputs, base, samples, channel, c, net.inverse, mean[:n], inverse)
-            for i in range(n):
-                high, low = np.int64(samples[i, channel]) >> 4, np.int64(samples[i, channel]) & 15
-                w, m, v = weights[i], mean[i], inverse[i]
-                mark, below = _high_end(high, w, m, v, net.sigmoid)
-                following, above = _high_end(high + 1, w, m, v, net.sigmoid)
-                left[2 * channel, i], freq[2 * channel, i] = mark, following - mark
-                if weighted[channel]:
-                    _weighted_row(high, below, above, values[channel], w, m, v, net.sigmoid, row)
-                    mark = np.int64(0)
-                    for j in range(low):
-                        mark += row[0, j]
-                    following = mark + row[0, low]
-                else:
-                    mark = _low_mark(low, 16 * high, below, above, w, m, v, net.sigmoid)
-                    following = _low_mark(low + 1, 16 * high, below, above, w, m, v, net.sigmoid)
-                left[2 * channel + 1, i], freq[2 * channel + 1, i] = mark, following - mark
-            if channel + 1 < c:
-                kernels.observe(samples[:n, channel], weights[:n], mean, inverse, net.sigmoid)
-        for i in range(n):
-            product = 1.0  # one logarithm a pixel; below 2**(24 * 6)
-            for stream in range(2 * c):
-                product *= freq[stream, i]
-            bits += 2 * c * TOTAL_BITS - np.log2(product)
-        for stream in range(2 * c - 1, -1, -1):
+        read_samples(canvas, at[:n], samples[:n])
+        bits += mixture_step.ranges(net, outputs, base, samples[:n], values, weighted, room)
+        for stream in range(2 * place.channels - 1, -1, -1):
             for i in range(n - 1, -1, -1):
-                state, count = ans.push(state, words, count, left[stream, i], freq[stream, i])
+                state, count = ans.push(state, words, count, room.left[stream, i], room.freq[stream, i])
     return state, count, bits
 
 
 @jit
 def _pop(net, place, canvas, from_step, to_step, values, weighted, state, words, count):
     """Pop the steps from_step to to_step - 1 into the canvas: the new state, how many words are left."""
-    c = place.channels
-    at, outputs, base, samples, weights, mean, inverse = _room(net, place)
-    highs, belows, aboves = np.empty((3, place.widest), np.int64)
-    row = np.empty((1, NIBBLES), np.int32)
+    at, outputs, base, samples = _room(net, place)
+    room = mixture_step.room(place.widest, place.mixtures, place.channels)
     for step in range(from_step, to_step):
-        n = _locate(place, step, at)
+        n = locate(place, step, at)
         _evaluate(net, place, canvas, at[:n], outputs, base)
-        kernels.softmax(outputs, net.softmax, weights[:n])
-        for channel in range(c):
-            open_channel(outputs, base, samples, channel, c, net.inverse, mean[:n], inverse)
-            for i in range(n):
-                found = _find_high(ans.quantile(state), weights[i], mean[i], inverse[i], net.sigmoid)
-                highs[i], left, freq, belows[i], aboves[i] = found
-                state, count = ans.pop(state, words, count, left, freq)
-            for i in range(n):
-                high, below, above, w, m, v = highs[i], belows[i], aboves[i], weights[i], mean[i], inverse[i]
-                if weighted[channel]:
-                    _weighted_row(high, below, above, values[channel], w, m, v, net.sigmoid, row)
-                    low, left, wanted = np.int64(0), np.int64(0), ans.quantile(state)
-                    while left + row[0, low] <= wanted:
-                        left += row[0, low]
-                        low += 1
-                    freq = np.int64(row[0, low])
-                else:
-                    low, left, freq = _find_low(ans.quantile(state), 16 * high, below, above, w, m, v, net.sigmoid)
-                state, count = ans.pop(state, words, count, left, freq)
-                samples[i, channel] = 16 * high + low
-                canvas[at[i] + channel] = samples[i, channel]
-            if channel + 1 < c:
-                kernels.observe(samples[:n, channel], weights[:n], mean, inverse, net.sigmoid)
+        state, count = mixture_step.take(net, outputs, base, samples[:n], values, weighted, room, state, words, count)
+        write_samples(canvas, at[:n], samples[:n])
     return state, count
 
 
@@ -340,8 +212,8 @@ class TileCoder:
         channels, height, width = planes.shape
         canvas = self._model.canvas(height, width)
         canvas.fill(planes[None])
-        calls = _calls(place := self._place(canvas))
-        values, weighted = _values(weights, channels)
+        calls = calls_of(place := place_of(self._model, canvas))
+        values, weighted = value_weights(weights, channels)
         state, out, bits = np.uint64(0), [], 0.0
         for number, (first, last) in enumerate(reversed(calls)):
             buffer = np.empty(2 * channels * place.widest * (last - first), np.uint32)  # a word a nibble at most
@@ -350,7 +222,7 @@ class TileCoder:
             )
             out.append(buffer[:count].copy())
             bits += cost
-            _report(progress, height * width, number, len(calls))
+            report(progress, height * width, number, len(calls))
         return ans.closed(state, out), bits
 
     def pop_words(
@@ -358,57 +230,52 @@ class TileCoder:
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
         canvas = self._model.canvas(height, width)
-        calls = _calls(place := self._place(canvas))
-        values, weighted = _values(weights, self._model.channels)
+        calls = calls_of(place := place_of(self._model, canvas))
+        values, weighted = value_weights(weights, self._model.channels)
         words = np.array(words, np.uint32)  # one type and layout, whatever file they lie in
         state, count = ans.opened(words)
         for number, (first, last) in enumerate(calls):
             state, count = _pop(
                 self._net, place, canvas.flat, first, last, values, weighted, np.uint64(state), words, count
             )
-            _report(progress, height * width, number, len(calls))
+            report(progress, height * width, number, len(calls))
         return canvas.planes()[0], int(state) == 0 and count == 0
 
     def evaluate(self, planes: np.ndarray) -> None:
         """Only the net, for a tile uint8 [C, H, W]: to measure what it takes."""
         canvas = self._model.canvas(*planes.shape[1:])
         canvas.fill(planes[None])
-        _net_alone(self._net, self._place(canvas), canvas.flat)
-
-    def _place(self, canvas: Canvas) -> Place:
-        c, origin = self._model.config, int(canvas.locate(np.zeros(1, np.int64))[0])
-        widest = min(canvas.height, -(-canvas.width // c.slope))
-        steps = c.slope * (canvas.height - 1) + canvas.width
-        return Place(
-            canvas.height, canvas.width, c.channels, c.mixtures, c.slope, steps, canvas.row_size, origin, widest,
-            canvas.run_start, canvas.run_length, *self._model.limits,
-        )  # fmt: skip
+        _net_alone(self._net, place_of(self._model, canvas), canvas.flat)
 
 
 @jit
 def _net_alone(net, place, canvas):
     """All steps' outputs and nothing with them; a sum, so that nothing is left out."""
-    at, outputs, base, _, _, _, _ = _room(net, place)
+    at, outputs, base, _ = _room(net, place)
     total = np.int64(0)
     for step in range(place.steps):
-        _evaluate(net, place, canvas, at[: _locate(place, step, at)], outputs, base)
+        _evaluate(net, place, canvas, at[: locate(place, step, at)], outputs, base)
         total += outputs[0, 0]
     return total
 
 
-def _calls(place: Place) -> list[tuple[int, int]]:
+def place_of(model: LocalModel, canvas: Canvas) -> Place:
+    """Where a canvas of one tile has its pixels."""
+    c, origin = model.config, int(canvas.locate(np.zeros(1, np.int64))[0])
+    widest = min(canvas.height, -(-canvas.width // c.slope))
+    steps = c.slope * (canvas.height - 1) + canvas.width
+    return Place(
+        canvas.height, canvas.width, c.channels, c.mixtures, c.slope, steps, canvas.row_size, origin, widest,
+        canvas.run_start, canvas.run_length, *model.limits,
+    )  # fmt: skip
+
+
+def calls_of(place: Place) -> list[tuple[int, int]]:
     """Runs of steps, each for one call of the loop."""
     each = max(1, CALL_PIXELS * place.steps // (place.height * place.width))
     return [(start, min(start + each, place.steps)) for start in range(0, place.steps, each)]
 
 
-def _values(weights: Weights, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of values int64 [C, 256], and which channels have any."""
-    given = weights or [None] * channels
-    values = [np.ones(256, np.int64) if w is None else w for w in given]
-    return np.stack(values), np.array([w is not None for w in given])
-
-
-def _report(progress: Progress, pixels: int, number: int, calls: int) -> None:
+def report(progress: Progress, pixels: int, number: int, calls: int) -> None:
     """Pass on the pixels of call ``number``; those of all calls are ``pixels``."""
     progress(pixels * (number + 1) // calls - pixels * number // calls)

@@ -32,6 +32,8 @@ class Entry:
     max_pixels: int | None = None  # of an image; larger ones would take too long
     asked: bool = False  # used only where it is asked for
     family: str = ""  # a name by which any of several may be asked for
+    weights: str = ""  # whose file the weights are in, if not its own
+    learns: bool = False  # from every tile it codes
 
     def takes(self, channels: int, pixels: int) -> bool:
         """Whether the model codes an image of so many channels and pixels."""
@@ -46,6 +48,9 @@ ENTRIES = (
     Entry(20, "agave-rgb", 3, asked=True, family="agave"),
     Entry(21, "ade", 3, asked=True),
     Entry(22, "av-ade", 3, asked=True),
+    Entry(23, "local-rgb-fast", 3, asked=True),
+    Entry(24, "learning-rgb-fast", 3, asked=True, weights="local-rgb-fast", learns=True),
+    Entry(25, "learning-rgb", 3, asked=True, learns=True),
 )
 BY_FORM = {e.form: e for e in ENTRIES}
 
@@ -114,7 +119,7 @@ def named(name: str) -> Loaded:
 
 
 def _path(entry: Entry, where: Path | None = None) -> Path:
-    return (where or folder()) / f"{entry.name}.safetensors"
+    return (where or folder()) / f"{entry.weights or entry.name}.safetensors"
 
 
 def load(form: int) -> Loaded:
@@ -140,6 +145,8 @@ def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
         return (found := named(name)).weights_id, found.model
 
     model = from_bytes(data, other)
+    if entry.learns and isinstance(model, LocalModel):
+        model = model.learning()
     if model.channels != entry.channels:
         raise WeightsError(f"{path} has {model.channels} channels, {entry.name} needs {entry.channels}")
     return Loaded(entry, model, weights_id(data))

@@ -37,6 +37,7 @@ Find = Callable[[str], tuple[bytes, "Model"]]  # a model's name -> id of its wei
 LARGEST = 4096  # number in an architecture
 FIELDS = ("weight", "bias", "multiplier", "shift")
 DECODER = "decoder."  # how names of AGAVE's decoder start
+UNITS = "gradient."  # how names of a learning model's units of gradients start
 TABLE_SIZES = {"softmax": 1024, "inverse": 321, "sigmoid": 2 * 17 * 512 + 1}
 
 
@@ -49,6 +50,8 @@ def to_bytes(model: Model) -> bytes:
     """Serialise a frozen model, deterministically."""
     tensors, metadata = _layers(model.layers), {"kind": local.KIND}
     tensors |= _members("table", model.tables)
+    if isinstance(model, LocalModel) and model.units is not None:
+        tensors |= {f"{UNITS}{name}": unit for name, unit in model.units.items()}
     if isinstance(model, AdeModel):
         metadata |= {"kind": ade.KIND} | _named(model.base)
         tensors |= _members("constant", model.constants) | _members("latent", model.latent_tables)
@@ -117,7 +120,8 @@ def from_bytes(data: bytes, find: Find = _nothing) -> Model:
 def _local(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> LocalModel:
     config = _local_config(values)
     layers = {name: _layer(tensors, name, config.input_limit(name)) for name in config.layer_names()}
-    return LocalModel(config, layers, _tables(tensors))
+    units = {name: tensors[f"{UNITS}{name}"] for name in layers if f"{UNITS}{name}" in tensors}
+    return LocalModel(config, layers, _tables(tensors), units=units or None)
 
 
 def _local_config(values: dict[str, Any]) -> LocalConfig:

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""Learning in integers: a layer's weights follow the gradient, the same on every machine.
+
+A layer that learns keeps ``master`` weights with FINE_BITS bits below the int16 weights that it multiplies with.
+From a batch of pixels, with x the layer's inputs and d the gradient of the cost by its sums (int16 each)::
+
+    g      = d^T x                                            int32 [M, K]: an int16 product like any other
+    square = a running mean of g**2 over a row                int64 [M]
+    master = master - rate * g / sqrt(square)                 a step of known size, whatever the unit of d
+
+That is the RMSProp of Tieleman and Hinton (2012) with one mean a row.  Nothing can overflow: ``limit`` bounds every
+weight so that the sums of both passes stay in int32, DELTA_LIMIT and LEARNT bound g.  Float64 is used as in
+kernels.py, for integers and powers of two below 2**53 only.  learning_spec.py says the same in plain numpy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import int16
+from .kernels import LEAK, jit
+from .ops import INT32_BOUND, Layer
+
+FINE_BITS = 10  # of a master weight, below the working one's
+DELTA_LIMIT = 1023  # of d: rarer, larger gradients are clipped
+LEARNT = 1024  # pixels of a batch that are learned from, at most
+SQUARE_SHIFT = 6  # g loses so many bits before it is squared
+MEMORY = 100  # batches over which the mean is taken
+STEP_BITS = 24
+STEP_MAX = 2**21  # so that a step's product with g stays below 2**53
+CLIP = 8  # no weight moves further than so many times the rate
+BIAS_ROOM = 2**27  # of the int32 sums, for the bias
+SUM_LIMIT = 2**30  # of gradients of a stream
+HALF = 1 << (FINE_BITS - 1)
+
+
+def weight_limit(rows: int, columns: int, input_limit: int) -> int:
+    """What no weight of such a layer may exceed, so that W x + bias and W^T d stay below 2**31."""
+    return min(2**15 - 1, (INT32_BOUND - BIAS_ROOM) // max(columns * input_limit, rows * DELTA_LIMIT))
+
+
+def limit(layer: Layer) -> int:
+    """``weight_limit`` of a layer."""
+    rows, columns = layer.weight.shape
+    return weight_limit(rows, columns, layer.input_limit)
+
+
+@jit
+def square_root(n):
+    """Square root of 0 <= n < 2**62, rounded down."""
+    root = np.int64(np.sqrt(np.float64(n)))  # off by one at most
+    while root * root > n:
+        root -= 1
+    while (root + 1) * (root + 1) <= n:
+        root += 1
+    return root
+
+
+# -- gradients on their way back -------------------------------------------------------------------------------
+
+
+@jit
+def _clip(v):
+    return np.int16(min(max(v, -float(DELTA_LIMIT)), float(DELTA_LIMIT)))
+
+
+@jit
+def _inward(g, activation, bound):
+    """The gradient of an activation at its bound: what would push it further out is dropped."""
+    if activation >= bound:
+        return max(g, np.int32(0))
+    if activation <= -bound:
+        return min(g, np.int32(0))
+    return g
+
+
+@jit
+def deltas(gradient, scale, out):
+    """d int16 [N, M] out: of sums, from the gradient [N, M] of what is made of them; below 2**38."""
+    for n in range(gradient.shape[0]):
+        for m in range(gradient.shape[1]):
+            out[n, m] = _clip(np.floor(np.float64(gradient[n, m]) * scale[m] + 0.5))
+
+
+@jit
+def hidden_deltas(gradient, scale, activation, bound, out):
+    """``deltas`` behind kernels.hidden, whose result was ``activation`` int16 [N, M]."""
+    for n in range(gradient.shape[0]):
+        for m in range(gradient.shape[1]):
+            g = np.float64(_inward(gradient[n, m], activation[n, m], bound))
+            slope = 1.0 if activation[n, m] >= 0 else LEAK
+            out[n, m] = _clip(np.floor(g * slope * scale[m] + 0.5))
+
+
+@jit
+def clamp_back(gradient, activation, bound):
+    """Back through the clamp of kernels.residual, in place on ``gradient`` int32 [N, M]."""
+    for n in range(gradient.shape[0]):
+        for m in range(gradient.shape[1]):
+            gradient[n, m] = _inward(gradient[n, m], activation[n, m], bound)
+
+
+@jit
+def add_back(gradient, scale, out):
+    """Add what flows back into a stream, int32 [N, M] in another unit, to ``out`` int32 [N, M]."""
+    top = np.float64(SUM_LIMIT)
+    for n in range(gradient.shape[0]):
+        for m in range(gradient.shape[1]):
+            v = np.float64(out[n, m]) + np.floor(np.float64(gradient[n, m]) * scale)
+            out[n, m] = np.int32(min(max(v, -top), top))
+
+
+# -- a step ----------------------------------------------------------------------------------------------------
+
+
+@jit
+def product(delta, x, out):
+    """g int32 [M, K] out = d^T x, from int16 [N, M] and int16 [N, K]; N at most LEARNT, K filled to whole vectors."""
+    pixels, rows = delta.shape
+    columns, pairs = x.shape[1], (pixels + 1) // 2
+    left = np.zeros((rows, 2 * pairs), np.int16)
+    right = np.zeros((pairs, columns, 2), np.int16)
+    for n in range(pixels):
+        for m in range(rows):
+            left[m, n] = delta[n, m]
+        for k in range(columns):
+            right[n >> 1, k, n & 1] = x[n, k]
+    int16.multiply(left, right, out)
+
+
+@jit
+def step_sizes(gradient, square, rate, count, steps):
+    """What a row's gradient is multiplied by, float64 [M] out; ``square`` int64 [M] takes batch ``count`` in."""
+    for m in range(gradient.shape[0]):
+        total = np.int64(0)
+        for k in range(gradient.shape[1]):
+            v = np.int64(gradient[m, k]) >> SQUARE_SHIFT
+            total += v * v
+        now = total // gradient.shape[1]
+        square[m] += (now - square[m]) // min(count, MEMORY)
+        root = max(square_root(max(square[m], now)), 1)  # a sudden gradient is not taken for a rare one
+        size = min((rate[m] << STEP_BITS) // (root << SQUARE_SHIFT), STEP_MAX)
+        steps[m] = np.float64(size) * 2.0**-STEP_BITS
+
+
+@jit
+def move(gradient, steps, rate, bound, master):
+    """Move the master weights int32 [M, K]; no working weight will exceed ``bound``."""
+    top = np.float64(bound << FINE_BITS)
+    for m in range(gradient.shape[0]):
+        most = np.float64(CLIP * rate[m])
+        for k in range(gradient.shape[1]):
+            change = np.floor(np.float64(gradient[m, k]) * steps[m] + 0.5)
+            v = np.float64(master[m, k]) - min(max(change, -most), most)
+            master[m, k] = np.int32(min(max(v, -top), top))
+
+
+@jit
+def move_bias(delta, steps, rate, unit, scale, master, offset):
+    """Move the bias, int64 [M] with FINE_BITS: a weight whose input is always ``unit``.  ``offset``: kernels.affine."""
+    top = np.int64(BIAS_ROOM - 1) << FINE_BITS
+    for m in range(delta.shape[1]):
+        total = np.int64(0)
+        for n in range(delta.shape[0]):
+            total += delta[n, m]
+        most = np.float64(CLIP * rate[m])
+        change = np.floor(np.float64(total * unit) * steps[m] + 0.5)
+        v = master[m] - np.int64(min(max(change, -most), most)) * unit
+        master[m] = min(max(v, -top), top)
+        offset[m] = np.float64((master[m] + HALF) >> FINE_BITS) * scale[m] + 0.5
+
+
+@jit
+def repack(master, packed):
+    """int16.pack of the working weights."""
+    for m in range(master.shape[0]):
+        for k in range(master.shape[1]):
+            packed[k >> 1, m, k & 1] = (master[m, k] + HALF) >> FINE_BITS
+
+
+@jit
+def repack_back(master, cut, packed):
+    """int16.pack of the transposed working weights, each row of which is first cut by so many bits, int64 [M]."""
+    for m in range(0, master.shape[0], 2):
+        for k in range(master.shape[1]):
+            packed[m >> 1, k, 0] = ((master[m, k] + HALF) >> FINE_BITS) >> cut[m]
+            packed[m >> 1, k, 1] = ((master[m + 1, k] + HALF) >> FINE_BITS) >> cut[m + 1]

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""Choose the units of a local model's gradients, from images, when it is frozen: see local_learning.py.
+
+Gradients of every row's sums are found in floats; a row's unit makes their root mean square about TARGET integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..exact import ops
+from ..exact.ops import Layer
+from . import local_fused
+from .local_learning import LARGEST_CUT
+from .mixture_gradient import BITS, mixture_gradient, units
+
+if TYPE_CHECKING:
+    from .local import LocalModel
+
+TARGET = 64.0  # integers; gradients beyond learning.DELTA_LIMIT are clipped
+LEAST = 1e-18
+
+
+def gradient_units(model: LocalModel, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Exponents int32 [M] of every layer: gradients are multiples of 2**-e.  ``images``: uint8 [B, C, h, w] each."""
+    squares: dict[str, np.ndarray] = {}
+    for batch in images:
+        for name, delta in _deltas(model, batch).items():
+            squares[name] = squares.get(name, 0.0) + (delta * delta).mean(0) / len(images)
+    out = {}
+    for name, square in squares.items():
+        exponent = np.floor(np.log2(TARGET / np.sqrt(square + LEAST))).astype(np.int32)
+        out[name] = np.minimum(exponent, exponent.min() + LARGEST_CUT)
+    return out
+
+
+def _deltas(model: LocalModel, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Gradients of the cost in nats by every layer's sums, float64 [N, M], of all pixels."""
+    c, (limit, output_limit) = model.config, model.limits
+    canvas = model.canvas(images.shape[2], images.shape[3], len(images))
+    canvas.fill(images)
+    pixels = np.arange(images[:, 0].size)
+    base = np.empty((len(pixels), c.channels), np.int32)
+    x = model.features(canvas, pixels, base).astype(np.int64)
+
+    def product(name: str, x: np.ndarray) -> tuple[np.ndarray, Layer]:
+        return ops.product(model.layers[name], x), model.layers[name]
+
+    streams, inner = [ops.hidden(*product("first", x), limit)], []
+    for b in range(c.blocks):
+        inner.append(ops.hidden(*product(f"up.{b}", streams[-1]), limit))
+        streams.append(ops.residual(*product(f"down.{b}", inner[-1]), limit, streams[-1]))
+    outputs = ops.output(*product("last", streams[-1]), output_limit).astype(np.int32)
+    samples = np.ascontiguousarray(images.transpose(1, 0, 2, 3).reshape(c.channels, -1).T.astype(np.int32))
+    by_outputs, centre = np.zeros(outputs.shape, np.int64), np.empty(base.shape, np.int64)
+    mixture_gradient(local_fused.prepare(model), outputs, base, samples, c.mixtures, by_outputs, centre)
+
+    def back(gradient: np.ndarray, name: str) -> np.ndarray:
+        layer = model.layers[name]
+        found[name] = gradient * np.ldexp(layer.multiplier.astype(np.float64), -layer.shift)
+        return found[name] @ layer.weight.astype(np.float64)
+
+    def slope(activation: np.ndarray) -> np.ndarray:
+        return np.where(activation >= 0, 1.0, 2.0**-ops.LEAK_SHIFT)
+
+    found: dict[str, np.ndarray] = {}
+    stream = back(by_outputs * 2.0**-BITS * units(c), "last")
+    for b in range(c.blocks - 1, -1, -1):
+        stream = stream + back(back(stream, f"down.{b}") * slope(inner[b]), f"up.{b}")
+    back(stream * slope(streams[0]), "first")
+    return found

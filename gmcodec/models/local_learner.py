@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""The model and the coder in one compiled loop, as in local_fused.py, with a model that learns on its way.
+
+Encoder and decoder both go forwards, since what was coded changes the model.  ANS is a stack: the encoder keeps every
+symbol's range and pushes them backwards when the tile is done, 48 bytes a pixel of three channels.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..exact import ans
+from ..exact.kernels import jit
+from . import local_learning, mixture_step
+from .local_fused import Progress, calls_of, locate, place_of, read_samples, report, write_samples
+from .mixture_step import Weights, value_weights
+
+if TYPE_CHECKING:
+    from .local import LocalModel
+
+
+@jit
+def _run(net, place, rules, state, batch, canvas, from_step, to_step, values, weighted, left, freq, at_symbol):
+    """Ranges of the steps' samples, uint32 in coding order from ``at_symbol`` on; returns bits and where they end."""
+    at, bits = np.empty(place.widest, np.int64), 0.0
+    room = mixture_step.room(place.widest, place.mixtures, place.channels)
+    for step in range(from_step, to_step):
+        n = locate(place, step, at)
+        if local_learning.is_due(state, batch, n):
+            local_learning.update(net, place, rules, state, batch)
+        first = state.counts[1]
+        part = slice(first, first + n)
+        local_learning.forward(net, place, canvas, at[:n], batch, first)
+        read_samples(canvas, at[:n], batch.samples[part])
+        bits += mixture_step.ranges(
+            net, batch.outputs[part], batch.base[part], batch.samples[part], values, weighted, room
+        )
+        for stream in range(2 * place.channels):
+            for i in range(n):
+                left[at_symbol], freq[at_symbol] = room.left[stream, i], room.freq[stream, i]
+                at_symbol += 1
+        state.counts[1] += n
+    return bits, at_symbol
+
+
+@jit
+def _push(left, freq, words):
+    """Push all symbols, the last first: the state, and how many words were written."""
+    state, count = np.uint64(0), 0
+    for i in range(left.shape[0] - 1, -1, -1):
+        state, count = ans.push(state, words, count, np.int64(left[i]), np.int64(freq[i]))
+    return state, count
+
+
+@jit
+def _pop(net, place, rules, state, batch, canvas, from_step, to_step, values, weighted, stack, words, left):
+    """Pop the steps' samples into the canvas: the new state of the stack, how many words are left."""
+    at = np.empty(place.widest, np.int64)
+    room = mixture_step.room(place.widest, place.mixtures, place.channels)
+    for step in range(from_step, to_step):
+        n = locate(place, step, at)
+        if local_learning.is_due(state, batch, n):
+            local_learning.update(net, place, rules, state, batch)
+        first = state.counts[1]
+        part = slice(first, first + n)
+        local_learning.forward(net, place, canvas, at[:n], batch, first)
+        stack, left = mixture_step.take(
+            net, batch.outputs[part], batch.base[part], batch.samples[part], values, weighted, room, stack, words, left
+        )
+        write_samples(canvas, at[:n], batch.samples[part])
+        state.counts[1] += n
+    return stack, left
+
+
+class LearningTileCoder:
+    """Codes tiles with a model that learns from each, starting anew.  Immutable; safe to share by threads."""
+
+    def __init__(self, model: LocalModel, exponents: dict[str, np.ndarray], rate: int) -> None:
+        self._model, self._exponents, self._rate = model, exponents, rate
+
+    @functools.cached_property
+    def _rules(self) -> local_learning.Rules:
+        return local_learning.rules(self._model, self._exponents, self._rate)
+
+    def push_words(self, planes: np.ndarray, progress: Progress, weights: Weights) -> tuple[np.ndarray, float]:
+        """A tile uint8 [C, H, W] -> words uint32, and the estimated bits."""
+        left, freq, bits = self.ranges(planes, progress, weights)
+        words = np.empty(len(left), np.uint32)  # a word a nibble at most
+        state, count = _push(left, freq, words)
+        return ans.closed(state, [words[:count].copy()]), bits
+
+    def ranges(self, planes: np.ndarray, progress: Progress, weights: Weights) -> tuple[np.ndarray, np.ndarray, float]:
+        """Ranges of all nibbles in coding order, uint32 [2 * C * H * W] twice, and their bits."""
+        channels, height, width = planes.shape
+        canvas = self._model.canvas(height, width)
+        canvas.fill(planes[None])
+        calls = calls_of(place := place_of(self._model, canvas))
+        values, weighted = value_weights(weights, channels)
+        net, state = local_learning.begin(self._model, self._rules)
+        batch = local_learning.room(net, place)
+        left, freq = np.empty((2, 2 * planes.size), np.uint32)
+        bits, done = 0.0, 0
+        for number, (first, last) in enumerate(calls):
+            cost, done = _run(
+                net, place, self._rules, state, batch, canvas.flat, first, last, values, weighted, left, freq, done
+            )
+            bits += cost
+            report(progress, height * width, number, len(calls))
+        return left, freq, bits
+
+    def pop_words(
+        self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights
+    ) -> tuple[np.ndarray, bool]:
+        """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
+        canvas = self._model.canvas(height, width)
+        calls = calls_of(place := place_of(self._model, canvas))
+        values, weighted = value_weights(weights, self._model.channels)
+        net, state = local_learning.begin(self._model, self._rules)
+        batch = local_learning.room(net, place)
+        words = np.array(words, np.uint32)  # one type and layout, whatever file they lie in
+        stack, left = ans.opened(words)
+        for number, (first, last) in enumerate(calls):
+            stack, left = _pop(
+                net, place, self._rules, state, batch, canvas.flat, first, last, values, weighted, np.uint64(stack),
+                words, left,
+            )  # fmt: skip
+            report(progress, height * width, number, len(calls))
+        return canvas.planes()[0], int(stack) == 0 and left == 0

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""Gradient of the cost of coded pixels by what a net said of them, in integers.
+
+The cost of a pixel is -log p in nats, p the mixture of coupled logistics of tables.py.  With r the components'
+weights once all samples are known, pi those before, and s = sigma(a), t = sigma(b) at both edges of a sample::
+
+    by a logit       pi - r
+    by a mean        r (1 - s - t) / scale                        since sigma' = sigma (1 - sigma)
+    by a log-scale   r (b sigma'(b) - a sigma'(a)) / (t - s)
+    by a coupling    that by the mean * residual of the channel before
+
+learning_spec.py says the same in plain numpy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..exact import kernels
+from ..exact.kernels import REACH, jit
+from ..exact.tables import (
+    COUPLING_BITS,
+    INVERSE_BITS,
+    LOG_SCALE_UNIT,
+    LOGIT_UNIT,
+    POSITION,
+    ROW_TOTAL,
+    TOTAL_BITS,
+    WEIGHT_BITS,
+)
+from .mixture import MixtureOutputs, open_channel
+
+BITS = 16  # gradients are multiples of 2**-16, by a logit, a grey level, a nat of scale, a coupling
+LIMIT = 2**37
+INVERSE_UNIT_BITS = 19  # the inverse scale 1 is 2**19: SIGMOID_UNIT / POSITION * 2**INVERSE_BITS
+RATIO_BITS = 9  # of SIGMOID_UNIT
+
+
+def units(config: MixtureOutputs) -> np.ndarray:
+    """float64 [outputs]: what an integer of each output is worth; powers of two."""
+    k, c = config.mixtures, config.channels
+    each = [1 / LOGIT_UNIT, 1 / POSITION, 1 / LOG_SCALE_UNIT, 2.0**-COUPLING_BITS]
+    return np.repeat(each, [k, k * c, k * c, k * config.couplings])
+
+
+@jit
+def _sloped(u, sigma):
+    """u sigma'(u), in 1/512 * 2**-24."""
+    return u * ((sigma * (ROW_TOTAL - sigma)) >> TOTAL_BITS)
+
+
+@jit
+def mixture_gradient(net, outputs, base, samples, components, out, centre):
+    """Gradients by the outputs, int64 [N, >= outputs] out, and by the base, int64 [N, C] out, both times 2**BITS.
+
+    outputs int32 [N, >= outputs], base and samples int32 [N, C]; ``net`` has the tables softmax, inverse, sigmoid.
+    """
+    pixels, channels = base.shape
+    prior = np.empty((pixels, components), np.int64)
+    mean = np.empty((channels, pixels, components), np.int64)
+    inverse = np.empty((channels, pixels, components), np.int64)
+    kernels.softmax(outputs, net.softmax, prior)
+    weights = prior.copy()
+    for c in range(channels):
+        open_channel(outputs, base, samples, c, channels, net.inverse, mean[c], inverse[c])
+        kernels.observe(samples[:, c], weights, mean[c], inverse[c], net.sigmoid)
+    for n in range(pixels):
+        for k in range(components):
+            out[n, k] = (prior[n, k] - weights[n, k]) << (BITS - WEIGHT_BITS)
+        for c in range(channels):
+            centre[n, c] = 0
+            sample = np.int64(samples[n, c])
+            edge = sample * POSITION - POSITION // 2
+            pairs = components * (1 + 2 * channels + c * (c - 1) // 2)
+            for k in range(components):
+                weight, m, v = weights[n, k], mean[c, n, k], inverse[c, n, k]
+                a = min(max(((edge - m) * v) >> INVERSE_BITS, -REACH), REACH)
+                b = min(max(((edge + POSITION - m) * v) >> INVERSE_BITS, -REACH), REACH)
+                s, t = np.int64(net.sigmoid[a + REACH]), np.int64(net.sigmoid[b + REACH])
+                if sample == 0:
+                    s = np.int64(0)
+                if sample == 255:
+                    t = np.int64(ROW_TOTAL)
+                by_mean = (((weight * (ROW_TOTAL - s - t)) >> WEIGHT_BITS) * v) >> (
+                    TOTAL_BITS + INVERSE_UNIT_BITS - BITS
+                )
+                ratio = (_sloped(b, t) - _sloped(a, s)) // (t - s + 1)
+                by_scale = (weight * min(max(ratio, -REACH), REACH)) >> (WEIGHT_BITS + RATIO_BITS - BITS)
+                out[n, components * (1 + c) + k] = by_mean
+                out[n, components * (1 + channels + c) + k] = by_scale
+                centre[n, c] += by_mean
+                for p in range(c):
+                    residual = np.int64(samples[n, p]) * POSITION - base[n, p]
+                    coupling = pairs + p * components + k
+                    out[n, coupling] = min(max((by_mean * residual) // POSITION, -LIMIT), LIMIT)
+                    centre[n, p] -= (by_mean * outputs[n, coupling]) >> COUPLING_BITS

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""Code the pixels of one step of a wavefront from the outputs of a net, for compiled loops.
+
+``ranges`` and ``take`` mirror each other: where the coder's quantiles of known samples lie, and samples from a stack.
+A nibble is found by bisection of the mixture's cumulative function, in a few places and not in all 16.  The
+frequencies are those of mixture.Prediction.  ``net`` is anything with the tables softmax, inverse and sigmoid.
+
+Order of a step: channel 0 high nibbles of all its pixels, channel 0 low nibbles, channel 1 high ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..exact import ans, kernels
+from ..exact.kernels import component, jit
+from ..exact.tables import CUMULATIVE_BITS, NIBBLES, POSITION, ROW_TOTAL, SPREAD, TOP, TOTAL_BITS
+from .mixture import open_channel
+
+Weights = Sequence[np.ndarray | None] | None  # of values, as in coding/histogram.py
+HALF = POSITION // 2
+
+
+class Room(NamedTuple):
+    """Scratch for the pixels of a step."""
+
+    weights: np.ndarray  # int64 [N, K], of the mixture
+    mean: np.ndarray
+    inverse: np.ndarray
+    left: np.ndarray  # int64 [2 * C, N]
+    freq: np.ndarray
+    below: np.ndarray  # int64 [N]: cumulative mass at both ends of the high nibble
+    above: np.ndarray
+    row: np.ndarray  # int32 [1, 16]
+
+
+@jit
+def room(widest, mixtures, channels):
+    """Scratch for steps of at most ``widest`` pixels."""
+    shape, streams = (widest, mixtures), (2 * channels, widest)
+    return Room(
+        np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.int64),
+        np.empty(streams, np.int64), np.empty(streams, np.int64),
+        np.empty(widest, np.int64), np.empty(widest, np.int64), np.empty((1, NIBBLES), np.int32),
+    )  # fmt: skip
+
+
+def value_weights(weights: Weights, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of values int64 [C, 256], and which channels have any."""
+    given = weights or [None] * channels
+    values = [np.ones(256, np.int64) if w is None else w for w in given]
+    return np.stack(values), np.array([w is not None for w in given])
+
+
+# -- one nibble ------------------------------------------------------------------------------------------------
+
+
+@jit
+def _cumulative(sample, weights, mean, inverse, sigmoid):
+    """tables.cumulative of one pixel, for samples 1 to 255."""
+    total = np.int64(0)
+    for k in range(weights.shape[0]):
+        total += weights[k] * component(sample * POSITION - HALF, mean[k], inverse[k], sigmoid)
+    return total
+
+
+@jit
+def _high_end(j, weights, mean, inverse, sigmoid):
+    """Where high nibble j begins, for j in 0 to 16: its mark and the cumulative mass there."""
+    if j == 0:
+        return np.int64(0), np.int64(0)
+    if j == NIBBLES:
+        return np.int64(ROW_TOTAL), np.int64(TOP)
+    mass = _cumulative(16 * j, weights, mean, inverse, sigmoid)
+    return ((mass * SPREAD) >> CUMULATIVE_BITS) + j, mass
+
+
+@jit
+def _find_high(wanted, weights, mean, inverse, sigmoid):
+    """The high nibble whose range holds the quantile: nibble, left, freq, cumulative mass at both of its ends."""
+    low, high = np.int64(0), np.int64(NIBBLES)
+    left, right = np.int64(0), np.int64(ROW_TOTAL)
+    below, above = np.int64(0), np.int64(TOP)
+    likely = 0
+    for k in range(weights.shape[0]):
+        if weights[k] > weights[likely]:
+            likely = k
+    # where the likeliest component has its mean, then beside it: two places are enough for most samples
+    middle, tried = (mean[likely] + HALF) // (NIBBLES * POSITION), 0
+    while high - low > 1:
+        if tried >= 2:
+            middle = (low + high) >> 1
+        middle, tried = min(max(middle, low + 1), high - 1), tried + 1
+        mark, mass = _high_end(middle, weights, mean, inverse, sigmoid)
+        if mark <= wanted:
+            low, left, below = middle, mark, mass
+            middle += 1
+        else:
+            high, right, above = middle, mark, mass
+            middle -= 1
+    return low, left, right - left, below, above
+
+
+@jit
+def _find_low(wanted, first, below, above, weights, mean, inverse, sigmoid):
+    """The low nibble whose range holds the quantile, of values from ``first`` on: nibble, left, freq."""
+    low, high = np.int64(0), np.int64(NIBBLES)
+    left, right = np.int64(0), np.int64(ROW_TOTAL)
+    while high - low > 1:
+        middle = (low + high) >> 1
+        mark = _low_mark(middle, first, below, above, weights, mean, inverse, sigmoid)
+        if mark <= wanted:
+            low, left = middle, mark
+        else:
+            high, right = middle, mark
+    return low, left, right - left
+
+
+@jit
+def _low_mark(j, first, below, above, weights, mean, inverse, sigmoid):
+    """tables.shares: where low nibble j begins, for j in 0 to 16."""
+    if j == 0:
+        return np.int64(0)
+    if j == NIBBLES:
+        return np.int64(ROW_TOTAL)
+    if above <= below:  # no mass at all: uniform
+        return j * np.int64(SPREAD // NIBBLES) + j
+    mass = _cumulative(first + j, weights, mean, inverse, sigmoid)
+    return (mass - below) * SPREAD // (above - below) + j
+
+
+@jit
+def _weighted_row(high, below, above, values, weights, mean, inverse, sigmoid, rows):
+    """Row [1, 16] of the low nibble of an image that has weights of values."""
+    before = np.int64(0)
+    for j in range(1, NIBBLES + 1):
+        mark = _low_mark(np.int64(j), 16 * high, below, above, weights, mean, inverse, sigmoid)
+        rows[0, j - 1] = mark - before
+        before = mark
+    kernels.reweight(rows, np.full(1, high, np.int32), values)
+
+
+# -- a step: ranges and take mirror each other ------------------------------------------------------------------
+
+
+@jit
+def ranges(net, outputs, base, samples, values, weighted, room):
+    """Ranges of the samples int32 [N, C], into room.left and room.freq; returns their bits."""
+    n, c = samples.shape
+    weights, mean, inverse, left, freq = room.weights[:n], room.mean[:n], room.inverse[:n], room.left, room.freq
+    kernels.softmax(outputs, net.softmax, weights)
+    for channel in range(c):
+        open_channel(outputs, base, samples, channel, c, net.inverse, mean, inverse)
+        for i in range(n):
+            high, low = np.int64(samples[i, channel]) >> 4, np.int64(samples[i, channel]) & 15
+            w, m, v = weights[i], mean[i], inverse[i]
+            mark, below = _high_end(high, w, m, v, net.sigmoid)
+            following, above = _high_end(high + 1, w, m, v, net.sigmoid)
+            left[2 * channel, i], freq[2 * channel, i] = mark, following - mark
+            if weighted[channel]:
+                _weighted_row(high, below, above, values[channel], w, m, v, net.sigmoid, room.row)
+                mark = np.int64(0)
+                for j in range(low):
+                    mark += room.row[0, j]
+                following = mark + room.row[0, low]
+            else:
+                mark = _low_mark(low, 16 * high, below, above, w, m, v, net.sigmoid)
+                following = _low_mark(low + 1, 16 * high, below, above, w, m, v, net.sigmoid)
+            left[2 * channel + 1, i], freq[2 * channel + 1, i] = mark, following - mark
+        if channel + 1 < c:
+            kernels.observe(samples[:, channel], weights, mean, inverse, net.sigmoid)
+    bits = 0.0
+    for i in range(n):
+        product = 1.0  # one logarithm a pixel; below 2**(24 * 6)
+        for stream in range(2 * c):
+            product *= freq[stream, i]
+        bits += 2 * c * TOTAL_BITS - np.log2(product)
+    return bits
+
+
+@jit
+def take(net, outputs, base, samples, values, weighted, room, state, words, count):
+    """Pop the samples int32 [N, C] of a step: the new state, how many words are left."""
+    n, c = samples.shape
+    weights, mean, inverse, below, above = room.weights[:n], room.mean[:n], room.inverse[:n], room.below, room.above
+    kernels.softmax(outputs, net.softmax, weights)
+    for channel in range(c):
+        open_channel(outputs, base, samples, channel, c, net.inverse, mean, inverse)
+        for i in range(n):
+            found = _find_high(ans.quantile(state), weights[i], mean[i], inverse[i], net.sigmoid)
+            samples[i, channel], left, freq, below[i], above[i] = found
+            state, count = ans.pop(state, words, count, left, freq)
+        for i in range(n):
+            high, w, m, v = np.int64(samples[i, channel]), weights[i], mean[i], inverse[i]
+            if weighted[channel]:
+                _weighted_row(high, below[i], above[i], values[channel], w, m, v, net.sigmoid, room.row)
+                low, left, wanted = np.int64(0), np.int64(0), ans.quantile(state)
+                while left + room.row[0, low] <= wanted:
+                    left += room.row[0, low]
+                    low += 1
+                freq = np.int64(room.row[0, low])
+            else:
+                low, left, freq = _find_low(ans.quantile(state), 16 * high, below[i], above[i], w, m, v, net.sigmoid)
+            state, count = ans.pop(state, words, count, left, freq)
+            samples[i, channel] = 16 * high + low
+        if channel + 1 < c:
+            kernels.observe(samples[:, channel], weights, mean, inverse, net.sigmoid)
+    return state, count
