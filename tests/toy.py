@@ -26,6 +26,7 @@ from gmcodec.models.ade import VAE, AdeConfig, AdeModel
 from gmcodec.models.ade_tables import Gaussians
 from gmcodec.models.ade_tables import make_tables as make_flow_tables
 from gmcodec.models.agave import AgaveConfig, AgaveModel, Base, Constants, Decoder
+from gmcodec.models.gradient_units import gradient_units
 from gmcodec.models.local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
 from gmcodec.models.pixelcnnpp import PixelCNNConfig, PixelCNNModel
 from gmcodec.models.pixelcnnpp_kernels import CONDITION_LIMIT, make_elu, make_net_tables
@@ -74,6 +75,22 @@ def layers(config: LocalConfig, seed: int = 0) -> dict[str, Layer]:
     for b in range(config.blocks + 1 if config.condition else 0):
         made[f"condition.{b}"] = _layer(random, config.width, config.condition, UP_SHIFT, CONDITION_LIMIT, 0)
     return made
+
+
+def learning(channels: int, seed: int = 0) -> LocalModel:
+    """The toy model of ``channels`` with room to learn, and units of its gradients: finer weights, the same net."""
+    plain = model(channels, "int16", seed)
+    finer = {
+        name: layer
+        if name == "linear"
+        else replace(
+            layer, weight=layer.weight.astype(np.int16) * 8, bias=layer.bias * 8, shift=layer.shift + np.int32(3)
+        )
+        for name, layer in plain.layers.items()
+    }
+    fine = LocalModel(plain.config, finer, plain.tables, plain.evaluator)
+    images = smooth(np.random.default_rng(seed), (channels, 24, 24))[None]
+    return LocalModel(fine.config, finer, fine.tables, fine.evaluator, gradient_units(fine, [images]))
 
 
 def model(channels: int, evaluator: str | None = None, seed: int = 0) -> LocalModel:

@@ -167,19 +167,17 @@ class LocalModel:
     def fit(self, sample: np.ndarray, pixels: int) -> bytes:
         """What to change for an image of ``pixels`` pixels, from squares uint8 [B, C, h, w] of it; may be nothing.
 
-        A model that learns names its rate first.
+        A model that learns names its rate, and finds the rest by itself: a fit before it gains 0.06 %.
         """
-        rate = b"" if self.rate is None else bytes([self.rate])
-        return rate + local_fit.fit(self, sample, pixels)
+        return local_fit.fit(self, sample, pixels) if self.rate is None else bytes([self.rate])
 
     def adapted(self, changes: bytes) -> LocalModel:
         """The model changed as ``fit`` said, if it said anything.  Raises GmcFormatError."""
-        model = self
-        if self.rate is not None and changes:
-            if changes[0] >= len(local_learning.RATES):
-                raise GmcFormatError(f"there is no rate of learning {changes[0]}")
-            model, changes = self.learning(changes[0]), changes[1:]
-        return local_fit.adapted(model, changes) if changes else model
+        if self.rate is None or not changes:
+            return local_fit.adapted(self, changes) if changes else self
+        if len(changes) > 1 or changes[0] >= len(local_learning.RATES):
+            raise GmcFormatError("the model does not know this rate of learning")
+        return self.learning(changes[0])
 
     def given(self, conditions: np.ndarray) -> LocalModel:
         """The model of tiles of which so much is known: integers within CONDITION_LIMIT, [B, H, W, D]."""

@@ -95,10 +95,9 @@ def adapted(model: LocalModel, data: bytes) -> LocalModel:
         "linear": replace(linear, weight=weight.astype(np.int16)),
     }
     try:
-        changed = type(model)(config, layers, model.tables, model.evaluator, model.units)
+        return type(model)(config, layers, model.tables, model.evaluator)
     except WeightsError as error:
         raise GmcFormatError(f"the changes fitted to the image do not fit the model: {error}") from error
-    return changed if model.rate is None else changed.learning(model.rate)
 
 
 # -- finding them ------------------------------------------------------------------------------------------

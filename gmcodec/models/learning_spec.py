@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+"""The specification of a local model that learns while it codes, in plain numpy integers.
+
+Slow and without tricks; tests/test_local_learning.py compares with local_learner.py, symbol by symbol.  ``Learner``
+holds master weights; ``ranges`` goes through a tile::
+
+    for every step of the wavefront:
+        if a batch has been gathered: learn from it
+        evaluate the step's pixels with weights = (master + half) >> FINE_BITS, code them, add them to the batch
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..exact import learning, ops, tables
+from ..exact.learning import BIAS_ROOM, CLIP, DELTA_LIMIT, FINE_BITS, LEARNT, MEMORY, SQUARE_SHIFT, STEP_BITS, STEP_MAX
+from ..exact.ops import Layer
+from ..exact.tables import COUPLING_BITS, INVERSE_BITS, POSITION, ROW_TOTAL, SIGMOID_REACH, SIGMOID_UNIT, Tables
+from . import local_learning, local_spec
+from .local import ACTIVATION_LIMIT, OUTPUT_LIMIT, LocalConfig
+
+REACH = SIGMOID_REACH * SIGMOID_UNIT
+
+
+def half_up(values: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+    """values * 2**-shift, rounded half up: integers of any size in an array of objects; shifts may be negative."""
+    shift = np.broadcast_to(np.asarray(shift, object), np.shape(values))
+    flat = [
+        (int(v) + (1 << (int(s) - 1))) >> int(s) if s > 0 else int(v) << -int(s)
+        for v, s in zip(values.ravel(), shift.ravel(), strict=True)
+    ]
+    return np.array(flat, object).reshape(np.shape(values))
+
+
+def clipped(values: np.ndarray, most: np.ndarray | int) -> np.ndarray:
+    return np.clip(values, -most, most).astype(np.int64)
+
+
+def mixture_gradient(
+    t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """outputs int64 [N, M], base and samples int64 [C, N] -> gradients of -log p times 2**16, [N, M] and [N, C]."""
+    channels, groups = len(samples), tables.output_groups(len(samples))
+    mixtures = outputs.shape[1] // groups
+    prior = weights = tables.softmax(outputs[:, :mixtures], t)
+    means, inverses = [], []
+    for c in range(channels):
+        mean, inverse = local_spec.logistics(t, outputs, base, samples, c)
+        weights = tables.observe(samples[c], weights, mean, inverse, t)
+        means.append(mean)
+        inverses.append(inverse)
+    out = np.zeros((len(outputs), groups, mixtures), np.int64)
+    out[:, 0] = (prior - weights) * 4
+    centre = np.zeros((len(outputs), channels), np.int64)
+    couplings = outputs.reshape(len(outputs), groups, mixtures)
+    for c in range(channels):
+        x, mean, inverse = samples[c][:, None], means[c], inverses[c]
+        edge = x * POSITION - POSITION // 2
+        a = np.clip(((edge - mean) * inverse) >> INVERSE_BITS, -REACH, REACH)
+        b = np.clip(((edge + POSITION - mean) * inverse) >> INVERSE_BITS, -REACH, REACH)
+        s = np.where(x == 0, 0, t.sigmoid[a + REACH].astype(np.int64))
+        e = np.where(x == 255, ROW_TOTAL, t.sigmoid[b + REACH].astype(np.int64))
+        by_mean = (((weights * (ROW_TOTAL - s - e)) >> 14) * inverse) >> 27
+        sloped = b * ((e * (ROW_TOTAL - e)) >> 24) - a * ((s * (ROW_TOTAL - s)) >> 24)
+        out[:, 1 + c] = by_mean
+        out[:, 1 + channels + c] = (weights * np.clip(sloped // (e - s + 1), -REACH, REACH)) >> 7
+        centre[:, c] += by_mean.sum(1)
+        for p in range(c):
+            pair = 1 + 2 * channels + c * (c - 1) // 2 + p
+            residual = (samples[p] * POSITION - base[p])[:, None]
+            out[:, pair] = np.clip((by_mean * residual) // POSITION, -(2**37), 2**37)
+            centre[:, p] -= ((by_mean * couplings[:, pair]) >> COUPLING_BITS).sum(1)
+    return out.reshape(outputs.shape), centre
+
+
+@dataclass
+class Learning:
+    """A layer that learns: master weights int64 [M, K] and bias [M], mean squares [M]."""
+
+    layer: Layer
+    rate: np.ndarray
+    unit: int  # what the bias' input would be
+    limit: int
+
+    def __post_init__(self) -> None:
+        self.master = self.layer.weight.astype(np.int64) << FINE_BITS
+        self.bias = self.layer.bias.astype(np.int64) << FINE_BITS
+        self.square = np.zeros(len(self.bias), np.int64)
+
+    @property
+    def now(self) -> Layer:
+        """The layer as it is."""
+        weight = half_up(self.master, FINE_BITS).astype(np.int16)
+        return replace(self.layer, weight=weight, bias=half_up(self.bias, FINE_BITS).astype(np.int32))
+
+    def learn(self, gradient: np.ndarray, total: np.ndarray | None, count: int, columns: int) -> None:
+        """One step: gradient int64 [M, K] by the weights, total [M] by the bias; the sums are over ``columns``."""
+        now = ((gradient >> SQUARE_SHIFT) ** 2).sum(1) // columns
+        self.square += (now - self.square) // min(count, MEMORY)
+        for m, square in enumerate(np.maximum(self.square, now)):
+            root = max(math.isqrt(int(square)), 1)
+            size = min((int(self.rate[m]) << STEP_BITS) // (root << SQUARE_SHIFT), STEP_MAX)
+            most = CLIP * int(self.rate[m])
+            change = clipped(half_up(gradient[m] * size, STEP_BITS), most)
+            self.master[m] = clipped(self.master[m] - change, self.limit << FINE_BITS)
+            if total is not None:
+                change = clipped(half_up(total[m : m + 1] * self.unit * size, STEP_BITS), most)
+                room = (BIAS_ROOM - 1) << FINE_BITS
+                self.bias[m] = clipped(self.bias[m] - change * self.unit, room)[0]
+
+
+class Learner:
+    """The model of one tile; ``gradients`` and ``learn`` go backwards through local_spec.net."""
+
+    def __init__(
+        self, config: LocalConfig, layers: dict[str, Layer], t: Tables, units: dict[str, np.ndarray], rate: int
+    ) -> None:
+        self.config, self.tables, self.units, self.count = config, t, units, 0
+        others = [n for n in units if n != "first"]
+        inner = min(learning.limit(layers[n]) for n in others)
+        step = local_learning.RATES[rate]
+
+        def made(name: str) -> Learning:
+            layer, share = layers[name], local_learning.SHARES[name.partition(".")[0]]
+            square = (layer.weight.astype(np.int64) ** 2).sum(1) // layer.weight.shape[1]
+            rates = [max(1, (math.isqrt(int(s) << 16) * step * share) >> 22) for s in square]
+            first = name == "first"
+            unit = local_learning.FIRST_UNIT if first else local_learning.UNIT
+            return Learning(layer, np.array(rates), unit, learning.limit(layer) if first else inner)
+
+        self.layers = {name: made(name) for name in units}
+        linear = layers["linear"]
+        one = (np.int64(64) << linear.shift.astype(np.int64)) // linear.multiplier
+        rates = np.maximum(1, (one * local_learning.LINEAR_RATE) >> 10)
+        self.linear = Learning(linear, rates, 0, 2**15 - 1)
+
+    def forward(self, x: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+        """Features [N, K] -> the stream before every block and after the last, blocks' insides, outputs."""
+        now = {name: learnt.now for name, learnt in self.layers.items()}
+        streams, inner = [ops.hidden(ops.product(now["first"], x), now["first"], ACTIVATION_LIMIT)], []
+        for b in range(self.config.blocks):
+            up, down = now[f"up.{b}"], now[f"down.{b}"]
+            inner.append(ops.hidden(ops.product(up, streams[-1]), up, ACTIVATION_LIMIT))
+            streams.append(ops.residual(ops.product(down, inner[-1]), down, ACTIVATION_LIMIT, streams[-1]))
+        return streams, inner, ops.output(ops.product(now["last"], streams[-1]), now["last"], OUTPUT_LIMIT)
+
+    def _deltas(self, name: str, gradient: np.ndarray, exponent: np.ndarray | int) -> np.ndarray:
+        """Gradients by a layer's sums, in 2**-units, from those by its results in 2**-exponent."""
+        layer = self.layers[name].layer
+        shift = layer.shift.astype(object) - self.units[name].astype(object) + exponent
+        return clipped(half_up(gradient * layer.multiplier.astype(object), shift), DELTA_LIMIT)
+
+    def _back(self, name: str, delta: np.ndarray) -> np.ndarray:
+        """Gradients by a layer's inputs, in 2**-coarsest."""
+        cut = (self.units[name] - self.units[name].min()).astype(np.int64)
+        return delta @ (self.layers[name].now.weight.astype(np.int64) >> cut[:, None])
+
+    def learn(self, x: np.ndarray, near: np.ndarray, base: np.ndarray, samples: np.ndarray) -> None:
+        """Learn from gathered pixels: features [N, K], the linear predictor's inputs, base and samples [C, N]."""
+        self.count += 1
+        x, near, base, samples = x[:LEARNT], near[:LEARNT], base[:, :LEARNT], samples[:, :LEARNT]
+        c, coarsest = self.config, {name: int(unit.min()) for name, unit in self.units.items()}
+        streams, inner, outputs = self.forward(x)
+        by_outputs, centre = mixture_gradient(self.tables, outputs, base, samples)
+        k, pairs = c.mixtures, c.couplings
+        exponents = np.repeat([6, 6, 5, COUPLING_BITS], [k, k * c.channels, k * c.channels, k * pairs])  # of units
+        deltas = {"last": self._deltas("last", by_outputs, exponents.astype(object) + 16)}
+        stream = self._back("last", deltas["last"])
+        for b in range(c.blocks - 1, -1, -1):
+            up, down = f"up.{b}", f"down.{b}"
+            stream = inward(stream, streams[b + 1])
+            deltas[down] = self._deltas(down, stream, coarsest["last"])
+            inside = inward(self._back(down, deltas[down]), inner[b])
+            deltas[up] = self._deltas(up, inside, coarsest[down] + leak(inner[b]))
+            shift = coarsest[up] - coarsest["last"]
+            back = self._back(up, deltas[up])
+            back = back >> shift if shift > 0 else back << -shift
+            stream = clipped(stream + back, learning.SUM_LIMIT)
+        deltas["first"] = self._deltas("first", inward(stream, streams[0]), coarsest["last"] + leak(streams[0]))
+        inputs = {"first": x, "last": streams[-1]}
+        for b in range(c.blocks):
+            inputs |= {f"up.{b}": streams[b], f"down.{b}": inner[b]}
+        for name, learnt in self.layers.items():
+            columns = -(-inputs[name].shape[1] // 8) * 8  # as many as compiled code has, filled up with zeros
+            learnt.learn(deltas[name].T @ inputs[name], deltas[name].sum(0), self.count, columns)
+        limit = local_learning.CENTRE_LIMIT
+        gradient = (np.clip(centre, -limit, limit).T @ near) >> local_learning.CENTRE_SHIFT
+        self.linear.learn(gradient, None, self.count, near.shape[1])
+
+
+def inward(gradient: np.ndarray, activation: np.ndarray) -> np.ndarray:
+    """Without what would push an activation beyond its bound."""
+    gradient = np.where(activation >= ACTIVATION_LIMIT, np.maximum(gradient, 0), gradient)
+    return np.where(activation <= -ACTIVATION_LIMIT, np.minimum(gradient, 0), gradient)
+
+
+def leak(activation: np.ndarray) -> np.ndarray:
+    """Bits that the leaky ReLU takes from a gradient."""
+    return np.where(activation >= 0, 0, ops.LEAK_SHIFT).astype(object)
+
+
+def ranges(learner: Learner, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A tile uint8 [C, H, W] -> left and freq of every nibble in coding order, int64 [2 * C * H * W] each."""
+    c, (channels, height, width) = learner.config, planes.shape
+    x = local_spec.window_features(c.window, planes)
+    near, mean = x[:, c.window.near_columns(c.neighbours)], local_spec.local_mean(planes)
+    samples = planes.reshape(channels, -1).astype(np.int64)
+    step = (c.slope * np.arange(height)[:, None] + np.arange(width)).ravel()
+    most = max(LEARNT, min(height, -(-width // c.slope)))
+    left, freq, gathered, bases = [], [], np.empty(0, np.int64), np.empty((channels, 0), np.int64)
+    for number in range(step.max() + 1):
+        pixels = np.flatnonzero(step == number)
+        if len(gathered) >= local_learning.BATCH or len(gathered) + len(pixels) > most:
+            learner.learn(x[gathered], near[gathered], bases, samples[:, gathered])
+            gathered, bases = gathered[:0], bases[:, :0]
+        linear = learner.linear.now
+        base = mean[:, pixels] * POSITION + ops.rescale(ops.product(linear, near[pixels]), linear).T
+        rows = local_spec.mixture_rows(learner.tables, learner.forward(x[pixels])[2], base, samples[:, pixels])
+        for channel, part in itertools.product(range(channels), range(2)):
+            value = samples[channel, pixels]
+            symbol = value & 15 if part else value >> 4
+            row = rows[2 * channel + part].astype(np.int64)
+            at = np.arange(len(pixels)), symbol
+            left.append((np.cumsum(row, 1) - row)[at])
+            freq.append(row[at])
+        gathered, bases = np.concatenate([gathered, pixels]), np.concatenate([bases, base], 1)
+    return np.concatenate(left), np.concatenate(freq)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""Models that learn while they code: the compiled loop against its specification, and against nature."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import toy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gmcodec.coding import autoregressive, histogram
+from gmcodec.coding.autoregressive import pop_words, push_words
+from gmcodec.errors import GmcFormatError, WeightsError
+from gmcodec.exact import learning
+from gmcodec.models import learning_spec, local_fused, local_learner, local_learning, weights
+from gmcodec.models.learning_spec import Learner
+from gmcodec.models.local import LocalConfig, LocalModel
+
+
+def ignore(count: int) -> None:
+    pass
+
+
+@functools.cache
+def model(channels: int) -> LocalModel:
+    return toy.learning(channels).learning()
+
+
+def spec_ranges(found: LocalModel, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    assert found.units is not None
+    assert found.rate is not None
+    learner = Learner(found.config, found.layers, found.tables, found.units, found.rate)
+    return learning_spec.ranges(learner, planes)
+
+
+def image(kind: str, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    if kind == "extremes":
+        return random.choice([0, 255], shape).astype(np.uint8)
+    return random.integers(0, 256, shape, np.uint8) if kind == "noise" else toy.smooth(random, shape)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["smooth", "noise", "extremes"])
+def test_every_range_is_that_of_the_specification(channels, kind):
+    planes = image(kind, (channels, 26, 45))
+    left, freq, _ = model(channels).tile_coder.ranges(planes, ignore, None)
+    expected = spec_ranges(model(channels), planes)
+    assert np.array_equal(left, expected[0])
+    assert np.array_equal(freq, expected[1])
+
+
+def test_the_fastest_rate_and_clipped_steps_too():
+    fast = toy.learning(3).learning(len(local_learning.RATES) - 1)
+    planes = np.concatenate([image("smooth", (3, 20, 40)) // 8, image("extremes", (3, 8, 40))], 1)
+    found = fast.tile_coder.ranges(planes, ignore, None)
+    assert np.array_equal(found[:2], spec_ranges(fast, planes))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([1, 3]), st.integers(1, 50), st.integers(1, 50), st.sampled_from(["smooth", "noise", "extremes"]),
+    st.booleans(), st.integers(0, 1000),
+)  # fmt: skip
+def test_pixels_come_back(channels, height, width, kind, weighted, seed):
+    planes, values = image(kind, (channels, height, width), seed), None
+    if weighted:
+        levels = np.random.default_rng(seed).integers(0, 16, (channels, 256))
+        values = [histogram.WEIGHTS[row] for row in levels]
+    words, bits = push_words(planes[None], model(channels), ignore, values)
+    assert len(words) * 32 == pytest.approx(bits.sum(), abs=70)
+    assert np.array_equal(pop_words(words, (1, *planes.shape), model(channels), ignore, values)[0], planes)
+
+
+def test_it_learns():
+    """A pattern that the net has never seen costs less and less; the same net without learning pays on."""
+    random = np.random.default_rng(0)
+    planes = np.tile(random.integers(0, 256, (3, 3, 3), np.uint8), (1, 32, 32))
+    learnt = push_words(planes[None], model(3), ignore)[1][0]
+    plain = push_words(planes[None], toy.learning(3), ignore)[1][0]
+    assert learnt < 0.95 * plain
+
+
+def test_tiles_start_anew_and_threads_do_not_matter():
+    planes = image("smooth", (3, 60, 50), 3)
+    coded = autoregressive.encode(planes, model(3), threads=3, tile=(20, 50))
+    assert coded.payload == autoregressive.encode(planes, model(3), threads=1, tile=(20, 50)).payload
+    assert np.array_equal(autoregressive.decode(coded.payload, planes.shape, model(3), threads=2), planes)
+
+
+@pytest.mark.parametrize("pixels", [1, 50, 333])
+def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
+    planes = image("smooth", (3, 37, 41))
+    words, _ = push_words(planes[None], model(3), ignore)
+    monkeypatch.setattr(local_fused, "CALL_PIXELS", pixels)
+    counts: list[int] = []
+    assert np.array_equal(push_words(planes[None], model(3), counts.append)[0], words)
+    assert np.array_equal(pop_words(words, (1, 3, 37, 41), model(3), counts.append)[0], planes)
+    assert sum(counts) == 2 * 37 * 41
+
+
+def test_a_step_may_be_larger_than_a_batch():
+    found = toy.learning(1).learning()
+    shape = (1, 30, 60)
+    net, _ = local_learning.begin(found, local_learning.rules(found, found.units, found.rate))
+    place = local_learner.place_of(found, found.canvas(*shape[1:]))
+    assert len(local_learning.room(net, place).features) == learning.LEARNT
+    assert len(local_learning.room(net, place._replace(widest=5000)).features) == 5000
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_damaged_words_are_refused_or_give_some_pixels(seed):
+    random = np.random.default_rng(seed)
+    words = push_words(image("smooth", (3, 20, 30), seed)[None], model(3), ignore)[0].copy()
+    words[random.integers(len(words), size=2)] ^= np.uint32(1 << random.integers(31))
+    try:
+        assert pop_words(words, (1, 3, 20, 30), model(3), ignore).shape == (1, 3, 20, 30)
+    except GmcFormatError:
+        pass
+
+
+def test_an_image_names_its_rate():
+    found = model(3)
+    assert found.fit(np.zeros((1, 3, 8, 8), np.uint8), 10**6) == bytes([local_learning.USUAL])
+    assert found.adapted(b"\x02").rate == 2
+    assert found.adapted(b"").rate == local_learning.USUAL
+    for changes in (bytes([len(local_learning.RATES)]), b"\x02\x00"):
+        with pytest.raises(GmcFormatError, match="rate of learning"):
+            found.adapted(changes)
+
+
+def test_weights_keep_the_units_of_gradients():
+    made = toy.learning(3)
+    again = weights.from_bytes(weights.to_bytes(made))
+    assert all(np.array_equal(again.units[name], unit) for name, unit in made.units.items())
+    assert weights.from_bytes(weights.to_bytes(toy.model(3))).units is None
+    with pytest.raises(WeightsError, match="not made to learn"):
+        toy.model(3).learning()
+
+
+def test_weights_that_could_overflow_are_refused():
+    made = toy.learning(3)
+    large = replace(made.layers["up.0"], weight=np.full((16, 16), -32768, np.int16))
+    wrong: list[tuple[dict, dict]] = [
+        ({"up.0": large}, {}),
+        ({"up.0": replace(made.layers["up.0"], bias=np.full(16, 2**27, np.int32))}, {}),
+        ({}, {"up.0": made.units["up.0"].astype(np.int64)}),
+        ({}, {"up.0": np.arange(16, dtype=np.int32)}),
+        ({}, {"up.0": np.full(16, 64, np.int32)}),
+    ]
+    for layers, units in wrong:
+        with pytest.raises(WeightsError):
+            LocalModel(made.config, {**made.layers, **layers}, made.tables, None, {**made.units, **units})
+    with pytest.raises(WeightsError, match="units"):
+        LocalModel(made.config, made.layers, made.tables, None, {"first": made.units["first"]})
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**62 - 1))
+def test_square_roots(n):
+    root = learning.square_root(n)
+    assert root * root <= n < (root + 1) * (root + 1)
+
+
+def test_bounds_hold_for_the_largest_weights():
+    """Sums of both passes and of a gradient, at what the rules allow, stay in int32."""
+    for rows, columns, limit in ((160, 160, 2047), (96, 348, 128), (56, 384, 2047), (4096, 4096, 2047)):
+        weight = learning.weight_limit(rows, columns, limit)
+        assert columns * weight * limit + learning.BIAS_ROOM <= 2**31
+        assert rows * weight * learning.DELTA_LIMIT < 2**31
+    assert learning.LEARNT * learning.DELTA_LIMIT * 2047 < 2**31
+
+
+def test_gradients_are_those_of_the_likelihood():
+    """Against differences of the float likelihood, by every output and by the base."""
+    torch = pytest.importorskip("torch")
+    from gmcodec.models.local_float import mixture_bits
+    from gmcodec.models.mixture_gradient import BITS, mixture_gradient, units
+
+    config: LocalConfig = toy.CONFIGS[3]
+    random = np.random.default_rng(0)
+    k, n = config.mixtures, 200
+    spread = np.repeat([40, 100, 20, 1500], [k, 3 * k, 3 * k, 3 * k])
+    outputs = np.rint(random.normal(0, 1, (n, config.outputs)) * spread).astype(np.int32)
+    outputs[:, 4 * k : 7 * k] += 32  # a nat: nothing lies beyond the tables
+    samples = random.integers(1, 255, (n, 3)).astype(np.int32)
+    base = (samples * 64 + random.integers(-100, 100, (n, 3))).astype(np.int32)
+    found, centre = np.zeros((n, config.outputs), np.int64), np.zeros((n, 3), np.int64)
+    mixture_gradient(local_fused.prepare(toy.learning(3)), outputs, base, samples, k, found, centre)
+    out = torch.tensor((outputs * units(config)).T, dtype=torch.float64, requires_grad=True)
+    middle = torch.tensor(base.T / 64, dtype=torch.float64, requires_grad=True)
+    bits = mixture_bits(out, middle, torch.tensor(samples.T, dtype=torch.float64), 3, k)
+    (bits.sum() * np.log(2)).backward()
+    for ours, theirs in ((found, out.grad), (centre, middle.grad)):
+        error = np.abs(ours * 2.0**-BITS - theirs.numpy().T)
+        assert error.mean() < 0.02 * np.abs(theirs.numpy()).mean()
