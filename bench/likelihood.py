@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 import gmcodec
-from gmcodec import archive, codec, pixels
+from gmcodec import archive, codec, pixels, work
 from gmcodec.bench.images import open_sets
 from gmcodec.coding import flow
 from gmcodec.models import registry
@@ -64,7 +64,7 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
 def frozen_parts(model: AdeModel, images: list[np.ndarray]) -> dict[str, float]:
     """Bits of uint8 [H, W, C] images under a frozen flow, each with noise and latents, and what they consist of."""
     parts: dict[str, float] = {"-ELBO": 0.0}
-    with codec.single_threaded_blas():
+    with work.single_threaded_blas():
         for start in tqdm(range(0, len(images), BATCH), desc="frozen"):
             pushed = flow.trial(model, np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2))
             for name, bits in {"-ELBO": pushed.bits, **pushed.parts}.items():

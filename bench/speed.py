@@ -89,7 +89,7 @@ def shares(planes: pixels.Planes) -> None:
     words, _ = coder.push_words(tile, lambda n: None, None)
     work["decode"] = lambda: coder.pop_words(words, *tile.shape[1:], lambda n: None, None)
     work["fit"] = lambda: model.fit(autoregressive.squares(tile, autoregressive.FIT_SQUARES), tile[0].size)
-    with codec.single_threaded_blas():
+    with work.single_threaded_blas():
         seconds = {name: _fastest(run) for name, run in work.items()}
     net = seconds["net"] / tile[0].size * 1e6
     for verb in ("encode", "decode"):

@@ -36,7 +36,7 @@ from .errors import (
     UnknownModelError,
 )
 from .pixels import MODES, Planes
-from .work import Watch, in_order, replacing
+from .work import Watch, in_order, replacing, single_threaded_blas
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -100,8 +100,8 @@ class _Coded:
 # -- blocks: encode and decode ---------------------------------------------------------------------------
 
 
-def _encode_single(name: str, planes: Planes, threads: int, watch: Watch) -> list[_Coded]:
-    coded = codec.encode_planes(planes, threads=threads, progress=watch.pixels)
+def _encode_single(name: str, planes: Planes, effort: str, threads: int, watch: Watch) -> list[_Coded]:
+    coded = codec.encode_planes(planes, effort=effort, threads=threads, progress=watch.pixels)
     form = container.unpack(coded.data, max_pixels=None).parts[0].form
     block = Block(SINGLE, MODES[planes.mode].id, form, planes.width, planes.height, len(coded.data), (name,))
     return [_Coded(block, coded.data, coded.estimated_bits)]
@@ -114,7 +114,9 @@ def _decode_single(block: Block, data: bytes, threads: int, watch: Watch) -> lis
     return [planes]
 
 
-def _encode_group(names: list[str], images: list[Planes], models: list[Loaded], watch: Watch) -> list[_Coded]:
+def _encode_group(
+    names: list[str], images: list[Planes], models: list[Loaded], effort: str, watch: Watch
+) -> list[_Coded]:
     """A group with the best of ``models``, then as singles those that cost less alone: flat, drawings, noise."""
     from .coding import conventional
 
@@ -137,7 +139,7 @@ def _encode_group(names: list[str], images: list[Planes], models: list[Loaded], 
         block = Block(GROUP, mode, loaded.entry.form, width, height, len(data), members, crcs)
         coded.append(_Coded(block, data, float(bits.sum())))
     for i in sorted({*range(len(images))} - {*stay.tolist()}):
-        coded += _encode_single(names[i], images[i], 1, watch)
+        coded += _encode_single(names[i], images[i], effort, 1, watch)
     return coded
 
 
@@ -201,6 +203,7 @@ def pack(
     output: str | os.PathLike,
     *,
     model: str | None = None,
+    effort: str = "default",
     strip: bool = False,
     append: bool = False,
     force: bool = False,
@@ -212,6 +215,7 @@ def pack(
 
     sources     names (relative POSIX paths) and images: whatever ``encode`` takes; read one after the other
     model       name of the model of the groups that it can code; default: the best for a few images of each group
+    effort      of images that are coded alone, as of ``encode``
     strip       drop metadata; small images with metadata are coded alone
     append      add to ``output`` if it exists; its bytes stay as they are
     force       overwrite ``output``
@@ -234,9 +238,9 @@ def pack(
         else:
             file.write(HEAD)
         start = file.tell()
-        queue = _Queue({name for block in before for name in block.names}, asked, strip, max_pixels, watch)
+        queue = _Queue({name for block in before for name in block.names}, asked, effort, strip, max_pixels, watch)
         blocks, bits = [], 0.0
-        with codec.single_threaded_blas(), closing(in_order(queue.jobs(pairs, threads), threads)) as results:
+        with single_threaded_blas(), closing(in_order(queue.jobs(pairs, threads), threads)) as results:
             for coded in (block for made in results for block in made):
                 file.write(coded.data)
                 blocks.append(coded.block)
@@ -267,9 +271,10 @@ class _Queue:
     """Images in, jobs out: those of the same size wait for one another."""
 
     def __init__(
-        self, taken: set[str], asked: Loaded | None, strip: bool, max_pixels: int | None, watch: Watch
+        self, taken: set[str], asked: Loaded | None, effort: str, strip: bool, max_pixels: int | None, watch: Watch
     ) -> None:
-        self._taken, self._asked, self._strip, self._max_pixels = taken, asked, strip, max_pixels
+        self._taken, self._asked, self._effort = taken, asked, effort
+        self._strip, self._max_pixels = strip, max_pixels
         self._largest = GROUP_PIXELS, GROUP_COUNT  # of a group: pixels, images
         if asked and asked.latents:
             self._largest = (FLOW_PIXELS, FLOW_COUNT) if asked.is_flow else (CHAIN_PIXELS, GROUP_COUNT)
@@ -316,19 +321,19 @@ class _Queue:
     def _single(self, name: str, planes: Planes, threads: int) -> list[_Coded]:
         large = planes.height * planes.width > GROUP_PIXELS
         with self._large if large else nullcontext():  # one large image at a time, with all threads
-            return _encode_single(name, planes, threads if large else 1, self._watch)
+            return _encode_single(name, planes, self._effort, threads if large else 1, self._watch)
 
     def _group(self, members: list[tuple[str, Planes]]) -> Callable[[], list[_Coded]]:
         from .models import registry
 
         names, images = [name for name, _ in members], [planes for _, planes in members]
         if len(members) == 1:
-            return partial(_encode_single, names[0], images[0], 1, self._watch)
+            return partial(_encode_single, names[0], images[0], self._effort, 1, self._watch)
         channels = images[0].channels
         area, asked = images[0].height * images[0].width, self._asked
         fits = asked is not None and asked.entry.takes(channels, area)
         models = [asked] if asked and fits else registry.installed(channels, area)
-        return partial(_encode_group, names, images, models, self._watch)
+        return partial(_encode_group, names, images, models, self._effort, self._watch)
 
 
 def _read_at(file: BinaryIO, offset: int, count: int) -> bytes:
@@ -431,7 +436,7 @@ class Archive:
         of = {self._find(name).offset for name in sorted(wanted)}
         blocks = [block for block in self.blocks if block.offset in of]
         jobs = (partial(self._attempt, block, watch) for block in blocks)
-        with codec.single_threaded_blas(), closing(in_order(jobs, self._threads)) as results:
+        with single_threaded_blas(), closing(in_order(jobs, self._threads)) as results:
             for block, result in zip(blocks, results, strict=True):
                 here = [name for name in block.names if name in wanted]
                 if isinstance(result, list):

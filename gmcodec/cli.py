@@ -20,7 +20,7 @@ import click
 
 from . import __version__, cli_archive, cli_bench, cli_files, cli_work
 from .cli_files import FORMATS, Found, Job, Options
-from .cli_show import NUMBER, Bar, known_model, say_error, together
+from .cli_show import NUMBER, Bar, effort_option, known_model, say_error, together
 from .cli_work import failure, log_to
 from .errors import EvaluatorError, GmcError, OutputExistsError, TrainingError, WeightsError
 
@@ -98,6 +98,7 @@ def cli() -> None:
 @click.option("--code", type=click.Choice(["auto", "learned", "conventional"]), default="auto",
               help="Kind of code [default: auto, the smallest].")  # fmt: skip
 @click.option("--model", metavar="NAME", callback=known_model, help="Code with this model only, see gmcodec models.")
+@effort_option
 @click.option("--strip", is_flag=True, help="Drop ICC, EXIF, XMP, text, DPI and gamma.")
 @click.option("--verify", is_flag=True, help="Decode what was written and compare.")
 def compress(files: Sequence[str], output: str | None, recursive: bool, model: str | None, **rest: Any) -> None:
@@ -153,7 +154,7 @@ def info(files: Sequence[str], recursive: bool, as_json: bool, **rest: Any) -> N
 
 
 def _options(rest: dict[str, Any]) -> Options:
-    names = ("code", "strip", "threads", "jobs", "max_pixels", "verify", "force", "verbose")
+    names = ("code", "effort", "strip", "threads", "jobs", "max_pixels", "verify", "force", "verbose")
     return Options(delete=not rest.get("keep", True), **{name: rest[name] for name in names if name in rest})
 
 
@@ -208,13 +209,13 @@ def models() -> None:
     from .models import registry
 
     click.echo(f"weights in {cli_files.shown(registry.folder())}")
-    row = "{:12} {:>8} {:>4}  {:8} {:>9} {:>10}".format
+    row = "{:17} {:>8} {:>4}  {:8} {:>9} {:>10}".format
     click.echo(row("name", "channels", "form", "weights", "bytes", "parameters"))
     for entry in registry.ENTRIES:
         try:
             loaded = registry.load(entry.form)
             count = sum(layer.weight.size + layer.bias.size for layer in loaded.model.layers.values())
-            size = (registry.folder() / f"{entry.name}.safetensors").stat().st_size
+            size = registry.path(entry).stat().st_size
             values: tuple = loaded.weights_id.hex(), size, count
         except WeightsError as error:
             values = "-", "-", f"- not installed: {cli_work.one_line(error)}"

@@ -15,7 +15,7 @@ import click
 
 from . import cli_files, cli_work
 from .cli_files import Options, shown
-from .cli_show import NUMBER, Bar, known_model, say_error, together
+from .cli_show import NUMBER, Bar, effort_option, known_model, say_error, together
 from .errors import GmcError, MemberNameError
 from .work import Watch
 
@@ -80,9 +80,10 @@ def _watching(images: int, quiet: bool) -> Iterator[BarWatch]:
 @click.option("--strip", is_flag=True, help="Drop ICC, EXIF, XMP, text, DPI and gamma.")
 @click.option("--model", metavar="NAME", callback=known_model,
               help="Model of small images, see gmcodec models  [default: the best].")  # fmt: skip
+@effort_option
 @working
-def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: str | None, threads: int | None,
-         max_pixels: int | None, force: bool, quiet: bool) -> None:  # fmt: skip
+def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: str | None, effort: str,
+         threads: int | None, max_pixels: int | None, force: bool, quiet: bool) -> None:  # fmt: skip
     """Pack images, and all images below folders, into one archive.
 
     Small images (up to 128x128 pixels, grey or RGB, without metadata) of equal size are coded together; all others
@@ -112,8 +113,8 @@ def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: s
             watch.now = ""
 
         packed = archive.pack(
-            sources(), output, model=model, strip=strip, append=append, force=force, threads=threads,
-            max_pixels=limit, watch=watch,
+            sources(), output, model=model, effort=effort, strip=strip, append=append, force=force,
+            threads=threads, max_pixels=limit, watch=watch,
         )  # fmt: skip
         for line in _describe(packed) if not quiet else ():
             watch.bar.say(f"{shown(output)}: {line}", err=False)

@@ -118,6 +118,7 @@ class Options:
     """
 
     code: str = "auto"
+    effort: str = "default"
     strip: bool = False
     threads: int | None = None
     jobs: int = 1

@@ -21,6 +21,12 @@ def say_error(message: str) -> None:
     click.echo(f"gmcodec: {message}", err=True)
 
 
+effort_option = click.option(
+    "--effort", type=click.Choice(["fast", "default", "best"]), default="default", show_default=True,
+    help="Slower efforts never give larger files.",
+)  # fmt: skip
+
+
 def known_model(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
     """Check the name of a model, for ``click.option(callback=...)``."""
     if name is None:

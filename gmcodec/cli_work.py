@@ -129,16 +129,18 @@ def _threads(options: Options) -> int:
 
 
 def _compress(job: Job, meter: Meter) -> list[str]:
-    from . import codec, pixels
+    from . import choice, codec, pixels
 
     options, before = job.options, _identity(job)
     raw = _read(job)
     planes = pixels.read(raw, strip=options.strip, max_pixels=pixel_limit(options))
-    if options.code == "learned" and planes.mode not in codec.LEARNED_CHANNELS:
+    if options.code == "learned" and planes.mode not in choice.LEARNED_CHANNELS:
         raise UnsupportedImageError(f"there is no model for images of mode {planes.mode}; leave out --code")
     area = planes.width * planes.height
     meter.start("compressing", area)
-    encoded = codec.encode_planes(planes, code=options.code, threads=_threads(options), progress=meter)
+    encoded = codec.encode_planes(
+        planes, code=options.code, effort=options.effort, threads=_threads(options), progress=meter
+    )
 
     def check(written: bytes) -> None:
         meter.start("verifying", area)

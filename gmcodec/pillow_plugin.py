@@ -70,7 +70,7 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     if given:
         image = image.copy()  # the caller's info stays as it is
         image.info.update({k: v.tobytes() if isinstance(v, Image.Exif) else v for k, v in given.items()})
-    kept = {name: options[name] for name in ("code", "strip", "threads") if name in options}
+    kept = {name: options[name] for name in ("code", "effort", "strip", "threads") if name in options}
     try:
         fp.write(codec.encode(image, **kept))
     except GmcError as error:

@@ -18,6 +18,15 @@ from .errors import GmcError, OutputExistsError
 T = TypeVar("T")
 
 
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Tiles are the unit of parallel work; BLAS threads inside each would only compete."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
 class Watch:
     """Told how the work goes, from any thread; raising ends the work.  This one ignores all but errors."""
 

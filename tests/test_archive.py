@@ -196,7 +196,8 @@ def test_a_group_is_coded_with_the_model_that_needs_fewer_bits(tmp_path, monkeyp
         if entry.channels == 3:
             packed = pack(images, tmp_path / f"{entry.name}.gma", model=entry.name)
             assert forms(tmp_path / f"{entry.name}.gma") == {entry.form}
-            sizes[packed.bytes] = entry.form
+            if not entry.asked:
+                sizes[packed.bytes] = entry.form
     assert pack(images, tmp_path / "best.gma").bytes == min(sizes)
     assert forms(tmp_path / "best.gma") == {sizes[min(sizes)]}
     with Archive(tmp_path / "pixelcnnpp.gma") as opened:

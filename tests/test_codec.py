@@ -15,7 +15,7 @@ import toy
 from PIL import Image
 
 import gmcodec
-from gmcodec import codec, container, pixels
+from gmcodec import choice, container, pixels
 from gmcodec.codec import decode_planes, encode_planes
 from gmcodec.coding import conventional
 from gmcodec.container import Part
@@ -32,10 +32,12 @@ from gmcodec.errors import (
     UnsupportedVersionError,
     WeightsError,
 )
+from gmcodec.models import registry
 from gmcodec.pixels import MODES, Planes
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 LEARNED = ("L", "LA", "RGB", "RGBA")
+LADDER = {step.entry.name for step in registry.ladder(3, 1 << 20, "best")}
 SIZES = [(1, 1), (1, 9), (8, 1), (13, 17)]
 
 
@@ -70,13 +72,13 @@ def small(toy_folder) -> bytes:
     """A small learned RGBA file: a learned and a conventional part."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GMCODEC_WEIGHTS", str(toy_folder))
-        return encode_planes(planes_of("RGBA", (5, 7)), code="learned").data
+        return encode_planes(planes_of("RGBA", (5, 7)), code="learned", effort="fast").data
 
 
 # -- round trips ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", codec.CODES)
+@pytest.mark.parametrize("code", choice.CODES)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", SIZES)
 def test_every_mode_comes_back(mode, size, code):
@@ -92,7 +94,7 @@ def test_every_mode_comes_back(mode, size, code):
     assert made.estimated_bits / 8 < len(made.data)
     assert len(made.data) < made.estimated_bits / 8 + 60 + sum(len(value) for _, value in planes.metadata)
     assert sum(channels for _, channels, _ in made.parts) == planes.channels
-    assert any(name.startswith("local-") for name, *_ in made.parts) or code != "learned"
+    assert any(name.startswith(("local-", "learning-")) for name, *_ in made.parts) or code != "learned"
     gmcodec.verify(made.data)
 
 
@@ -182,6 +184,8 @@ def picture(kind: str) -> Planes:
         return Planes(smooth(3, 48, 48), "RGB")
     if kind == "large smooth":
         return Planes(smooth(3, 140, 130), "RGB")
+    if kind == "huge smooth":  # more than one tile
+        return Planes(smooth(3, 380, 350), "RGB")
     if kind == "large flat":
         return Planes(np.full((3, 140, 130), 9, np.uint8), "RGB")
     if kind == "large noise":
@@ -209,7 +213,8 @@ def test_never_larger_than_the_best_conventional_form(kind):
 
 def test_each_code_is_chosen_where_it_wins():
     for kind in ("smooth", "large smooth"):
-        assert [name for name, *_ in encode_planes(picture(kind)).parts] == ["local-rgb"]
+        assert encode_planes(picture(kind)).parts[0][0] in LADDER
+        assert [name for name, *_ in encode_planes(picture(kind), effort="fast").parts] == ["local-rgb-fast"]
     assert encode_planes(picture("few colours")).parts[0][0] in conventional.FORMS.values()
     assert encode_planes(picture("large flat")).parts[0][0] in conventional.FORMS.values()
 
@@ -221,13 +226,47 @@ def test_an_unknown_code_is_a_value_error():
 
 def test_forced_learned_is_learned_even_where_it_loses():
     made = encode_planes(picture("noise"), code="learned")
-    assert [name for name, *_ in made.parts] == ["local-rgb"]
+    assert [name for name, *_ in made.parts] == [made.parts[0][0]]
+    assert made.parts[0][0] in LADDER
     assert decode_planes(made.data) == picture("noise")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("size", [(7, 9), (300, 260), (420, 340)])
+@pytest.mark.parametrize("code", ["auto", "learned"])
+def test_a_higher_effort_is_never_larger(mode, size, code):
+    planes, before = planes_of(mode, size), None
+    for effort in choice.EFFORTS:
+        made = encode_planes(planes, effort=effort, code=code)
+        assert decode_planes(made.data) == planes
+        assert before is None or len(made.data) <= before
+        before = len(made.data)
+
+
+def test_efforts_try_what_they_say(monkeypatch):
+    """In the order of the ladder, each including those below it; whole images where it says so."""
+    tried: list[tuple[str, bool]] = []
+    coded = choice._coded
+
+    def watched(colours, step, threads, progress):
+        tried.append((step.entry.name, step.whole))
+        return coded(colours, step, threads, progress)
+
+    monkeypatch.setattr(choice, "_coded", watched)
+    all_tried = [("local-rgb-fast", False), ("learning-rgb-fast", False), ("learning-rgb", True)]
+    for number, effort in enumerate(choice.EFFORTS):
+        tried.clear()
+        encode_planes(picture("huge smooth"), effort=effort)
+        assert sorted(tried) == sorted(all_tried[: number + 1])
+    with pytest.raises(ValueError, match="effort must be"):
+        encode_planes(picture("smooth"), effort="slow")
 
 
 def test_a_model_by_its_name():
     planes = planes_of("LA", (13, 17))
-    assert encode_planes(planes, code="local-grey").data == encode_planes(planes, code="learned").data
+    smallest = encode_planes(planes, code="learned")
+    assert encode_planes(planes, code=smallest.parts[0][0]).data == smallest.data
+    assert len(encode_planes(planes, code="local-grey").data) >= len(smallest.data)
     for mode in ("RGB", "P", "I;16"):
         with pytest.raises(UnsupportedImageError, match="local-grey does not code mode"):
             encode_planes(planes_of(mode), code="local-grey")
@@ -284,7 +323,7 @@ def test_info_says_what_is_in_the_file(small, toy_folder):
     assert told["bytes"] == len(small)
     assert told["bits_per_dimension"] == 8 * len(small) / 140
     learned, alpha = told["parts"]
-    assert (learned["code"], learned["channels"]) == ("local-rgb", 3)
+    assert (learned["code"], learned["channels"]) == ("local-rgb-fast", 3)
     assert (alpha["channels"], "weights" in alpha) == (1, False)
     assert told["header_bytes"] + learned["bytes"] + alpha["bytes"] == len(small)
     assert told["metadata"] == []
@@ -294,7 +333,7 @@ def test_info_says_what_is_in_the_file(small, toy_folder):
 
 def test_info_does_not_need_weights(small, monkeypatch, tmp_path):
     monkeypatch.setenv("GMCODEC_WEIGHTS", str(tmp_path))
-    assert gmcodec.info(small)["parts"][0]["code"] == "local-rgb"
+    assert gmcodec.info(small)["parts"][0]["code"] == "local-rgb-fast"
 
 
 # -- damage --------------------------------------------------------------------------------------------
@@ -402,7 +441,7 @@ def test_other_weights_are_refused(small, monkeypatch, tmp_path):
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "folder"])
 def test_missing_or_damaged_weights_are_told(small, monkeypatch, tmp_path, damage):
     toy.write_weights(tmp_path)
-    path = tmp_path / "local-rgb.safetensors"
+    path = tmp_path / "local-rgb-fast.safetensors"
     data = path.read_bytes()
     path.unlink()
     if damage == "folder":

@@ -242,7 +242,7 @@ def damaged(**changes) -> bytes:
         name, field = key.replace("_0_", ".0.").rsplit("." if "_0_" in key else "_", 1)
         layers[name] = dataclasses.replace(layers[name], **{field: value})
     broken = object.__new__(LocalModel)
-    broken.config, broken.layers, broken.tables = model.config, layers, model.tables
+    broken.config, broken.layers, broken.tables, broken.units = model.config, layers, model.tables, None
     return weights.to_bytes(broken)
 
 

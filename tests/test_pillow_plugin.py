@@ -89,7 +89,7 @@ def test_save_options(tmp_path: Path) -> None:
     image = make("RGB")
     exif = Image.Exif()
     exif[0x010E] = "a description"
-    image.save(tmp_path / "a.gmc", code="conventional", threads=1, exif=exif, icc_profile=b"another")
+    image.save(tmp_path / "a.gmc", code="conventional", effort="fast", threads=1, exif=exif, icc_profile=b"another")
     assert "exif" not in image.info
     assert codec.info((tmp_path / "a.gmc").read_bytes())["parts"][0]["code"] != "local-rgb"
     with Image.open(tmp_path / "a.gmc") as again:

@@ -34,6 +34,11 @@ from gmcodec.models.window import Window
 
 CONFIGS = {channels: LocalConfig(channels, 9, 3, 16, 1, 3, 4) for channels in (3, 1)}
 FILES = {3: "local-rgb.safetensors", 1: "local-grey.safetensors"}
+LEARNING = (
+    (3, "local-rgb-fast.safetensors"),
+    (3, "learning-rgb.safetensors"),
+    (1, "learning-grey.safetensors"),
+)
 # as in the paper, with three resolutions; pointwise at the finest one; grey with one resolution
 PIXELCNN = {
     "gated": PixelCNNConfig(3, (3, 4, 5), (1, 2, 1), 0, 5, 4, 2, 1, 3, "concat_elu", 0.0, False, 0),
@@ -159,6 +164,8 @@ def write_weights(folder: Path, seed: int = 0) -> Path:
     """Write all models; returns the folder."""
     for channels, name in FILES.items():
         weights.write(model(channels, "int64", seed), folder / name)
+    for number, (channels, name) in enumerate(LEARNING):
+        weights.write(learning(channels, seed + number), folder / name)
     small = pixelcnn(PIXELCNN["pointwise"], "int64", seed)
     base = Base("pixelcnnpp", weights.write(small, folder / "pixelcnnpp.safetensors"), small)
     weights.write(agave(AGAVE["flow"], "int64", seed, base), folder / "agave.safetensors")

@@ -25,7 +25,8 @@ from .window import OUTSIDE, Window
 
 SLOPE = 2.0**-LEAK_SHIFT  # of the leaky ReLU: a shift in the frozen net
 INPUT_UNIT = 1 / 16  # grey levels -> input units
-FIRST_BITS = 12  # of the first layer's weights: its inputs are small integers, so there is room for finer ones
+# of weights, at most: what leaves them room to learn; the first layer's inputs are small, so its weights are finer
+WEIGHT_BITS, FIRST_BITS = 13, 14
 
 
 def quantise_rows(weight: Tensor, bits: int = 8) -> Tensor:
@@ -95,7 +96,7 @@ class LocalNet(nn.Module):
         """Raw outputs float32 [outputs, N] and the linear prediction minus the mean [C, N]; ``told`` [D, N]."""
         q = quantise_rows if self.fake_quant else (lambda w, bits: w)
 
-        def product(weight: Tensor, bias: Tensor, x: Tensor, bits: int = 8) -> Tensor:
+        def product(weight: Tensor, bias: Tensor, x: Tensor, bits: int = WEIGHT_BITS) -> Tensor:
             return torch.addmm(bias.to(dtype)[:, None], q(weight, bits).to(dtype), x)
 
         c = self.config

@@ -23,14 +23,13 @@ from ..exact.ops import INT32_BOUND, Layer
 from ..exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, POSITION, ROW_TOTAL, make_tables
 from .gradient_units import gradient_units
 from .local import ACTIVATION_LIMIT, CONDITION, INPUT_LIMIT, LocalModel
-from .local_float import FIRST_BITS, INPUT_UNIT, SLOPE, LocalNet, quantise_rows
+from .local_float import FIRST_BITS, INPUT_UNIT, SLOPE, WEIGHT_BITS, LocalNet, quantise_rows
 from .mixture import MixtureOutputs
 from .pixelcnnpp_kernels import CONDITION_LIMIT, CONDITION_UNIT
 
 EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp
 SHRINK = 0.7  # ratio of one trial of the units to the one before
 LINEAR_BITS = 13  # of the linear predictor's weights
-WEIGHT_BITS, FIRST_WEIGHT_BITS = 13, 14  # of weights, at most
 GROWTH = 1.25  # of the largest weight, that there is room for at least
 TRIALS = 4  # batches of patches on which trials are compared
 FOUND_ERROR = 4  # steps between a weight and its integer: rounding, and errors of the input units found before
@@ -50,8 +49,8 @@ def activation_peaks(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, i
         x = net.features(padded, height, width)[0].float() * INPUT_UNIT
         h = see(0, leaky(quantise_rows(net.first, FIRST_BITS) @ x + net.first_bias[:, None], SLOPE))
         for b in range(net.config.blocks):
-            inner = see(b + 1, leaky(quantise_rows(net.up[b]) @ h + net.up_bias[b][:, None], SLOPE))
-            h = see(0, h + quantise_rows(net.down[b]) @ inner + net.down_bias[b][:, None])
+            inner = see(b + 1, leaky(quantise_rows(net.up[b], WEIGHT_BITS) @ h + net.up_bias[b][:, None], SLOPE))
+            h = see(0, h + quantise_rows(net.down[b], WEIGHT_BITS) @ inner + net.down_bias[b][:, None])
     return [peak.double().numpy() for peak in peaks]
 
 
@@ -141,7 +140,7 @@ def _freeze(net: LocalNet, units: list[np.ndarray]) -> LocalModel:
     c, stream, inner = net.config, units[0], units[1:]
     first = _array(net.first)[:, c.window.raster_columns()]
     layers = {
-        "first": layer("first", first, net.first_bias, INPUT_UNIT, stream, INPUT_LIMIT, FIRST_WEIGHT_BITS),
+        "first": layer("first", first, net.first_bias, INPUT_UNIT, stream, INPUT_LIMIT, FIRST_BITS),
         "last": layer("last", _array(net.last), net.last_bias, stream, output_units(c), ACTIVATION_LIMIT),
         "linear": layer(
             "linear", _array(net.linear), torch.zeros(c.channels), 1.0, 1 / POSITION, INPUT_LIMIT, LINEAR_BITS

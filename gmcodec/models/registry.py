@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import UnknownModelError, WeightsError
 from ..exact import evaluators
@@ -51,8 +52,28 @@ ENTRIES = (
     Entry(23, "local-rgb-fast", 3, asked=True),
     Entry(24, "learning-rgb-fast", 3, asked=True, weights="local-rgb-fast", learns=True),
     Entry(25, "learning-rgb", 3, asked=True, learns=True),
+    Entry(26, "learning-grey", 1, asked=True, learns=True),
 )
 BY_FORM = {e.form: e for e in ENTRIES}
+
+
+class Step(NamedTuple):
+    """A model to try, and whether on the whole image as one tile, up to coding.autoregressive.TILE_PIXELS."""
+
+    entry: Entry
+    whole: bool = False
+
+
+# by channels and effort: what each effort tries beyond the one before, by name
+LADDERS: dict[int, dict[str, tuple[tuple[str, bool], ...]]] = {
+    3: {
+        "fast": (("local-rgb-fast", False),),
+        "default": (("learning-rgb-fast", False),),
+        "best": (("learning-rgb", True),),
+    },
+    1: {"fast": (("local-grey", False),), "default": (("learning-grey", False),), "best": (("learning-grey", True),)},
+}
+TINY = 1 << 16  # pixels up to which the default effort tries all
 
 
 @dataclass(frozen=True)
@@ -85,13 +106,23 @@ def folder() -> Path:
 
 
 def default(channels: int) -> Entry:
-    """The model that codes 1 (grey) or 3 (RGB) channels unless another is asked for."""
+    """The model that codes groups of small images of 1 (grey) or 3 (RGB) channels unless another is smaller."""
     return next(e for e in ENTRIES if e.channels == channels)
 
 
 def for_channels(channels: int) -> Loaded:
     """The default model, ready."""
     return load(default(channels).form)
+
+
+def ladder(channels: int, pixels: int, effort: str) -> list[Step]:
+    """What an effort tries for an image, the fastest first: all that lower efforts try, and more."""
+    effort = "best" if effort == "default" and pixels <= TINY else effort
+    efforts = list(LADDERS[channels])
+    rungs = [LADDERS[channels][e] for e in efforts[: efforts.index(effort) + 1]]
+    # tiny images are one tile anyway
+    steps = [Step(called(name)[0], whole and pixels > TINY) for rung in rungs for name, whole in rung]
+    return list(dict.fromkeys(steps))
 
 
 def installed(channels: int, pixels: int) -> list[Loaded]:
@@ -102,7 +133,7 @@ def installed(channels: int, pixels: int) -> list[Loaded]:
 
 def is_installed(entry: Entry) -> bool:
     """Whether there is a file of its weights."""
-    return _path(entry).is_file()
+    return path(entry).is_file()
 
 
 def called(name: str) -> list[Entry]:
@@ -118,7 +149,8 @@ def named(name: str) -> Loaded:
     return load(called(name)[0].form)
 
 
-def _path(entry: Entry, where: Path | None = None) -> Path:
+def path(entry: Entry, where: Path | None = None) -> Path:
+    """The file of a model's weights."""
     return (where or folder()) / f"{entry.weights or entry.name}.safetensors"
 
 
@@ -133,20 +165,20 @@ def load(form: int) -> Loaded:
 @functools.lru_cache(maxsize=8)
 def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
     entry = BY_FORM[form]
-    path = _path(entry, where)
+    file = path(entry, where)
     try:
-        data = path.read_bytes()
+        data = file.read_bytes()
     except OSError as error:
         raise WeightsError(f"the weights of {entry.name} cannot be read: {error.strerror or error}") from error
 
     def other(name: str) -> tuple[bytes, Model]:
         if name == entry.name:
-            raise WeightsError(f"{path} names itself as the weights it needs")
+            raise WeightsError(f"{file} names itself as the weights it needs")
         return (found := named(name)).weights_id, found.model
 
     model = from_bytes(data, other)
     if entry.learns and isinstance(model, LocalModel):
         model = model.learning()
     if model.channels != entry.channels:
-        raise WeightsError(f"{path} has {model.channels} channels, {entry.name} needs {entry.channels}")
+        raise WeightsError(f"{file} has {model.channels} channels, {entry.name} needs {entry.channels}")
     return Loaded(entry, model, weights_id(data))

@@ -29,10 +29,10 @@ def pattern(channels: int, height: int, width: int, maximum: int = 255) -> np.nd
 
 CASES = {
     # name: (planes, code)
-    "rgb-learned": (pixels.Planes(pattern(3, 19, 23), "RGB"), "learned"),
-    "grey-learned": (pixels.Planes(pattern(1, 17, 29), "L"), "learned"),
-    "rgba-learned": (pixels.Planes(pattern(4, 11, 13), "RGBA"), "learned"),
-    "one-pixel": (pixels.Planes(pattern(3, 1, 1), "RGB"), "learned"),
+    "rgb-learned": (pixels.Planes(pattern(3, 19, 23), "RGB"), "local-rgb"),
+    "grey-learned": (pixels.Planes(pattern(1, 17, 29), "L"), "local-grey"),
+    "rgba-learned": (pixels.Planes(pattern(4, 11, 13), "RGBA"), "local-rgb"),
+    "one-pixel": (pixels.Planes(pattern(3, 1, 1), "RGB"), "local-rgb"),
     "rgb-conventional": (pixels.Planes(pattern(3, 19, 23), "RGB"), "conventional"),
     "la-auto": (pixels.Planes(pattern(2, 9, 14), "LA"), "auto"),
     "pixelcnnpp": (pixels.Planes(pattern(3, 18, 21), "RGB"), "pixelcnnpp"),

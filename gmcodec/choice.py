@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""Which code an image gets: the smallest of those that its effort tries.
+
+::
+
+    effort    photographs are coded by (registry.ladder)
+    fast      a small net
+    default   that one; the small net again, learning from the image
+    best      those; a larger net that learns, over the whole image
+
+and by the conventional forms, unless the learned code wins so clearly, or loses, that they need not be tried.  That
+depends on the first model only, so what a higher effort tries includes what a lower one tries: no file gets larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import container
+from .coding import conventional
+from .container import Part
+from .errors import UnsupportedImageError
+from .pixels import Planes
+from .work import single_threaded_blas
+
+if TYPE_CHECKING:
+    from .models import registry
+
+Progress = Callable[[int], None]
+Parts = tuple[list[Part], float]  # and their estimated bits
+CODES = ("auto", "learned", "conventional")
+EFFORTS = ("fast", "default", "best")
+LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}  # colour channels a model codes, by mode
+SMALL = 1 << 14  # pixels up to which every form is tried without further thought
+SAMPLE_SQUARES = 8  # squares of the trial that decides whether the model has a chance
+NO_CHANCE = 1.25  # estimated size over quick conventional size from which the model is not run
+SURE_WIN = 0.9  # real size over quick conventional size below which no conventional form can win
+
+
+def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Progress) -> Parts:
+    """Parts of the file and their estimated bits.  Raises what codec.encode_planes raises."""
+    if effort not in EFFORTS:
+        raise ValueError(f"effort must be one of {', '.join(EFFORTS)}, not {effort!r}")
+    colours, pixels = LEARNED_CHANNELS.get(planes.mode), planes.height * planes.width
+    steps = _named(code, planes, colours) if code not in CODES else []
+    if code == "learned" and colours is None:
+        raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
+    if code == "conventional" or (colours is None and not steps):
+        return _conventional(planes.data, planes.depth, "best")
+    from .models import registry
+
+    colours = steps[0].entry.channels if steps else colours
+    assert colours is not None
+    forced, steps = code != "auto", steps or registry.ladder(colours, pixels, effort)
+    if forced or pixels <= SMALL:
+        found = _learned(planes.data, colours, steps, threads, progress)
+        return found if forced else min(found, _conventional(planes.data, 8, "best"), key=_size)
+    quick = _size(_conventional(planes.data, 8, "quick"))
+    if _trial_bits(planes.data[:colours], steps[0].entry) / 8 > NO_CHANCE * quick:
+        return _conventional(planes.data, 8, "best")
+    first = found = _learned(planes.data, colours, steps[:1], threads, _unless(len(steps) > 1, progress))
+    if len(steps) > 1:
+        found = min(first, _learned(planes.data, colours, steps[1:], threads, progress), key=_size)
+    if _size(first) < SURE_WIN * quick:
+        return found
+    return min(found, _conventional(planes.data, 8, "best"), key=_size)
+
+
+def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Step]:
+    """The models that a name asks for; of a family those that are installed, if any is."""
+    from .models import registry
+
+    try:
+        found = registry.called(code)
+    except ValueError:
+        names = (*CODES, *(e.name for e in registry.ENTRIES))
+        raise ValueError(f"code must be one of {', '.join(names)}, not {code!r}") from None
+    found = [e for e in found if registry.is_installed(e)] or found
+    fitting = [e for e in found if e.takes(colours or 0, planes.height * planes.width)]
+    if not fitting:
+        largest = [e.max_pixels for e in found if e.channels == colours]
+        what = f"images of more than {largest[0]} pixels" if largest else f"mode {planes.mode}"
+        raise UnsupportedImageError(f"{code} does not code {what}")
+    return [registry.Step(e) for e in fitting]
+
+
+def _size(parts: Parts) -> int:
+    """Bytes of the parts in the file: form, channels, weights id, length, payload."""
+    return sum(2 + len(p.weights_id) + len(container.varint(len(p.payload))) + len(p.payload) for p in parts[0])
+
+
+def _conventional(data: np.ndarray, depth: int, effort: str) -> Parts:
+    form, payload = conventional.encode(data, depth, effort)
+    return [Part(form, len(data), payload)], 8.0 * len(payload)
+
+
+def _learned(data: np.ndarray, colours: int, steps: list[registry.Step], threads: int, progress: Progress) -> Parts:
+    """The smallest of the models' codes, the models side by side; alpha by a conventional form."""
+
+    def coded(number: int) -> Parts:
+        return _coded(data[:colours], steps[number], threads, _unless(number < len(steps) - 1, progress))
+
+    with single_threaded_blas(), ThreadPoolExecutor(len(steps)) as pool:
+        parts, bits = min(pool.map(coded, range(len(steps))), key=_size)
+    if len(data) > colours:
+        alpha, alpha_bits = _conventional(data[colours:], 8, "best")
+        parts, bits = parts + alpha, bits + alpha_bits
+    return parts, bits
+
+
+def _coded(colours: np.ndarray, step: registry.Step, threads: int, progress: Progress) -> Parts:
+    """One model's code of uint8 [C, H, W]."""
+    from .coding import autoregressive, chain, strips  # numba is not loaded for files that do not need it
+    from .models import registry
+
+    loaded = registry.load(step.entry.form)
+    if loaded.latents and loaded.latents.any_size:
+        coded = strips.encode_image(colours, loaded.latents, threads, progress)
+        payload, bits = coded.payload, coded.estimated_bits
+    elif loaded.latents:  # one small image: a chain of a seed
+        found = chain.encode_chain(colours[None], loaded.latents, progress)
+        payload, bits = found.payload, float(found.bits.sum())
+    else:
+        whole = step.whole and colours[0].size <= autoregressive.TILE_PIXELS
+        tile = colours.shape[1:] if whole else None
+        coded = autoregressive.encode(colours, loaded.pixels, threads, progress, tile)
+        payload, bits = coded.payload, coded.estimated_bits
+    return [Part(step.entry.form, len(colours), payload, loaded.weights_id)], bits
+
+
+def _trial_bits(colours: np.ndarray, entry: registry.Entry) -> float:
+    """The model's estimate for the whole image from a sample of it, each square coded on its own."""
+    from .coding import autoregressive
+    from .models import registry
+
+    sample = autoregressive.squares(colours, SAMPLE_SQUARES)
+    with single_threaded_blas():
+        bits = autoregressive.push_words(sample, registry.load(entry.form).pixels, _ignore)[1]
+    return bits.sum() / sample.size * colours.size
+
+
+def _unless(silent: bool, progress: Progress) -> Progress:
+    return _ignore if silent else progress
+
+
+def _ignore(count: int) -> None:
+    pass
