@@ -3,9 +3,9 @@
 
 python -m bench.speed IMAGE... [--large FOLDER]
 
-For each IMAGE: ``gmcodec compress`` and ``decompress`` as whole processes (start-up included, compiled-kernel
-caches warm), median of five runs and peak memory.  ``--large`` adds a
-24-megapixel picture, a mosaic of the folder's photographs.
+For each IMAGE and effort: ``gmcodec compress`` and ``decompress`` as whole processes (start-up included,
+compiled-kernel caches warm), median of five runs and peak memory.  ``--large`` adds a 24-megapixel picture, a mosaic
+of the folder's photographs.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from typing import Any
 import click
 import numpy as np
 
-from gmcodec import codec, pixels
+from gmcodec import choice, codec, pixels
 from gmcodec.coding import autoregressive
 from gmcodec.models import registry
+from gmcodec.models.local import LocalModel
+from gmcodec.work import single_threaded_blas
 
 RUNS = 5
 
@@ -41,28 +43,29 @@ def process(arguments: list[str]) -> tuple[float, float]:
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
-def whole_processes(path: Path, pixels_in: int, runs: int, warm_up: bool = True) -> None:
+def whole_processes(path: Path, pixels_in: int, effort: str, runs: int, warm_up: bool = True) -> None:
     """Print compress and decompress of one file as whole processes, start-up included."""
     with tempfile.TemporaryDirectory() as folder:
         packed, back = f"{folder}/a.gmc", f"{folder}/a.png"
-        for verb, arguments in (("compress", [str(path), "-o", packed]), ("decompress", [packed, "-o", back])):
+        compress = [str(path), "-o", packed, "--effort", effort]
+        for verb, arguments in (("compress", compress), ("decompress", [packed, "-o", back])):
             command = [verb, *arguments, "--force", "--quiet"]
             if warm_up:
                 process(command)
             seconds, memory = zip(*(process(command) for _ in range(runs)), strict=True)
             middle = statistics.median(seconds)
             click.echo(
-                f"{path.name}: {verb} as a whole process, median {middle:.2f} s ({min(seconds):.2f} to "
+                f"{path.name}, {effort}: {verb} as a whole process, median {middle:.2f} s ({min(seconds):.2f} to "
                 f"{max(seconds):.2f}), {pixels_in / 1e6 / middle:.3f} Mpixel/s, peak {max(memory):.0f} MiB"
             )
 
 
-def inside(name: str, planes: pixels.Planes, runs: int) -> None:
+def inside(name: str, planes: pixels.Planes, effort: str, runs: int) -> None:
     """Print throughput inside a running process."""
     encode, decode = [], []
     for _ in range(runs):
         start = time.perf_counter()
-        data = codec.encode_planes(planes).data
+        data = codec.encode_planes(planes, effort=effort).data
         middle = time.perf_counter()
         same = codec.decode_planes(data) == planes
         decode.append(time.perf_counter() - middle)
@@ -70,17 +73,18 @@ def inside(name: str, planes: pixels.Planes, runs: int) -> None:
         if not same:
             raise AssertionError(f"{name} did not come back")
     mega = planes.height * planes.width / 1e6
-    click.echo(f"{name} ({planes.width}x{planes.height}), in process: encode {mega / statistics.median(encode):.3f}, "
+    click.echo(f"{name}, {effort} ({planes.width}x{planes.height}), in process: encode {mega / statistics.median(encode):.3f}, "
                f"decode {mega / statistics.median(decode):.3f} Mpixel/s")  # fmt: skip
 
 
-def shares(planes: pixels.Planes) -> None:
-    """Print where the time goes, one thread, one tile: the net with its features, and the rest of the compiled loop."""
-    model = registry.for_channels(planes.channels).pixels
+def shares(planes: pixels.Planes, entry: registry.Entry) -> None:
+    """Print where the time goes, one thread, one tile: the net with its features, the coder, learning."""
+    model: Any = registry.load(entry.form).pixels
+    plain = LocalModel(model.config, model.layers, model.tables, model.evaluator)
     tile = planes.data[:, :256, :768].copy()
-    coder: Any = model.tile_coder
+    coder: Any = plain.tile_coder
     if coder is None:
-        click.echo(f"{registry.default(planes.channels).name} is coded step by step on this machine")
+        click.echo(f"{entry.name} is coded step by step on this machine")
         return
     work: dict[str, Callable[[], object]] = {
         "net": lambda: coder.evaluate(tile),
@@ -88,15 +92,22 @@ def shares(planes: pixels.Planes) -> None:
     }
     words, _ = coder.push_words(tile, lambda n: None, None)
     work["decode"] = lambda: coder.pop_words(words, *tile.shape[1:], lambda n: None, None)
-    work["fit"] = lambda: model.fit(autoregressive.squares(tile, autoregressive.FIT_SQUARES), tile[0].size)
-    with work.single_threaded_blas():
+    if entry.learns:
+        learner = model.tile_coder
+        work["learn"] = lambda: learner.ranges(tile, lambda n: None, None)
+    work["fit"] = lambda: plain.fit(autoregressive.squares(tile, autoregressive.FIT_SQUARES), tile[0].size)
+    with single_threaded_blas():
         seconds = {name: _fastest(run) for name, run in work.items()}
     net = seconds["net"] / tile[0].size * 1e6
     for verb in ("encode", "decode"):
         each = seconds[verb] / tile[0].size * 1e6
-        click.echo(f"{verb}, one thread: {each:.2f} us a pixel, of them net and features {net:.2f} "
+        click.echo(f"{entry.name}, {verb}, one thread: {each:.2f} us a pixel, of them net and features {net:.2f} "
                    f"({100 * net / each:.0f} %), frequencies and coder {each - net:.2f}")  # fmt: skip
-    click.echo(f"fit to an image: {seconds['fit']:.2f} s")
+    if entry.learns:
+        learnt = (seconds["learn"] - seconds["encode"]) / tile[0].size * 1e6
+        click.echo(f"{entry.name} learns: {learnt:.2f} us a pixel more")
+    else:
+        click.echo(f"{entry.name}, fit to an image: {seconds['fit']:.2f} s")
 
 
 def _fastest(run: Callable[[], object]) -> float:
@@ -135,15 +146,18 @@ def main(images: tuple[Path, ...], large: Path | None, runs: int) -> None:
     """Measure speed and memory."""
     for path in images:
         planes = pixels.read(path, strip=True)
-        whole_processes(path, planes.height * planes.width, runs)
-        inside(path.name, planes, runs)
-        shares(planes)
+        for effort in choice.EFFORTS:
+            whole_processes(path, planes.height * planes.width, effort, runs)
+            inside(path.name, planes, effort, runs)
+        for step in registry.ladder(planes.channels, planes.height * planes.width, "best"):
+            shares(planes, step.entry)
     if large:
         planes = mosaic(large)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "mosaic.png"
             path.write_bytes(pixels.write_png(planes))
-            whole_processes(path, planes.height * planes.width, 1, warm_up=False)
+            for effort in choice.EFFORTS:
+                whole_processes(path, planes.height * planes.width, effort, 1, warm_up=False)
 
 
 if __name__ == "__main__":

@@ -57,14 +57,18 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
     assert colours is not None
     forced, steps = code != "auto", steps or registry.ladder(colours, pixels, effort)
     if forced or pixels <= SMALL:
-        found = _learned(planes.data, colours, steps, threads, progress)
+        found = _learned(planes.data, colours, steps, None, threads, progress)
         return found if forced else min(found, _conventional(planes.data, 8, "best"), key=_size)
-    quick = _size(_conventional(planes.data, 8, "quick"))
-    if _trial_bits(planes.data[:colours], steps[0].entry) / 8 > NO_CHANCE * quick:
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(_conventional, planes.data, 8, "quick")
+        trial = _trial_bits(planes.data[:colours], steps[0].entry)
+        quick = _size(running.result())
+    if trial / 8 > NO_CHANCE * quick:
         return _conventional(planes.data, 8, "best")
-    first = found = _learned(planes.data, colours, steps[:1], threads, _unless(len(steps) > 1, progress))
+    levels = _levels(planes.data[:colours], steps[0].entry)
+    first = found = _learned(planes.data, colours, steps[:1], levels, threads, _unless(len(steps) > 1, progress))
     if len(steps) > 1:
-        found = min(first, _learned(planes.data, colours, steps[1:], threads, progress), key=_size)
+        found = min(first, _learned(planes.data, colours, steps[1:], levels, threads, progress), key=_size)
     if _size(first) < SURE_WIN * quick:
         return found
     return min(found, _conventional(planes.data, 8, "best"), key=_size)
@@ -98,11 +102,18 @@ def _conventional(data: np.ndarray, depth: int, effort: str) -> Parts:
     return [Part(form, len(data), payload)], 8.0 * len(payload)
 
 
-def _learned(data: np.ndarray, colours: int, steps: list[registry.Step], threads: int, progress: Progress) -> Parts:
+def _learned(
+    data: np.ndarray,
+    colours: int,
+    steps: list[registry.Step],
+    levels: np.ndarray | None,
+    threads: int,
+    progress: Progress,
+) -> Parts:
     """The smallest of the models' codes, the models side by side; alpha by a conventional form."""
 
     def coded(number: int) -> Parts:
-        return _coded(data[:colours], steps[number], threads, _unless(number < len(steps) - 1, progress))
+        return _coded(data[:colours], steps[number], levels, threads, _unless(number < len(steps) - 1, progress))
 
     with single_threaded_blas(), ThreadPoolExecutor(len(steps)) as pool:
         parts, bits = min(pool.map(coded, range(len(steps))), key=_size)
@@ -112,8 +123,10 @@ def _learned(data: np.ndarray, colours: int, steps: list[registry.Step], threads
     return parts, bits
 
 
-def _coded(colours: np.ndarray, step: registry.Step, threads: int, progress: Progress) -> Parts:
-    """One model's code of uint8 [C, H, W]."""
+def _coded(
+    colours: np.ndarray, step: registry.Step, levels: np.ndarray | None, threads: int, progress: Progress
+) -> Parts:
+    """One model's code of uint8 [C, H, W]; ``levels`` of weights of values, if they are known."""
     from .coding import autoregressive, chain, strips  # numba is not loaded for files that do not need it
     from .models import registry
 
@@ -127,7 +140,7 @@ def _coded(colours: np.ndarray, step: registry.Step, threads: int, progress: Pro
     else:
         whole = step.whole and colours[0].size <= autoregressive.TILE_PIXELS
         tile = colours.shape[1:] if whole else None
-        coded = autoregressive.encode(colours, loaded.pixels, threads, progress, tile)
+        coded = autoregressive.encode(colours, loaded.pixels, threads, progress, tile, levels=levels)
         payload, bits = coded.payload, coded.estimated_bits
     return [Part(step.entry.form, len(colours), payload, loaded.weights_id)], bits
 
@@ -141,6 +154,15 @@ def _trial_bits(colours: np.ndarray, entry: registry.Entry) -> float:
     with single_threaded_blas():
         bits = autoregressive.push_words(sample, registry.load(entry.form).pixels, _ignore)[1]
     return bits.sum() / sample.size * colours.size
+
+
+def _levels(colours: np.ndarray, entry: registry.Entry) -> np.ndarray:
+    """What all models are told of the values that an image uses: it is found once."""
+    from .coding import autoregressive
+    from .models import registry
+
+    with single_threaded_blas():
+        return autoregressive.choose_levels(colours, registry.load(entry.form).pixels)
 
 
 def _unless(silent: bool, progress: Progress) -> Progress:

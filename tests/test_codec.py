@@ -248,9 +248,9 @@ def test_efforts_try_what_they_say(monkeypatch):
     tried: list[tuple[str, bool]] = []
     coded = choice._coded
 
-    def watched(colours, step, threads, progress):
+    def watched(colours, step, *rest):
         tried.append((step.entry.name, step.whole))
-        return coded(colours, step, threads, progress)
+        return coded(colours, step, *rest)
 
     monkeypatch.setattr(choice, "_coded", watched)
     all_tried = [("local-rgb-fast", False), ("learning-rgb-fast", False), ("learning-rgb", True)]

@@ -106,8 +106,8 @@ def test_a_step_may_be_larger_than_a_batch():
     shape = (1, 30, 60)
     net, _ = local_learning.begin(found, local_learning.rules(found, found.units, found.rate))
     place = local_learner.place_of(found, found.canvas(*shape[1:]))
-    assert len(local_learning.room(net, place).features) == learning.LEARNT
-    assert len(local_learning.room(net, place._replace(widest=5000)).features) == 5000
+    assert len(local_learning.batch_of(net, place).features) == learning.LEARNT
+    assert len(local_learning.batch_of(net, place._replace(widest=5000)).features) == 5000
 
 
 @pytest.mark.parametrize("seed", range(9))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""gmcodec's own forms as codecs: what a user gets, the conventional forms alone, and each model of the registry.
+"""gmcodec's own forms as codecs: what a user gets by effort, the conventional forms, and each model of the registry.
 
 A model that is added to the registry appears here by itself.
 """
@@ -27,14 +27,16 @@ def forms() -> list[Codec]:
     return [
         Codec(f"{AUTO} conventional", "conventional forms only", _form("conventional"), extra=True),
         *(Codec(f"{AUTO} {e.name}", f"{e.name} only", _form(e.name), extra=extra(e)) for e in registry.ENTRIES),
+        Codec(f"{AUTO} fast", "--effort fast", _form("auto", "fast")),
+        Codec(f"{AUTO} best", "--effort best", _form("auto", "best")),
         Codec(AUTO, "as gmcodec.encode chooses", _form("auto"), quick=True),
     ]
 
 
-def _form(code: str) -> Callable[[int], Pair]:
+def _form(code: str, effort: str = "default") -> Callable[[int], Pair]:
     def open_pair(threads: int) -> Pair:
         def encode(image: np.ndarray) -> Coded:
-            made = codec.encode_planes(codec.to_planes(image), code=code, threads=threads)
+            made = codec.encode_planes(codec.to_planes(image), code=code, effort=effort, threads=threads)
             # of conventional forms there is no estimate but their bytes
             estimate = None if code == "conventional" else made.estimated_bits
             return Coded(made.data, estimate, tuple(name for name, _, _ in made.parts))

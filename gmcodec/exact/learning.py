@@ -15,6 +15,8 @@ kernels.py, for integers and powers of two below 2**53 only.  learning_spec.py s
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from . import int16
@@ -113,19 +115,41 @@ def add_back(gradient, scale, out):
 # -- a step ----------------------------------------------------------------------------------------------------
 
 
+class Room(NamedTuple):
+    """Flat scratch of ``product``."""
+
+    left: np.ndarray  # int16
+    right: np.ndarray  # int16
+    gradient: np.ndarray  # int32
+
+
+def room(rows: int, columns: int) -> Room:
+    """Scratch for layers of at most so many rows and columns."""
+    pixels = LEARNT + 1
+    return Room(
+        np.empty(rows * pixels, np.int16), np.empty(columns * pixels, np.int16), np.empty(rows * columns, np.int32)
+    )
+
+
 @jit
-def product(delta, x, out):
-    """g int32 [M, K] out = d^T x, from int16 [N, M] and int16 [N, K]; N at most LEARNT, K filled to whole vectors."""
+def product(delta, x, room):
+    """g int32 [M, K] = d^T x, from int16 [N, M] and int16 [N, K]; N at most LEARNT, K filled to whole vectors."""
     pixels, rows = delta.shape
     columns, pairs = x.shape[1], (pixels + 1) // 2
-    left = np.zeros((rows, 2 * pairs), np.int16)
-    right = np.zeros((pairs, columns, 2), np.int16)
-    for n in range(pixels):
-        for m in range(rows):
+    left = room.left[: rows * 2 * pairs].reshape((rows, 2 * pairs))
+    right = room.right[: pairs * columns * 2].reshape((pairs, columns, 2))
+    out = room.gradient[: rows * columns].reshape((rows, columns))
+    if pixels % 2:
+        left[:, pixels] = 0
+        right[pairs - 1, :, 1] = 0
+    for m in range(rows):
+        for n in range(pixels):
             left[m, n] = delta[n, m]
+    for n in range(pixels):
         for k in range(columns):
             right[n >> 1, k, n & 1] = x[n, k]
     int16.multiply(left, right, out)
+    return out
 
 
 @jit

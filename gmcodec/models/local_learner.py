@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 
 @jit
-def _run(net, place, rules, state, batch, canvas, from_step, to_step, values, weighted, left, freq, at_symbol):
+def _run(net, place, rules, state, batch, room, canvas, from_step, to_step, values, weighted, left, freq, at_symbol):
     """Ranges of the steps' samples, uint32 in coding order from ``at_symbol`` on; returns bits and where they end."""
     at, bits = np.empty(place.widest, np.int64), 0.0
-    room = mixture_step.room(place.widest, place.mixtures, place.channels)
+    scratch = mixture_step.room(place.widest, place.mixtures, place.channels)
     for step in range(from_step, to_step):
         n = locate(place, step, at)
         if local_learning.is_due(state, batch, n):
-            local_learning.update(net, place, rules, state, batch)
+            local_learning.update(net, place, rules, state, batch, room)
         first = state.counts[1]
         part = slice(first, first + n)
         local_learning.forward(net, place, canvas, at[:n], batch, first)
         read_samples(canvas, at[:n], batch.samples[part])
         bits += mixture_step.ranges(
-            net, batch.outputs[part], batch.base[part], batch.samples[part], values, weighted, room
+            net, batch.outputs[part], batch.base[part], batch.samples[part], values, weighted, scratch
         )
         for stream in range(2 * place.channels):
             for i in range(n):
-                left[at_symbol], freq[at_symbol] = room.left[stream, i], room.freq[stream, i]
+                left[at_symbol], freq[at_symbol] = scratch.left[stream, i], scratch.freq[stream, i]
                 at_symbol += 1
         state.counts[1] += n
     return bits, at_symbol
@@ -56,19 +56,28 @@ def _push(left, freq, words):
 
 
 @jit
-def _pop(net, place, rules, state, batch, canvas, from_step, to_step, values, weighted, stack, words, left):
+def _pop(net, place, rules, state, batch, room, canvas, from_step, to_step, values, weighted, stack, words, left):
     """Pop the steps' samples into the canvas: the new state of the stack, how many words are left."""
     at = np.empty(place.widest, np.int64)
-    room = mixture_step.room(place.widest, place.mixtures, place.channels)
+    scratch = mixture_step.room(place.widest, place.mixtures, place.channels)
     for step in range(from_step, to_step):
         n = locate(place, step, at)
         if local_learning.is_due(state, batch, n):
-            local_learning.update(net, place, rules, state, batch)
+            local_learning.update(net, place, rules, state, batch, room)
         first = state.counts[1]
         part = slice(first, first + n)
         local_learning.forward(net, place, canvas, at[:n], batch, first)
         stack, left = mixture_step.take(
-            net, batch.outputs[part], batch.base[part], batch.samples[part], values, weighted, room, stack, words, left
+            net,
+            batch.outputs[part],
+            batch.base[part],
+            batch.samples[part],
+            values,
+            weighted,
+            scratch,
+            stack,
+            words,
+            left,
         )
         write_samples(canvas, at[:n], batch.samples[part])
         state.counts[1] += n
@@ -100,12 +109,25 @@ class LearningTileCoder:
         calls = calls_of(place := place_of(self._model, canvas))
         values, weighted = value_weights(weights, channels)
         net, state = local_learning.begin(self._model, self._rules)
-        batch = local_learning.room(net, place)
+        batch, room = local_learning.batch_of(net, place), local_learning.room(net)
         left, freq = np.empty((2, 2 * planes.size), np.uint32)
         bits, done = 0.0, 0
         for number, (first, last) in enumerate(calls):
             cost, done = _run(
-                net, place, self._rules, state, batch, canvas.flat, first, last, values, weighted, left, freq, done
+                net,
+                place,
+                self._rules,
+                state,
+                batch,
+                room,
+                canvas.flat,
+                first,
+                last,
+                values,
+                weighted,
+                left,
+                freq,
+                done,
             )
             bits += cost
             report(progress, height * width, number, len(calls))
@@ -119,13 +141,13 @@ class LearningTileCoder:
         calls = calls_of(place := place_of(self._model, canvas))
         values, weighted = value_weights(weights, self._model.channels)
         net, state = local_learning.begin(self._model, self._rules)
-        batch = local_learning.room(net, place)
+        batch, room = local_learning.batch_of(net, place), local_learning.room(net)
         words = np.array(words, np.uint32)  # one type and layout, whatever file they lie in
         stack, left = ans.opened(words)
         for number, (first, last) in enumerate(calls):
             stack, left = _pop(
-                net, place, self._rules, state, batch, canvas.flat, first, last, values, weighted, np.uint64(stack),
-                words, left,
+                net, place, self._rules, state, batch, room, canvas.flat, first, last, values, weighted,
+                np.uint64(stack), words, left,
             )  # fmt: skip
             report(progress, height * width, number, len(calls))
         return canvas.planes()[0], int(stack) == 0 and left == 0

@@ -89,6 +89,10 @@ class Batch(NamedTuple):
     outputs: np.ndarray  # [N, M]
     base: np.ndarray  # [N, C]
     samples: np.ndarray  # [N, C]
+    centre: np.ndarray  # int64 [N, C]: gradients by the base, then int16 by the sums of the layers
+    by_first: np.ndarray
+    by_inner: np.ndarray
+    by_last: np.ndarray
 
 
 # -- what a model starts from ----------------------------------------------------------------------------------
@@ -197,7 +201,7 @@ def begin(model: LocalModel, rules: Rules) -> tuple[Net, State]:
     return net, state
 
 
-def room(net: Net, place: Place) -> Batch:
+def batch_of(net: Net, place: Place) -> Batch:
     """An empty batch, with room for every step of a tile."""
     pixels, width, blocks = max(LEARNT, place.widest), len(net.first_scale), len(net.inner) // 2
     shapes = (2 * net.first.shape[0],), (len(net.last_scale),), (place.channels,), (place.channels,)
@@ -205,8 +209,14 @@ def room(net: Net, place: Place) -> Batch:
     return Batch(
         np.zeros(features, np.int16), np.zeros((blocks + 1, pixels, width), np.int16),
         np.zeros((blocks, pixels, width), np.int16), np.zeros(outputs, np.int32), np.zeros(base, np.int32),
-        np.zeros(samples, np.int32),
+        np.zeros(samples, np.int32), np.zeros(base, np.int64), np.zeros((pixels, width), np.int16),
+        np.zeros((2 * blocks, pixels, width), np.int16), np.zeros(outputs, np.int16),
     )  # fmt: skip
+
+
+def room(net: Net) -> learning.Room:
+    """Scratch of ``update``."""
+    return learning.room(max(len(net.first_scale), len(net.last_scale)), 2 * max(net.first.shape[0], net.last.shape[0]))
 
 
 # -- forward, and back -----------------------------------------------------------------------------------------
@@ -247,9 +257,10 @@ def forward(net, place, canvas, at, batch, first):
 
 
 @jit
-def _backward(net, place, rules, state, batch, part, centre, first, inner, last):
-    """Gradients of the pixels of a block: by the base int64 [N, C], by the layers' sums int16 [N, M], all out."""
-    pixels, width = last.shape[0], first.shape[1]
+def _backward(net, place, rules, state, batch, part):
+    """Gradients of the pixels of a block, into the batch."""
+    centre, first, last, inner = batch.centre[part], batch.by_first[part], batch.by_last[part], batch.by_inner
+    pixels, width = first.shape
     gradient = np.zeros((pixels, last.shape[1]), np.int64)
     stream, inside = np.empty((pixels, width), np.int32), np.empty((pixels, width), np.int32)
     mixture_gradient(net, batch.outputs[part], batch.base[part], batch.samples[part], place.mixtures, gradient, centre)
@@ -258,10 +269,10 @@ def _backward(net, place, rules, state, batch, part, centre, first, inner, last)
     for b in range(batch.inner.shape[0] - 1, -1, -1):
         up, down = 2 * b, 2 * b + 1
         learning.clamp_back(stream, batch.stream[b + 1, part], place.limit)
-        learning.deltas(stream, rules.inner_scale[down], inner[down])
-        int16.multiply(inner[down], state.inner_back[down], inside)
-        learning.hidden_deltas(inside, rules.inner_scale[up], batch.inner[b, part], place.limit, inner[up])
-        int16.multiply(inner[up], state.inner_back[up], inside)
+        learning.deltas(stream, rules.inner_scale[down], inner[down, part])
+        int16.multiply(inner[down, part], state.inner_back[down], inside)
+        learning.hidden_deltas(inside, rules.inner_scale[up], batch.inner[b, part], place.limit, inner[up, part])
+        int16.multiply(inner[up, part], state.inner_back[up], inside)
         learning.add_back(inside, rules.inner_unit[b], stream)
     learning.hidden_deltas(stream, rules.first_scale, batch.stream[0, part], place.limit, first)
 
@@ -285,43 +296,37 @@ def _learn_linear(net, rules, state, near, centre, steps):
 
 
 @jit
-def update(net, place, rules, state, batch):
+def update(net, place, rules, state, batch, room):
     """Learn from the gathered pixels; none are left."""
-    pixels, width, blocks = min(state.counts[1], LEARNT), net.first_scale.shape[0], batch.inner.shape[0]
+    pixels, blocks = min(state.counts[1], LEARNT), batch.inner.shape[0]
     state.counts[0] += 1
     state.counts[1] = 0
-    centre = np.empty((pixels, place.channels), np.int64)
-    first = np.empty((pixels, width), np.int16)
-    inner = np.empty((2 * blocks, pixels, width), np.int16)
-    last = np.empty((pixels, net.last_scale.shape[0]), np.int16)
     for start in range(0, pixels, BLOCK):
-        part = slice(start, min(start + BLOCK, pixels))
-        _backward(net, place, rules, state, batch, part, centre[part], first[part], inner[:, part], last[part])
+        _backward(net, place, rules, state, batch, slice(start, min(start + BLOCK, pixels)))
     count, whole = state.counts[0], slice(0, pixels)
-    steps = np.empty(max(width, last.shape[1]))
-    _learn_linear(net, rules, state, batch.features[whole], centre, steps)
+    first, last = batch.by_first[whole], batch.by_last[whole]
+    steps = np.empty(max(first.shape[1], last.shape[1]))
+    _learn_linear(net, rules, state, batch.features[whole], batch.centre[whole], steps)
 
-    g = np.empty((last.shape[1], width), np.int32)
-    learning.product(last, batch.stream[blocks, whole], g)
+    g = learning.product(last, batch.stream[blocks, whole], room)
     learning.step_sizes(g, state.last_square, rules.last_rate, count, steps)
     learning.move(g, steps, rules.last_rate, rules.limit, state.last)
     learning.move_bias(last, steps, rules.last_rate, UNIT, net.last_scale, state.last_bias, net.last_offset)
     learning.repack(state.last, net.last)
     learning.repack_back(state.last, rules.last_cut, state.last_back)
 
-    g = np.empty((width, width), np.int32)
     for j in range(2 * blocks):
         x = batch.inner[j // 2, whole] if j % 2 else batch.stream[j // 2, whole]
         scale, offset, rate = net.inner_scale[j], net.inner_offset[j], rules.inner_rate[j]
-        learning.product(inner[j], x, g)
+        inner = batch.by_inner[j, whole]
+        g = learning.product(inner, x, room)
         learning.step_sizes(g, state.inner_square[j], rate, count, steps)
         learning.move(g, steps, rate, rules.limit, state.inner[j])
-        learning.move_bias(inner[j], steps, rate, UNIT, scale, state.inner_bias[j], offset)
+        learning.move_bias(inner, steps, rate, UNIT, scale, state.inner_bias[j], offset)
         learning.repack(state.inner[j], net.inner[j])
         learning.repack_back(state.inner[j], rules.inner_cut[j], state.inner_back[j])
 
-    g = np.empty((width, batch.features.shape[1]), np.int32)
-    learning.product(first, batch.features[whole], g)
+    g = learning.product(first, batch.features[whole], room)
     learning.step_sizes(g, state.first_square, rules.first_rate, count, steps)
     learning.move(g, steps, rules.first_rate, rules.first_limit, state.first)
     learning.move_bias(first, steps, rules.first_rate, FIRST_UNIT, net.first_scale, state.first_bias, net.first_offset)

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Write the golden files of the current format version, with the shipped weights.
 
-Run this only when FORMAT_VERSION changed (or to add a case): the files are the promise that old files decode.
+Run this only when FORMAT_VERSION changed, or with the names of cases to add: the files are the promise that old files
+decode.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,11 @@ CASES = {
     "rgb-conventional": (pixels.Planes(pattern(3, 19, 23), "RGB"), "conventional"),
     "la-auto": (pixels.Planes(pattern(2, 9, 14), "LA"), "auto"),
     "pixelcnnpp": (pixels.Planes(pattern(3, 18, 21), "RGB"), "pixelcnnpp"),
+    "local-rgb-fast": (pixels.Planes(pattern(3, 19, 23), "RGB"), "local-rgb-fast"),
+    # large enough for models to learn several times
+    "learning-rgb-fast": (pixels.Planes(pattern(3, 26, 31), "RGB"), "learning-rgb-fast"),
+    "learning-rgb": (pixels.Planes(pattern(4, 24, 30), "RGBA"), "learning-rgb"),
+    "learning-grey": (pixels.Planes(pattern(1, 28, 33), "L"), "learning-grey"),
     "bilevel": (pixels.Planes(pattern(1, 15, 17) % 2, "1"), "auto"),
     "grey16": (pixels.Planes(pattern(1, 13, 12, 65535), "I;16"), "auto"),
     "rgb16": (pixels.Planes(pattern(3, 8, 9, 65535), "RGB;16"), "auto"),
@@ -57,14 +64,17 @@ CHAIN = {f"{i:02d}.png": pixels.Planes(pattern(3, 8, 40)[:, :, 2 * i : 2 * i + 8
 SETS = {"set": (ARCHIVE, None), "chain": (CHAIN, "agave")}  # images, name of the model
 
 
-def main() -> None:
-    for name, (planes, code) in CASES.items():
+def main(names: list[str]) -> None:
+    for name in names or CASES:
+        planes, code = CASES[name]
         stem = HERE / f"v{container.FORMAT_VERSION}-{name}"
         stem.with_suffix(".gmc").write_bytes(codec.encode_planes(planes, code=code).data)
         np.save(stem.with_suffix(".npy"), planes.data)
     for name, (images, model) in SETS.items():
+        if names:
+            break
         archive.pack(images, HERE / f"v{archive_format.FORMAT_VERSION}-{name}.gma", model=model, force=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
