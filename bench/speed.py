@@ -73,8 +73,9 @@ def inside(name: str, planes: pixels.Planes, effort: str, runs: int) -> None:
         if not same:
             raise AssertionError(f"{name} did not come back")
     mega = planes.height * planes.width / 1e6
-    click.echo(f"{name}, {effort} ({planes.width}x{planes.height}), in process: encode {mega / statistics.median(encode):.3f}, "
-               f"decode {mega / statistics.median(decode):.3f} Mpixel/s")  # fmt: skip
+    there, back = mega / statistics.median(encode), mega / statistics.median(decode)
+    size = f"{planes.width}x{planes.height}"
+    click.echo(f"{name} ({size}), {effort}, in process: encode {there:.3f}, decode {back:.3f} Mpixel/s")
 
 
 def shares(planes: pixels.Planes, entry: registry.Entry) -> None:

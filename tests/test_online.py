@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Learning from the image that is coded: the rate without learning is the net's, and learning helps."""
 
+import re
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
 pytest.importorskip("torch")
 
 import torch
 import toy
 
+from bench import learning
 from bench.online import rate
 from gmcodec.models.local_float import LocalNet
 from gmcodec.training.data import pad
@@ -38,3 +43,16 @@ def test_without_learning_the_rate_is_that_of_the_net(weights):
 def test_a_net_that_knows_nothing_learns_from_the_image(weights, how):
     image = toy.smooth(np.random.default_rng(0), (3, 40, 40))
     assert rate(weights[1], image, f"all:{how}") < 0.99 * rate(weights[1], image, None)
+
+
+def test_what_learning_changes_in_integers(tmp_path, toy_weights):
+    for number in range(2):
+        picture = toy.smooth(np.random.default_rng(number), (3, 30, 40))
+        Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0))).save(tmp_path / f"{number}.png")
+    done = CliRunner().invoke(learning.main, [str(tmp_path), "--every", "1", "--rate", "0", "--rate", "5", "--whole"])
+    assert done.exit_code == 0, done.output
+    assert len(done.output.splitlines()) == 3
+    assert re.fullmatch(
+        r"all: \d\.\d{4} bpsp, rate 0 [+-]\d+\.\d\d %, rate 5 [+-]\d+\.\d\d %", done.output.splitlines()[-1]
+    )
+    assert CliRunner().invoke(learning.main, [str(tmp_path), "--model", "pixelcnnpp"]).exit_code == 2

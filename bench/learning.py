@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""What models gain by learning while they code, in the integers that code: by rate, whole or in tiles.
+
+python -m bench.learning PHOTOS/val --every 7 --model learning-rgb-fast --rate 4 --rate 5
+
+Prints the model's estimate without learning (and without the fit that is sent then), and in percent what each rate of
+local_learning.RATES changes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from gmcodec.coding import autoregressive
+from gmcodec.models import local_learning, registry
+from gmcodec.models.local import LocalModel
+from gmcodec.training.data import load_folder
+from gmcodec.work import single_threaded_blas
+
+
+def bits(model: Any, image: np.ndarray, whole: bool) -> float:
+    """The model's estimate for uint8 [C, H, W]."""
+    tile = image.shape[1:] if whole else autoregressive.tile_shape(*image.shape[1:])
+    return sum(
+        autoregressive.push_words(np.ascontiguousarray(image[None, :, y, x]), model, lambda count: None)[1].sum()
+        for y, x in autoregressive.tiles(*image.shape[1:], tile)
+    )
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--model", "name", default="learning-rgb-fast", show_default=True)
+@click.option("--rate", "rates", type=click.IntRange(0, len(local_learning.RATES) - 1), multiple=True,
+              default=[local_learning.USUAL], show_default=True)  # fmt: skip
+@click.option("--every", default=7, show_default=True, help="Take every so many photographs of the folder.")
+@click.option("--whole", is_flag=True, help="One tile an image.")
+def main(folder: Path, name: str, rates: tuple[int, ...], every: int, whole: bool) -> None:
+    """Print what learning changes."""
+    model = registry.named(name).pixels
+    if not isinstance(model, LocalModel):
+        raise click.UsageError(f"{name} does not learn")
+    plain = LocalModel(model.config, model.layers, model.tables, model.evaluator)
+    learning = [model.learning(rate) for rate in rates]
+    totals, samples = np.zeros(1 + len(rates)), 0
+    with single_threaded_blas():
+        for image in load_folder(folder, model.channels)[::every]:
+            found = np.array([bits(m, image, whole) for m in (plain, *learning)])
+            click.echo(line("x".join(map(str, image.shape[1:])), rates, found / image.size))
+            totals, samples = totals + found, samples + image.size
+    click.echo(line("all", rates, totals / samples))
+
+
+def line(name: str, rates: tuple[int, ...], found: np.ndarray) -> str:
+    changes = (f"rate {r} {100 * (b / found[0] - 1):+.2f} %" for r, b in zip(rates, found[1:], strict=True))
+    return f"{name}: {found[0]:.4f} bpsp, {', '.join(changes)}"
+
+
+if __name__ == "__main__":
+    main()
