@@ -24,10 +24,11 @@ from gmcodec.work import single_threaded_blas
 
 def bits(model: Any, image: np.ndarray, whole: bool) -> float:
     """The model's estimate for uint8 [C, H, W]."""
-    tile = image.shape[1:] if whole else autoregressive.tile_shape(*image.shape[1:])
+    _, height, width = image.shape
+    tile = (height, width) if whole else autoregressive.tile_shape(height, width)
     return sum(
         autoregressive.push_words(np.ascontiguousarray(image[None, :, y, x]), model, lambda count: None)[1].sum()
-        for y, x in autoregressive.tiles(*image.shape[1:], tile)
+        for y, x in autoregressive.tiles(height, width, tile)
     )
 
 
