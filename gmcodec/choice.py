@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int], None]
 Parts = tuple[list[Part], float]  # and their estimated bits
+Levels = Callable[[], np.ndarray]  # of weights of values, as soon as they are known
 CODES = ("auto", "learned", "conventional")
 EFFORTS = ("fast", "default", "best")
 LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}  # colour channels a model codes, by mode
@@ -57,18 +58,19 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
     assert colours is not None
     forced, steps = code != "auto", steps or registry.ladder(colours, pixels, effort)
     if forced or pixels <= SMALL:
-        found = _learned(planes.data, colours, steps, None, threads, progress)
+        with single_threaded_blas():
+            found = _learned(planes.data, colours, steps, None, threads, progress)
         return found if forced else min(found, _conventional(planes.data, 8, "best"), key=_size)
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(_conventional, planes.data, 8, "quick")
+    with single_threaded_blas(), ThreadPoolExecutor(1) as beside:  # what one thread does beside the others
+        running = beside.submit(_conventional, planes.data, 8, "quick")
+        levels = beside.submit(_levels, planes.data[:colours], steps[0].entry).result
         trial = _trial_bits(planes.data[:colours], steps[0].entry)
         quick = _size(running.result())
-    if trial / 8 > NO_CHANCE * quick:
-        return _conventional(planes.data, 8, "best")
-    levels = _levels(planes.data[:colours], steps[0].entry)
-    first = found = _learned(planes.data, colours, steps[:1], levels, threads, _unless(len(steps) > 1, progress))
-    if len(steps) > 1:
-        found = min(first, _learned(planes.data, colours, steps[1:], levels, threads, progress), key=_size)
+        if trial / 8 > NO_CHANCE * quick:
+            return _conventional(planes.data, 8, "best")
+        first = found = _learned(planes.data, colours, steps[:1], levels, threads, _unless(len(steps) > 1, progress))
+        if len(steps) > 1:
+            found = min(first, _learned(planes.data, colours, steps[1:], levels, threads, progress), key=_size)
     if _size(first) < SURE_WIN * quick:
         return found
     return min(found, _conventional(planes.data, 8, "best"), key=_size)
@@ -106,7 +108,7 @@ def _learned(
     data: np.ndarray,
     colours: int,
     steps: list[registry.Step],
-    levels: np.ndarray | None,
+    levels: Levels | None,
     threads: int,
     progress: Progress,
 ) -> Parts:
@@ -115,7 +117,7 @@ def _learned(
     def coded(number: int) -> Parts:
         return _coded(data[:colours], steps[number], levels, threads, _unless(number < len(steps) - 1, progress))
 
-    with single_threaded_blas(), ThreadPoolExecutor(len(steps)) as pool:
+    with ThreadPoolExecutor(len(steps)) as pool:
         parts, bits = min(pool.map(coded, range(len(steps))), key=_size)
     if len(data) > colours:
         alpha, alpha_bits = _conventional(data[colours:], 8, "best")
@@ -123,10 +125,8 @@ def _learned(
     return parts, bits
 
 
-def _coded(
-    colours: np.ndarray, step: registry.Step, levels: np.ndarray | None, threads: int, progress: Progress
-) -> Parts:
-    """One model's code of uint8 [C, H, W]; ``levels`` of weights of values, if they are known."""
+def _coded(colours: np.ndarray, step: registry.Step, levels: Levels | None, threads: int, progress: Progress) -> Parts:
+    """One model's code of uint8 [C, H, W]; ``levels`` of weights of values, if they are found already."""
     from .coding import autoregressive, chain, strips  # numba is not loaded for files that do not need it
     from .models import registry
 
@@ -151,8 +151,7 @@ def _trial_bits(colours: np.ndarray, entry: registry.Entry) -> float:
     from .models import registry
 
     sample = autoregressive.squares(colours, SAMPLE_SQUARES)
-    with single_threaded_blas():
-        bits = autoregressive.push_words(sample, registry.load(entry.form).pixels, _ignore)[1]
+    bits = autoregressive.push_words(sample, registry.load(entry.form).pixels, _ignore)[1]
     return bits.sum() / sample.size * colours.size
 
 
@@ -161,8 +160,7 @@ def _levels(colours: np.ndarray, entry: registry.Entry) -> np.ndarray:
     from .coding import autoregressive
     from .models import registry
 
-    with single_threaded_blas():
-        return autoregressive.choose_levels(colours, registry.load(entry.form).pixels)
+    return autoregressive.choose_levels(colours, registry.load(entry.form).pixels)
 
 
 def _unless(silent: bool, progress: Progress) -> Progress:

@@ -45,7 +45,7 @@ TILE_PIXELS = 1 << 21  # a tile has at most about this many pixels
 MAX_TILE_PIXELS = 1 << 23  # larger ones are refused: they would cost a decoder unbounded memory
 TRIAL_SIDE, TRIAL_SQUARES = 32, 32  # a sample of the image, for decisions
 ADAPT_FROM = 1 << 16  # pixels from which an image is asked for what is its own
-FIT_SIDE, FIT_SQUARES = 32, 32  # the sample that a model is fitted to
+FIT_SIDE, FIT_SQUARES = 32, 24  # the sample that a model is fitted to
 Progress = Callable[[int], None]  # told the number of pixels just finished
 # of the values 0..255 of each channel, int64 [256], or None for a channel without
 Weights = Sequence[np.ndarray | None] | None
@@ -329,18 +329,18 @@ def encode(
     progress: Progress = lambda n: None,
     tile: tuple[int, int] | None = None,
     push_tile: PushTile = push_words,
-    levels: np.ndarray | None = None,
+    levels: Callable[[], np.ndarray] | None = None,
 ) -> Encoded:
-    """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``; ``levels``: what choose_levels said."""
+    """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``; ``levels`` gives what choose_levels said."""
     _, height, width = planes.shape
     tile = tile or tile_shape(height, width)
     changes = b""
     if height * width >= ADAPT_FROM:
         changes = model.fit(squares(planes, FIT_SQUARES, FIT_SIDE), height * width)
         model = model.adapted(changes)
-    levels = choose_levels(planes, model) if levels is None else levels
-    mask, weight_words = histogram.pack(levels)
-    weights = _weights(levels)
+    found = levels() if levels else choose_levels(planes, model)
+    mask, weight_words = histogram.pack(found)
+    weights = _weights(found)
     with ThreadPoolExecutor(threads) as pool:
         parts = [planes[None, :, y, x] for y, x in tiles(height, width, tile)]
         coded = list(pool.map(lambda part: push_tile(part, model, progress, weights), parts))
