@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from gmcodec.coding import autoregressive, histogram
 from gmcodec.coding.autoregressive import pop_words, push_words
-from gmcodec.errors import GmcFormatError, WeightsError
+from gmcodec.errors import EvaluatorError, GmcFormatError, WeightsError
 from gmcodec.exact import learning
-from gmcodec.models import learning_spec, local_fused, local_learner, local_learning, weights
+from gmcodec.models import learning_spec, local, local_fused, local_learner, local_learning, weights
 from gmcodec.models.learning_spec import Learner
 from gmcodec.models.local import LocalConfig, LocalModel
 
@@ -119,6 +119,12 @@ def test_damaged_words_are_refused_or_give_some_pixels(seed):
         assert pop_words(words, (1, 3, 20, 30), model(3), ignore).shape == (1, 3, 20, 30)
     except GmcFormatError:
         pass
+
+
+def test_a_machine_with_wrong_products_is_told(monkeypatch):
+    monkeypatch.setattr(local.evaluators, "self_test", lambda name: name != "int16")
+    with pytest.raises(EvaluatorError, match="int16 products are wrong"):
+        toy.learning(3).learning().tile_coder  # noqa: B018
 
 
 def test_an_image_names_its_rate():

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import GmcFormatError, WeightsError
+from ..errors import EvaluatorError, GmcFormatError, WeightsError
 from ..exact import evaluators, kernels
 from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
@@ -144,6 +144,8 @@ class LocalModel:
     @functools.cached_property
     def _loop(self) -> TileCoder | None:
         if self.units is not None and self.rate is not None:
+            if not evaluators.self_test("int16"):
+                raise EvaluatorError("int16 products are wrong on this machine, and models that learn need them")
             return LearningTileCoder(self, self.units, self.rate)
         return local_fused.TileCoder(self) if local_fused.possible(self) else None
 
