@@ -14,7 +14,7 @@ from gmcodec.coding import autoregressive, histogram
 from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import EvaluatorError, GmcFormatError, WeightsError
 from gmcodec.exact import learning
-from gmcodec.models import learning_spec, local, local_fused, local_learner, local_learning, weights
+from gmcodec.models import learning_spec, local, local_fused, local_learning, weights
 from gmcodec.models.learning_spec import Learner
 from gmcodec.models.local import LocalConfig, LocalModel
 
@@ -70,7 +70,8 @@ def test_pixels_come_back(channels, height, width, kind, weighted, seed):
         levels = np.random.default_rng(seed).integers(0, 16, (channels, 256))
         values = [histogram.WEIGHTS[row] for row in levels]
     words, bits = push_words(planes[None], model(channels), ignore, values)
-    assert len(words) * 32 == pytest.approx(bits.sum(), abs=70)
+    # an empty stack takes its first symbols for less than they are worth: up to the 96 bits of a state and a word
+    assert -96 < len(words) * 32 - bits.sum() < 70
     assert np.array_equal(pop_words(words, (1, *planes.shape), model(channels), ignore, values)[0], planes)
 
 
@@ -104,8 +105,8 @@ def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
 def test_a_step_may_be_larger_than_a_batch():
     found = toy.learning(1).learning()
     shape = (1, 30, 60)
-    net, _ = local_learning.begin(found, local_learning.rules(found, found.units, found.rate))
-    place = local_learner.place_of(found, found.canvas(*shape[1:]))
+    net = local_fused.prepare(found)
+    place = local_fused.place_of(found, found.canvas(*shape[1:]))
     assert len(local_learning.batch_of(net, place).features) == learning.LEARNT
     assert len(local_learning.batch_of(net, place._replace(widest=5000)).features) == 5000
 
@@ -183,7 +184,8 @@ def test_gradients_are_those_of_the_likelihood():
     """Against differences of the float likelihood, by every output and by the base."""
     torch = pytest.importorskip("torch")
     from gmcodec.models.local_float import mixture_bits
-    from gmcodec.models.mixture_gradient import BITS, mixture_gradient, units
+    from gmcodec.models.mixture import output_units
+    from gmcodec.models.mixture_gradient import BITS, mixture_gradient
 
     config: LocalConfig = toy.CONFIGS[3]
     random = np.random.default_rng(0)
@@ -195,7 +197,7 @@ def test_gradients_are_those_of_the_likelihood():
     base = (samples * 64 + random.integers(-100, 100, (n, 3))).astype(np.int32)
     found, centre = np.zeros((n, config.outputs), np.int64), np.zeros((n, 3), np.int64)
     mixture_gradient(local_fused.prepare(toy.learning(3)), outputs, base, samples, k, found, centre)
-    out = torch.tensor((outputs * units(config)).T, dtype=torch.float64, requires_grad=True)
+    out = torch.tensor((outputs * output_units(config)).T, dtype=torch.float64, requires_grad=True)
     middle = torch.tensor(base.T / 64, dtype=torch.float64, requires_grad=True)
     bits = mixture_bits(out, middle, torch.tensor(samples.T, dtype=torch.float64), 3, k)
     (bits.sum() * np.log(2)).backward()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..exact import ops
-from ..exact.ops import Layer
-from . import local_fused
+from . import local_fused, local_spec
 from .local_learning import LARGEST_CUT
-from .mixture_gradient import BITS, mixture_gradient, units
+from .mixture import output_units
+from .mixture_gradient import BITS, mixture_gradient
 
 if TYPE_CHECKING:
     from .local import LocalModel
@@ -39,21 +39,15 @@ def gradient_units(model: LocalModel, images: Sequence[np.ndarray]) -> dict[str,
 
 def _deltas(model: LocalModel, images: np.ndarray) -> dict[str, np.ndarray]:
     """Gradients of the cost in nats by every layer's sums, float64 [N, M], of all pixels."""
-    c, (limit, output_limit) = model.config, model.limits
+    c = model.config
     canvas = model.canvas(images.shape[2], images.shape[3], len(images))
     canvas.fill(images)
     pixels = np.arange(images[:, 0].size)
     base = np.empty((len(pixels), c.channels), np.int32)
     x = model.features(canvas, pixels, base).astype(np.int64)
 
-    def product(name: str, x: np.ndarray) -> tuple[np.ndarray, Layer]:
-        return ops.product(model.layers[name], x), model.layers[name]
-
-    streams, inner = [ops.hidden(*product("first", x), limit)], []
-    for b in range(c.blocks):
-        inner.append(ops.hidden(*product(f"up.{b}", streams[-1]), limit))
-        streams.append(ops.residual(*product(f"down.{b}", inner[-1]), limit, streams[-1]))
-    outputs = ops.output(*product("last", streams[-1]), output_limit).astype(np.int32)
+    streams, inner, outputs = local_spec.activations(c, model.layers, x)
+    outputs = outputs.astype(np.int32)
     samples = np.ascontiguousarray(images.transpose(1, 0, 2, 3).reshape(c.channels, -1).T.astype(np.int32))
     by_outputs, centre = np.zeros(outputs.shape, np.int64), np.empty(base.shape, np.int64)
     mixture_gradient(local_fused.prepare(model), outputs, base, samples, c.mixtures, by_outputs, centre)
@@ -67,7 +61,7 @@ def _deltas(model: LocalModel, images: np.ndarray) -> dict[str, np.ndarray]:
         return np.where(activation >= 0, 1.0, 2.0**-ops.LEAK_SHIFT)
 
     found: dict[str, np.ndarray] = {}
-    stream = back(by_outputs * 2.0**-BITS * units(c), "last")
+    stream = back(by_outputs * 2.0**-BITS * output_units(c), "last")
     for b in range(c.blocks - 1, -1, -1):
         stream = stream + back(back(stream, f"down.{b}") * slope(inner[b]), f"up.{b}")
     back(stream * slope(streams[0]), "first")

@@ -22,7 +22,7 @@ from ..exact.learning import BIAS_ROOM, CLIP, DELTA_LIMIT, FINE_BITS, LEARNT, ME
 from ..exact.ops import Layer
 from ..exact.tables import COUPLING_BITS, INVERSE_BITS, POSITION, ROW_TOTAL, SIGMOID_REACH, SIGMOID_UNIT, Tables
 from . import local_learning, local_spec
-from .local import ACTIVATION_LIMIT, OUTPUT_LIMIT, LocalConfig
+from .local import ACTIVATION_LIMIT, LocalConfig
 
 REACH = SIGMOID_REACH * SIGMOID_UNIT
 
@@ -142,12 +142,7 @@ class Learner:
     def forward(self, x: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
         """Features [N, K] -> the stream before every block and after the last, blocks' insides, outputs."""
         now = {name: learnt.now for name, learnt in self.layers.items()}
-        streams, inner = [ops.hidden(ops.product(now["first"], x), now["first"], ACTIVATION_LIMIT)], []
-        for b in range(self.config.blocks):
-            up, down = now[f"up.{b}"], now[f"down.{b}"]
-            inner.append(ops.hidden(ops.product(up, streams[-1]), up, ACTIVATION_LIMIT))
-            streams.append(ops.residual(ops.product(down, inner[-1]), down, ACTIVATION_LIMIT, streams[-1]))
-        return streams, inner, ops.output(ops.product(now["last"], streams[-1]), now["last"], OUTPUT_LIMIT)
+        return local_spec.activations(self.config, now, x)
 
     def _deltas(self, name: str, gradient: np.ndarray, exponent: np.ndarray | int) -> np.ndarray:
         """Gradients by a layer's sums, in 2**-units, from those by its results in 2**-exponent."""

@@ -156,6 +156,8 @@ class LocalModel:
         """
         if self.units is None:
             raise WeightsError("these weights are not made to learn while they code")
+        if rate == self.rate:
+            return self
         model = copy.copy(self)
         model.__dict__.pop("_loop", None)
         model.rate = rate

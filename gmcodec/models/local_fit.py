@@ -21,7 +21,8 @@ import numpy as np
 
 from ..errors import GmcFormatError, WeightsError
 from ..exact.ops import Layer
-from ..exact.tables import COUPLING_BITS, LOG_SCALE_MAX, LOG_SCALE_MIN, LOG_SCALE_UNIT, LOGIT_UNIT, POSITION
+from ..exact.tables import LOG_SCALE_MAX, LOG_SCALE_MIN, POSITION
+from .mixture import output_units
 
 if TYPE_CHECKING:
     from .local import LocalConfig, LocalModel
@@ -158,11 +159,8 @@ class Mixture:
         self, config: LocalConfig, outputs: np.ndarray, base: np.ndarray, near: np.ndarray, target: np.ndarray
     ) -> None:
         """outputs int32 [N, outputs], base int32 [N, C], near [C * neighbours, N], target [C, N] grey levels."""
-        c, k = config.channels, config.mixtures
         self.config, self.near, self.target = config, near.astype(np.float32), target.astype(np.float32)
-        self.units = np.repeat(
-            [LOGIT_UNIT, POSITION, LOG_SCALE_UNIT, 2.0**COUPLING_BITS], [k, k * c, k * c, k * config.couplings]
-        )
+        self.units = 1 / output_units(config)
         self.outputs = np.ascontiguousarray(outputs.T / self.units[:, None], np.float32)
         self.base = np.ascontiguousarray(base.T / POSITION, np.float32)
 

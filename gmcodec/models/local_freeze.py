@@ -20,11 +20,11 @@ from ..errors import FreezeError
 from ..exact import learning
 from ..exact.freeze import freeze_layer
 from ..exact.ops import INT32_BOUND, Layer
-from ..exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, POSITION, ROW_TOTAL, make_tables
+from ..exact.tables import POSITION, ROW_TOTAL, make_tables
 from .gradient_units import gradient_units
 from .local import ACTIVATION_LIMIT, CONDITION, INPUT_LIMIT, LocalModel
 from .local_float import FIRST_BITS, INPUT_UNIT, SLOPE, WEIGHT_BITS, LocalNet, quantise_rows
-from .mixture import MixtureOutputs
+from .mixture import output_units
 from .pixelcnnpp_kernels import CONDITION_LIMIT, CONDITION_UNIT
 
 EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp
@@ -52,17 +52,6 @@ def activation_peaks(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, i
             inner = see(b + 1, leaky(quantise_rows(net.up[b], WEIGHT_BITS) @ h + net.up_bias[b][:, None], SLOPE))
             h = see(0, h + quantise_rows(net.down[b], WEIGHT_BITS) @ inner + net.down_bias[b][:, None])
     return [peak.double().numpy() for peak in peaks]
-
-
-def output_units(c: MixtureOutputs) -> np.ndarray:
-    """What one integer of each output row is worth: see the units in exact/tables.py."""
-    k = c.mixtures
-    return np.concatenate([
-        np.full(k, 1 / LOGIT_UNIT),
-        np.full(k * c.channels, 1 / POSITION),
-        np.full(k * c.channels, 1 / LOG_SCALE_UNIT),
-        np.full(k * c.couplings, 2.0**-COUPLING_BITS),
-    ])  # fmt: skip
 
 
 def freeze(net: LocalNet, patches: Sequence[tuple[torch.Tensor, int, int]]) -> LocalModel:

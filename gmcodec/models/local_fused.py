@@ -210,10 +210,8 @@ class TileCoder:
     def push_words(self, planes: np.ndarray, progress: Progress, weights: Weights) -> tuple[np.ndarray, float]:
         """A tile uint8 [C, H, W] -> words uint32, and the estimated bits.  Mirrors ``pop_words``, backwards."""
         channels, height, width = planes.shape
-        canvas = self._model.canvas(height, width)
+        canvas, place, calls, values, weighted = open_tile(self._model, height, width, weights)
         canvas.fill(planes[None])
-        calls = calls_of(place := place_of(self._model, canvas))
-        values, weighted = value_weights(weights, channels)
         state, out, bits = np.uint64(0), [], 0.0
         for number, (first, last) in enumerate(reversed(calls)):
             buffer = np.empty(2 * channels * place.widest * (last - first), np.uint32)  # a word a nibble at most
@@ -229,9 +227,7 @@ class TileCoder:
         self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
-        canvas = self._model.canvas(height, width)
-        calls = calls_of(place := place_of(self._model, canvas))
-        values, weighted = value_weights(weights, self._model.channels)
+        canvas, place, calls, values, weighted = open_tile(self._model, height, width, weights)
         words = np.array(words, np.uint32)  # one type and layout, whatever file they lie in
         state, count = ans.opened(words)
         for number, (first, last) in enumerate(calls):
@@ -257,6 +253,15 @@ def _net_alone(net, place, canvas):
         _evaluate(net, place, canvas, at[: locate(place, step, at)], outputs, base)
         total += outputs[0, 0]
     return total
+
+
+def open_tile(
+    model: LocalModel, height: int, width: int, weights: Weights
+) -> tuple[Canvas, Place, list[tuple[int, int]], np.ndarray, np.ndarray]:
+    """An empty canvas, its geometry, the calls that code it, ``value_weights``."""
+    canvas = model.canvas(height, width)
+    place = place_of(model, canvas)
+    return canvas, place, calls_of(place), *value_weights(weights, model.channels)
 
 
 def place_of(model: LocalModel, canvas: Canvas) -> Place:

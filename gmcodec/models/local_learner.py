@@ -7,19 +7,32 @@ symbol's range and pushes them backwards when the tile is done, 48 bytes a pixel
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..exact import ans
 from ..exact.kernels import jit
+from ..exact.learning import Room
 from . import local_learning, mixture_step
-from .local_fused import Progress, calls_of, locate, place_of, read_samples, report, write_samples
-from .mixture_step import Weights, value_weights
+from .local_fused import Net, Place, Progress, locate, open_tile, prepare, read_samples, report, write_samples
+from .local_learning import Batch, State
+from .mixture_step import Weights
 
 if TYPE_CHECKING:
     from .local import LocalModel
+
+
+@jit
+def _evaluate(net, place, rules, state, batch, room, canvas, step, at):
+    """Learn if it is time, then evaluate a step's pixels: how many, and where in the batch."""
+    n = locate(place, step, at)
+    if local_learning.is_due(state, batch, n):
+        local_learning.update(net, place, rules, state, batch, room)
+    first = state.counts[1]
+    local_learning.forward(net, place, canvas, at[:n], batch, first)
+    state.counts[1] += n
+    return n, slice(first, first + n)
 
 
 @jit
@@ -28,21 +41,14 @@ def _run(net, place, rules, state, batch, room, canvas, from_step, to_step, valu
     at, bits = np.empty(place.widest, np.int64), 0.0
     scratch = mixture_step.room(place.widest, place.mixtures, place.channels)
     for step in range(from_step, to_step):
-        n = locate(place, step, at)
-        if local_learning.is_due(state, batch, n):
-            local_learning.update(net, place, rules, state, batch, room)
-        first = state.counts[1]
-        part = slice(first, first + n)
-        local_learning.forward(net, place, canvas, at[:n], batch, first)
-        read_samples(canvas, at[:n], batch.samples[part])
-        bits += mixture_step.ranges(
-            net, batch.outputs[part], batch.base[part], batch.samples[part], values, weighted, scratch
-        )
+        n, part = _evaluate(net, place, rules, state, batch, room, canvas, step, at)
+        outputs, base, samples = batch.outputs[part], batch.base[part], batch.samples[part]
+        read_samples(canvas, at[:n], samples)
+        bits += mixture_step.ranges(net, outputs, base, samples, values, weighted, scratch)
         for stream in range(2 * place.channels):
             for i in range(n):
                 left[at_symbol], freq[at_symbol] = scratch.left[stream, i], scratch.freq[stream, i]
                 at_symbol += 1
-        state.counts[1] += n
     return bits, at_symbol
 
 
@@ -61,26 +67,10 @@ def _pop(net, place, rules, state, batch, room, canvas, from_step, to_step, valu
     at = np.empty(place.widest, np.int64)
     scratch = mixture_step.room(place.widest, place.mixtures, place.channels)
     for step in range(from_step, to_step):
-        n = locate(place, step, at)
-        if local_learning.is_due(state, batch, n):
-            local_learning.update(net, place, rules, state, batch, room)
-        first = state.counts[1]
-        part = slice(first, first + n)
-        local_learning.forward(net, place, canvas, at[:n], batch, first)
-        stack, left = mixture_step.take(
-            net,
-            batch.outputs[part],
-            batch.base[part],
-            batch.samples[part],
-            values,
-            weighted,
-            scratch,
-            stack,
-            words,
-            left,
-        )
-        write_samples(canvas, at[:n], batch.samples[part])
-        state.counts[1] += n
+        n, part = _evaluate(net, place, rules, state, batch, room, canvas, step, at)
+        outputs, base, samples = batch.outputs[part], batch.base[part], batch.samples[part]
+        stack, left = mixture_step.take(net, outputs, base, samples, values, weighted, scratch, stack, words, left)
+        write_samples(canvas, at[:n], samples)
     return stack, left
 
 
@@ -88,11 +78,8 @@ class LearningTileCoder:
     """Codes tiles with a model that learns from each, starting anew.  Immutable; safe to share by threads."""
 
     def __init__(self, model: LocalModel, exponents: dict[str, np.ndarray], rate: int) -> None:
-        self._model, self._exponents, self._rate = model, exponents, rate
-
-    @functools.cached_property
-    def _rules(self) -> local_learning.Rules:
-        return local_learning.rules(self._model, self._exponents, self._rate)
+        self._model, self._net = model, prepare(model)
+        self._rules = local_learning.rules(model, self._net, exponents, rate)
 
     def push_words(self, planes: np.ndarray, progress: Progress, weights: Weights) -> tuple[np.ndarray, float]:
         """A tile uint8 [C, H, W] -> words uint32, and the estimated bits."""
@@ -103,13 +90,10 @@ class LearningTileCoder:
 
     def ranges(self, planes: np.ndarray, progress: Progress, weights: Weights) -> tuple[np.ndarray, np.ndarray, float]:
         """Ranges of all nibbles in coding order, uint32 [2 * C * H * W] twice, and their bits."""
-        channels, height, width = planes.shape
-        canvas = self._model.canvas(height, width)
+        _, height, width = planes.shape
+        canvas, place, calls, values, weighted = open_tile(self._model, height, width, weights)
         canvas.fill(planes[None])
-        calls = calls_of(place := place_of(self._model, canvas))
-        values, weighted = value_weights(weights, channels)
-        net, state = local_learning.begin(self._model, self._rules)
-        batch, room = local_learning.batch_of(net, place), local_learning.room(net)
+        net, state, batch, room = self._begin(place)
         left, freq = np.empty((2, 2 * planes.size), np.uint32)
         bits, done = 0.0, 0
         for number, (first, last) in enumerate(calls):
@@ -137,11 +121,8 @@ class LearningTileCoder:
         self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
-        canvas = self._model.canvas(height, width)
-        calls = calls_of(place := place_of(self._model, canvas))
-        values, weighted = value_weights(weights, self._model.channels)
-        net, state = local_learning.begin(self._model, self._rules)
-        batch, room = local_learning.batch_of(net, place), local_learning.room(net)
+        canvas, place, calls, values, weighted = open_tile(self._model, height, width, weights)
+        net, state, batch, room = self._begin(place)
         words = np.array(words, np.uint32)  # one type and layout, whatever file they lie in
         stack, left = ans.opened(words)
         for number, (first, last) in enumerate(calls):
@@ -151,3 +132,8 @@ class LearningTileCoder:
             )  # fmt: skip
             report(progress, height * width, number, len(calls))
         return canvas.planes()[0], int(stack) == 0 and left == 0
+
+    def _begin(self, place: Place) -> tuple[Net, State, Batch, Room]:
+        """A net of a tile's own, its state, an empty batch and scratch."""
+        net, state = local_learning.begin(self._model, self._net, self._rules)
+        return net, state, local_learning.batch_of(net, place), local_learning.room(net)

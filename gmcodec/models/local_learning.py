@@ -23,10 +23,10 @@ from ..exact import int16, kernels, learning
 from ..exact.kernels import jit
 from ..exact.learning import FINE_BITS, HALF, LEARNT
 from ..exact.ops import Layer
-from . import local_fused
 from .local_fused import Net, Place
 from .local_kernels import features
-from .mixture_gradient import BITS, mixture_gradient, units
+from .mixture import output_units
+from .mixture_gradient import BITS, mixture_gradient
 
 if TYPE_CHECKING:
     from .local import LocalModel
@@ -140,9 +140,9 @@ def _scale(layer: Layer, exponent: np.ndarray) -> np.ndarray:
     return np.ldexp(layer.multiplier.astype(np.float64), exponent - layer.shift)
 
 
-def rules(model: LocalModel, exponents: dict[str, np.ndarray], rate: int) -> Rules:
-    """The model's rules for ``rate`` of RATES."""
-    net, layers, blocks = local_fused.prepare(model), model.layers, model.config.blocks
+def rules(model: LocalModel, net: Net, exponents: dict[str, np.ndarray], rate: int) -> Rules:
+    """The model's rules for ``rate`` of RATES; ``net`` is what local_fused prepares."""
+    layers, blocks = model.layers, model.config.blocks
     width, outputs = len(net.first_scale), len(net.last_scale)
     coarsest = {name: int(e.min()) for name, e in exponents.items()}
     stream = coarsest["last"]
@@ -164,7 +164,7 @@ def rules(model: LocalModel, exponents: dict[str, np.ndarray], rate: int) -> Rul
         np.stack([rates(name, width) for name in inner]),
         np.stack([cut(name, width) for name in inner]),
         np.array([2.0 ** (stream - coarsest[f"up.{b}"]) for b in range(blocks)]),
-        _padded(_scale(layers["last"], exponents["last"] - BITS) * units(model.config), outputs),
+        _padded(_scale(layers["last"], exponents["last"] - BITS) * output_units(model.config), outputs),
         rates("last", outputs),
         cut("last", outputs),
         min(learning.limit(layers[name]) for name in [*inner, "last"]),
@@ -172,9 +172,9 @@ def rules(model: LocalModel, exponents: dict[str, np.ndarray], rate: int) -> Rul
     )
 
 
-def begin(model: LocalModel, rules: Rules) -> tuple[Net, State]:
-    """A net of a tile's own, and its state."""
-    net, layers = Net(*(np.array(a) for a in local_fused.prepare(model))), model.layers
+def begin(model: LocalModel, net: Net, rules: Rules) -> tuple[Net, State]:
+    """A copy of the net for a tile, and its state."""
+    net, layers = Net(*(np.array(a) for a in net)), model.layers
     net = net._replace(linear=net.linear.astype(np.int32))
     width, outputs, columns = len(net.first_scale), len(net.last_scale), 2 * net.first.shape[0]
     inner = [f"{kind}.{b}" for b in range(model.config.blocks) for kind in ("up", "down")]

@@ -58,20 +58,30 @@ def centre(window: Window, linear: Layer, planes: np.ndarray) -> np.ndarray:
     return mean * POSITION + ops.rescale(ops.product(linear, near.T), linear).T
 
 
-def net(config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, told: np.ndarray | None = None) -> np.ndarray:
-    """Features int64 [N, inputs], and a condition [N, D] or nothing -> outputs int64 [N, outputs]."""
-    layer = layers["first"]
+def activations(
+    config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, told: np.ndarray | None = None
+) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    """Features int64 [N, inputs], and a condition [N, D] or nothing -> the stream before every block and after the
+    last, the blocks' insides, the outputs int64 [N, outputs].
+    """
+    streams, inner, layer = [], [], layers["first"]
     stream = ops.hidden(ops.product(layer, x), layer, ACTIVATION_LIMIT)
     for b in range(config.blocks + 1):
         if b:
             up, down = layers[f"up.{b - 1}"], layers[f"down.{b - 1}"]
-            inner = ops.hidden(ops.product(up, stream), up, ACTIVATION_LIMIT)
-            stream = ops.residual(ops.product(down, inner), down, ACTIVATION_LIMIT, stream)
+            inner.append(ops.hidden(ops.product(up, stream), up, ACTIVATION_LIMIT))
+            stream = ops.residual(ops.product(down, inner[-1]), down, ACTIVATION_LIMIT, stream)
         if told is not None:
             layer = layers[f"{CONDITION}{b}"]
             stream = ops.residual(ops.product(layer, told), layer, ACTIVATION_LIMIT, stream)
+        streams.append(stream)
     layer = layers["last"]
-    return ops.output(ops.product(layer, stream), layer, OUTPUT_LIMIT)
+    return streams, inner, ops.output(ops.product(layer, stream), layer, OUTPUT_LIMIT)
+
+
+def net(config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, told: np.ndarray | None = None) -> np.ndarray:
+    """Outputs of ``activations``."""
+    return activations(config, layers, x, told)[2]
 
 
 def logistics(

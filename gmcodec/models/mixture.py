@@ -10,7 +10,16 @@ import numpy as np
 
 from ..exact import kernels
 from ..exact.kernels import jit
-from ..exact.tables import COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, NIBBLES, POSITION, Tables, output_groups
+from ..exact.tables import (
+    COUPLING_BITS,
+    LOG_SCALE_MIN,
+    LOG_SCALE_UNIT,
+    LOGIT_UNIT,
+    NIBBLES,
+    POSITION,
+    Tables,
+    output_groups,
+)
 
 LOG_SCALE_ZERO = -LOG_SCALE_MIN * LOG_SCALE_UNIT  # table index of log scale 0
 
@@ -48,6 +57,13 @@ class MixtureOutputs:
     def outputs(self) -> int:
         """Rows of the output: logits, means, log-scales, couplings of K logistics, as in exact/tables.py."""
         return self.mixtures * output_groups(self.channels)
+
+
+def output_units(config: MixtureOutputs) -> np.ndarray:
+    """float64 [outputs]: what one integer of each output row is worth, powers of two: see exact/tables.py."""
+    k, c = config.mixtures, config.channels
+    each = [1 / LOGIT_UNIT, 1 / POSITION, 1 / LOG_SCALE_UNIT, 2.0**-COUPLING_BITS]
+    return np.repeat(each, [k, k * c, k * c, k * config.couplings])
 
 
 class Prediction:

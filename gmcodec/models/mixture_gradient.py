@@ -21,26 +21,17 @@ from ..exact.kernels import REACH, jit
 from ..exact.tables import (
     COUPLING_BITS,
     INVERSE_BITS,
-    LOG_SCALE_UNIT,
-    LOGIT_UNIT,
     POSITION,
     ROW_TOTAL,
     TOTAL_BITS,
     WEIGHT_BITS,
 )
-from .mixture import MixtureOutputs, open_channel
+from .mixture import open_channel
 
 BITS = 16  # gradients are multiples of 2**-16, by a logit, a grey level, a nat of scale, a coupling
 LIMIT = 2**37
 INVERSE_UNIT_BITS = 19  # the inverse scale 1 is 2**19: SIGMOID_UNIT / POSITION * 2**INVERSE_BITS
 RATIO_BITS = 9  # of SIGMOID_UNIT
-
-
-def units(config: MixtureOutputs) -> np.ndarray:
-    """float64 [outputs]: what an integer of each output is worth; powers of two."""
-    k, c = config.mixtures, config.channels
-    each = [1 / LOGIT_UNIT, 1 / POSITION, 1 / LOG_SCALE_UNIT, 2.0**-COUPLING_BITS]
-    return np.repeat(each, [k, k * c, k * c, k * config.couplings])
 
 
 @jit

@@ -21,7 +21,8 @@ from ..exact.freeze import freeze_layer
 from ..exact.ops import INT32_BOUND, Layer
 from ..exact.tables import POSITION, make_tables
 from .local_float import FIRST_BITS, INPUT_UNIT
-from .local_freeze import LINEAR_BITS, estimate_bits, found_unit, freeze_condition, output_units, search_units
+from .local_freeze import LINEAR_BITS, estimate_bits, found_unit, freeze_condition, search_units
+from .mixture import output_units
 from .pixelcnnpp import CONDITION, Conditions, PixelCNNModel
 from .pixelcnnpp_float import SAMPLE_UNIT, Conv, GatedBlock, PixelCNN, PointwiseBlock
 from .pixelcnnpp_kernels import ELU_UNIT, GATE_UNIT, GATED_BITS, ONE, make_net_tables

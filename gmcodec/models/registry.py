@@ -31,7 +31,7 @@ class Entry:
     name: str
     channels: int
     max_pixels: int | None = None  # of an image; larger ones would take too long
-    asked: bool = False  # used only where it is asked for
+    asked: bool = False  # groups of an archive get it only where it is asked for
     family: str = ""  # a name by which any of several may be asked for
     weights: str = ""  # whose file the weights are in, if not its own
     learns: bool = False  # from every tile it codes
