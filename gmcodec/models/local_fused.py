@@ -89,15 +89,16 @@ def _filled(layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def prepare(model: LocalModel) -> Net:
-    """The model's arrays for the loop."""
+    """The model's arrays for the loop; all writable and of one type, so that learning shares compiled code."""
     layers, tables = model.layers, model.tables
     inner = [_filled(layers[f"{kind}.{b}"]) for b in range(model.config.blocks) for kind in ("up", "down")]
     linear = layers["linear"]
-    return Net(
+    arrays = (
         *_filled(layers["first"]), *map(np.stack, zip(*inner, strict=True)), *_filled(layers["last"]),
-        model.config.window.near_columns(model.config.neighbours), linear.weight, linear.multiplier, linear.shift,
-        tables.softmax, tables.inverse, tables.sigmoid,
-    )  # type: ignore[call-arg]  # fmt: skip
+        model.config.window.near_columns(model.config.neighbours), linear.weight.astype(np.int32), linear.multiplier,
+        linear.shift, tables.softmax, tables.inverse, tables.sigmoid,
+    )  # fmt: skip
+    return Net(*map(np.array, arrays))
 
 
 # -- parts of a step -----------------------------------------------------------------------------------------

@@ -98,21 +98,9 @@ class LearningTileCoder:
         bits, done = 0.0, 0
         for number, (first, last) in enumerate(calls):
             cost, done = _run(
-                net,
-                place,
-                self._rules,
-                state,
-                batch,
-                room,
-                canvas.flat,
-                first,
-                last,
-                values,
-                weighted,
-                left,
-                freq,
-                done,
-            )
+                net, place, self._rules, state, batch, room, canvas.flat, first, last, values, weighted,
+                left, freq, done,
+            )  # fmt: skip
             bits += cost
             report(progress, height * width, number, len(calls))
         return left, freq, bits

@@ -174,8 +174,7 @@ def rules(model: LocalModel, net: Net, exponents: dict[str, np.ndarray], rate: i
 
 def begin(model: LocalModel, net: Net, rules: Rules) -> tuple[Net, State]:
     """A copy of the net for a tile, and its state."""
-    net, layers = Net(*(np.array(a) for a in net)), model.layers
-    net = net._replace(linear=net.linear.astype(np.int32))
+    net, layers = Net(*map(np.array, net)), model.layers
     width, outputs, columns = len(net.first_scale), len(net.last_scale), 2 * net.first.shape[0]
     inner = [f"{kind}.{b}" for b in range(model.config.blocks) for kind in ("up", "down")]
 
