@@ -36,14 +36,16 @@ def bits(model: Any, image: np.ndarray, whole: bool) -> float:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--model", "name", default="learning-rgb-fast", show_default=True)
 @click.option("--rate", "rates", type=click.IntRange(0, len(local_learning.RATES) - 1), multiple=True,
-              default=[local_learning.USUAL], show_default=True)  # fmt: skip
+              help="Of local_learning.RATES.  [default: the model's own]")  # fmt: skip
 @click.option("--every", default=7, show_default=True, help="Take every so many photographs of the folder.")
 @click.option("--whole", is_flag=True, help="One tile an image.")
 def main(folder: Path, name: str, rates: tuple[int, ...], every: int, whole: bool) -> None:
     """Print what learning changes."""
-    model = registry.named(name).pixels
+    loaded = registry.named(name)
+    model = loaded.pixels
     if not isinstance(model, LocalModel):
         raise click.UsageError(f"{name} does not learn")
+    rates = rates or (loaded.entry.rate or 0,)
     plain = LocalModel(model.config, model.layers, model.tables, model.evaluator)
     learning = [model.learning(rate) for rate in rates]
     totals, samples = np.zeros(1 + len(rates)), 0

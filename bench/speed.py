@@ -93,7 +93,7 @@ def shares(planes: pixels.Planes, entry: registry.Entry) -> None:
     }
     words, _ = coder.push_words(tile, lambda n: None, None)
     work["decode"] = lambda: coder.pop_words(words, *tile.shape[1:], lambda n: None, None)
-    if entry.learns:
+    if entry.rate is not None:
         learner = model.tile_coder
         work["learn"] = lambda: learner.ranges(tile, lambda n: None, None)
     work["fit"] = lambda: plain.fit(autoregressive.squares(tile, autoregressive.FIT_SQUARES), tile[0].size)
@@ -104,7 +104,7 @@ def shares(planes: pixels.Planes, entry: registry.Entry) -> None:
         each = seconds[verb] / tile[0].size * 1e6
         click.echo(f"{entry.name}, {verb}, one thread: {each:.2f} us a pixel, of them net and features {net:.2f} "
                    f"({100 * net / each:.0f} %), frequencies and coder {each - net:.2f}")  # fmt: skip
-    if entry.learns:
+    if entry.rate is not None:
         learnt = (seconds["learn"] - seconds["encode"]) / tile[0].size * 1e6
         click.echo(f"{entry.name} learns: {learnt:.2f} us a pixel more")
     else:

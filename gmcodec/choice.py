@@ -8,6 +8,10 @@
     default   that one; the small net again, learning from the image
     best      those; a larger net that learns, over the whole image
 
+    and of 16 bits a sample
+    fast      the small net, learning from the image: default is the same
+    best      that one; a larger net that learns, over the whole image
+
 and by the conventional forms, unless the learned code wins so clearly, or loses, that they need not be tried.  That
 depends on the first model only, so what a higher effort tries includes what a lower one tries: no file gets larger.
 """
@@ -35,7 +39,8 @@ Parts = tuple[list[Part], float]  # and their estimated bits
 Levels = Callable[[], np.ndarray]  # of weights of values, as soon as they are known
 CODES = ("auto", "learned", "conventional")
 EFFORTS = ("fast", "default", "best")
-LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}  # colour channels a model codes, by mode
+# colour channels a model codes, by mode
+LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1, "LA;16": 1, "RGB;16": 3, "RGBA;16": 3}
 SMALL = 1 << 14  # pixels up to which every form is tried without further thought
 SAMPLE_SQUARES = 8  # squares of the trial that decides whether the model has a chance
 NO_CHANCE = 1.25  # estimated size over quick conventional size from which the model is not run
@@ -56,24 +61,24 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
 
     colours = steps[0].entry.channels if steps else colours
     assert colours is not None
-    forced, steps = code != "auto", steps or registry.ladder(colours, pixels, effort)
+    forced, steps = code != "auto", steps or registry.ladder(colours, pixels, effort, planes.depth)
     if forced or pixels <= SMALL:
         with single_threaded_blas():
             found = _learned(planes.data, colours, steps, None, threads, progress)
-        return found if forced else min(found, _conventional(planes.data, 8, "best"), key=_size)
+        return found if forced else min(found, _conventional(planes.data, planes.depth, "best"), key=_size)
     with single_threaded_blas(), ThreadPoolExecutor(1) as beside:  # what one thread does beside the others
-        running = beside.submit(_conventional, planes.data, 8, "quick")
+        running = beside.submit(_conventional, planes.data, planes.depth, "quick")
         levels = beside.submit(_levels, planes.data[:colours], steps[0].entry).result
         trial = _trial_bits(planes.data[:colours], steps[0].entry)
         quick = _size(running.result())
         if trial / 8 > NO_CHANCE * quick:
-            return _conventional(planes.data, 8, "best")
+            return _conventional(planes.data, planes.depth, "best")
         first = found = _learned(planes.data, colours, steps[:1], levels, threads, _unless(len(steps) > 1, progress))
         if len(steps) > 1:
             found = min(first, _learned(planes.data, colours, steps[1:], levels, threads, progress), key=_size)
     if _size(first) < SURE_WIN * quick:
         return found
-    return min(found, _conventional(planes.data, 8, "best"), key=_size)
+    return min(found, _conventional(planes.data, planes.depth, "best"), key=_size)
 
 
 def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Step]:
@@ -86,7 +91,7 @@ def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Step
         names = (*CODES, *(e.name for e in registry.ENTRIES))
         raise ValueError(f"code must be one of {', '.join(names)}, not {code!r}") from None
     found = [e for e in found if registry.is_installed(e)] or found
-    fitting = [e for e in found if e.takes(colours or 0, planes.height * planes.width)]
+    fitting = [e for e in found if e.takes(colours or 0, planes.height * planes.width, planes.depth)]
     if not fitting:
         largest = [e.max_pixels for e in found if e.channels == colours]
         what = f"images of more than {largest[0]} pixels" if largest else f"mode {planes.mode}"
@@ -120,14 +125,14 @@ def _learned(
     with ThreadPoolExecutor(len(steps)) as pool:
         parts, bits = min(pool.map(coded, range(len(steps))), key=_size)
     if len(data) > colours:
-        alpha, alpha_bits = _conventional(data[colours:], 8, "best")
+        alpha, alpha_bits = _conventional(data[colours:], 8 * data.itemsize, "best")
         parts, bits = parts + alpha, bits + alpha_bits
     return parts, bits
 
 
 def _coded(colours: np.ndarray, step: registry.Step, levels: Levels | None, threads: int, progress: Progress) -> Parts:
     """One model's code of uint8 [C, H, W]; ``levels`` of weights of values, if they are found already."""
-    from .coding import autoregressive, chain, strips  # numba is not loaded for files that do not need it
+    from .coding import autoregressive, chain, deep, strips  # numba is not loaded for files that do not need it
     from .models import registry
 
     loaded = registry.load(step.entry.form)
@@ -140,16 +145,21 @@ def _coded(colours: np.ndarray, step: registry.Step, levels: Levels | None, thre
     else:
         whole = step.whole and colours[0].size <= autoregressive.TILE_PIXELS
         tile = colours.shape[1:] if whole else None
-        coded = autoregressive.encode(colours, loaded.pixels, threads, progress, tile, levels=levels)
+        if step.entry.depth == 16:
+            coded = deep.encode(colours, loaded.learner, threads, progress, tile)
+        else:
+            coded = autoregressive.encode(colours, loaded.pixels, threads, progress, tile, levels=levels)
         payload, bits = coded.payload, coded.estimated_bits
     return [Part(step.entry.form, len(colours), payload, loaded.weights_id)], bits
 
 
 def _trial_bits(colours: np.ndarray, entry: registry.Entry) -> float:
     """The model's estimate for the whole image from a sample of it, each square coded on its own."""
-    from .coding import autoregressive
+    from .coding import autoregressive, deep
     from .models import registry
 
+    if entry.depth == 16:
+        return deep.estimate(colours, registry.load(entry.form).learner)
     sample = autoregressive.squares(colours, SAMPLE_SQUARES)
     bits = autoregressive.push_words(sample, registry.load(entry.form).pixels, _ignore)[1]
     return bits.sum() / sample.size * colours.size
@@ -157,9 +167,11 @@ def _trial_bits(colours: np.ndarray, entry: registry.Entry) -> float:
 
 def _levels(colours: np.ndarray, entry: registry.Entry) -> np.ndarray:
     """What all models are told of the values that an image uses: it is found once."""
-    from .coding import autoregressive
+    from .coding import autoregressive, histogram
     from .models import registry
 
+    if entry.depth == 16:  # deep.py has lists of values for that
+        return np.full((len(colours), histogram.VALUES), histogram.NEUTRAL, np.uint8)
     return autoregressive.choose_levels(colours, registry.load(entry.form).pixels)
 
 

@@ -89,7 +89,7 @@ def decode_planes(
     """File -> Planes, every checksum verified.  Raises GmcFormatError, WeightsError or ImageTooLargeError."""
     header = container.unpack(data, max_pixels=max_pixels)
     for part in header.parts:  # before any work
-        check_form(part, header.height * header.width)
+        check_form(part, header.height * header.width, header.depth)
     decoded = [_decode_part(part, header, threads or available_threads(), progress) for part in header.parts]
     samples = decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
     if container.pixels_crc(samples) != header.pixels_crc:
@@ -102,7 +102,7 @@ def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -
     shape = (part.channels, header.height, header.width)
     if part.form < container.FIRST_LEARNED_FORM:
         return conventional.decode(part.form, part.payload, shape, header.depth)
-    from .coding import autoregressive, chain, strips
+    from .coding import autoregressive, chain, deep, strips
     from .models import registry
 
     loaded = registry.load(part.form)
@@ -111,6 +111,8 @@ def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -
             return strips.decode_image(part.payload, shape, loaded.latents, threads, progress)
         if loaded.latents:
             return chain.decode_chain(part.payload, (1, *shape), loaded.latents, progress)[0]
+        if loaded.entry.depth == 16:
+            return deep.decode(part.payload, shape, loaded.learner, threads, progress)
         return autoregressive.decode(part.payload, shape, loaded.pixels, threads, progress)
 
 
@@ -136,10 +138,10 @@ def form_name(form: int) -> str:
     return registry.BY_FORM[form].name
 
 
-def check_form(part: Part, pixels: int) -> None:
+def check_form(part: Part, pixels: int, depth: int = 8) -> None:
     """Raise UnknownModelError, or WeightsError when the part needs other weights than are installed.
 
-    ``pixels``: of the image, or of each image of a group.
+    ``pixels``: of the image, or of each image of a group; ``depth``: bits of a sample.
     """
     form_name(part.form)
     if part.form < container.FIRST_LEARNED_FORM:
@@ -149,8 +151,8 @@ def check_form(part: Part, pixels: int) -> None:
     loaded = registry.load(part.form)
     if loaded.entry.channels != part.channels:
         raise UnknownModelError(f"{loaded.entry.name} codes {loaded.entry.channels} channels, not {part.channels}")
-    if not loaded.entry.takes(part.channels, pixels):
-        raise UnknownModelError(f"{loaded.entry.name} does not code images of {pixels} pixels")
+    if not loaded.entry.takes(part.channels, pixels, depth):
+        raise UnknownModelError(f"{loaded.entry.name} does not code images of {pixels} pixels and {depth} bits")
     if loaded.weights_id != part.weights_id:
         raise WeightsError(
             f"the file needs weights {part.weights_id.hex()} of {loaded.entry.name}; "

@@ -17,6 +17,9 @@ from gmcodec.exact import learning
 from gmcodec.models import learning_spec, local, local_fused, local_learning, weights
 from gmcodec.models.learning_spec import Learner
 from gmcodec.models.local import LocalConfig, LocalModel
+from gmcodec.models.mixture import BYTES
+
+USUAL = 5  # of local_learning.RATES
 
 
 def ignore(count: int) -> None:
@@ -25,7 +28,7 @@ def ignore(count: int) -> None:
 
 @functools.cache
 def model(channels: int) -> LocalModel:
-    return toy.learning(channels).learning()
+    return toy.learning(channels).learning(USUAL)
 
 
 def spec_ranges(found: LocalModel, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +123,7 @@ def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
 
 
 def test_a_step_may_be_larger_than_a_batch():
-    found = toy.learning(1).learning()
+    found = toy.learning(1).learning(USUAL)
     shape = (1, 30, 60)
     net = local_fused.prepare(found)
     place = local_fused.place_of(found, found.canvas(*shape[1:]))
@@ -142,14 +145,14 @@ def test_damaged_words_are_refused_or_give_some_pixels(seed):
 def test_a_machine_with_wrong_products_is_told(monkeypatch):
     monkeypatch.setattr(local.evaluators, "self_test", lambda name: name != "int16")
     with pytest.raises(EvaluatorError, match="int16 products are wrong"):
-        toy.learning(3).learning().tile_coder  # noqa: B018
+        toy.learning(3).learning(USUAL).tile_coder  # noqa: B018
 
 
 def test_an_image_names_its_rate():
     found = model(3)
-    assert found.fit(np.zeros((1, 3, 8, 8), np.uint8), 10**6) == bytes([local_learning.USUAL])
+    assert found.fit(np.zeros((1, 3, 8, 8), np.uint8), 10**6) == bytes([USUAL])
     assert found.adapted(b"\x02").rate == 2
-    assert found.adapted(b"").rate == local_learning.USUAL
+    assert found.adapted(b"").rate == USUAL
     for changes in (bytes([len(local_learning.RATES)]), b"\x02\x00"):
         with pytest.raises(GmcFormatError, match="rate of learning"):
             found.adapted(changes)
@@ -161,7 +164,7 @@ def test_weights_keep_the_units_of_gradients():
     assert all(np.array_equal(again.units[name], unit) for name, unit in made.units.items())
     assert weights.from_bytes(weights.to_bytes(toy.model(3))).units is None
     with pytest.raises(WeightsError, match="not made to learn"):
-        toy.model(3).learning()
+        toy.model(3).learning(USUAL)
 
 
 def test_weights_that_could_overflow_are_refused():
@@ -213,7 +216,7 @@ def test_gradients_are_those_of_the_likelihood():
     samples = random.integers(1, 255, (n, 3)).astype(np.int32)
     base = (samples * 64 + random.integers(-100, 100, (n, 3))).astype(np.int32)
     found, centre = np.zeros((n, config.outputs), np.int64), np.zeros((n, 3), np.int64)
-    mixture_gradient(local_fused.prepare(toy.learning(3)), outputs, base, samples, k, found, centre)
+    mixture_gradient(local_fused.prepare(toy.learning(3)), outputs, base, samples, k, BYTES, found, centre)
     out = torch.tensor((outputs * output_units(config)).T, dtype=torch.float64, requires_grad=True)
     middle = torch.tensor(base.T / 64, dtype=torch.float64, requires_grad=True)
     bits = mixture_bits(out, middle, torch.tensor(samples.T, dtype=torch.float64), 3, k)

@@ -259,7 +259,7 @@ def test_every_preset_freezes_and_codes(name: str) -> None:
     random = np.random.default_rng(2)
     padded = smooth(random, (config.channels, 16 + config.reach, 16 + 2 * config.reach)).astype(np.int16)
     model = freeze(net, [(torch.from_numpy(padded)[None], 16, 16)])
-    model.learning()  # there is room for it
+    model.learning(0)  # there is room for it
     image = smooth(random, (config.channels, 9, 11))
     coded = autoregressive.encode(image, model)
     assert np.array_equal(autoregressive.decode(coded.payload, image.shape, model), image)

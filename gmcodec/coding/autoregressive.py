@@ -367,19 +367,7 @@ def decode(
     changes, position = payload[position : position + changed], position + changed
     mask = extras >> 1
     weight_length, position = read_varint(payload, position) if mask else (0, position)
-    tile_height, position = read_varint(payload, position)
-    tile_width, position = read_varint(payload, position)
-    if not (0 < tile_height <= height and 0 < tile_width <= width):
-        raise GmcFormatError(f"tiles of {tile_width}x{tile_height} do not fit an image of {width}x{height}")
-    if tile_height * tile_width > MAX_TILE_PIXELS:
-        raise GmcFormatError(f"tiles of {tile_width}x{tile_height} are larger than the format allows")
-    count = -(-height // tile_height) * -(-width // tile_width)
-    if count > len(payload):  # every tile has at least its length
-        raise GmcFormatError(f"{count} tiles promised, the payload has {len(payload)} bytes")
-    lengths = []
-    for _ in range(count):
-        length, position = read_varint(payload, position)
-        lengths.append(length)
+    tile, lengths, position = read_tiles(payload, position, height, width)
     if position + 4 * (weight_length + sum(lengths)) != len(payload):
         raise GmcFormatError("the lengths of the tiles do not add up to the payload")
     if extras & 1:  # models for small images have none
@@ -394,8 +382,26 @@ def decode(
         part[:] = pop_tile(words[ends[number] : ends[number + 1]], part.shape, model, progress, weights)
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(decode_tile, range(count), tiles(height, width, (tile_height, tile_width))))
+        list(pool.map(decode_tile, range(len(lengths)), tiles(height, width, tile)))
     return out
+
+
+def read_tiles(payload: bytes, position: int, height: int, width: int) -> tuple[tuple[int, int], list[int], int]:
+    """Shape of tiles, how many words each has, the position after it.  Raises GmcFormatError."""
+    tile_height, position = read_varint(payload, position)
+    tile_width, position = read_varint(payload, position)
+    if not (0 < tile_height <= height and 0 < tile_width <= width):
+        raise GmcFormatError(f"tiles of {tile_width}x{tile_height} do not fit an image of {width}x{height}")
+    if tile_height * tile_width > MAX_TILE_PIXELS:
+        raise GmcFormatError(f"tiles of {tile_width}x{tile_height} are larger than the format allows")
+    count = -(-height // tile_height) * -(-width // tile_width)
+    if count > len(payload):  # every tile has at least its length
+        raise GmcFormatError(f"{count} tiles promised, the payload has {len(payload)} bytes")
+    lengths = []
+    for _ in range(count):
+        length, position = read_varint(payload, position)
+        lengths.append(length)
+    return (tile_height, tile_width), lengths, position
 
 
 # -- a batch of images in one stream ---------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 from ..exact import ops
 from . import local_fused, local_spec
 from .local_learning import LARGEST_CUT
-from .mixture import output_units
+from .mixture import BYTES, output_units
 from .mixture_gradient import BITS, mixture_gradient
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _deltas(model: LocalModel, images: np.ndarray) -> dict[str, np.ndarray]:
     outputs = outputs.astype(np.int32)
     samples = np.ascontiguousarray(images.transpose(1, 0, 2, 3).reshape(c.channels, -1).T.astype(np.int32))
     by_outputs, centre = np.zeros(outputs.shape, np.int64), np.empty(base.shape, np.int64)
-    mixture_gradient(local_fused.prepare(model), outputs, base, samples, c.mixtures, by_outputs, centre)
+    mixture_gradient(local_fused.prepare(model), outputs, base, samples, c.mixtures, BYTES, by_outputs, centre)
 
     def back(gradient: np.ndarray, name: str) -> np.ndarray:
         layer = model.layers[name]

@@ -31,7 +31,7 @@ from ..exact.ops import Layer
 from ..exact.tables import Tables
 from . import local_fit, local_fused, local_kernels, local_learning
 from .local_learner import LearningTileCoder
-from .mixture import MixtureOutputs, Prediction
+from .mixture import BYTES, MixtureOutputs, Prediction
 from .pixelcnnpp_kernels import CONDITION_LIMIT
 from .window import Canvas, Window
 
@@ -149,7 +149,7 @@ class LocalModel:
             return LearningTileCoder(self, self.units, self.rate)
         return local_fused.TileCoder(self) if local_fused.possible(self) else None
 
-    def learning(self, rate: int = local_learning.USUAL) -> LocalModel:
+    def learning(self, rate: int) -> LocalModel:
         """The model that learns from every tile it codes alone, with a rate of local_learning.RATES.
 
         Raises WeightsError when the weights are not made for it.
@@ -222,7 +222,7 @@ class LocalModel:
         linear = self.layers["linear"]
         local_kernels.features(
             canvas.flat, canvas.row_size, canvas.locate(pixels), self.channels, canvas.run_start, canvas.run_length,
-            self._near, linear.weight, linear.multiplier, linear.shift, x, base,
+            self._near, linear.weight, linear.multiplier, linear.shift, BYTES, x, base,
         )  # fmt: skip
         return x
 

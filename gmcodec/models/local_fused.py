@@ -20,6 +20,7 @@ from ..exact.kernels import jit
 from ..exact.ops import INT32_BOUND, Layer
 from . import mixture_step
 from .local_kernels import features
+from .mixture import BYTES, Scale
 from .mixture_step import Weights, value_weights
 from .window import Canvas
 
@@ -69,6 +70,7 @@ class Place(NamedTuple):
     run_length: np.ndarray
     limit: int  # of activations
     output_limit: int
+    scale: Scale
 
 
 def possible(model: LocalModel) -> bool:
@@ -140,7 +142,7 @@ def _evaluate(net, place, canvas, at, outputs, base):
         part = slice(start, start + n)
         features(
             canvas, place.row_size, at[part], place.channels, place.run_start, place.run_length, net.near,
-            net.linear, net.linear_multiplier, net.linear_shift, x, base[part],
+            net.linear, net.linear_multiplier, net.linear_shift, BYTES, x, base[part],
         )  # fmt: skip
         int16.multiply(x[:n], net.first, acc[:n])
         kernels.hidden(acc[:n], net.first_scale, net.first_offset, place.limit, stream)
@@ -265,14 +267,14 @@ def open_tile(
     return canvas, place, calls_of(place), *value_weights(weights, model.channels)
 
 
-def place_of(model: LocalModel, canvas: Canvas) -> Place:
-    """Where a canvas of one tile has its pixels."""
+def place_of(model: LocalModel, canvas: Canvas, scale: Scale = BYTES) -> Place:
+    """Where a canvas of one tile has its pixels, and what its samples mean."""
     c, origin = model.config, int(canvas.locate(np.zeros(1, np.int64))[0])
     widest = min(canvas.height, -(-canvas.width // c.slope))
     steps = c.slope * (canvas.height - 1) + canvas.width
     return Place(
         canvas.height, canvas.width, c.channels, c.mixtures, c.slope, steps, canvas.row_size, origin, widest,
-        canvas.run_start, canvas.run_length, *model.limits,
+        canvas.run_start, canvas.run_length, *model.limits, scale,
     )  # fmt: skip
 
 

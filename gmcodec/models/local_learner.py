@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @jit
-def _evaluate(net, place, rules, state, batch, room, canvas, step, at):
+def evaluate_step(net, place, rules, state, batch, room, canvas, step, at):
     """Learn if it is time, then evaluate a step's pixels: how many, and where in the batch."""
     n = locate(place, step, at)
     if local_learning.is_due(state, batch, n):
@@ -41,7 +41,7 @@ def _run(net, place, rules, state, batch, room, canvas, from_step, to_step, valu
     at, bits = np.empty(place.widest, np.int64), 0.0
     scratch = mixture_step.room(place.widest, place.mixtures, place.channels)
     for step in range(from_step, to_step):
-        n, part = _evaluate(net, place, rules, state, batch, room, canvas, step, at)
+        n, part = evaluate_step(net, place, rules, state, batch, room, canvas, step, at)
         outputs, base, samples = batch.outputs[part], batch.base[part], batch.samples[part]
         read_samples(canvas, at[:n], samples)
         bits += mixture_step.ranges(net, outputs, base, samples, values, weighted, scratch)
@@ -67,11 +67,18 @@ def _pop(net, place, rules, state, batch, room, canvas, from_step, to_step, valu
     at = np.empty(place.widest, np.int64)
     scratch = mixture_step.room(place.widest, place.mixtures, place.channels)
     for step in range(from_step, to_step):
-        n, part = _evaluate(net, place, rules, state, batch, room, canvas, step, at)
+        n, part = evaluate_step(net, place, rules, state, batch, room, canvas, step, at)
         outputs, base, samples = batch.outputs[part], batch.base[part], batch.samples[part]
         stack, left = mixture_step.take(net, outputs, base, samples, values, weighted, scratch, stack, words, left)
         write_samples(canvas, at[:n], samples)
     return stack, left
+
+
+def push_all(left: np.ndarray, freq: np.ndarray) -> np.ndarray:
+    """Words uint32 of a stack of all symbols, whose ranges are uint32 in coding order."""
+    words = np.empty(len(left), np.uint32)  # a word a nibble at most
+    state, count = _push(left, freq, words)
+    return ans.closed(state, [words[:count].copy()])
 
 
 class LearningTileCoder:
@@ -84,9 +91,7 @@ class LearningTileCoder:
     def push_words(self, planes: np.ndarray, progress: Progress, weights: Weights) -> tuple[np.ndarray, float]:
         """A tile uint8 [C, H, W] -> words uint32, and the estimated bits."""
         left, freq, bits = self.ranges(planes, progress, weights)
-        words = np.empty(len(left), np.uint32)  # a word a nibble at most
-        state, count = _push(left, freq, words)
-        return ans.closed(state, [words[:count].copy()]), bits
+        return push_all(left, freq), bits
 
     def ranges(self, planes: np.ndarray, progress: Progress, weights: Weights) -> tuple[np.ndarray, np.ndarray, float]:
         """Ranges of all nibbles in coding order, uint32 [2 * C * H * W] twice, and their bits."""

@@ -36,7 +36,6 @@ BLOCK = 64  # pixels whose gradients stay in a core's cache
 RATE_BITS = 20
 # of weights, as a share of their row's root mean square, in 2**-20; an image names one.  Part of the format
 RATES = (222, 315, 445, 629, 890, 1258, 1779, 2517)
-USUAL = 5
 SHARES = {"first": 10, "up": 24, "down": 16, "last": 24}  # of the rate, in 16ths
 LINEAR_RATE = 105  # of the linear predictor, of a weight of 1, in 2**-20
 FIRST_UNIT, UNIT = 4, 32  # what a bias' input would be: about the root mean square of a layer's inputs
@@ -239,7 +238,7 @@ def forward(net, place, canvas, at, batch, first):
         x, outputs = batch.features[part], batch.outputs[part]
         features(
             canvas, place.row_size, at[start : start + n], place.channels, place.run_start, place.run_length, net.near,
-            net.linear, net.linear_multiplier, net.linear_shift, x, batch.base[part],
+            net.linear, net.linear_multiplier, net.linear_shift, place.scale, x, batch.base[part],
         )  # fmt: skip
         int16.multiply(x, net.first, acc[:n])
         kernels.hidden(acc[:n], net.first_scale, net.first_offset, place.limit, batch.stream[0, part])
@@ -262,7 +261,9 @@ def _backward(net, place, rules, state, batch, part):
     pixels, width = first.shape
     gradient = np.zeros((pixels, last.shape[1]), np.int64)
     stream, inside = np.empty((pixels, width), np.int32), np.empty((pixels, width), np.int32)
-    mixture_gradient(net, batch.outputs[part], batch.base[part], batch.samples[part], place.mixtures, gradient, centre)
+    mixture_gradient(
+        net, batch.outputs[part], batch.base[part], batch.samples[part], place.mixtures, place.scale, gradient, centre
+    )
     learning.deltas(gradient, rules.last_scale, last)
     int16.multiply(last, state.last_back, stream)
     for b in range(batch.inner.shape[0] - 1, -1, -1):

@@ -6,6 +6,8 @@ local_spec.py says the same in plain numpy.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..exact import kernels
@@ -21,12 +23,26 @@ from ..exact.tables import (
     output_groups,
 )
 
+
+class Scale(NamedTuple):
+    """How samples lie on the grey levels that a net was trained on."""
+
+    shift: int  # a grey level is 2**shift steps of samples
+    more: int  # bits of a sample beyond 8
+    top: int  # no sample is larger
+    half: int  # half the width of a sample as learning sees it, in 1/64 grey level
+
+
+BYTES = Scale(0, 0, 255, POSITION // 2)
 LOG_SCALE_ZERO = -LOG_SCALE_MIN * LOG_SCALE_UNIT  # table index of log scale 0
 
 
 @jit
-def open_channel(outputs, base, samples, c, channels, inverse_table, mean, inverse):
-    """Means and inverse scales, int64 [N, K] out, of channel c given the samples int32 [N, C] before it."""
+def open_channel(outputs, base, samples, c, channels, inverse_table, shift, mean, inverse):
+    """Means and inverse scales, int64 [N, K] out, of channel c given the samples int32 [N, C] before it.
+
+    ``shift``: of Scale.
+    """
     components = mean.shape[1]
     first_mean = components * (1 + c)
     first_scale = components * (1 + channels + c)
@@ -35,7 +51,7 @@ def open_channel(outputs, base, samples, c, channels, inverse_table, mean, inver
         for k in range(components):
             m = np.int64(base[n, c]) + outputs[n, first_mean + k]
             for previous in range(c):
-                residual = np.int64(samples[n, previous]) * POSITION - base[n, previous]
+                residual = ((np.int64(samples[n, previous]) * POSITION) >> shift) - base[n, previous]
                 m += (outputs[n, first_coupling + previous * components + k] * residual) >> COUPLING_BITS
             mean[n, k] = m
             index = np.int64(outputs[n, first_scale + k]) + LOG_SCALE_ZERO
@@ -87,7 +103,7 @@ class Prediction:
         """Rows of the high nibble of the next channel: int32 [N, 16]."""
         t = self._tables
         open_channel(
-            self._outputs, self._base, self.samples, self._channel, self._channels, t.inverse,
+            self._outputs, self._base, self.samples, self._channel, self._channels, t.inverse, BYTES.shift,
             self._mean, self._inverse,
         )  # fmt: skip
         rows = np.empty((len(self.samples), NIBBLES), np.int32)

@@ -41,37 +41,43 @@ def _sloped(u, sigma):
 
 
 @jit
-def mixture_gradient(net, outputs, base, samples, components, out, centre):
+def mixture_gradient(net, outputs, base, samples, components, scale, out, centre):
     """Gradients by the outputs, int64 [N, >= outputs] out, and by the base, int64 [N, C] out, both times 2**BITS.
 
-    outputs int32 [N, >= outputs], base and samples int32 [N, C]; ``net`` has the tables softmax, inverse, sigmoid.
+    outputs int32 [N, >= outputs], base and samples int32 [N, C]; scale: Scale; ``net`` has the tables softmax, inverse,
+    sigmoid.
     """
     pixels, channels = base.shape
     prior = np.empty((pixels, components), np.int64)
-    mean = np.empty((channels, pixels, components), np.int64)
+    mean = np.empty((pixels, components), np.int64)
     inverse = np.empty((channels, pixels, components), np.int64)
+    edges = np.empty((channels, pixels, components, 2), np.int64)  # where a sample's lie on the logistics, in 1/512
+    masses = np.empty((channels, pixels, components, 2), np.int64)  # and the mass below
     kernels.softmax(outputs, net.softmax, prior)
     weights = prior.copy()
     for c in range(channels):
-        open_channel(outputs, base, samples, c, channels, net.inverse, mean[c], inverse[c])
-        kernels.observe(samples[:, c], weights, mean[c], inverse[c], net.sigmoid)
+        open_channel(outputs, base, samples, c, channels, net.inverse, scale.shift, mean, inverse[c])
+        for n in range(pixels):
+            place, total = (np.int64(samples[n, c]) * POSITION) >> scale.shift, np.int64(0)
+            for k in range(components):
+                m, v = mean[n, k], inverse[c, n, k]
+                a = min(max(((place - scale.half - m) * v) >> INVERSE_BITS, -REACH), REACH)
+                b = min(max(((place + scale.half - m) * v) >> INVERSE_BITS, -REACH), REACH)
+                s = np.int64(net.sigmoid[a + REACH]) if samples[n, c] > 0 else np.int64(0)
+                t = np.int64(net.sigmoid[b + REACH]) if samples[n, c] < scale.top else np.int64(ROW_TOTAL)
+                edges[c, n, k, 0], edges[c, n, k, 1], masses[c, n, k, 0], masses[c, n, k, 1] = a, b, s, t
+                weights[n, k] *= t - s + 1
+                total += weights[n, k]
+            kernels.normalise(weights[n], total)
     for n in range(pixels):
         for k in range(components):
             out[n, k] = (prior[n, k] - weights[n, k]) << (BITS - WEIGHT_BITS)
         for c in range(channels):
             centre[n, c] = 0
-            sample = np.int64(samples[n, c])
-            edge = sample * POSITION - POSITION // 2
             pairs = components * (1 + 2 * channels + c * (c - 1) // 2)
             for k in range(components):
-                weight, m, v = weights[n, k], mean[c, n, k], inverse[c, n, k]
-                a = min(max(((edge - m) * v) >> INVERSE_BITS, -REACH), REACH)
-                b = min(max(((edge + POSITION - m) * v) >> INVERSE_BITS, -REACH), REACH)
-                s, t = np.int64(net.sigmoid[a + REACH]), np.int64(net.sigmoid[b + REACH])
-                if sample == 0:
-                    s = np.int64(0)
-                if sample == 255:
-                    t = np.int64(ROW_TOTAL)
+                weight, v = weights[n, k], inverse[c, n, k]
+                a, b, s, t = edges[c, n, k, 0], edges[c, n, k, 1], masses[c, n, k, 0], masses[c, n, k, 1]
                 by_mean = (((weight * (ROW_TOTAL - s - t)) >> WEIGHT_BITS) * v) >> (
                     TOTAL_BITS + INVERSE_UNIT_BITS - BITS
                 )
@@ -81,7 +87,7 @@ def mixture_gradient(net, outputs, base, samples, components, out, centre):
                 out[n, components * (1 + channels + c) + k] = by_scale
                 centre[n, c] += by_mean
                 for p in range(c):
-                    residual = np.int64(samples[n, p]) * POSITION - base[n, p]
+                    residual = ((np.int64(samples[n, p]) * POSITION) >> scale.shift) - base[n, p]
                     coupling = pairs + p * components + k
                     out[n, coupling] = min(max((by_mean * residual) // POSITION, -LIMIT), LIMIT)
                     centre[n, p] -= (by_mean * outputs[n, coupling]) >> COUPLING_BITS

@@ -18,7 +18,7 @@ import numpy as np
 from ..exact import ans, kernels
 from ..exact.kernels import component, jit
 from ..exact.tables import CUMULATIVE_BITS, NIBBLES, POSITION, ROW_TOTAL, SPREAD, TOP, TOTAL_BITS
-from .mixture import open_channel
+from .mixture import BYTES, open_channel
 
 Weights = Sequence[np.ndarray | None] | None  # of values, as in coding/histogram.py
 HALF = POSITION // 2
@@ -153,7 +153,7 @@ def ranges(net, outputs, base, samples, values, weighted, room):
     weights, mean, inverse, left, freq = room.weights[:n], room.mean[:n], room.inverse[:n], room.left, room.freq
     kernels.softmax(outputs, net.softmax, weights)
     for channel in range(c):
-        open_channel(outputs, base, samples, channel, c, net.inverse, mean, inverse)
+        open_channel(outputs, base, samples, channel, c, net.inverse, BYTES.shift, mean, inverse)
         for i in range(n):
             high, low = np.int64(samples[i, channel]) >> 4, np.int64(samples[i, channel]) & 15
             w, m, v = weights[i], mean[i], inverse[i]
@@ -188,7 +188,7 @@ def take(net, outputs, base, samples, values, weighted, room, state, words, coun
     weights, mean, inverse, below, above = room.weights[:n], room.mean[:n], room.inverse[:n], room.below, room.above
     kernels.softmax(outputs, net.softmax, weights)
     for channel in range(c):
-        open_channel(outputs, base, samples, channel, c, net.inverse, mean, inverse)
+        open_channel(outputs, base, samples, channel, c, net.inverse, BYTES.shift, mean, inverse)
         for i in range(n):
             found = _find_high(ans.quantile(state), weights[i], mean[i], inverse[i], net.sigmoid)
             samples[i, channel], left, freq, below[i], above[i] = found

@@ -20,6 +20,7 @@ from ..exact import kernels
 from ..exact.evaluators import Evaluator, Product
 from ..exact.ops import Layer
 from . import local_kernels, pixelcnnpp_kernels
+from .mixture import BYTES
 from .pixelcnnpp_kernels import ACTIVATION_LIMIT, OUTPUT_LIMIT
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class Streams:
             x = np.empty((part.stop - part.start, c.window.inputs), self._dtype)
             local_kernels.features(
                 canvas.flat, canvas.row_size, canvas.locate(pixels[part]), c.channels, canvas.run_start,
-                canvas.run_length, self._near, linear.weight, linear.multiplier, linear.shift, x, base[part],
+                canvas.run_length, self._near, linear.weight, linear.multiplier, linear.shift, BYTES, x, base[part],
             )  # fmt: skip
             self._pixels("first_left", kernels.output, x, ACTIVATION_LIMIT, values[part])
         return values, base

@@ -34,11 +34,13 @@ class Entry:
     asked: bool = False  # groups of an archive get it only where it is asked for
     family: str = ""  # a name by which any of several may be asked for
     weights: str = ""  # whose file the weights are in, if not its own
-    learns: bool = False  # from every tile it codes
+    depth: int = 8  # bits of samples
+    rate: int | None = None  # of local_learning.RATES, of a model that learns from every tile it codes
 
-    def takes(self, channels: int, pixels: int) -> bool:
-        """Whether the model codes an image of so many channels and pixels."""
-        return channels == self.channels and (self.max_pixels is None or pixels <= self.max_pixels)
+    def takes(self, channels: int, pixels: int, depth: int = 8) -> bool:
+        """Whether the model codes an image of so many channels and pixels, of so many bits a sample."""
+        small = self.max_pixels is None or pixels <= self.max_pixels
+        return small and (channels, depth) == (self.channels, self.depth)
 
 
 ENTRIES = (
@@ -50,9 +52,12 @@ ENTRIES = (
     Entry(21, "ade", 3, asked=True),
     Entry(22, "av-ade", 3, asked=True),
     Entry(23, "local-rgb-fast", 3, asked=True),
-    Entry(24, "learning-rgb-fast", 3, asked=True, weights="local-rgb-fast", learns=True),
-    Entry(25, "learning-rgb", 3, asked=True, learns=True),
-    Entry(26, "learning-grey", 1, asked=True, learns=True),
+    Entry(24, "learning-rgb-fast", 3, asked=True, weights="local-rgb-fast", rate=5),
+    Entry(25, "learning-rgb", 3, asked=True, rate=3),
+    Entry(26, "learning-grey", 1, asked=True, rate=4),
+    Entry(27, "learning-rgb16-fast", 3, asked=True, weights="local-rgb-fast", depth=16, rate=5),
+    Entry(28, "learning-rgb16", 3, asked=True, weights="learning-rgb", depth=16, rate=3),
+    Entry(29, "learning-grey16", 1, asked=True, weights="learning-grey", depth=16, rate=4),
 )
 BY_FORM = {e.form: e for e in ENTRIES}
 
@@ -64,16 +69,22 @@ class Step(NamedTuple):
     whole: bool = False
 
 
-# by channels and effort: what each effort tries beyond the one before, by name
-LADDERS: dict[int, dict[str, tuple[tuple[str, bool], ...]]] = {
-    3: {
+# by channels, depth and effort: what each effort tries beyond the one before, by name
+LADDERS: dict[tuple[int, int], dict[str, tuple[tuple[str, bool], ...]]] = {
+    (3, 8): {
         "fast": (("local-rgb-fast", False),),
         "default": (("learning-rgb-fast", False),),
         "best": (("learning-rgb", True),),
     },
-    1: {"fast": (("local-grey", False),), "default": (("learning-grey", False),), "best": (("learning-grey", True),)},
+    (1, 8): {
+        "fast": (("local-grey", False),),
+        "default": (("learning-grey", False),),
+        "best": (("learning-grey", True),),
+    },
+    (3, 16): {"fast": (("learning-rgb16-fast", False),), "default": (), "best": (("learning-rgb16", True),)},
+    (1, 16): {"fast": (("learning-grey16", False),), "default": (), "best": (("learning-grey16", True),)},
 }
-TINY = 1 << 16  # pixels up to which the default effort tries all
+TINY = 1 << 17  # pixels up to which the default effort tries all
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,13 @@ class Loaded:
         """The model, without its latents if it has any: for coding/autoregressive.py."""
         return self.model.plain if isinstance(self.model, AgaveModel | AdeModel) else self.model
 
+    @property
+    def learner(self) -> LocalModel:
+        """The model, for coding/deep.py.  Raises WeightsError for another architecture."""
+        if not isinstance(self.model, LocalModel):
+            raise WeightsError(f"{self.entry.name} needs a local model")
+        return self.model
+
 
 def folder() -> Path:
     """Where weights are looked for."""
@@ -115,11 +133,12 @@ def for_channels(channels: int) -> Loaded:
     return load(default(channels).form)
 
 
-def ladder(channels: int, pixels: int, effort: str) -> list[Step]:
+def ladder(channels: int, pixels: int, effort: str, depth: int = 8) -> list[Step]:
     """What an effort tries for an image, the fastest first: all that lower efforts try, and more."""
     effort = "best" if effort == "default" and pixels <= TINY else effort
-    efforts = list(LADDERS[channels])
-    rungs = [LADDERS[channels][e] for e in efforts[: efforts.index(effort) + 1]]
+    rungs_of = LADDERS[channels, depth]
+    efforts = list(rungs_of)
+    rungs = [rungs_of[e] for e in efforts[: efforts.index(effort) + 1]]
     # tiny images are one tile anyway
     steps = [Step(called(name)[0], whole and pixels > TINY) for rung in rungs for name, whole in rung]
     return list(dict.fromkeys(steps))
@@ -177,8 +196,8 @@ def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
         return (found := named(name)).weights_id, found.model
 
     model = from_bytes(data, other)
-    if entry.learns and isinstance(model, LocalModel):
-        model = model.learning()
+    if entry.rate is not None and isinstance(model, LocalModel):
+        model = model.learning(entry.rate)
     if model.channels != entry.channels:
         raise WeightsError(f"{file} has {model.channels} channels, {entry.name} needs {entry.channels}")
     return Loaded(entry, model, weights_id(data))

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # A sample outside the image.  Every use replaces it by "no difference", so its value never shows.
-OUTSIDE = 1 << 14
+OUTSIDE = -1
 
 
 @functools.cache
@@ -81,15 +81,17 @@ class Window:
 
 
 class Canvas:
-    """Tiles of equal size, int16 [B, reach + H, W + 2 * reach, C], OUTSIDE where nothing is known.
+    """Tiles of equal size, int16 or int32 [B, reach + H, W + 2 * reach, C], OUTSIDE where nothing is known.
 
     A window reaches up and to the sides only, so each tile's margins keep it apart from the others.
     """
 
-    def __init__(self, window: Window, height: int, width: int, count: int = 1) -> None:
+    def __init__(
+        self, window: Window, height: int, width: int, count: int = 1, dtype: type[np.signedinteger] = np.int16
+    ) -> None:
         c, r = window.channels, window.reach
         self.height, self.width, self.channels = height, width, c
-        self.samples = np.full((count, r + height, width + 2 * r, c), OUTSIDE, np.int16)
+        self.samples = np.full((count, r + height, width + 2 * r, c), OUTSIDE, dtype)
         self.inner = self.samples[:, r:, r : r + width]
         self.flat = self.samples.reshape(-1)
         self.row_size = (width + 2 * r) * c
@@ -109,7 +111,7 @@ class Canvas:
         self.samples[:, r - seen : r, r : r + self.width] = rows[:, :, rows.shape[2] - seen :].transpose(0, 2, 3, 1)
 
     def fill(self, planes: np.ndarray) -> None:
-        """Copy whole tiles in: uint8 [B, C, H, W]."""
+        """Copy whole tiles in: [B, C, H, W]."""
         self.inner[:] = planes.transpose(0, 2, 3, 1)
 
     def write(self, pixels: np.ndarray, samples: np.ndarray) -> None:
@@ -117,5 +119,6 @@ class Canvas:
         self.flat[self.locate(pixels)[:, None] + np.arange(self.channels)] = samples
 
     def planes(self) -> np.ndarray:
-        """uint8 [B, C, H, W]."""
-        return np.ascontiguousarray(self.inner.transpose(0, 3, 1, 2)).astype(np.uint8)
+        """[B, C, H, W], uint8; uint16 from int32."""
+        dtype = np.uint8 if self.samples.dtype == np.int16 else np.uint16
+        return np.ascontiguousarray(self.inner.transpose(0, 3, 1, 2)).astype(dtype)
