@@ -391,7 +391,8 @@ def test_models() -> None:
         ["local-rgb", "3", "16"], ["local-grey", "1", "17"], ["pixelcnnpp", "3", "18"],
         ["agave", "3", "19"], ["agave-rgb", "3", "20"], ["ade", "3", "21"], ["av-ade", "3", "22"],
         ["local-rgb-fast", "3", "23"], ["learning-rgb-fast", "3", "24"], ["learning-rgb", "3", "25"],
-        ["learning-grey", "1", "26"],
+        ["learning-grey", "1", "26"], ["learning-rgb16-fast", "3", "27"], ["learning-rgb16", "3", "28"],
+        ["learning-grey16", "1", "29"],
     ]  # fmt: skip
 
 

@@ -61,12 +61,13 @@ def choose_lists(planes: np.ndarray) -> Lists:
         gap = np.diff(used, prepend=-1, append=used[-1] + 1)
         saved = float(counts[used] @ np.log2((gap[:-1] + gap[1:]) / 2))
         used = used.astype(np.uint16)
-        lists.append(used if saved > 2 * 8 * len(pack_lists([used])[1]) else None)
+        pays = len(used) > 1 and saved > 2 * 8 * len(pack_lists([used])[1])
+        lists.append(used if pays else None)
     return lists
 
 
 def pack_lists(lists: Lists) -> tuple[int, bytes]:
-    """Which channels have lists, as bits, and the lists."""
+    """Which channels have lists, as bits, and the lists; of two values at least."""
     numbers = [np.append(np.diff(used, prepend=used[:1] * 0), used[:1] * 0) for used in lists if used is not None]
     mask = sum(1 << c for c, used in enumerate(lists) if used is not None)
     if not mask:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from ..exact.ops import Layer
 from ..exact.tables import COUPLING_BITS, INVERSE_BITS, POSITION, ROW_TOTAL, SIGMOID_REACH, SIGMOID_UNIT, Tables
 from . import local_learning, local_spec
 from .local import ACTIVATION_LIMIT, LocalConfig
+from .mixture import BYTES, Scale
 
 REACH = SIGMOID_REACH * SIGMOID_UNIT
 
@@ -41,8 +43,27 @@ def clipped(values: np.ndarray, most: np.ndarray | int) -> np.ndarray:
     return np.clip(values, -most, most).astype(np.int64)
 
 
+def edges(t: Tables, sample: np.ndarray, mean: np.ndarray, inverse: np.ndarray, scale: Scale) -> tuple[np.ndarray, ...]:
+    """Where the edges of samples [N] lie on the logistics, and the masses below them: int64 [N, K] each."""
+    x = sample[:, None]
+    place = x * POSITION >> scale.shift
+    a = np.clip(((place - scale.half - mean) * inverse) >> INVERSE_BITS, -REACH, REACH)
+    b = np.clip(((place + scale.half - mean) * inverse) >> INVERSE_BITS, -REACH, REACH)
+    s = np.where(x == 0, 0, t.sigmoid[a + REACH].astype(np.int64))
+    e = np.where(x >= scale.top, ROW_TOTAL, t.sigmoid[b + REACH].astype(np.int64))
+    return a, b, s, e
+
+
+def observe(
+    t: Tables, sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, scale: Scale
+) -> np.ndarray:
+    """Mixture weights after a channel's samples [N] are known (Bayes' rule): int64 [N, K]."""
+    _, _, below, above = edges(t, sample, mean, inverse, scale)
+    return tables.normalise(weights * (above - below + 1))
+
+
 def mixture_gradient(
-    t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray
+    t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray, scale: Scale = BYTES
 ) -> tuple[np.ndarray, np.ndarray]:
     """outputs int64 [N, M], base and samples int64 [C, N] -> gradients of -log p times 2**16, [N, M] and [N, C]."""
     channels, groups = len(samples), tables.output_groups(len(samples))
@@ -50,8 +71,8 @@ def mixture_gradient(
     prior = weights = tables.softmax(outputs[:, :mixtures], t)
     means, inverses = [], []
     for c in range(channels):
-        mean, inverse = local_spec.logistics(t, outputs, base, samples, c)
-        weights = tables.observe(samples[c], weights, mean, inverse, t)
+        mean, inverse = local_spec.logistics(t, outputs, base, samples, c, scale)
+        weights = observe(t, samples[c], weights, mean, inverse, scale)
         means.append(mean)
         inverses.append(inverse)
     out = np.zeros((len(outputs), groups, mixtures), np.int64)
@@ -59,20 +80,15 @@ def mixture_gradient(
     centre = np.zeros((len(outputs), channels), np.int64)
     couplings = outputs.reshape(len(outputs), groups, mixtures)
     for c in range(channels):
-        x, mean, inverse = samples[c][:, None], means[c], inverses[c]
-        edge = x * POSITION - POSITION // 2
-        a = np.clip(((edge - mean) * inverse) >> INVERSE_BITS, -REACH, REACH)
-        b = np.clip(((edge + POSITION - mean) * inverse) >> INVERSE_BITS, -REACH, REACH)
-        s = np.where(x == 0, 0, t.sigmoid[a + REACH].astype(np.int64))
-        e = np.where(x == 255, ROW_TOTAL, t.sigmoid[b + REACH].astype(np.int64))
-        by_mean = (((weights * (ROW_TOTAL - s - e)) >> 14) * inverse) >> 27
+        a, b, s, e = edges(t, samples[c], means[c], inverses[c], scale)
+        by_mean = (((weights * (ROW_TOTAL - s - e)) >> 14) * inverses[c]) >> 27
         sloped = b * ((e * (ROW_TOTAL - e)) >> 24) - a * ((s * (ROW_TOTAL - s)) >> 24)
         out[:, 1 + c] = by_mean
         out[:, 1 + channels + c] = (weights * np.clip(sloped // (e - s + 1), -REACH, REACH)) >> 7
         centre[:, c] += by_mean.sum(1)
         for p in range(c):
             pair = 1 + 2 * channels + c * (c - 1) // 2 + p
-            residual = (samples[p] * POSITION - base[p])[:, None]
+            residual = ((samples[p] * POSITION >> scale.shift) - base[p])[:, None]
             out[:, pair] = np.clip((by_mean * residual) // POSITION, -(2**37), 2**37)
             centre[:, p] -= ((by_mean * couplings[:, pair]) >> COUPLING_BITS).sum(1)
     return out.reshape(outputs.shape), centre
@@ -118,8 +134,15 @@ class Learner:
     """The model of one tile; ``gradients`` and ``learn`` go backwards through local_spec.net."""
 
     def __init__(
-        self, config: LocalConfig, layers: dict[str, Layer], t: Tables, units: dict[str, np.ndarray], rate: int
+        self,
+        config: LocalConfig,
+        layers: dict[str, Layer],
+        t: Tables,
+        units: dict[str, np.ndarray],
+        rate: int,
+        scale: Scale = BYTES,
     ) -> None:
+        self.scale = scale
         self.config, self.tables, self.units, self.count = config, t, units, 0
         others = [n for n in units if n != "first"]
         inner = min(learning.limit(layers[n]) for n in others)
@@ -161,7 +184,7 @@ class Learner:
         x, near, base, samples = x[:LEARNT], near[:LEARNT], base[:, :LEARNT], samples[:, :LEARNT]
         c, coarsest = self.config, {name: int(unit.min()) for name, unit in self.units.items()}
         streams, inner, outputs = self.forward(x)
-        by_outputs, centre = mixture_gradient(self.tables, outputs, base, samples)
+        by_outputs, centre = mixture_gradient(self.tables, outputs, base, samples, self.scale)
         k, pairs = c.mixtures, c.couplings
         exponents = np.repeat([6, 6, 5, COUPLING_BITS], [k, k * c.channels, k * c.channels, k * pairs])  # of units
         deltas = {"last": self._deltas("last", by_outputs, exponents.astype(object) + 16)}
@@ -199,11 +222,27 @@ def leak(activation: np.ndarray) -> np.ndarray:
     return np.where(activation >= 0, 0, ops.LEAK_SHIFT).astype(object)
 
 
-def ranges(learner: Learner, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A tile uint8 [C, H, W] -> left and freq of every nibble in coding order, int64 [2 * C * H * W] each."""
-    c, (channels, height, width) = learner.config, planes.shape
-    x = local_spec.window_features(c.window, planes)
-    near, mean = x[:, c.window.near_columns(c.neighbours)], local_spec.local_mean(planes)
+# of pixels: tables, outputs, base and samples [C, N] -> left and freq of all their nibbles in coding order
+Coded = Callable[[Tables, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def two_nibbles(t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of 8 bits: channel 0 high nibbles, channel 0 low nibbles, channel 1 high ..."""
+    rows, left, freq = local_spec.mixture_rows(t, outputs, base, samples), [], []
+    for channel, part in itertools.product(range(len(samples)), range(2)):
+        symbol = samples[channel] & 15 if part else samples[channel] >> 4
+        row = rows[2 * channel + part].astype(np.int64)
+        at = np.arange(len(symbol)), symbol
+        left.append((np.cumsum(row, 1) - row)[at])
+        freq.append(row[at])
+    return np.concatenate(left), np.concatenate(freq)
+
+
+def ranges(learner: Learner, planes: np.ndarray, coded: Coded = two_nibbles) -> tuple[np.ndarray, np.ndarray]:
+    """A tile [C, H, W] -> left and freq of every nibble in coding order, int64 each."""
+    c, (channels, height, width), scale = learner.config, planes.shape, learner.scale
+    x = local_spec.window_features(c.window, planes, scale)
+    near, mean = x[:, c.window.near_columns(c.neighbours)], local_spec.local_mean(planes, scale)
     samples = planes.reshape(channels, -1).astype(np.int64)
     step = (c.slope * np.arange(height)[:, None] + np.arange(width)).ravel()
     most = max(LEARNT, min(height, -(-width // c.slope)))
@@ -214,14 +253,9 @@ def ranges(learner: Learner, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray
             learner.learn(x[gathered], near[gathered], bases, samples[:, gathered])
             gathered, bases = gathered[:0], bases[:, :0]
         linear = learner.linear.now
-        base = mean[:, pixels] * POSITION + ops.rescale(ops.product(linear, near[pixels]), linear).T
-        rows = local_spec.mixture_rows(learner.tables, learner.forward(x[pixels])[2], base, samples[:, pixels])
-        for channel, part in itertools.product(range(channels), range(2)):
-            value = samples[channel, pixels]
-            symbol = value & 15 if part else value >> 4
-            row = rows[2 * channel + part].astype(np.int64)
-            at = np.arange(len(pixels)), symbol
-            left.append((np.cumsum(row, 1) - row)[at])
-            freq.append(row[at])
+        base = (mean[:, pixels] * POSITION >> scale.shift) + ops.rescale(ops.product(linear, near[pixels]), linear).T
+        found = coded(learner.tables, learner.forward(x[pixels])[2], base, samples[:, pixels])
+        left.append(found[0])
+        freq.append(found[1])
         gathered, bases = np.concatenate([gathered, pixels]), np.concatenate([bases, base], 1)
     return np.concatenate(left), np.concatenate(freq)

@@ -13,6 +13,7 @@ from ..exact import ops, tables
 from ..exact.ops import Layer
 from ..exact.tables import COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION, Tables
 from .local import ACTIVATION_LIMIT, CONDITION, OUTPUT_LIMIT, LocalConfig
+from .mixture import BYTES, Scale
 from .window import OUTSIDE, Window
 
 CLAMP = 127  # of differences to the local mean, in grey levels
@@ -30,24 +31,25 @@ def shifted(planes: np.ndarray, dy: int, dx: int) -> np.ndarray:
     return out.reshape(c, -1)
 
 
-def local_mean(planes: np.ndarray) -> np.ndarray:
-    """int64 [C, N]: mean of left and above, rounded down; the one that exists; 128 where none does."""
+def local_mean(planes: np.ndarray, scale: Scale = BYTES) -> np.ndarray:
+    """int64 [C, N]: mean of left and above, rounded down; the one that exists; mid-grey where none does."""
     left, above = shifted(planes, 0, -1), shifted(planes, -1, 0)
     left, above = np.where(left == OUTSIDE, above, left), np.where(above == OUTSIDE, left, above)
-    return np.where(left == OUTSIDE, 128, (left + above) >> 1)
+    return np.where(left == OUTSIDE, 128 << scale.more, (left + above) >> 1)
 
 
-def difference(planes: np.ndarray, mean: np.ndarray, offset: tuple[int, int]) -> np.ndarray:
-    """int64 [C, N]: a window pixel minus the local mean, clamped; 0 outside the image."""
+def difference(planes: np.ndarray, mean: np.ndarray, offset: tuple[int, int], scale: Scale = BYTES) -> np.ndarray:
+    """int64 [C, N]: a window pixel minus the local mean, in grey levels, clamped; 0 outside the image."""
     value = shifted(planes, *offset)
-    return np.where(value == OUTSIDE, 0, np.clip(value - mean, -CLAMP, CLAMP))
+    levels = (value - mean + ((1 << scale.shift) >> 1)) >> scale.shift
+    return np.where(value == OUTSIDE, 0, np.clip(levels, -CLAMP, CLAMP))
 
 
-def window_features(window: Window, planes: np.ndarray) -> np.ndarray:
+def window_features(window: Window, planes: np.ndarray, scale: Scale = BYTES) -> np.ndarray:
     """int64 [N, inputs]: differences of the window in raster order, channels inside, then the means - 128."""
-    mean = local_mean(planes)
-    differences = [difference(planes, mean, offset) for offset in sorted(window.offsets)]
-    return np.concatenate([*differences, mean - 128]).T
+    mean = local_mean(planes, scale)
+    differences = [difference(planes, mean, offset, scale) for offset in sorted(window.offsets)]
+    return np.concatenate([*differences, (mean >> scale.more) - 128]).T
 
 
 def centre(window: Window, linear: Layer, planes: np.ndarray) -> np.ndarray:
@@ -85,7 +87,7 @@ def net(config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, told: np.n
 
 
 def logistics(
-    t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray, channel: int
+    t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray, channel: int, scale: Scale = BYTES
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means and inverse scales of a channel, int64 [N, K] each, given the samples [C, N] of those before it.
 
@@ -97,7 +99,7 @@ def logistics(
     mean = base[channel][:, None] + groups[:, 1 + channel]
     pair = 1 + 2 * channels + channel * (channel - 1) // 2
     for previous in range(channel):
-        residual = samples[previous] * POSITION - base[previous]
+        residual = (samples[previous] * POSITION >> scale.shift) - base[previous]
         mean = mean + ((groups[:, pair + previous] * residual[:, None]) >> COUPLING_BITS)
     log_scale = groups[:, 1 + channels + channel]
     index = np.clip(log_scale - LOG_SCALE_MIN * LOG_SCALE_UNIT, 0, len(t.inverse) - 1)

@@ -43,6 +43,10 @@ CASES = {
     "learning-rgb-fast": (pixels.Planes(pattern(3, 26, 31), "RGB"), "learning-rgb-fast"),
     "learning-rgb": (pixels.Planes(pattern(4, 24, 30), "RGBA"), "learning-rgb"),
     "learning-grey": (pixels.Planes(pattern(1, 28, 33), "L"), "learning-grey"),
+    "learning-rgb16-fast": (pixels.Planes(pattern(3, 25, 32, 65535), "RGB;16"), "learning-rgb16-fast"),
+    "learning-rgb16": (pixels.Planes(pattern(4, 24, 27, 4095), "RGBA;16"), "learning-rgb16"),
+    "learning-grey16": (pixels.Planes(pattern(1, 29, 30, 16383), "I;16"), "learning-grey16"),
+    "values16": (pixels.Planes(pattern(1, 40, 30, 4095) * 16, "I;16"), "learning-grey16"),  # a list of them
     "bilevel": (pixels.Planes(pattern(1, 15, 17) % 2, "1"), "auto"),
     "grey16": (pixels.Planes(pattern(1, 13, 12, 65535), "I;16"), "auto"),
     "rgb16": (pixels.Planes(pattern(3, 8, 9, 65535), "RGB;16"), "auto"),
