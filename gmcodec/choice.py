@@ -93,7 +93,7 @@ def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Step
     found = [e for e in found if registry.is_installed(e)] or found
     fitting = [e for e in found if e.takes(colours or 0, planes.height * planes.width, planes.depth)]
     if not fitting:
-        largest = [e.max_pixels for e in found if e.channels == colours]
+        largest = [e.max_pixels for e in found if (e.channels, e.depth) == (colours, planes.depth)]
         what = f"images of more than {largest[0]} pixels" if largest else f"mode {planes.mode}"
         raise UnsupportedImageError(f"{code} does not code {what}")
     return [registry.Step(e) for e in fitting]

@@ -253,11 +253,12 @@ def test_efforts_try_what_they_say(monkeypatch):
         return coded(colours, step, *rest)
 
     monkeypatch.setattr(choice, "_coded", watched)
-    all_tried = [("local-rgb-fast", False), ("learning-rgb-fast", False), ("learning-rgb", True)]
+    all_tried = [("local-rgb-fast", False), ("learning-rgb-fast", True), ("learning-rgb", True)]
     for number, effort in enumerate(choice.EFFORTS):
         tried.clear()
         encode_planes(picture("huge smooth"), effort=effort)
         assert sorted(tried) == sorted(all_tried[: number + 1])
+    assert [step.whole for step in registry.ladder(3, 1 << 20, "best")] == [False, False, True]
     with pytest.raises(ValueError, match="effort must be"):
         encode_planes(picture("smooth"), effort="slow")
 

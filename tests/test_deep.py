@@ -13,7 +13,8 @@ from gmcodec import codec
 from gmcodec.coding import autoregressive, deep
 from gmcodec.container import pack, unpack
 from gmcodec.errors import EvaluatorError, GmcError, GmcFormatError, UnknownModelError, WeightsError
-from gmcodec.models import deep_learner, deep_spec, deep_step, learning_spec
+from gmcodec.exact.tables import scale_of
+from gmcodec.models import deep_learner, deep_spec, learning_spec
 from gmcodec.models.deep_learner import DeepTileCoder
 from gmcodec.models.learning_spec import Learner
 from gmcodec.models.local import LocalModel
@@ -48,7 +49,7 @@ def test_every_range_is_that_of_the_specification(channels, bits, shift, monkeyp
     monkeypatch.setattr(deep_learner, "push_all", lambda left, freq: kept.extend((left, freq)))
     DeepTileCoder(found, bits, shift, RATE).push_words(planes, ignore)
     assert found.units is not None
-    scale = deep_step.scale_of(bits, shift)
+    scale = scale_of(bits, shift)
     learner = Learner(found.config, found.layers, found.tables, found.units, RATE, scale)
     expected = learning_spec.ranges(learner, planes, functools.partial(deep_spec.nibbles, bits=bits, shift=shift))
     assert np.array_equal(kept[0], expected[0])

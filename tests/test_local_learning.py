@@ -14,10 +14,10 @@ from gmcodec.coding import autoregressive, histogram
 from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import EvaluatorError, GmcFormatError, WeightsError
 from gmcodec.exact import learning
+from gmcodec.exact.tables import BYTES
 from gmcodec.models import learning_spec, local, local_fused, local_learning, weights
 from gmcodec.models.learning_spec import Learner
 from gmcodec.models.local import LocalConfig, LocalModel
-from gmcodec.models.mixture import BYTES
 
 USUAL = 5  # of local_learning.RATES
 

@@ -19,14 +19,12 @@ from __future__ import annotations
 
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 
 from ..errors import GmcFormatError, WeightsError
-from ..models import local_learning
-from ..models.deep_learner import DeepTileCoder
-from ..models.deep_step import MAX_SHIFT
-from ..models.local import LocalModel
+from ..exact.tables import MAX_SHIFT
 from .autoregressive import (
     Encoded,
     Progress,
@@ -38,6 +36,22 @@ from .autoregressive import (
     tiles,
     write_varint,
 )
+
+
+class TileCoder(Protocol):
+    """Codes tiles uint16 [C, H, W] whose samples have so many bits, on one scale."""
+
+    def push_words(self, planes: np.ndarray, progress: Progress) -> tuple[np.ndarray, float]: ...
+    def pop_words(self, words: np.ndarray, height: int, width: int, progress: Progress) -> tuple[np.ndarray, bool]: ...
+
+
+class Model(Protocol):
+    """What coding needs of a model of 8 bits."""
+
+    rate: int | None
+
+    def deep_coder(self, bits: int, shift: int, rate: int) -> TileCoder: ...
+
 
 Lists = list[np.ndarray | None]  # of the values a channel uses, ascending, where that is worth telling
 SAMPLE_SQUARES, SAMPLE_SIDE = 8, 48  # on which scales are tried
@@ -128,7 +142,7 @@ def from_ranks(ranks: np.ndarray, lists: Lists) -> np.ndarray:
 # -- the scale -------------------------------------------------------------------------------------------------
 
 
-def choose_shift(ranks: np.ndarray, model: LocalModel, bits: int) -> tuple[int, float]:
+def choose_shift(ranks: np.ndarray, model: Model, bits: int) -> tuple[int, float]:
     """The scale on which a sample of uint16 [C, H, W] costs least, of three that suit its noise; bits a sample."""
     fine = ranks.astype(np.int32)
     second = fine[:, 1:, 1:] - fine[:, :-1, 1:] - fine[:, 1:, :-1] + fine[:, :-1, :-1]
@@ -139,20 +153,20 @@ def choose_shift(ranks: np.ndarray, model: LocalModel, bits: int) -> tuple[int, 
     strip = np.ascontiguousarray(np.concatenate(list(sample), 1))
 
     def cost(shift: int) -> float:
-        return DeepTileCoder(model, bits, shift, rate_of(model)).push_words(strip, lambda count: None)[1]
+        return model.deep_coder(bits, shift, rate_of(model)).push_words(strip, lambda count: None)[1]
 
     costs = {shift: cost(shift) / strip.size for shift in candidates}
     shift = min(costs, key=costs.__getitem__)
     return shift, costs[shift]
 
 
-def estimate(planes: np.ndarray, model: LocalModel) -> float:
+def estimate(planes: np.ndarray, model: Model) -> float:
     """Bits that uint16 [C, H, W] will take, from a sample."""
     ranks = to_ranks(planes, choose_lists(planes))
     return choose_shift(ranks, model, bits_of(ranks.max()))[1] * ranks.size
 
 
-def rate_of(model: LocalModel) -> int:
+def rate_of(model: Model) -> int:
     """The rate of a model that learns.  Raises WeightsError for another."""
     if model.rate is None:
         raise WeightsError("models of 16 bits learn, these weights do not")
@@ -168,7 +182,7 @@ def bits_of(largest: int) -> int:
 
 def encode(
     planes: np.ndarray,
-    model: LocalModel,
+    model: Model,
     threads: int = 1,
     progress: Progress = lambda n: None,
     tile: tuple[int, int] | None = None,
@@ -179,7 +193,7 @@ def encode(
     ranks = to_ranks(planes, lists)
     bits = bits_of(ranks.max())
     rate, (shift, _) = rate_of(model), choose_shift(ranks, model, bits)
-    coder = DeepTileCoder(model, bits, shift, rate)
+    coder = model.deep_coder(bits, shift, rate)
     with ThreadPoolExecutor(threads) as pool:
         parts = [np.ascontiguousarray(ranks[:, y, x]) for y, x in tiles(height, width, tile)]
         coded = list(pool.map(lambda part: coder.push_words(part, progress), parts))
@@ -194,7 +208,7 @@ def encode(
 def decode(
     payload: bytes,
     shape: tuple[int, int, int],
-    model: LocalModel,
+    model: Model,
     threads: int = 1,
     progress: Progress = lambda n: None,
 ) -> np.ndarray:
@@ -204,8 +218,7 @@ def decode(
     if mask >> channels or position + 3 > len(payload):
         raise GmcFormatError(f"lists of values {mask:#x} for {channels} channels, or the payload ends")
     bits, shift, rate = payload[position : position + 3]
-    if not (8 <= bits <= 16 and shift <= MAX_SHIFT and rate < len(local_learning.RATES)):
-        raise GmcFormatError(f"{bits} bits, shift {shift}, rate {rate} are not of this format")
+    coder = model.deep_coder(bits, shift, rate)
     length, position = read_varint(payload, position + 3) if mask else (0, position + 3)
     lists: Lists = [None] * channels
     if mask:
@@ -213,8 +226,8 @@ def decode(
     tile, lengths, position = read_tiles(payload, position + length, height, width)
     if position + 4 * sum(lengths) != len(payload):
         raise GmcFormatError("the lengths of the tiles do not add up to the payload")
+    out = np.empty(shape, np.uint16)
     words, ends = np.frombuffer(payload, "<u4", offset=position), np.cumsum([0, *lengths])
-    coder, out = DeepTileCoder(model, bits, shift, rate), np.empty(shape, np.uint16)
 
     def decode_tile(number: int, where: tuple[slice, slice]) -> None:
         part, mine = out[:, where[0], where[1]], words[ends[number] : ends[number + 1]]

@@ -17,6 +17,7 @@ once, by ``make_tables``, when a net is frozen; they are stored with the weights
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,25 @@ SIGMOID_UNIT, SIGMOID_REACH = 512, 17
 INVERSE_BITS = 16
 CUMULATIVE_BITS = WEIGHT_BITS + TOTAL_BITS
 TOP = 1 << CUMULATIVE_BITS
+
+
+class Scale(NamedTuple):
+    """How samples lie on the grey levels that a net was trained on."""
+
+    shift: int  # a grey level is 2**shift steps of samples
+    more: int  # bits of a sample beyond 8
+    top: int  # no sample is larger
+    half: int  # half the width of a sample as learning sees it, in 1/64 grey level
+
+
+BYTES = Scale(0, 0, 255, POSITION // 2)
+MAX_SHIFT = 8
+NARROWEST = 4  # of Scale.half: narrower samples give no gradient
+
+
+def scale_of(bits: int, shift: int) -> Scale:
+    """The scale of samples of so many bits, 8 to 16, that are coded as whole nibbles."""
+    return Scale(shift, bits - 8, (1 << 4 * -(-bits // 4)) - 1, max(POSITION // 2 >> shift, NARROWEST))
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import EvaluatorError, WeightsError
+from ..errors import EvaluatorError, GmcFormatError, WeightsError
 from ..exact import ans, evaluators
 from ..exact.kernels import jit
 from ..exact.learning import Room
+from ..exact.tables import MAX_SHIFT, Scale, scale_of
 from . import deep_step, local_learning
 from .local_fused import Net, Place, Progress, calls_of, place_of, prepare, read_samples, report, write_samples
 from .local_learner import evaluate_step, push_all
 from .local_learning import Batch, State
-from .mixture import Scale
 from .window import Canvas
 
 if TYPE_CHECKING:
@@ -57,17 +57,19 @@ class DeepTileCoder:
     """Codes tiles of samples of ``bits`` bits, 8 to 16, with a model that learns from each, starting anew.
 
     A grey level of the net is 2**shift steps; ``rate`` is one of local_learning.RATES.  Immutable; safe to share by
-    threads.  Raises WeightsError, EvaluatorError.
+    threads.  Raises GmcFormatError for other numbers, WeightsError, EvaluatorError.
     """
 
     def __init__(self, model: LocalModel, bits: int, shift: int, rate: int) -> None:
+        if not (8 <= bits <= 16 and shift <= MAX_SHIFT and rate < len(local_learning.RATES)):
+            raise GmcFormatError(f"{bits} bits, shift {shift}, rate {rate} are not of this format")
         if model.units is None:
             raise WeightsError("these weights are not made to learn while they code")
         if not evaluators.self_test("int16"):
             raise EvaluatorError("int16 products are wrong on this machine, and models that learn need them")
         self._model, self._net = model, prepare(model)
         self._rules = local_learning.rules(model, self._net, model.units, rate)
-        self._scale: Scale = deep_step.scale_of(bits, shift)
+        self._scale: Scale = scale_of(bits, shift)
         self._nibbles = -(-bits // 4)
 
     def push_words(self, planes: np.ndarray, progress: Progress) -> tuple[np.ndarray, float]:

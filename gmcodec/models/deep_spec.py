@@ -11,9 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ..exact import tables
-from ..exact.tables import NIBBLES, ROW_TOTAL, SIGMOID_REACH, SIGMOID_UNIT, SPREAD, TOP, Tables
+from ..exact.tables import NIBBLES, ROW_TOTAL, SIGMOID_REACH, SIGMOID_UNIT, SPREAD, TOP, Tables, scale_of
 from . import local_spec
-from .deep_step import scale_of
 from .learning_spec import observe
 
 REACH = SIGMOID_REACH * SIGMOID_UNIT

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Code samples of up to 16 bits from the outputs of a net that knows 8: for compiled loops, as mixture_step.py.
 
-A sample lies on the net's grey levels at sample * 2**-shift (mixture.Scale).  It is coded as two to four nibbles, the
+A sample lies on the net's grey levels at sample * 2**-shift (tables.Scale).  It is coded as two to four nibbles, the
 highest first, each within the mass that is left by those before it::
 
     4 nibbles:  0 .......... 65536   16 ranges of 4096, of one of them 16 of 256, 16 of 16, 16 of 1
 
 Order of a step: channel 0 of all its pixels, each with all its nibbles, channel 1 ...
-``deep_rows`` says the same in plain numpy.
+deep_spec.py says the same in plain numpy.
 """
 
 from __future__ import annotations
@@ -19,19 +19,11 @@ import numpy as np
 from ..exact import ans, kernels
 from ..exact.kernels import REACH, jit
 from ..exact.tables import INVERSE_BITS, NIBBLES, POSITION, ROW_TOTAL, SPREAD, TOP, TOTAL_BITS
-from .mixture import Scale, open_channel
+from .mixture import open_channel
 
 POSITION_BITS = POSITION.bit_length() - 1
 FINE = 4  # bits of a place below the 1/64 grey level of means
-MAX_SHIFT = 8  # sample widths are multiples of the finest place
 BETWEEN = 8  # bits between two entries of the logistic table
-NARROWEST = 4  # half width of a sample, in 1/64 grey level, as learning sees it: narrower ones give no gradient
-
-
-def scale_of(bits: int, shift: int) -> Scale:
-    """The scale of samples of so many bits, 8 to 16."""
-    nibbles = -(-bits // 4)
-    return Scale(shift, bits - 8, (1 << 4 * nibbles) - 1, max(POSITION // 2 >> shift, NARROWEST))
 
 
 class Room(NamedTuple):

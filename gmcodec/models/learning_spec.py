@@ -21,10 +21,19 @@ import numpy as np
 from ..exact import learning, ops, tables
 from ..exact.learning import BIAS_ROOM, CLIP, DELTA_LIMIT, FINE_BITS, LEARNT, MEMORY, SQUARE_SHIFT, STEP_BITS, STEP_MAX
 from ..exact.ops import Layer
-from ..exact.tables import COUPLING_BITS, INVERSE_BITS, POSITION, ROW_TOTAL, SIGMOID_REACH, SIGMOID_UNIT, Tables
+from ..exact.tables import (
+    BYTES,
+    COUPLING_BITS,
+    INVERSE_BITS,
+    POSITION,
+    ROW_TOTAL,
+    SIGMOID_REACH,
+    SIGMOID_UNIT,
+    Scale,
+    Tables,
+)
 from . import local_learning, local_spec
 from .local import ACTIVATION_LIMIT, LocalConfig
-from .mixture import BYTES, Scale
 
 REACH = SIGMOID_REACH * SIGMOID_UNIT
 

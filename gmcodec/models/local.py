@@ -28,10 +28,11 @@ from ..errors import EvaluatorError, GmcFormatError, WeightsError
 from ..exact import evaluators, kernels
 from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
-from ..exact.tables import Tables
+from ..exact.tables import BYTES, Tables
 from . import local_fit, local_fused, local_kernels, local_learning
+from .deep_learner import DeepTileCoder
 from .local_learner import LearningTileCoder
-from .mixture import BYTES, MixtureOutputs, Prediction
+from .mixture import MixtureOutputs, Prediction
 from .pixelcnnpp_kernels import CONDITION_LIMIT
 from .window import Canvas, Window
 
@@ -162,6 +163,10 @@ class LocalModel:
         model.__dict__.pop("_loop", None)
         model.rate = rate
         return model
+
+    def deep_coder(self, bits: int, shift: int, rate: int) -> DeepTileCoder:
+        """What codes tiles of samples of more bits.  Raises as DeepTileCoder."""
+        return DeepTileCoder(self, bits, shift, rate)
 
     @property
     def limits(self) -> tuple[int, int]:

@@ -18,9 +18,9 @@ import numpy as np
 from ..exact import ans, int16, kernels
 from ..exact.kernels import jit
 from ..exact.ops import INT32_BOUND, Layer
+from ..exact.tables import BYTES, Scale
 from . import mixture_step
 from .local_kernels import features
-from .mixture import BYTES, Scale
 from .mixture_step import Weights, value_weights
 from .window import Canvas
 

@@ -22,7 +22,7 @@ def features(
 ):  # fmt: skip
     """Features and centre of the pixels whose first sample is ``canvas[at[n]]``.
 
-    canvas int16 or int32, flat, rows of ``row_size`` samples; scale: mixture.Scale.  out [N, inputs] of any numeric
+    canvas int16 or int32, flat, rows of ``row_size`` samples; scale: tables.Scale.  out [N, inputs] of any numeric
     type; base int32 [N, C]: local mean plus linear prediction, in 1/64 grey level.
     """
     level, half = np.int32(scale.shift), np.int32((1 << scale.shift) >> 1)

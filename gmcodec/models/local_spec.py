@@ -11,9 +11,8 @@ import numpy as np
 
 from ..exact import ops, tables
 from ..exact.ops import Layer
-from ..exact.tables import COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION, Tables
+from ..exact.tables import BYTES, COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION, Scale, Tables
 from .local import ACTIVATION_LIMIT, CONDITION, OUTPUT_LIMIT, LocalConfig
-from .mixture import BYTES, Scale
 from .window import OUTSIDE, Window
 
 CLAMP = 127  # of differences to the local mean, in grey levels

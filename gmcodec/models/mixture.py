@@ -6,13 +6,12 @@ local_spec.py says the same in plain numpy.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ..exact import kernels
 from ..exact.kernels import jit
 from ..exact.tables import (
+    BYTES,
     COUPLING_BITS,
     LOG_SCALE_MIN,
     LOG_SCALE_UNIT,
@@ -23,17 +22,6 @@ from ..exact.tables import (
     output_groups,
 )
 
-
-class Scale(NamedTuple):
-    """How samples lie on the grey levels that a net was trained on."""
-
-    shift: int  # a grey level is 2**shift steps of samples
-    more: int  # bits of a sample beyond 8
-    top: int  # no sample is larger
-    half: int  # half the width of a sample as learning sees it, in 1/64 grey level
-
-
-BYTES = Scale(0, 0, 255, POSITION // 2)
 LOG_SCALE_ZERO = -LOG_SCALE_MIN * LOG_SCALE_UNIT  # table index of log scale 0
 
 

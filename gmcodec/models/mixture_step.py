@@ -17,8 +17,8 @@ import numpy as np
 
 from ..exact import ans, kernels
 from ..exact.kernels import component, jit
-from ..exact.tables import CUMULATIVE_BITS, NIBBLES, POSITION, ROW_TOTAL, SPREAD, TOP, TOTAL_BITS
-from .mixture import BYTES, open_channel
+from ..exact.tables import BYTES, CUMULATIVE_BITS, NIBBLES, POSITION, ROW_TOTAL, SPREAD, TOP, TOTAL_BITS
+from .mixture import open_channel
 
 Weights = Sequence[np.ndarray | None] | None  # of values, as in coding/histogram.py
 HALF = POSITION // 2

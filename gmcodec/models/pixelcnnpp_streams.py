@@ -19,8 +19,8 @@ import numpy as np
 from ..exact import kernels
 from ..exact.evaluators import Evaluator, Product
 from ..exact.ops import Layer
+from ..exact.tables import BYTES
 from . import local_kernels, pixelcnnpp_kernels
-from .mixture import BYTES
 from .pixelcnnpp_kernels import ACTIVATION_LIMIT, OUTPUT_LIMIT
 
 if TYPE_CHECKING:

@@ -85,6 +85,8 @@ LADDERS: dict[tuple[int, int], dict[str, tuple[tuple[str, bool], ...]]] = {
     (1, 16): {"fast": (("learning-grey16", False),), "default": (), "best": (("learning-grey16", True),)},
 }
 TINY = 1 << 17  # pixels up to which the default effort tries all
+# pixels up to which models that learn do so over the whole image: on one processor, but half an image teaches less
+WHOLE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ def ladder(channels: int, pixels: int, effort: str, depth: int = 8) -> list[Step
     rungs_of = LADDERS[channels, depth]
     efforts = list(rungs_of)
     rungs = [rungs_of[e] for e in efforts[: efforts.index(effort) + 1]]
-    # tiny images are one tile anyway
-    steps = [Step(called(name)[0], whole and pixels > TINY) for rung in rungs for name, whole in rung]
+    named = [(called(name)[0], whole) for rung in rungs for name, whole in rung]
+    steps = [Step(entry, whole or (entry.rate is not None and pixels <= WHOLE)) for entry, whole in named]
     return list(dict.fromkeys(steps))
 
 
