@@ -36,7 +36,7 @@ from gmcodec.models import registry
 from gmcodec.pixels import MODES, Planes
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
-LEARNED = ("L", "LA", "RGB", "RGBA")
+LEARNED = ("L", "LA", "RGB", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16")
 LADDER = {step.entry.name for step in registry.ladder(3, 1 << 20, "best")}
 SIZES = [(1, 1), (1, 9), (8, 1), (13, 17)]
 
