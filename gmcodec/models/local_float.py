@@ -137,16 +137,20 @@ def window_features(window: Window, padded: Tensor, height: int, width: int) -> 
     def shifted(dy: int, dx: int) -> Tensor:
         return planes[:, :, r + dy : r + dy + height, r + dx : r + dx + width]
 
-    left, above = shifted(0, -1), shifted(-1, 0)
+    pixels = torch.stack([shifted(dy, dx) for dy, dx in window.offsets])
+    difference, mean = relative(pixels, shifted(0, -1), shifted(-1, 0))
+    features = torch.cat([difference.reshape(-1, mean[0].numel()), (mean - 128).reshape(c, -1)])
+    return features, mean.reshape(c, -1)
+
+
+def relative(pixels: Tensor, left: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
+    """int16: of a window's pixels [O, ...], the differences to the mean of left and above, [...], and that mean."""
     left = torch.where(left == OUTSIDE, above, left)
     above = torch.where(above == OUTSIDE, left, above)
     mean = torch.where(left == OUTSIDE, 128, (left + above) >> 1)
-    pixels = torch.stack([shifted(dy, dx) for dy, dx in window.offsets])
     difference = pixels - mean
     difference.masked_fill_(pixels == OUTSIDE, 0)
-    difference.clamp_(-CLAMP, CLAMP)
-    features = torch.cat([difference.reshape(-1, mean[0].numel()), (mean - 128).reshape(c, -1)])
-    return features, mean.reshape(c, -1)
+    return difference.clamp_(-CLAMP, CLAMP), mean
 
 
 def mixture_bits(out: Tensor, base: Tensor, target: Tensor, channels: int, mixtures: int) -> Tensor:

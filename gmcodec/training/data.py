@@ -28,6 +28,7 @@ from .presets import ModelConfig, Preset
 SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}  # lossless containers; JPEG is left out on purpose
 TRAINING_MOSAICS = "train"  # how names start: a folder may hold the test set too, which must never be learned from
 CENTRE = 96  # side of the squares of photographs on which training is validated
+LEARNT_CENTRE = 256  # ... of nets that learn from them
 CHUNK = 100  # small images evaluated at once when validating
 GLIMPSE = 500  # small images on which a run is watched; all that are held out count at its end
 
@@ -172,8 +173,9 @@ def load(
     """
     model = preset.model
     if local := local_config(model):
+        side = CENTRE if preset.adaptation is None else LEARNT_CENTRE
         photographs, others = load_photographs(model.channels, data, validation, progress)
-        batches = [Batch(pad(centre(i, CENTRE), local.reach)[None]) for i in others]
+        batches = [Batch(pad(centre(i, side), local.reach)[None]) for i in others]
         return Patches(photographs, preset.patch, local.reach, preset.seed), batches, len(batches)
     squares = load_squares(data, model.channels, preset.patch, progress, TRAINING_MOSAICS)
     if isinstance(validation, int):

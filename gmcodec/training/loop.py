@@ -109,7 +109,7 @@ class Trainer:
         self.step, self.share, self.seconds, self.minutes = 0, 0.0, 0.0, minutes
         self.history: list[tuple[int, float, float]] = []  # (step, training bpsp, validation bpsp)
         self.rounding = False  # whether weights are rounded in the forward pass
-        self.stopping = False
+        self.stopping, self.compiled = False, compiled
         self._begin()
 
     def _begin(self) -> None:

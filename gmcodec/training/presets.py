@@ -92,6 +92,7 @@ class Preset:
     adamax: bool = False  # Adamax instead of AdamW, as in section 3.4.1 of the thesis
     objective: Objective | None = None  # of AGAVE
     adversary: Adversary | None = None  # of a flow
+    adaptation: int | None = None  # of a net that learns while it codes: the rate, of local_learning.RATES
     decoder_fixed: bool = False  # whether what AGAVE's decoder knew before its condition stays as it is
 
     def __post_init__(self) -> None:
@@ -193,6 +194,8 @@ SMALL_ADVERSARY = Adversary(
 PLAIN = DiscriminatorConfig("plain", (64, 128, 256, 512))
 RESIDUAL = DiscriminatorConfig("residual", (16, 32, 64, 128, 256))
 
+LOCAL_RGB_FAST, LOCAL_GREY = LocalConfig(3, 36, 4, 96, 3, 4, 12), LocalConfig(1, 49, 4, 96, 4, 5, 12)
+
 # fmt: off
 PRESETS = {
     p.name: p
@@ -200,8 +203,13 @@ PRESETS = {
         # Two cores, an hour on from the weights that are there (--init); from nothing, take --steps 40000 or more.
         Preset("local-rgb", LOCAL_RGB, 16, 32, 16_000, 0.01, 2e-3, 0.1, 0.85, 0.999, 1),
         # A third of its size.  From nothing; two cores, half an hour at least.
-        Preset("local-rgb-fast", LocalConfig(3, 36, 4, 96, 3, 4, 12), 32, 16, 30_000, 0.02, 3e-3, 0.3, 0.85, 0.999, 25),
-        Preset("local-grey", LocalConfig(1, 49, 4, 96, 4, 5, 12), 16, 32, 8_000, 0.01, 2e-3, 0.1, 0.85, 0.999, 2),
+        Preset("local-rgb-fast", LOCAL_RGB_FAST, 32, 16, 30_000, 0.02, 3e-3, 0.3, 0.85, 0.999, 25),
+        Preset("local-grey", LOCAL_GREY, 16, 32, 8_000, 0.01, 2e-3, 0.1, 0.85, 0.999, 2),
+        # Nets that learn from the image they code, for what they will be then: from the float weights of the same
+        # architecture (--init).  A GPU, some minutes.
+        Preset("learning-rgb", LOCAL_RGB, 16, 128, 60_000, 0.01, 2e-3, 0.1, 1.0, 0.999, 26, adaptation=4),
+        Preset("learning-rgb-fast", LOCAL_RGB_FAST, 16, 128, 60_000, 0.01, 2e-3, 0.1, 1.0, 0.999, 27, adaptation=5),
+        Preset("learning-grey", LOCAL_GREY, 16, 128, 60_000, 0.01, 2e-3, 0.1, 1.0, 0.999, 28, adaptation=4),
         # A GPU: larger batches, about 20 minutes on a recent data-centre card.
         Preset(
             "local-rgb-large", LocalConfig(3, 64, 4, 384, 6, 8, 12),
@@ -279,6 +287,7 @@ PRESETS = {
         ),
         # Seconds: for tests, and to try a data folder.
         Preset("toy-rgb", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 4),
+        Preset("toy-learning", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 1.0, 0.9, 29, adaptation=4),
         Preset("toy-grey", LocalConfig(1, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 5),
         Preset(
             "toy-pixelcnnpp", small_images((8, 12), (1, 1), mixtures=3, dropout=0.1),
