@@ -287,7 +287,7 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
         raise OutputExistsError(f"{cli_files.shown(out)} holds a run; --resume continues it, or choose another --out")
     from tqdm import tqdm
 
-    from .training.duel import trainer as make_trainer
+    from .training.trainers import trainer as make_trainer
 
     planned = PRESETS[preset]
     given: dict[str, Any] = {name: n for name, n in (("steps", steps), ("batch", batch)) if n is not None}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..models import local_freeze
 from ..models.local import LocalConfig
-from ..models.local_float import INPUT_UNIT, SLOPE, relative
+from ..models.local_float import INPUT_UNIT, SLOPE, mixture_bits, relative
 from ..models.local_learning import FIRST_UNIT, LINEAR_RATE, RATE_BITS, RATES, SHARES, UNIT
 from ..exact.learning import CLIP, MEMORY
 from .data import Batch, Patches
@@ -80,6 +80,7 @@ class Streams:
         if random is not None:  # not all of them begin at once
             self.done[:] = random.random(slots) * self.about[self.chosen, 4] // PIXELS * PIXELS
         self.fresh = np.ones(slots, bool)
+        self.begin = False  # whether some of the pixels given last are of photographs that begin
 
     def _draw(self, count: int) -> np.ndarray:
         assert self.random is not None
@@ -106,6 +107,7 @@ class Streams:
             tensor = tensor.pin_memory()
         origin, stride, width, first, _, done, mirrored, fresh = tensor.to(self.device, non_blocking=True)
         self.done += PIXELS
+        self.begin = bool(self.fresh.any())
         self.fresh[:] = False
         return self.gather(origin, stride, width, first + done, mirrored, fresh)
 
@@ -147,6 +149,8 @@ class Learnt(NamedTuple):
 
 class Adapting(Trainer):
     """A trainer whose preset has an ``adaptation``: rate of learning, an index of local_learning.RATES."""
+
+    validate_every = 20_000
 
     def _begin(self) -> None:
         assert isinstance(self.source, Patches) and self.preset.adaptation is not None
@@ -200,7 +204,8 @@ class Adapting(Trainer):
         pixels = self.streams.next()
         net = dict(self.net.named_parameters())
         with torch.no_grad():
-            _restart(pixels.fresh, net, self.copies, self.squares, self.counts)
+            if self.streams.begin:
+                _restart(pixels.fresh, net, self.copies, self.squares, self.counts)
         loss = self.slot_bits(self.preset.model, self.copies, pixels, self.dtype).mean() / self.preset.model.channels
         loss.backward()
         before = {name: p.detach().clone() for name, p in net.items()}
@@ -260,8 +265,6 @@ def _restart(fresh: Tensor, net: dict[str, Tensor], copies: dict[str, Tensor], s
 
 def _slot_bits(c: LocalConfig, w: dict[str, Tensor], pixels: Pixels, dtype: torch.dtype) -> Tensor:
     """Bits of each pixel, float32 [M * P]: LocalNet.forward with weights of each slot's own."""
-    from ..models.local_float import mixture_bits
-
     def product(name: str, bias: str, x: Tensor) -> Tensor:
         return torch.baddbmm(w[bias].to(dtype)[:, :, None], w[name].to(dtype), x)
 

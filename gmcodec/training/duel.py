@@ -141,8 +141,3 @@ def fixed(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in module.parameters():
             parameter.requires_grad_(True)
-
-
-def trainer(*arguments: Any, **options: Any) -> Trainer:
-    """The trainer of a preset: arguments are those of ``Trainer``, the preset first."""
-    return (Duel if arguments[0].adversary else Trainer)(*arguments, **options)

@@ -56,6 +56,8 @@ class Trainer:
     starts or resumes passes in so many minutes, however many steps that are.
     """
 
+    validate_every = 2_500  # steps
+
     def __init__(
         self,
         preset: Preset,
@@ -75,6 +77,8 @@ class Trainer:
         if bf16 is None:
             bf16 = bf16_is_faster(self.device)
         self.dtype = torch.bfloat16 if bf16 else torch.float32
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # products of float32 as such take several times as long
         self.source, self.validation, self.glimpse = images.load(preset, data, validation, progress)
         self.net = build(preset.model).to(self.device)
         loaded = {name for path in init for name in load_float(self.net, path)}
@@ -255,12 +259,14 @@ class Trainer:
         return {"bpsp": bits.double().mean().item() / self.preset.model.channels}, len(bits)
 
     def run(
-        self, validate_every: int = 2_500, save_every: float = 120.0, report: Callable[[str], None] = log.info
+        self, validate_every: int | None = None, save_every: float = 120.0, report: Callable[[str], None] = log.info
     ) -> bool:
         """Train to the end of the schedule; True when finished, False when stopped by Ctrl-C.
 
-        ``report`` is told training and validation rates every ``validate_every`` steps.  Raises TrainingError.
+        ``report`` is told training and validation rates every ``validate_every`` steps, or as often as the trainer
+        thinks fit.  Raises TrainingError.
         """
+        validate_every = validate_every or self.validate_every
         if self.lacking:
             raise TrainingError("the decoder of this preset stays as it is: its weights must be there to begin with")
         previous = signal.signal(signal.SIGINT, self._stop)
