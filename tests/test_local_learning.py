@@ -27,8 +27,8 @@ def ignore(count: int) -> None:
 
 
 @functools.cache
-def model(channels: int) -> LocalModel:
-    return toy.learning(channels).learning(USUAL)
+def model(channels: int, regression: int = 0) -> LocalModel:
+    return toy.learning(channels, 0, regression).learning(USUAL)
 
 
 def spec_ranges(found: LocalModel, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -67,6 +67,29 @@ def test_every_range_is_that_of_the_specification(channels, kind):
     expected = spec_ranges(model(channels), planes)
     assert np.array_equal(left, expected[0])
     assert np.array_equal(freq, expected[1])
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(1, "smooth"), (3, "smooth"), (3, "extremes")])
+def test_with_regression_too(channels, kind):
+    planes = image(kind, (channels, 17, 31))
+    found = model(channels, 1).tile_coder.ranges(planes, ignore, None)
+    assert np.array_equal(found[:2], spec_ranges(model(channels, 1), planes))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([1, 3]), st.integers(0, 1), st.integers(1, 60), st.integers(1, 60), st.integers(2, 5),
+    st.integers(0, 1000),
+)  # fmt: skip
+def test_threads_that_share_a_tile_do_not_matter(channels, regression, height, width, threads, seed):
+    found = model(channels, regression)
+    planes = image("smooth", (channels, height, width), seed)
+    words, bits = push_words(planes[None], found, ignore)
+    again, estimate = push_words(planes[None], found, ignore, threads=threads)
+    assert np.array_equal(words, again)
+    assert estimate == pytest.approx(bits)
+    back = pop_words(words, (1, *planes.shape), found, ignore, threads=threads)
+    assert np.array_equal(back[0], planes)
 
 
 def test_the_fastest_rate_and_clipped_steps_too():

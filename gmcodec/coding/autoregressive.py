@@ -76,9 +76,11 @@ class Canvas(Protocol):
 class TileCoder(Protocol):
     """Codes a tile uint8 [C, H, W] on its own to the words that ``push`` and ``pop`` make, only faster."""
 
-    def push_words(self, planes: np.ndarray, progress: Progress, weights: Weights) -> tuple[np.ndarray, float]: ...
+    def push_words(
+        self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
+    ) -> tuple[np.ndarray, float]: ...
     def pop_words(
-        self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights
+        self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, bool]: ...
 
 
@@ -205,12 +207,15 @@ def pop(
 
 
 def push_words(
-    planes: np.ndarray, model: PixelModel, progress: Progress, weights: Weights = None
+    planes: np.ndarray, model: PixelModel, progress: Progress, weights: Weights = None, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [B, C, H, W] -> words uint32 of a stack of their own, and the estimated bits of each image."""
+    """uint8 [B, C, H, W] -> words uint32 of a stack of their own, and the estimated bits of each image.
+
+    ``threads``: that may work on it; some models can use more than one.
+    """
     coder = model.tile_coder
     if coder is not None and len(planes) == 1:
-        words, cost = coder.push_words(planes[0], progress, weights)
+        words, cost = coder.push_words(planes[0], progress, weights, threads)
         return words, np.array([cost])
     stack = Stack()
     bits = push(stack, planes, model, progress, weights)
@@ -218,13 +223,18 @@ def push_words(
 
 
 def pop_words(
-    words: np.ndarray, shape: tuple[int, int, int, int], model: PixelModel, progress: Progress, weights: Weights = None
+    words: np.ndarray,
+    shape: tuple[int, int, int, int],
+    model: PixelModel,
+    progress: Progress,
+    weights: Weights = None,
+    threads: int = 1,
 ) -> np.ndarray:
     """Inverse of ``push_words``.  Raises GmcFormatError when the words are not used up exactly."""
     coder = model.tile_coder
     if coder is not None and shape[0] == 1:
         check_words(words)
-        tile, finished = coder.pop_words(words, *shape[2:], progress, weights)
+        tile, finished = coder.pop_words(words, *shape[2:], progress, weights, threads)
         planes = tile[None]
     else:
         stack = open_stack(words)
@@ -263,8 +273,8 @@ def _places(starts: np.ndarray, streams: int) -> np.ndarray:
 
 
 # how a tile uint8 [1, C, h, w] becomes words, and back: ``push_words`` and ``pop_words``, or others like them
-PushTile = Callable[[np.ndarray, PixelModel, Progress, Weights], tuple[np.ndarray, np.ndarray]]
-PopTile = Callable[[np.ndarray, tuple[int, int, int, int], PixelModel, Progress, Weights], np.ndarray]
+PushTile = Callable[[np.ndarray, PixelModel, Progress, Weights, int], tuple[np.ndarray, np.ndarray]]
+PopTile = Callable[[np.ndarray, tuple[int, int, int, int], PixelModel, Progress, Weights, int], np.ndarray]
 
 
 # -- weights of values -----------------------------------------------------------------------------------
@@ -341,9 +351,10 @@ def encode(
     found = levels() if levels else choose_levels(planes, model)
     mask, weight_words = histogram.pack(found)
     weights = _weights(found)
-    with ThreadPoolExecutor(threads) as pool:
-        parts = [planes[None, :, y, x] for y, x in tiles(height, width, tile)]
-        coded = list(pool.map(lambda part: push_tile(part, model, progress, weights), parts))
+    parts = [planes[None, :, y, x] for y, x in tiles(height, width, tile)]
+    side_by_side, each = workers(len(parts), threads)
+    with ThreadPoolExecutor(side_by_side) as pool:
+        coded = list(pool.map(lambda part: push_tile(part, model, progress, weights, each), parts))
     head = write_varint(bool(changes) | mask << 1)
     head += write_varint(len(changes)) + changes if changes else b""
     head += write_varint(len(weight_words)) if mask else b""
@@ -377,13 +388,21 @@ def decode(
     ends = np.cumsum([weight_length, *lengths])
     out = np.empty(shape, np.uint8)
 
+    side_by_side, each = workers(len(lengths), threads)
+
     def decode_tile(number: int, where: tuple[slice, slice]) -> None:
         part = out[None, :, where[0], where[1]]
-        part[:] = pop_tile(words[ends[number] : ends[number + 1]], part.shape, model, progress, weights)
+        part[:] = pop_tile(words[ends[number] : ends[number + 1]], part.shape, model, progress, weights, each)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(side_by_side) as pool:
         list(pool.map(decode_tile, range(len(lengths)), tiles(height, width, tile)))
     return out
+
+
+def workers(count: int, threads: int) -> tuple[int, int]:
+    """How many of ``count`` tiles are worked on at once, and by how many threads each."""
+    side_by_side = min(count, threads)
+    return side_by_side, threads // side_by_side
 
 
 def read_tiles(payload: bytes, position: int, height: int, width: int) -> tuple[tuple[int, int], list[int], int]:

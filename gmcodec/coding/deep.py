@@ -34,6 +34,7 @@ from .autoregressive import (
     squares,
     tile_shape,
     tiles,
+    workers,
     write_varint,
 )
 
@@ -41,8 +42,10 @@ from .autoregressive import (
 class TileCoder(Protocol):
     """Codes tiles uint16 [C, H, W] whose samples have so many bits, on one scale."""
 
-    def push_words(self, planes: np.ndarray, progress: Progress) -> tuple[np.ndarray, float]: ...
-    def pop_words(self, words: np.ndarray, height: int, width: int, progress: Progress) -> tuple[np.ndarray, bool]: ...
+    def push_words(self, planes: np.ndarray, progress: Progress, threads: int = 1) -> tuple[np.ndarray, float]: ...
+    def pop_words(
+        self, words: np.ndarray, height: int, width: int, progress: Progress, threads: int = 1
+    ) -> tuple[np.ndarray, bool]: ...
 
 
 class Model(Protocol):
@@ -194,9 +197,10 @@ def encode(
     bits = bits_of(ranks.max())
     rate, (shift, _) = rate_of(model), choose_shift(ranks, model, bits)
     coder = model.deep_coder(bits, shift, rate)
-    with ThreadPoolExecutor(threads) as pool:
-        parts = [np.ascontiguousarray(ranks[:, y, x]) for y, x in tiles(height, width, tile)]
-        coded = list(pool.map(lambda part: coder.push_words(part, progress), parts))
+    parts = [np.ascontiguousarray(ranks[:, y, x]) for y, x in tiles(height, width, tile)]
+    side_by_side, each = workers(len(parts), threads)
+    with ThreadPoolExecutor(side_by_side) as pool:
+        coded = list(pool.map(lambda part: coder.push_words(part, progress, each), parts))
     mask, packed = pack_lists(lists)
     head = write_varint(mask) + bytes([bits, shift, rate])
     head += write_varint(len(packed)) + packed if mask else b""
@@ -229,13 +233,15 @@ def decode(
     out = np.empty(shape, np.uint16)
     words, ends = np.frombuffer(payload, "<u4", offset=position), np.cumsum([0, *lengths])
 
+    side_by_side, each = workers(len(lengths), threads)
+
     def decode_tile(number: int, where: tuple[slice, slice]) -> None:
         part, mine = out[:, where[0], where[1]], words[ends[number] : ends[number + 1]]
         check_words(mine)
-        part[:], finished = coder.pop_words(mine, part.shape[1], part.shape[2], progress)
+        part[:], finished = coder.pop_words(mine, part.shape[1], part.shape[2], progress, each)
         if not finished:
             raise GmcFormatError("coded data is left over after the last pixel")
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(side_by_side) as pool:
         list(pool.map(decode_tile, range(len(lengths)), tiles(height, width, tile)))
     return from_ranks(out, lists)

@@ -64,7 +64,7 @@ def encode_image(
     """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
 
     def push_tile(
-        tile: np.ndarray, fitted: PixelModel, progress: Progress, weights: Weights
+        tile: np.ndarray, fitted: PixelModel, progress: Progress, weights: Weights, threads: int
     ) -> tuple[np.ndarray, np.ndarray]:
         return push_strips(tile, model.around(fitted), progress, weights)
 
@@ -81,7 +81,12 @@ def decode_image(
     """Inverse of ``encode_image``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
 
     def pop_tile(
-        words: np.ndarray, shape: tuple[int, int, int, int], fitted: PixelModel, progress: Progress, weights: Weights
+        words: np.ndarray,
+        shape: tuple[int, int, int, int],
+        fitted: PixelModel,
+        progress: Progress,
+        weights: Weights,
+        threads: int,
     ) -> np.ndarray:
         return pop_strips(words, shape, model.around(fitted), progress, weights)
 

@@ -27,6 +27,7 @@ NIBBLES = 16
 SPREAD = ROW_TOTAL - NIBBLES  # what is left to share once every entry has its 1
 
 POSITION = 64  # units per grey level
+POSITION_BITS = POSITION.bit_length() - 1
 LOG_SCALE_MIN, LOG_SCALE_MAX, LOG_SCALE_UNIT = -4, 6, 32
 LOGIT_UNIT = 64
 COUPLING_BITS = 12

@@ -18,10 +18,9 @@ import numpy as np
 
 from ..exact import ans, kernels
 from ..exact.kernels import REACH, jit
-from ..exact.tables import INVERSE_BITS, NIBBLES, POSITION, ROW_TOTAL, SPREAD, TOP, TOTAL_BITS
+from ..exact.tables import INVERSE_BITS, NIBBLES, POSITION, POSITION_BITS, ROW_TOTAL, SPREAD, TOP, TOTAL_BITS
 from .mixture import open_channel
 
-POSITION_BITS = POSITION.bit_length() - 1
 FINE = 4  # bits of a place below the 1/64 grey level of means
 BETWEEN = 8  # bits between two entries of the logistic table
 
@@ -97,14 +96,15 @@ def _observe(samples, channel, scale, weights, mean, inverse, sigmoid):
 
 
 @jit
-def ranges(net, outputs, base, samples, scale, nibbles, room, left, freq, at):
-    """Ranges of the samples int32 [N, C], into left and freq from ``at`` on; returns their bits."""
+def ranges(net, outputs, base, samples, scale, nibbles, room, left, freq, first_at, apart):
+    """Ranges of the samples int32 [N, C], into left and freq from ``first_at`` on, channels ``apart``; their bits."""
     n, c = samples.shape
     weights, mean, inverse = room.weights[:n], room.mean[:n], room.inverse[:n]
     kernels.softmax(outputs, net.softmax, weights)
     bits = 0.0
     for channel in range(c):
         open_channel(outputs, base, samples, channel, c, net.inverse, scale.shift, mean, inverse)
+        at = first_at + channel * apart
         for i in range(n):
             sample, first, below, above = np.int64(samples[i, channel]), np.int64(0), np.int64(0), np.int64(TOP)
             product = 1.0  # below 2**(24 * 4)

@@ -29,7 +29,7 @@ from ..exact import evaluators, kernels
 from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
 from ..exact.tables import BYTES, Tables
-from . import local_fit, local_fused, local_kernels, local_learning
+from . import local_fit, local_fused, local_kernels, local_learning, regression
 from .deep_learner import DeepTileCoder
 from .local_learner import LearningTileCoder
 from .mixture import MixtureOutputs, Prediction
@@ -57,6 +57,7 @@ class LocalConfig(MixtureOutputs):
     mixtures: int  # logistic components K
     neighbours: int  # nearest pixels seen by the linear predictor
     condition: int = 0  # features D of a condition of every pixel; 0: there is none
+    regression: int = 0  # 1: what least squares around a pixel predict is another input (regression.py)
 
     @property
     def window(self) -> Window:
@@ -74,7 +75,12 @@ class LocalConfig(MixtureOutputs):
 
     @property
     def inputs(self) -> int:
-        return self.window.inputs
+        return self.window.inputs + self.regression * regression.FEATURES * self.channels
+
+    def raster_columns(self) -> np.ndarray:
+        """int64 [inputs]: the first layer's columns in a float net, in the frozen net's order."""
+        window = self.window.raster_columns()
+        return np.concatenate([window, np.arange(len(window), self.inputs)])
 
     def layer_names(self) -> list[str]:
         """Names of the integer layers, as stored."""
@@ -97,7 +103,7 @@ def layer_shape(config: LocalConfig, name: str) -> tuple[int, int]:
     return {
         "first": (c.width, c.inputs),
         "last": (c.outputs, c.width),
-        "linear": (c.channels, c.channels * c.neighbours),
+        "linear": (c.channels, c.channels * (c.neighbours + c.regression)),
     }.get(name, (c.width, c.width))
 
 
@@ -229,6 +235,12 @@ class LocalModel:
             canvas.flat, canvas.row_size, canvas.locate(pixels), self.channels, canvas.run_start, canvas.run_length,
             self._near, linear.weight, linear.multiplier, linear.shift, BYTES, x, base,
         )  # fmt: skip
+        if self.config.regression:  # tiles are known, or the learning loop codes them
+            place = local_fused.place_of(self, canvas)
+            regression.features(
+                canvas.flat, place, regression.foretold(self.config, canvas), canvas.locate(pixels), linear.weight,
+                len(self._near), linear.multiplier, linear.shift, x, base, np.empty(base.shape, np.int32),
+            )  # fmt: skip
         return x
 
     def _net(self, x: np.ndarray, told: np.ndarray | None, outputs: np.ndarray) -> None:

@@ -71,13 +71,14 @@ class Place(NamedTuple):
     limit: int  # of activations
     output_limit: int
     scale: Scale
+    regression: int  # whether predictions by least squares are inputs
 
 
 def possible(model: LocalModel) -> bool:
     """Whether this loop codes with the model: chosen int16 products that fit every layer."""
     names = [name for name in model.config.layer_names() if name != "linear"]
     fits = (model.layers[n].product_bound < INT32_BOUND and model.layers[n].input_limit < 2**15 for n in names)
-    return model.evaluator.name == "int16" and model.config.blocks > 0 and all(fits)
+    return model.evaluator.name == "int16" and model.config.blocks > 0 and not model.config.regression and all(fits)
 
 
 def _filled(layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -210,8 +211,13 @@ class TileCoder:
     def __init__(self, model: LocalModel) -> None:
         self._model, self._net = model, prepare(model)
 
-    def push_words(self, planes: np.ndarray, progress: Progress, weights: Weights) -> tuple[np.ndarray, float]:
-        """A tile uint8 [C, H, W] -> words uint32, and the estimated bits.  Mirrors ``pop_words``, backwards."""
+    def push_words(
+        self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
+    ) -> tuple[np.ndarray, float]:
+        """A tile uint8 [C, H, W] -> words uint32, and the estimated bits.  Mirrors ``pop_words``, backwards.
+
+        One thread works on a tile.
+        """
         channels, height, width = planes.shape
         canvas, place, calls, values, weighted = open_tile(self._model, height, width, weights)
         canvas.fill(planes[None])
@@ -227,7 +233,7 @@ class TileCoder:
         return ans.closed(state, out), bits
 
     def pop_words(
-        self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights
+        self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
         canvas, place, calls, values, weighted = open_tile(self._model, height, width, weights)
@@ -274,7 +280,7 @@ def place_of(model: LocalModel, canvas: Canvas, scale: Scale = BYTES) -> Place:
     steps = c.slope * (canvas.height - 1) + canvas.width
     return Place(
         canvas.height, canvas.width, c.channels, c.mixtures, c.slope, steps, canvas.row_size, origin, widest,
-        canvas.run_start, canvas.run_length, *model.limits, scale,
+        canvas.run_start, canvas.run_length, *model.limits, scale, c.regression,
     )  # fmt: skip
 
 

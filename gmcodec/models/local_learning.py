@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..errors import WeightsError
-from ..exact import int16, kernels, learning
+from ..exact import crew, int16, kernels, learning
 from ..exact.kernels import jit
 from ..exact.learning import FINE_BITS, HALF, LEARNT
 from ..exact.ops import Layer
+from ..exact.tables import POSITION_BITS
+from . import regression
 from .local_fused import Net, Place
 from .local_kernels import features
 from .mixture import output_units
@@ -76,7 +78,6 @@ class State(NamedTuple):
     last_back: np.ndarray
     linear: np.ndarray  # int32 [C, K]
     linear_square: np.ndarray
-    counts: np.ndarray  # int64 [2]: batches learned from, pixels gathered since
 
 
 class Batch(NamedTuple):
@@ -87,6 +88,7 @@ class Batch(NamedTuple):
     inner: np.ndarray  # [blocks, N, width]
     outputs: np.ndarray  # [N, M]
     base: np.ndarray  # [N, C]
+    deviation: np.ndarray  # [N, C]: regression.features
     samples: np.ndarray  # [N, C]
     centre: np.ndarray  # int64 [N, C]: gradients by the base, then int16 by the sums of the layers
     by_first: np.ndarray
@@ -191,7 +193,6 @@ def begin(model: LocalModel, net: Net, rules: Rules) -> tuple[Net, State]:
         master("last", outputs, width), bias("last", outputs), np.zeros(outputs, np.int64),
         np.empty((outputs // 2, width, 2), np.int16),
         layers["linear"].weight.astype(np.int32) << FINE_BITS, np.zeros(model.channels, np.int64),
-        np.zeros(2, np.int64),
     )  # fmt: skip
     for number in range(len(inner)):
         learning.repack_back(state.inner[number], rules.inner_cut[number], state.inner_back[number])
@@ -206,7 +207,7 @@ def batch_of(net: Net, place: Place) -> Batch:
     features, outputs, base, samples = ((pixels, *shape) for shape in shapes)
     return Batch(
         np.zeros(features, np.int16), np.zeros((blocks + 1, pixels, width), np.int16),
-        np.zeros((blocks, pixels, width), np.int16), np.zeros(outputs, np.int32), np.zeros(base, np.int32),
+        np.zeros((blocks, pixels, width), np.int16), np.zeros(outputs, np.int32), np.zeros(base, np.int32), np.zeros(base, np.int32),
         np.zeros(samples, np.int32), np.zeros(base, np.int64), np.zeros((pixels, width), np.int16),
         np.zeros((2 * blocks, pixels, width), np.int16), np.zeros(outputs, np.int16),
     )  # fmt: skip
@@ -221,14 +222,14 @@ def room(net: Net) -> learning.Room:
 
 
 @jit
-def is_due(state, batch, pixels):
+def is_due(counts, batch, pixels):
     """Whether to learn before a step of so many pixels."""
-    gathered = state.counts[1]
+    gathered = counts[1]
     return gathered >= BATCH or gathered + pixels > batch.features.shape[0]
 
 
 @jit
-def forward(net, place, canvas, at, batch, first):
+def forward(net, place, known, canvas, at, batch, first):
     """Evaluate the pixels at ``at`` as local_fused does, into the batch from ``first`` on."""
     blocks = batch.inner.shape[0]
     acc = np.empty((BLOCK, net.first_scale.shape[0]), np.int32)
@@ -240,6 +241,11 @@ def forward(net, place, canvas, at, batch, first):
             canvas, place.row_size, at[start : start + n], place.channels, place.run_start, place.run_length, net.near,
             net.linear, net.linear_multiplier, net.linear_shift, place.scale, x, batch.base[part],
         )  # fmt: skip
+        if place.regression:
+            regression.features(
+                canvas, place, known, at[start : start + n], net.linear, net.near.shape[0], net.linear_multiplier,
+                net.linear_shift, x, batch.base[part], batch.deviation[part],
+            )  # fmt: skip
         int16.multiply(x, net.first, acc[:n])
         kernels.hidden(acc[:n], net.first_scale, net.first_offset, place.limit, batch.stream[0, part])
         for b in range(blocks):
@@ -278,17 +284,23 @@ def _backward(net, place, rules, state, batch, part):
 
 
 @jit
-def _learn_linear(net, rules, state, near, centre, steps):
-    """Move the linear predictor; near int16 [N, >= K] features, centre int64 [N, C]."""
+def _learn_linear(net, rules, state, near, deviation, centre, count, steps):
+    """Move the linear predictor; near int16 [N, >= K] features, deviation int32 and centre int64 [N, C]."""
     channels, columns = state.linear.shape
     gradient = np.empty((channels, columns), np.int32)
     for c in range(channels):
         for k in range(columns):
             total = np.int64(0)
-            for n in range(centre.shape[0]):
-                total += min(max(centre[n, c], -CENTRE_LIMIT), CENTRE_LIMIT) * np.int64(near[n, net.near[k]])
+            if k < net.near.shape[0]:
+                for n in range(centre.shape[0]):
+                    total += min(max(centre[n, c], -CENTRE_LIMIT), CENTRE_LIMIT) * np.int64(near[n, net.near[k]])
+            else:
+                for n in range(centre.shape[0]):
+                    other = np.int64(deviation[n, k - net.near.shape[0]])
+                    total += min(max(centre[n, c], -CENTRE_LIMIT), CENTRE_LIMIT) * other
+                total >>= POSITION_BITS
             gradient[c, k] = total >> CENTRE_SHIFT
-    learning.step_sizes(gradient, state.linear_square, rules.linear_rate, state.counts[0], steps)
+    learning.step_sizes(gradient, state.linear_square, rules.linear_rate, count, steps)
     learning.move(gradient, steps, rules.linear_rate, 2**15 - 1, state.linear)
     for c in range(channels):
         for k in range(columns):
@@ -296,38 +308,55 @@ def _learn_linear(net, rules, state, near, centre, steps):
 
 
 @jit
-def update(net, place, rules, state, batch, room):
-    """Learn from the gathered pixels; none are left."""
-    pixels, blocks = min(state.counts[1], LEARNT), batch.inner.shape[0]
-    state.counts[0] += 1
-    state.counts[1] = 0
-    for start in range(0, pixels, BLOCK):
-        _backward(net, place, rules, state, batch, slice(start, min(start + BLOCK, pixels)))
-    count, whole = state.counts[0], slice(0, pixels)
+def _learn_layer(delta, x, scale, offset, rate, bound, unit, count, master, bias, square, packed, steps, room):
+    """Move a layer's weights and repack them."""
+    g = learning.product(delta, x, room)
+    learning.step_sizes(g, square, rate, count, steps)
+    learning.move(g, steps, rate, bound, master)
+    learning.move_bias(delta, steps, rate, unit, scale, bias, offset)
+    learning.repack(master, packed)
+
+
+@jit
+def update(tile, hand):
+    """Learn from the gathered pixels; none are left.  Hands share the pixels, then the layers."""
+    net, place, rules, state, batch = tile.net, tile.place, tile.rules, tile.state, tile.batch
+    pixels, blocks, room = min(hand.counts[1], LEARNT), batch.inner.shape[0], hand.room
+    hand.counts[0] += 1
+    hand.counts[1] = 0
+    crew.meet(tile.gate, hand.ranks)
+    first_pixel, end = crew.share(pixels, hand.rank, hand.ranks, int16.ROWS)
+    for start in range(first_pixel, end, BLOCK):
+        _backward(net, place, rules, state, batch, slice(start, min(start + BLOCK, end)))
+    crew.meet(tile.gate, hand.ranks)
+
+    count, whole = hand.counts[0], slice(0, pixels)
     first, last = batch.by_first[whole], batch.by_last[whole]
     steps = np.empty(max(first.shape[1], last.shape[1]))
-    _learn_linear(net, rules, state, batch.features[whole], batch.centre[whole], steps)
-
-    g = learning.product(last, batch.stream[blocks, whole], room)
-    learning.step_sizes(g, state.last_square, rules.last_rate, count, steps)
-    learning.move(g, steps, rules.last_rate, rules.limit, state.last)
-    learning.move_bias(last, steps, rules.last_rate, UNIT, net.last_scale, state.last_bias, net.last_offset)
-    learning.repack(state.last, net.last)
-    learning.repack_back(state.last, rules.last_cut, state.last_back)
-
-    for j in range(2 * blocks):
-        x = batch.inner[j // 2, whole] if j % 2 else batch.stream[j // 2, whole]
-        scale, offset, rate = net.inner_scale[j], net.inner_offset[j], rules.inner_rate[j]
-        inner = batch.by_inner[j, whole]
-        g = learning.product(inner, x, room)
-        learning.step_sizes(g, state.inner_square[j], rate, count, steps)
-        learning.move(g, steps, rate, rules.limit, state.inner[j])
-        learning.move_bias(inner, steps, rate, UNIT, scale, state.inner_bias[j], offset)
-        learning.repack(state.inner[j], net.inner[j])
-        learning.repack_back(state.inner[j], rules.inner_cut[j], state.inner_back[j])
-
-    g = learning.product(first, batch.features[whole], room)
-    learning.step_sizes(g, state.first_square, rules.first_rate, count, steps)
-    learning.move(g, steps, rules.first_rate, rules.first_limit, state.first)
-    learning.move_bias(first, steps, rules.first_rate, FIRST_UNIT, net.first_scale, state.first_bias, net.first_offset)
-    learning.repack(state.first, net.first)
+    while True:
+        layer = crew.task(tile.gate, hand.ranks)  # the longest first
+        if layer == 0:
+            _learn_layer(
+                first, batch.features[whole], net.first_scale, net.first_offset, rules.first_rate, rules.first_limit,
+                FIRST_UNIT, count, state.first, state.first_bias, state.first_square, net.first, steps, room,
+            )  # fmt: skip
+        elif layer <= 2 * blocks:
+            j = layer - 1
+            x = batch.inner[j // 2, whole] if j % 2 else batch.stream[j // 2, whole]
+            _learn_layer(
+                batch.by_inner[j, whole], x, net.inner_scale[j], net.inner_offset[j], rules.inner_rate[j], rules.limit,
+                UNIT, count, state.inner[j], state.inner_bias[j], state.inner_square[j], net.inner[j], steps, room,
+            )  # fmt: skip
+            learning.repack_back(state.inner[j], rules.inner_cut[j], state.inner_back[j])
+        elif layer == 2 * blocks + 1:
+            _learn_layer(
+                last, batch.stream[blocks, whole], net.last_scale, net.last_offset, rules.last_rate, rules.limit,
+                UNIT, count, state.last, state.last_bias, state.last_square, net.last, steps, room,
+            )  # fmt: skip
+            learning.repack_back(state.last, rules.last_cut, state.last_back)
+        elif layer == 2 * blocks + 2:
+            near, deviation, centre = batch.features[whole], batch.deviation[whole], batch.centre[whole]
+            _learn_linear(net, rules, state, near, deviation, centre, count, steps)
+        else:
+            break
+    crew.meet(tile.gate, hand.ranks)

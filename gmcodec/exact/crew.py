@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""Several threads in one compiled loop: they share arrays, each does its part of a step, and wait for one another.
+
+::
+
+    rank 0   part of a step | meet | rank 0 alone | meet | part of the next step ...
+    rank 1   part of a step | meet |              | meet | part of the next step ...
+
+A ``gate`` is what they share, and ``hands`` starts them.  How many there are never changes what is computed: every
+number is computed by one of them, in the same way.  Waiting spins, since steps take less than a millisecond, and lets
+other programs run where that takes longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .kernels import jit
+
+T = TypeVar("T")
+SPINS = 2_000  # before other programs are let run
+ARRIVED, MEETINGS, TASK = 0, 8, 16  # places in a gate, on cache lines of their own
+_CAN_YIELD = binding.address_of_symbol("sched_yield") is not None
+_I64 = ir.IntType(64)
+
+
+def gate() -> np.ndarray:
+    """A new gate."""
+    return np.zeros(24, np.int64)
+
+
+def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+
+
+@intrinsic
+def _add(typingctx, array, at, value):  # type: ignore[no-untyped-def]
+    """Add to an int64, atomically; what it was."""
+    signature = types.int64(array, types.intp, types.int64)
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", _place(context, builder, sig.args[0], args[0], args[1]), args[2], "seq_cst")
+
+    return signature, emit
+
+
+@intrinsic
+def _load(typingctx, array, at):  # type: ignore[no-untyped-def]
+    """Read an int64 that others write."""
+    signature = types.int64(array, types.intp)
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = _place(context, builder, sig.args[0], args[0], args[1])
+        return builder.atomic_rmw("or", place, ir.Constant(_I64, 0), "seq_cst")
+
+    return signature, emit
+
+
+@intrinsic
+def _let_others(typingctx):  # type: ignore[no-untyped-def]
+    """Let other programs run, where the system has a call for it."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if _CAN_YIELD:
+            kind = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@jit
+def meet(gate, ranks):
+    """Wait until all have come here.  What any wrote before, all see afterwards; tasks begin anew."""
+    if ranks == 1:
+        gate[TASK] = 0
+        return
+    meeting = _load(gate, MEETINGS)
+    if _add(gate, ARRIVED, 1) == ranks - 1:
+        _add(gate, ARRIVED, -ranks)
+        _add(gate, TASK, -_load(gate, TASK))
+        _add(gate, MEETINGS, 1)
+        return
+    spins = 0
+    while _load(gate, MEETINGS) == meeting:
+        spins += 1
+        if spins >= SPINS:
+            _let_others()
+
+
+@jit
+def task(gate, ranks):
+    """The number of a task that nobody else has taken since they met."""
+    if ranks == 1:
+        gate[TASK] += 1
+        return gate[TASK] - 1
+    return _add(gate, TASK, 1)
+
+
+@jit
+def share(count, rank, ranks, whole):
+    """First and end of a rank's part of ``count`` things, in multiples of ``whole``."""
+    each = -(-count // (ranks * whole)) * whole
+    return min(count, rank * each), min(count, (rank + 1) * each)
+
+
+def hands(work: Callable[[int], T], pool: ThreadPoolExecutor | None, ranks: int) -> list[T]:
+    """``work`` of every rank, side by side: rank 0 in this thread, the others in a pool of theirs alone."""
+    if pool is None or ranks == 1:
+        return [work(0)]
+    others = [pool.submit(work, rank) for rank in range(1, ranks)]
+    return [work(0), *(other.result() for other in others)]
