@@ -76,7 +76,7 @@ def test_with_regression_too(channels, kind):
     assert np.array_equal(found[:2], spec_ranges(model(channels, 1), planes))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from([1, 3]), st.integers(0, 1), st.integers(1, 60), st.integers(1, 60), st.integers(2, 5),
     st.integers(0, 1000),

@@ -8,6 +8,9 @@ code is cached on disk by numba.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -27,7 +30,24 @@ from .tables import (
 
 REACH = SIGMOID_REACH * SIGMOID_UNIT
 LEAK = 2.0**-LEAK_SHIFT
-jit = njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")
+
+
+def _stamp() -> str:
+    """Changes with any source of compiled code: numba only looks at the file of the function itself."""
+    files = sorted(p for p in Path(__file__).parent.parent.rglob("*.py") if p.parent.name in ("exact", "models"))
+    return repr([(p.name, s.st_size, s.st_mtime_ns) for p in files for s in (p.stat(),)])
+
+
+STAMP = _stamp()
+
+
+def jit(function: Any) -> Any:
+    """Compile a function when it is first called, and keep it on disk until any of our sources changes."""
+    compiled = njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
+    kept = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if kept is not None:
+        kept._source_stamp = STAMP
+    return compiled
 
 
 def affine(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -88,15 +108,21 @@ def normalise(weights, total):
 @jit
 def softmax(logits, table, weights):
     """tables.softmax; logits int32 [N, >= K], weights int64 [N, K] out."""
+    softmax_of(logits, table, 0, weights.shape[1], weights)
+
+
+@jit
+def softmax_of(logits, table, first, components, weights):
+    """``softmax`` of so many logits into weights int64 [N, >= K], from column ``first`` on."""
     for n in range(weights.shape[0]):
         top = logits[n, 0]
-        for k in range(weights.shape[1]):
+        for k in range(components):
             top = max(top, logits[n, k])
         total = np.int64(0)
-        for k in range(weights.shape[1]):
-            weights[n, k] = table[min(top - logits[n, k], table.shape[0] - 1)]
-            total += weights[n, k]
-        normalise(weights[n], total)
+        for k in range(components):
+            weights[n, first + k] = table[min(top - logits[n, k], table.shape[0] - 1)]
+            total += weights[n, first + k]
+        normalise(weights[n, first : first + components], total)
 
 
 @jit

@@ -11,53 +11,52 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import EvaluatorError, GmcFormatError, WeightsError
-from ..exact import crew, evaluators
+from ..errors import GmcFormatError, WeightsError
+from ..exact import crew
 from ..exact.kernels import jit
 from ..exact.tables import MAX_SHIFT, scale_of
 from . import deep_step, local_learning
-from .local_fused import Progress, read_samples, write_samples
-from .local_learner import LearningCoder, evaluate_step, push_all
+from .local_fused import Progress, write_samples
+from .local_learner import LearningCoder, evaluate_step, keep_samples, push_all
 
 if TYPE_CHECKING:
     from .local import LocalModel
 
 
 @jit
-def _run(tile, hand, from_step, to_step, nibbles, left, freq, at_symbol):
+def _run(tiles, hands, from_step, to_step, nibbles, left, freq, at_symbol):
     """As in local_learner.py."""
-    place, batch, bits = tile.place, tile.batch, 0.0
+    place, batch, bits = tiles[0].place, tiles[0].batch, 0.0
     scratch = deep_step.room(place.widest, place.mixtures)
     for step in range(from_step, to_step):
-        n, begin, first, end = evaluate_step(tile, hand, step)
+        n, begin, first, end = evaluate_step(tiles, hands, step)
+        keep_samples(tiles, hands, step, begin, first, end)
         part = slice(begin + first, begin + end)
-        outputs, base, samples = batch.outputs[part], batch.base[part], batch.samples[part]
-        read_samples(tile.canvas, hand.at[first:end], samples)
         bits += deep_step.ranges(
-            tile.net, outputs, base, samples, place.scale, nibbles, scratch, left, freq, at_symbol + first * nibbles,
-            n * nibbles,
+            tiles[0].net, batch.outputs[part], batch.base[part], batch.samples[part], place.scale, nibbles, scratch,
+            left, freq, at_symbol + first * nibbles, n * nibbles,
         )  # fmt: skip
         at_symbol += n * place.channels * nibbles
     return bits, at_symbol
 
 
 @jit
-def _pop(tile, hand, from_step, to_step, nibbles, stack, words, left):
+def _pop(tiles, hands, from_step, to_step, nibbles, stack, words, left):
     """As in local_learner.py."""
-    place, batch = tile.place, tile.batch
+    place, batch, gate, ranks = tiles[0].place, tiles[0].batch, tiles[0].gate, hands[0].ranks
     scratch = deep_step.room(place.widest, place.mixtures)
     for step in range(from_step, to_step):
-        n, begin, _, _ = evaluate_step(tile, hand, step)
-        crew.meet(tile.gate, hand.ranks)
-        if hand.rank == 0:
+        n, begin, _, _ = evaluate_step(tiles, hands, step)
+        crew.meet(gate, ranks)
+        if hands[0].rank == 0:
             part = slice(begin, begin + n)
             samples = batch.samples[part]
             stack, left = deep_step.take(
-                tile.net, batch.outputs[part], batch.base[part], samples, place.scale, nibbles, scratch,
+                tiles[0].net, batch.outputs[part], batch.base[part], samples, place.scale, nibbles, scratch,
                 stack, words, left,
             )  # fmt: skip
-            write_samples(tile.canvas, hand.at[:n], samples)
-        crew.meet(tile.gate, hand.ranks)
+            write_samples(tiles[0].canvas, hands[0].at[:n], samples)
+        crew.meet(gate, ranks)
     return stack, left
 
 
@@ -74,11 +73,9 @@ class DeepTileCoder(LearningCoder):
     def __init__(self, model: LocalModel, bits: int, shift: int, rate: int) -> None:
         if not (8 <= bits <= 16 and shift <= MAX_SHIFT and rate < len(local_learning.RATES)):
             raise GmcFormatError(f"{bits} bits, shift {shift}, rate {rate} are not of this format")
-        if model.units is None or model.config.regression:
-            raise WeightsError("these weights are not made to learn while they code")
-        if not evaluators.self_test("int16"):
-            raise EvaluatorError("int16 products are wrong on this machine, and models that learn need them")
-        super().__init__(model, model.units, rate, scale_of(bits, shift))
+        if model.config.regression:
+            raise WeightsError("nets that are told of least squares code samples of 8 bits only")
+        super().__init__((model.learning(rate),), scale_of(bits, shift))
         self.nibbles = -(-bits // 4)
 
     def push_words(self, planes: np.ndarray, progress: Progress, threads: int = 1) -> tuple[np.ndarray, float]:

@@ -98,12 +98,12 @@ def _observe(samples, channel, scale, weights, mean, inverse, sigmoid):
 @jit
 def ranges(net, outputs, base, samples, scale, nibbles, room, left, freq, first_at, apart):
     """Ranges of the samples int32 [N, C], into left and freq from ``first_at`` on, channels ``apart``; their bits."""
-    n, c = samples.shape
+    (n, c), k = samples.shape, room.weights.shape[1]
     weights, mean, inverse = room.weights[:n], room.mean[:n], room.inverse[:n]
     kernels.softmax(outputs, net.softmax, weights)
     bits = 0.0
     for channel in range(c):
-        open_channel(outputs, base, samples, channel, c, net.inverse, scale.shift, mean, inverse)
+        open_channel(outputs, base, samples, channel, c, net.inverse, scale.shift, k, 0, mean, inverse)
         at = first_at + channel * apart
         for i in range(n):
             sample, first, below, above = np.int64(samples[i, channel]), np.int64(0), np.int64(0), np.int64(TOP)
@@ -125,11 +125,11 @@ def ranges(net, outputs, base, samples, scale, nibbles, room, left, freq, first_
 @jit
 def take(net, outputs, base, samples, scale, nibbles, room, state, words, count):
     """Pop the samples int32 [N, C] of a step: the new state, how many words are left."""
-    n, c = samples.shape
+    (n, c), k = samples.shape, room.weights.shape[1]
     weights, mean, inverse = room.weights[:n], room.mean[:n], room.inverse[:n]
     kernels.softmax(outputs, net.softmax, weights)
     for channel in range(c):
-        open_channel(outputs, base, samples, channel, c, net.inverse, scale.shift, mean, inverse)
+        open_channel(outputs, base, samples, channel, c, net.inverse, scale.shift, k, 0, mean, inverse)
         for i in range(n):
             first, below, above = np.int64(0), np.int64(0), np.int64(TOP)
             for nibble in range(nibbles - 1, -1, -1):

@@ -151,9 +151,7 @@ class LocalModel:
     @functools.cached_property
     def _loop(self) -> TileCoder | None:
         if self.units is not None and self.rate is not None:
-            if not evaluators.self_test("int16"):
-                raise EvaluatorError("int16 products are wrong on this machine, and models that learn need them")
-            return LearningTileCoder(self, self.units, self.rate)
+            return LearningTileCoder((self,))
         return local_fused.TileCoder(self) if local_fused.possible(self) else None
 
     def learning(self, rate: int) -> LocalModel:

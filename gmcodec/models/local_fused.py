@@ -21,7 +21,7 @@ from ..exact.ops import INT32_BOUND, Layer
 from ..exact.tables import BYTES, Scale
 from . import mixture_step
 from .local_kernels import features
-from .mixture_step import Weights, value_weights
+from .mixture_step import Voice, Weights, value_weights
 from .window import Canvas
 
 if TYPE_CHECKING:
@@ -185,7 +185,8 @@ def _push(net, place, canvas, from_step, to_step, values, weighted, state, words
         n = locate(place, step, at)
         _evaluate(net, place, canvas, at[:n], outputs, base)
         read_samples(canvas, at[:n], samples[:n])
-        bits += mixture_step.ranges(net, outputs, base, samples[:n], values, weighted, room)
+        voices = (Voice(outputs[:n], base[:n], place.mixtures, net.softmax, net.inverse, net.sigmoid),)
+        bits += mixture_step.ranges(voices, samples[:n], values, weighted, room)
         for stream in range(2 * place.channels - 1, -1, -1):
             for i in range(n - 1, -1, -1):
                 state, count = ans.push(state, words, count, room.left[stream, i], room.freq[stream, i])
@@ -200,7 +201,8 @@ def _pop(net, place, canvas, from_step, to_step, values, weighted, state, words,
     for step in range(from_step, to_step):
         n = locate(place, step, at)
         _evaluate(net, place, canvas, at[:n], outputs, base)
-        state, count = mixture_step.take(net, outputs, base, samples[:n], values, weighted, room, state, words, count)
+        voices = (Voice(outputs[:n], base[:n], place.mixtures, net.softmax, net.inverse, net.sigmoid),)
+        state, count = mixture_step.take(voices, samples[:n], values, weighted, room, state, words, count)
         write_samples(canvas, at[:n], samples[:n])
     return state, count
 

@@ -10,13 +10,16 @@ part of a batch, and moves the weights of some layers.  Only one takes symbols f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numba.extending import overload
 
-from ..exact import ans, crew
+from ..errors import EvaluatorError, WeightsError
+from ..exact import ans, crew, evaluators
 from ..exact.kernels import jit
 from ..exact.lanes import LANES
 from ..exact.learning import Room
@@ -24,7 +27,7 @@ from ..exact.tables import BYTES, Scale
 from . import local_learning, mixture_step, regression
 from .local_fused import Net, Place, Progress, calls_of, locate, place_of, prepare, read_samples, report, write_samples
 from .local_learning import Batch, Rules, State
-from .mixture_step import Weights, value_weights
+from .mixture_step import Voice, Weights, value_weights
 from .regression import Known
 from .window import Canvas
 
@@ -59,71 +62,95 @@ class Hand(NamedTuple):
 
 
 @jit
-def evaluate_step(tile, hand, step):
-    """Learn if it is time, then evaluate the hand's part of a step's pixels.
+def evaluate_step(tiles, hands, step):
+    """Learn if it is time, then evaluate the hand's part of a step's pixels, with every net.
 
-    Returns how many pixels the step has, where they begin in the batch, and first and end of the hand's part.
+    Returns how many pixels the step has, where they begin in the batches, and first and end of the hand's part.
     """
-    n = locate(tile.place, step, hand.at)
-    if local_learning.is_due(hand.counts, tile.batch, n):
-        local_learning.update(tile, hand)
-    begin = hand.counts[1]
-    hand.counts[1] += n
-    first, end = crew.share(n, hand.rank, hand.ranks, LANES)
-    if tile.place.regression:
-        regression.predict(tile.canvas, tile.place, tile.known, step, first, end, hand.regression)
-    at = hand.at[first:end]
-    local_learning.forward(tile.net, tile.place, tile.known, tile.canvas, at, tile.batch, begin + first)
+    place, rank, ranks, at = tiles[0].place, hands[0].rank, hands[0].ranks, hands[0].at
+    n = locate(place, step, at)
+    first, end = crew.share(n, rank, ranks, LANES)
+    begin = 0
+    for i in range(len(tiles)):
+        tile, hand = tiles[i], hands[i]
+        if local_learning.is_due(hand.counts, tile.batch, n):
+            local_learning.update(tile, hand)
+        begin = hand.counts[1]  # the same for all nets: they learn from the same pixels at the same time
+        hand.counts[1] += n
+        if tile.place.regression:
+            regression.predict(tile.canvas, tile.place, tile.known, step, first, end, hand.regression)
+        local_learning.forward(
+            tile.net, tile.place, tile.known, tile.canvas, at[first:end], tile.batch, begin + first
+        )
     return n, begin, first, end
 
 
 @jit
-def finish_step(tile, hand, step, first, end):
-    """When the samples of a part of a step are known."""
-    if tile.place.regression:
-        regression.finish(tile.canvas, tile.place, tile.known, step, first, end)
+def keep_samples(tiles, hands, step, begin, first, end):
+    """Put the samples of a part of a step, which are on the canvas, where nets learn from them."""
+    for i in range(len(tiles)):
+        tile = tiles[i]
+        read_samples(tile.canvas, hands[0].at[first:end], tile.batch.samples[begin + first : begin + end])
+        if tile.place.regression:
+            regression.finish(tile.canvas, tile.place, tile.known, step, first, end)
 
 
 @jit
-def _run(tile, hand, from_step, to_step, code, left, freq, at_symbol):
+def voice_of(tile, part):
+    """What a tile's net says of pixels of its batch."""
+    net, batch = tile.net, tile.batch
+    return Voice(batch.outputs[part], batch.base[part], tile.place.mixtures, net.softmax, net.inverse, net.sigmoid)
+
+
+def voices_of(tiles, part):  # type: ignore[no-untyped-def]
+    """``voice_of`` of every tile, a tuple."""
+    return tuple(voice_of(tile, part) for tile in tiles)
+
+
+@overload(voices_of)
+def _voices_of(tiles, part):  # type: ignore[no-untyped-def]
+    if len(tiles) == 1:
+        return lambda tiles, part: (voice_of(tiles[0], part),)
+    return lambda tiles, part: (voice_of(tiles[0], part), voice_of(tiles[1], part))
+
+
+@jit
+def _run(tiles, hands, from_step, to_step, code, left, freq, at_symbol):
     """Ranges of the hand's part of the steps' samples, uint32 in coding order from ``at_symbol`` on: bits, the end."""
-    place, batch, bits = tile.place, tile.batch, 0.0
-    scratch = mixture_step.room(place.widest, place.mixtures, place.channels)
+    place, batch, bits = tiles[0].place, tiles[0].batch, 0.0
+    scratch = mixture_step.room(place.widest, code.mixtures, place.channels)
     for step in range(from_step, to_step):
-        n, begin, first, end = evaluate_step(tile, hand, step)
+        n, begin, first, end = evaluate_step(tiles, hands, step)
+        keep_samples(tiles, hands, step, begin, first, end)
         part = slice(begin + first, begin + end)
-        outputs, base, samples = batch.outputs[part], batch.base[part], batch.samples[part]
-        read_samples(tile.canvas, hand.at[first:end], samples)
-        finish_step(tile, hand, step, first, end)
-        bits += mixture_step.ranges(tile.net, outputs, base, samples, code.values, code.weighted, scratch)
+        bits += mixture_step.ranges(voices_of(tiles, part), batch.samples[part], code.values, code.weighted, scratch)
         for stream in range(2 * place.channels):
             for i in range(end - first):
                 to = at_symbol + stream * n + first + i
                 left[to], freq[to] = scratch.left[stream, i], scratch.freq[stream, i]
         at_symbol += 2 * place.channels * n
-        if place.regression:
-            crew.meet(tile.gate, hand.ranks)
+        if code.in_step:
+            crew.meet(tiles[0].gate, hands[0].ranks)
     return bits, at_symbol
 
 
 @jit
-def _pop(tile, hand, from_step, to_step, code, stack, words, left):
+def _pop(tiles, hands, from_step, to_step, code, stack, words, left):
     """Take the steps' samples into the canvas: the new state of the stack, how many words are left; of hand 0."""
-    place, batch = tile.place, tile.batch
-    scratch = mixture_step.room(place.widest, place.mixtures, place.channels)
+    place, batch, gate, ranks = tiles[0].place, tiles[0].batch, tiles[0].gate, hands[0].ranks
+    scratch = mixture_step.room(place.widest, code.mixtures, place.channels)
     for step in range(from_step, to_step):
-        n, begin, _, _ = evaluate_step(tile, hand, step)
-        crew.meet(tile.gate, hand.ranks)
-        if hand.rank == 0:
+        n, begin, _, _ = evaluate_step(tiles, hands, step)
+        crew.meet(gate, ranks)
+        if hands[0].rank == 0:
             part = slice(begin, begin + n)
             samples = batch.samples[part]
             stack, left = mixture_step.take(
-                tile.net, batch.outputs[part], batch.base[part], samples, code.values, code.weighted, scratch,
-                stack, words, left,
-            )  # fmt: skip
-            write_samples(tile.canvas, hand.at[:n], samples)
-            finish_step(tile, hand, step, 0, n)
-        crew.meet(tile.gate, hand.ranks)
+                voices_of(tiles, part), samples, code.values, code.weighted, scratch, stack, words, left
+            )
+            write_samples(tiles[0].canvas, hands[0].at[:n], samples)
+            keep_samples(tiles, hands, step, begin, 0, n)
+        crew.meet(gate, ranks)
     return stack, left
 
 
@@ -144,14 +171,16 @@ def push_all(left: np.ndarray, freq: np.ndarray) -> np.ndarray:
 
 
 class Code(NamedTuple):
-    """How samples of 8 bits become nibbles: mixture_step.value_weights."""
+    """How samples of 8 bits become nibbles."""
 
-    values: np.ndarray
+    values: np.ndarray  # mixture_step.value_weights
     weighted: np.ndarray
+    mixtures: int  # of all nets
+    in_step: bool  # whether encoding threads wait for one another after every step
 
 
 class LearningCoder:
-    """Codes tiles with a model that learns from each, starting anew.  Immutable; safe to share by threads.
+    """Codes tiles with one net that learns from each, starting anew, or with two.  Immutable; safe to share by threads.
 
     Those of it say how: ``run`` and ``pop`` are ``_run`` and ``_pop`` here or like them, ``nibbles`` those of a sample.
     """
@@ -161,9 +190,18 @@ class LearningCoder:
     nibbles: int
     dtype: type[np.signedinteger]
 
-    def __init__(self, model: LocalModel, exponents: dict[str, np.ndarray], rate: int, scale: Scale = BYTES) -> None:
-        self._model, self._net, self._scale = model, prepare(model), scale
-        self._rules = local_learning.rules(model, self._net, exponents, rate)
+    def __init__(self, models: Sequence[LocalModel], scale: Scale = BYTES) -> None:
+        """Models that learn, of one slope.  Raises WeightsError, EvaluatorError."""
+        if not evaluators.self_test("int16"):
+            raise EvaluatorError("int16 products are wrong on this machine, and models that learn need them")
+        self._models, self._scale, self._started = tuple(models), scale, []
+        if len({(m.channels, m.slope, m.config.reach) for m in models}) > 1:
+            raise WeightsError("nets of one mixture go through a tile in the same way")
+        for model in models:
+            if model.units is None or model.rate is None:
+                raise WeightsError("these weights are not made to learn while they code")
+            net = prepare(model)
+            self._started.append((model, net, local_learning.rules(model, net, model.units, model.rate)))
 
     def _ranges(
         self, planes: np.ndarray, progress: Progress, code: Any, threads: int
@@ -173,12 +211,12 @@ class LearningCoder:
         left, freq = np.empty((2, self.nibbles * planes.size), np.uint32)
         bits, done = 0.0, 0
         with ExitStack() as stack:
-            canvas, tile, team, pool = self._open(height, width, threads, stack)
+            canvas, tiles, team, pool = self._open(height, width, threads, stack)
             canvas.fill(planes[None])
-            calls = calls_of(tile.place)
+            calls = calls_of(tiles[0].place)
             for number, (first, last) in enumerate(calls):
                 found = crew.hands(
-                    lambda rank, a=first, b=last, at=done: self.run(tile, team[rank], a, b, code, left, freq, at),
+                    lambda rank, a=first, b=last, at=done: self.run(tiles, team[rank], a, b, code, left, freq, at),
                     pool, len(team),
                 )  # fmt: skip
                 bits, done = bits + sum(cost for cost, _ in found), found[0][1]
@@ -192,12 +230,12 @@ class LearningCoder:
         words = np.array(words, np.uint32)  # one type and layout, whatever file they lie in
         state, left = ans.opened(words)
         with ExitStack() as stack:
-            canvas, tile, team, pool = self._open(height, width, threads, stack)
-            calls = calls_of(tile.place)
+            canvas, tiles, team, pool = self._open(height, width, threads, stack)
+            calls = calls_of(tiles[0].place)
             for number, (first, last) in enumerate(calls):
                 state, left = crew.hands(
                     lambda rank, a=first, b=last, s=np.uint64(state), n=left: self.pop(
-                        tile, team[rank], a, b, code, s, words, n
+                        tiles, team[rank], a, b, code, s, words, n
                     ),
                     pool, len(team),
                 )[0]  # fmt: skip
@@ -206,22 +244,23 @@ class LearningCoder:
 
     def _open(
         self, height: int, width: int, threads: int, stack: ExitStack
-    ) -> tuple[Canvas, Tile, list[Hand], ThreadPoolExecutor | None]:
-        """An empty canvas; a tile with a net of its own; hands, and who they belong to until ``stack`` is closed."""
-        config = self._model.config
-        canvas = Canvas(config.window, height, width, 1, self.dtype)
-        place = place_of(self._model, canvas, self._scale)
-        net, state = local_learning.begin(self._model, self._net, self._rules)
-        batch, known = local_learning.batch_of(net, place), regression.known(config, canvas)
-        tile = Tile(net, place, self._rules, state, batch, known, canvas.flat, crew.gate())
+    ) -> tuple[Canvas, tuple[Tile, ...], list[tuple[Hand, ...]], ThreadPoolExecutor | None]:
+        """An empty canvas; for every net a tile; hands of every thread, whose pool is there until ``stack`` closes."""
+        canvas, gate = Canvas(self._models[0].config.window, height, width, 1, self.dtype), crew.gate()
         ranks = min(threads, MOST)
-        team = [
-            Hand(rank, ranks, np.zeros(2, np.int64), np.empty(place.widest, np.int64), local_learning.room(net),
-                 regression.room(known))
-            for rank in range(ranks)
-        ]  # fmt: skip
+        tiles, team = [], [[] for _ in range(ranks)]
+        for model, net, rules in self._started:
+            place = place_of(model, canvas, self._scale)
+            own, state = local_learning.begin(model, net, rules)
+            known = regression.known(model.config, canvas)
+            batch = local_learning.batch_of(own, place)
+            tiles.append(Tile(own, place, rules, state, batch, known, canvas.flat, gate))
+            for rank in range(ranks):
+                at, counts = np.empty(place.widest, np.int64), np.zeros(2, np.int64)
+                scratch = local_learning.room(own), regression.room(known)
+                team[rank].append(Hand(rank, ranks, counts, at, *scratch))
         pool = stack.enter_context(ThreadPoolExecutor(ranks - 1)) if ranks > 1 else None
-        return canvas, tile, team, pool
+        return canvas, tuple(tiles), [tuple(hands) for hands in team], pool
 
 
 class LearningTileCoder(LearningCoder):
@@ -241,11 +280,15 @@ class LearningTileCoder(LearningCoder):
         self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """Ranges of all nibbles in coding order, uint32 [2 * C * H * W] twice, and their bits."""
-        return self._ranges(planes, progress, Code(*value_weights(weights, len(planes))), threads)
+        return self._ranges(planes, progress, self._code(weights), threads)
 
     def pop_words(
         self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
-        code = Code(*value_weights(weights, self._model.channels))
-        return self._popped(words, height, width, progress, code, threads)
+        return self._popped(words, height, width, progress, self._code(weights), threads)
+
+    def _code(self, weights: Weights) -> Code:
+        configs = [model.config for model in self._models]
+        values = value_weights(weights, configs[0].channels)
+        return Code(*values, sum(c.mixtures for c in configs), any(c.regression for c in configs))

@@ -26,12 +26,11 @@ LOG_SCALE_ZERO = -LOG_SCALE_MIN * LOG_SCALE_UNIT  # table index of log scale 0
 
 
 @jit
-def open_channel(outputs, base, samples, c, channels, inverse_table, shift, mean, inverse):
-    """Means and inverse scales, int64 [N, K] out, of channel c given the samples int32 [N, C] before it.
+def open_channel(outputs, base, samples, c, channels, inverse_table, shift, components, first, mean, inverse):
+    """Means and inverse scales, int64 [N, >= K] out, of channel c given the samples int32 [N, C] before it.
 
-    ``shift``: of Scale.
+    ``shift``: of Scale; ``components``: K of this net, whose place begins at column ``first``.
     """
-    components = mean.shape[1]
     first_mean = components * (1 + c)
     first_scale = components * (1 + channels + c)
     first_coupling = components * (1 + 2 * channels + c * (c - 1) // 2)
@@ -41,9 +40,9 @@ def open_channel(outputs, base, samples, c, channels, inverse_table, shift, mean
             for previous in range(c):
                 residual = ((np.int64(samples[n, previous]) * POSITION) >> shift) - base[n, previous]
                 m += (outputs[n, first_coupling + previous * components + k] * residual) >> COUPLING_BITS
-            mean[n, k] = m
+            mean[n, first + k] = m
             index = np.int64(outputs[n, first_scale + k]) + LOG_SCALE_ZERO
-            inverse[n, k] = inverse_table[min(max(index, 0), inverse_table.shape[0] - 1)]
+            inverse[n, first + k] = inverse_table[min(max(index, 0), inverse_table.shape[0] - 1)]
 
 
 class MixtureOutputs:
@@ -92,7 +91,7 @@ class Prediction:
         t = self._tables
         open_channel(
             self._outputs, self._base, self.samples, self._channel, self._channels, t.inverse, BYTES.shift,
-            self._mean, self._inverse,
+            self._mean.shape[1], 0, self._mean, self._inverse,
         )  # fmt: skip
         rows = np.empty((len(self.samples), NIBBLES), np.int32)
         kernels.high_rows(self._weights, self._mean, self._inverse, t.sigmoid, rows)

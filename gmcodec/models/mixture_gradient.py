@@ -56,7 +56,7 @@ def mixture_gradient(net, outputs, base, samples, components, scale, out, centre
     kernels.softmax(outputs, net.softmax, prior)
     weights = prior.copy()
     for c in range(channels):
-        open_channel(outputs, base, samples, c, channels, net.inverse, scale.shift, mean, inverse[c])
+        open_channel(outputs, base, samples, c, channels, net.inverse, scale.shift, components, 0, mean, inverse[c])
         for n in range(pixels):
             place, total = (np.int64(samples[n, c]) * POSITION) >> scale.shift, np.int64(0)
             for k in range(components):

@@ -3,7 +3,7 @@
 
 ``ranges`` and ``take`` mirror each other: where the coder's quantiles of known samples lie, and samples from a stack.
 A nibble is found by bisection of the mixture's cumulative function, in a few places and not in all 16.  The
-frequencies are those of mixture.Prediction.  ``net`` is anything with the tables softmax, inverse and sigmoid.
+frequencies are those of mixture.Prediction, or, of several nets, of all their logistics as one mixture.
 
 Order of a step: channel 0 high nibbles of all its pixels, channel 0 low nibbles, channel 1 high ...
 """
@@ -17,11 +17,22 @@ import numpy as np
 
 from ..exact import ans, kernels
 from ..exact.kernels import component, jit
-from ..exact.tables import BYTES, CUMULATIVE_BITS, NIBBLES, POSITION, ROW_TOTAL, SPREAD, TOP, TOTAL_BITS
+from ..exact.tables import BYTES, CUMULATIVE_BITS, NIBBLES, POSITION, ROW_TOTAL, SPREAD, TOP, TOTAL_BITS, WEIGHT_BITS
 from .mixture import open_channel
 
 Weights = Sequence[np.ndarray | None] | None  # of values, as in coding/histogram.py
 HALF = POSITION // 2
+
+
+class Voice(NamedTuple):
+    """What one net says of the pixels, and its tables."""
+
+    outputs: np.ndarray  # int32 [N, >= outputs]
+    base: np.ndarray  # int32 [N, C]
+    mixtures: int
+    softmax: np.ndarray
+    inverse: np.ndarray
+    sigmoid: np.ndarray
 
 
 class Room(NamedTuple):
@@ -147,31 +158,57 @@ def _weighted_row(high, below, above, values, weights, mean, inverse, sigmoid, r
 
 
 @jit
-def ranges(net, outputs, base, samples, values, weighted, room):
+def _priors(voices, weights):
+    """Weights of all voices' logistics, int64 [N, K] out: every voice has the same part."""
+    first = 0
+    for v in range(len(voices)):
+        kernels.softmax_of(voices[v].outputs, voices[v].softmax, first, voices[v].mixtures, weights)
+        first += voices[v].mixtures
+    if len(voices) > 1:
+        for n in range(weights.shape[0]):
+            kernels.normalise(weights[n], len(voices) << WEIGHT_BITS)
+
+
+@jit
+def _open(voices, samples, channel, mean, inverse):
+    """open_channel of all voices."""
+    first = 0
+    for v in range(len(voices)):
+        voice = voices[v]
+        open_channel(
+            voice.outputs, voice.base, samples, channel, samples.shape[1], voice.inverse, BYTES.shift, voice.mixtures,
+            first, mean, inverse,
+        )  # fmt: skip
+        first += voice.mixtures
+
+
+@jit
+def ranges(voices, samples, values, weighted, room):
     """Ranges of the samples int32 [N, C], into room.left and room.freq; returns their bits."""
     n, c = samples.shape
     weights, mean, inverse, left, freq = room.weights[:n], room.mean[:n], room.inverse[:n], room.left, room.freq
-    kernels.softmax(outputs, net.softmax, weights)
+    sigmoid = voices[0].sigmoid
+    _priors(voices, weights)
     for channel in range(c):
-        open_channel(outputs, base, samples, channel, c, net.inverse, BYTES.shift, mean, inverse)
+        _open(voices, samples, channel, mean, inverse)
         for i in range(n):
             high, low = np.int64(samples[i, channel]) >> 4, np.int64(samples[i, channel]) & 15
             w, m, v = weights[i], mean[i], inverse[i]
-            mark, below = _high_end(high, w, m, v, net.sigmoid)
-            following, above = _high_end(high + 1, w, m, v, net.sigmoid)
+            mark, below = _high_end(high, w, m, v, sigmoid)
+            following, above = _high_end(high + 1, w, m, v, sigmoid)
             left[2 * channel, i], freq[2 * channel, i] = mark, following - mark
             if weighted[channel]:
-                _weighted_row(high, below, above, values[channel], w, m, v, net.sigmoid, room.row)
+                _weighted_row(high, below, above, values[channel], w, m, v, sigmoid, room.row)
                 mark = np.int64(0)
                 for j in range(low):
                     mark += room.row[0, j]
                 following = mark + room.row[0, low]
             else:
-                mark = _low_mark(low, 16 * high, below, above, w, m, v, net.sigmoid)
-                following = _low_mark(low + 1, 16 * high, below, above, w, m, v, net.sigmoid)
+                mark = _low_mark(low, 16 * high, below, above, w, m, v, sigmoid)
+                following = _low_mark(low + 1, 16 * high, below, above, w, m, v, sigmoid)
             left[2 * channel + 1, i], freq[2 * channel + 1, i] = mark, following - mark
         if channel + 1 < c:
-            kernels.observe(samples[:, channel], weights, mean, inverse, net.sigmoid)
+            kernels.observe(samples[:, channel], weights, mean, inverse, sigmoid)
     bits = 0.0
     for i in range(n):
         product = 1.0  # one logarithm a pixel; below 2**(24 * 6)
@@ -182,30 +219,31 @@ def ranges(net, outputs, base, samples, values, weighted, room):
 
 
 @jit
-def take(net, outputs, base, samples, values, weighted, room, state, words, count):
+def take(voices, samples, values, weighted, room, state, words, count):
     """Pop the samples int32 [N, C] of a step: the new state, how many words are left."""
     n, c = samples.shape
     weights, mean, inverse, below, above = room.weights[:n], room.mean[:n], room.inverse[:n], room.below, room.above
-    kernels.softmax(outputs, net.softmax, weights)
+    sigmoid = voices[0].sigmoid
+    _priors(voices, weights)
     for channel in range(c):
-        open_channel(outputs, base, samples, channel, c, net.inverse, BYTES.shift, mean, inverse)
+        _open(voices, samples, channel, mean, inverse)
         for i in range(n):
-            found = _find_high(ans.quantile(state), weights[i], mean[i], inverse[i], net.sigmoid)
+            found = _find_high(ans.quantile(state), weights[i], mean[i], inverse[i], sigmoid)
             samples[i, channel], left, freq, below[i], above[i] = found
             state, count = ans.pop(state, words, count, left, freq)
         for i in range(n):
             high, w, m, v = np.int64(samples[i, channel]), weights[i], mean[i], inverse[i]
             if weighted[channel]:
-                _weighted_row(high, below[i], above[i], values[channel], w, m, v, net.sigmoid, room.row)
+                _weighted_row(high, below[i], above[i], values[channel], w, m, v, sigmoid, room.row)
                 low, left, wanted = np.int64(0), np.int64(0), ans.quantile(state)
                 while left + room.row[0, low] <= wanted:
                     left += room.row[0, low]
                     low += 1
                 freq = np.int64(room.row[0, low])
             else:
-                low, left, freq = _find_low(ans.quantile(state), 16 * high, below[i], above[i], w, m, v, net.sigmoid)
+                low, left, freq = _find_low(ans.quantile(state), 16 * high, below[i], above[i], w, m, v, sigmoid)
             state, count = ans.pop(state, words, count, left, freq)
             samples[i, channel] = 16 * high + low
         if channel + 1 < c:
-            kernels.observe(samples[:, channel], weights, mean, inverse, net.sigmoid)
+            kernels.observe(samples[:, channel], weights, mean, inverse, sigmoid)
     return state, count
