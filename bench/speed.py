@@ -81,6 +81,9 @@ def inside(name: str, planes: pixels.Planes, effort: str, runs: int) -> None:
 def shares(planes: pixels.Planes, entry: registry.Entry) -> None:
     """Print where the time goes, one thread, one tile: the net with its features, the coder, learning."""
     model: Any = registry.load(entry.form).pixels
+    if not isinstance(model, LocalModel):
+        click.echo(f"{entry.name} takes what its members take: {', '.join(entry.members)}")
+        return
     plain = LocalModel(model.config, model.layers, model.tables, model.evaluator)
     tile = planes.data[:, :256, :768].copy()
     coder: Any = plain.tile_coder
@@ -94,7 +97,7 @@ def shares(planes: pixels.Planes, entry: registry.Entry) -> None:
     words, _ = coder.push_words(tile, lambda n: None, None)
     work["decode"] = lambda: coder.pop_words(words, *tile.shape[1:], lambda n: None, None)
     if entry.rate is not None:
-        learner = model.tile_coder
+        learner: Any = model.tile_coder
         work["learn"] = lambda: learner.ranges(tile, lambda n: None, None)
     work["fit"] = lambda: plain.fit(autoregressive.squares(tile, autoregressive.FIT_SQUARES), tile[0].size)
     with single_threaded_blas():
@@ -150,8 +153,8 @@ def main(images: tuple[Path, ...], large: Path | None, runs: int) -> None:
         for effort in choice.EFFORTS:
             whole_processes(path, planes.height * planes.width, effort, runs)
             inside(path.name, planes, effort, runs)
-        for step in registry.ladder(planes.channels, planes.height * planes.width, "best"):
-            shares(planes, step.entry)
+        for entry in registry.ladder(planes.channels, "best"):
+            shares(planes, entry)
     if large:
         planes = mosaic(large)
         with tempfile.TemporaryDirectory() as folder:

@@ -6,11 +6,13 @@
     effort    photographs are coded by (registry.ladder)
     fast      a small net
     default   that one; the small net again, learning from the image
-    best      those; a larger net that learns, over the whole image
+    best      those; a mixture of the small net and a larger one, both learning
 
     and of 16 bits a sample
     fast      the small net, learning from the image: default is the same
-    best      that one; a larger net that learns, over the whole image
+    best      that one; the larger net, learning
+
+(in colour: for grey, best is the same as default)
 
 and by the conventional forms, unless the learned code wins so clearly, or loses, that they need not be tried.  That
 depends on the first model only, so what a higher effort tries includes what a lower one tries: no file gets larger.
@@ -59,17 +61,17 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
         return _conventional(planes.data, planes.depth, "best")
     from .models import registry
 
-    colours = steps[0].entry.channels if steps else colours
+    colours = steps[0].channels if steps else colours
     assert colours is not None
-    forced, steps = code != "auto", steps or registry.ladder(colours, pixels, effort, planes.depth)
+    forced, steps = code != "auto", steps or registry.ladder(colours, effort, planes.depth)
     if forced or pixels <= SMALL:
         with single_threaded_blas():
             found = _learned(planes.data, colours, steps, None, threads, progress)
         return found if forced else min(found, _conventional(planes.data, planes.depth, "best"), key=_size)
     with single_threaded_blas(), ThreadPoolExecutor(1) as beside:  # what one thread does beside the others
         running = beside.submit(_conventional, planes.data, planes.depth, "quick")
-        levels = beside.submit(_levels, planes.data[:colours], steps[0].entry).result
-        trial = _trial_bits(planes.data[:colours], steps[0].entry)
+        levels = beside.submit(_levels, planes.data[:colours], steps[0]).result
+        trial = _trial_bits(planes.data[:colours], steps[0])
         quick = _size(running.result())
         if trial / 8 > NO_CHANCE * quick:
             return _conventional(planes.data, planes.depth, "best")
@@ -81,7 +83,7 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
     return min(found, _conventional(planes.data, planes.depth, "best"), key=_size)
 
 
-def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Step]:
+def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Entry]:
     """The models that a name asks for; of a family those that are installed, if any is."""
     from .models import registry
 
@@ -96,7 +98,7 @@ def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Step
         largest = [e.max_pixels for e in found if (e.channels, e.depth) == (colours, planes.depth)]
         what = f"images of more than {largest[0]} pixels" if largest else f"mode {planes.mode}"
         raise UnsupportedImageError(f"{code} does not code {what}")
-    return [registry.Step(e) for e in fitting]
+    return fitting
 
 
 def _size(parts: Parts) -> int:
@@ -112,30 +114,28 @@ def _conventional(data: np.ndarray, depth: int, effort: str) -> Parts:
 def _learned(
     data: np.ndarray,
     colours: int,
-    steps: list[registry.Step],
+    steps: list[registry.Entry],
     levels: Levels | None,
     threads: int,
     progress: Progress,
 ) -> Parts:
-    """The smallest of the models' codes, the models side by side; alpha by a conventional form."""
-
-    def coded(number: int) -> Parts:
-        return _coded(data[:colours], steps[number], levels, threads, _unless(number < len(steps) - 1, progress))
-
-    with ThreadPoolExecutor(len(steps)) as pool:
-        parts, bits = min(pool.map(coded, range(len(steps))), key=_size)
+    """The smallest of the models' codes; alpha by a conventional form."""
+    coded = [_coded(data[:colours], step, levels, threads, _unless(step is not steps[-1], progress)) for step in steps]
+    parts, bits = min(coded, key=_size)
     if len(data) > colours:
         alpha, alpha_bits = _conventional(data[colours:], 8 * data.itemsize, "best")
         parts, bits = parts + alpha, bits + alpha_bits
     return parts, bits
 
 
-def _coded(colours: np.ndarray, step: registry.Step, levels: Levels | None, threads: int, progress: Progress) -> Parts:
+def _coded(
+    colours: np.ndarray, entry: registry.Entry, levels: Levels | None, threads: int, progress: Progress
+) -> Parts:
     """One model's code of uint8 [C, H, W]; ``levels`` of weights of values, if they are found already."""
     from .coding import autoregressive, chain, deep, strips  # numba is not loaded for files that do not need it
     from .models import registry
 
-    loaded = registry.load(step.entry.form)
+    loaded = registry.load(entry.form)
     if loaded.latents and loaded.latents.any_size:
         coded = strips.encode_image(colours, loaded.latents, threads, progress)
         payload, bits = coded.payload, coded.estimated_bits
@@ -143,14 +143,15 @@ def _coded(colours: np.ndarray, step: registry.Step, levels: Levels | None, thre
         found = chain.encode_chain(colours[None], loaded.latents, progress)
         payload, bits = found.payload, float(found.bits.sum())
     else:
-        whole = step.whole and colours[0].size <= autoregressive.TILE_PIXELS
+        # half an image teaches less, and threads share a tile
+        whole = loaded.learns and colours[0].size <= autoregressive.TILE_PIXELS
         tile = colours.shape[1:] if whole else None
-        if step.entry.depth == 16:
+        if entry.depth == 16:
             coded = deep.encode(colours, loaded.learner, threads, progress, tile)
         else:
             coded = autoregressive.encode(colours, loaded.pixels, threads, progress, tile, levels=levels)
         payload, bits = coded.payload, coded.estimated_bits
-    return [Part(step.entry.form, len(colours), payload, loaded.weights_id)], bits
+    return [Part(entry.form, len(colours), payload, loaded.weights_id)], bits
 
 
 def _trial_bits(colours: np.ndarray, entry: registry.Entry) -> float:

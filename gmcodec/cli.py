@@ -215,7 +215,7 @@ def models() -> None:
         try:
             loaded = registry.load(entry.form)
             count = sum(layer.weight.size + layer.bias.size for layer in loaded.model.layers.values())
-            size = registry.path(entry).stat().st_size
+            size = sum(path.stat().st_size for path in registry.paths(entry))
             values: tuple = loaded.weights_id.hex(), size, count
         except WeightsError as error:
             values = "-", "-", f"- not installed: {cli_work.one_line(error)}"

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from gmcodec.coding import autoregressive, histogram
 from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import EvaluatorError, GmcFormatError, WeightsError
-from gmcodec.exact import learning
+from gmcodec.exact import learning, tables
 from gmcodec.exact.tables import BYTES
-from gmcodec.models import learning_spec, local, local_fused, local_learning, weights
+from gmcodec.models import learning_spec, local_fused, local_learner, local_learning, local_spec, weights
 from gmcodec.models.learning_spec import Learner
 from gmcodec.models.local import LocalConfig, LocalModel
+from gmcodec.models.pair import PairModel
 
 USUAL = 5  # of local_learning.RATES
 
@@ -27,8 +28,8 @@ def ignore(count: int) -> None:
 
 
 @functools.cache
-def model(channels: int, regression: int = 0) -> LocalModel:
-    return toy.learning(channels, 0, regression).learning(USUAL)
+def model(channels: int) -> LocalModel:
+    return toy.learning(channels).learning(USUAL)
 
 
 def spec_ranges(found: LocalModel, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,29 +70,6 @@ def test_every_range_is_that_of_the_specification(channels, kind):
     assert np.array_equal(freq, expected[1])
 
 
-@pytest.mark.parametrize(("channels", "kind"), [(1, "smooth"), (3, "smooth"), (3, "extremes")])
-def test_with_regression_too(channels, kind):
-    planes = image(kind, (channels, 17, 31))
-    found = model(channels, 1).tile_coder.ranges(planes, ignore, None)
-    assert np.array_equal(found[:2], spec_ranges(model(channels, 1), planes))
-
-
-@settings(max_examples=20, deadline=None)
-@given(
-    st.sampled_from([1, 3]), st.integers(0, 1), st.integers(1, 60), st.integers(1, 60), st.integers(2, 5),
-    st.integers(0, 1000),
-)  # fmt: skip
-def test_threads_that_share_a_tile_do_not_matter(channels, regression, height, width, threads, seed):
-    found = model(channels, regression)
-    planes = image("smooth", (channels, height, width), seed)
-    words, bits = push_words(planes[None], found, ignore)
-    again, estimate = push_words(planes[None], found, ignore, threads=threads)
-    assert np.array_equal(words, again)
-    assert estimate == pytest.approx(bits)
-    back = pop_words(words, (1, *planes.shape), found, ignore, threads=threads)
-    assert np.array_equal(back[0], planes)
-
-
 def test_the_fastest_rate_and_clipped_steps_too():
     fast = toy.learning(3).learning(len(local_learning.RATES) - 1)
     planes = np.concatenate([image("smooth", (3, 20, 40)) // 8, image("extremes", (3, 8, 40))], 1)
@@ -116,6 +94,88 @@ def test_pixels_come_back(channels, height, width, kind, weighted, seed):
     # an empty stack may take its first symbols for nothing, so there is no bound below
     assert len(words) * 32 < bits.sum() + 70
     assert np.array_equal(pop_words(words, (1, *planes.shape), model(channels), ignore, values)[0], planes)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([1, 3]), st.integers(1, 60), st.integers(1, 60), st.integers(2, 5), st.integers(0, 1000))
+def test_threads_that_share_a_tile_do_not_matter(channels, height, width, threads, seed):
+    planes = image("smooth", (channels, height, width), seed)
+    words, bits = push_words(planes[None], model(channels), ignore)
+    again, estimate = push_words(planes[None], model(channels), ignore, threads=threads)
+    assert np.array_equal(words, again)
+    assert estimate == pytest.approx(bits)
+    back = pop_words(words, (1, *planes.shape), model(channels), ignore, threads=threads)
+    assert np.array_equal(back[0], planes)
+
+
+def pair() -> PairModel:
+    return PairModel(model(3), toy.learning(3, 1).learning(2))
+
+
+@pytest.mark.parametrize("kind", ["smooth", "noise", "extremes"])
+def test_a_pair_is_one_mixture_of_both(kind):
+    """Against Python: half of the weights each, and every net learns as if it were alone."""
+    planes, found = image(kind, (3, 26, 45)), pair()
+    left, freq, _ = found.tile_coder.ranges(planes, ignore, None)
+    expected = spec_pair_ranges(found, planes)
+    assert np.array_equal(left, expected[0])
+    assert np.array_equal(freq, expected[1])
+
+
+def spec_pair_ranges(found: PairModel, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    said: list[list[tuple]] = []
+    for member in found.members:
+        kept: list[tuple] = []
+
+        def keep(t, outputs, base, samples, kept=kept):
+            kept.append((t, outputs, base, samples))
+            return learning_spec.two_nibbles(t, outputs, base, samples)
+
+        assert member.units is not None
+        learning_spec.ranges(Learner(member.config, member.layers, member.tables, member.units, member.rate), planes,
+                             keep)  # fmt: skip
+        said.append(kept)
+    left, freq = [], []
+    for voices in zip(*said, strict=True):
+        samples, t = voices[0][3], voices[0][0]
+        mixtures = [outputs.shape[1] // 10 for _, outputs, _, _ in voices]
+        priors = [tables.softmax(v[1][:, :k], t) for v, k in zip(voices, mixtures, strict=True)]
+        weights = tables.normalise(np.concatenate(priors, 1))
+        for channel, sample in enumerate(samples):
+            parts = [local_spec.logistics(t, outputs, base, samples, channel) for _, outputs, base, _ in voices]
+            mean, inverse = (np.concatenate(p, 1) for p in zip(*parts, strict=True))
+            high, low = sample >> 4, sample & 15
+            for rows, nibble in ((tables.high_rows(weights, mean, inverse, t), high),
+                                 (tables.low_rows(high, weights, mean, inverse, t), low)):  # fmt: skip
+                row = rows.astype(np.int64)
+                at = np.arange(len(nibble)), nibble
+                left.append((np.cumsum(row, 1) - row)[at])
+                freq.append(row[at])
+            weights = tables.observe(sample, weights, mean, inverse, t)
+    return np.concatenate(left), np.concatenate(freq)
+
+
+def test_pairs_come_back_and_name_their_rates():
+    planes, found = image("smooth", (3, 40, 50), 3), pair()
+    coded = autoregressive.encode(planes, found, threads=3, tile=(20, 50))
+    assert coded.payload == autoregressive.encode(planes, found, threads=1, tile=(20, 50)).payload
+    assert np.array_equal(autoregressive.decode(coded.payload, planes.shape, found, threads=2), planes)
+    assert found.fit(np.zeros((1, 3, 8, 8), np.uint8), 10**6) == bytes([USUAL, 2])
+    assert found.adapted(b"") is found
+    assert found.adapted(bytes([USUAL, 2])) is found
+    assert [m.rate for m in found.adapted(bytes([1, 3])).members] == [1, 3]
+    for changes in (b"\x05", bytes([1, 99])):
+        with pytest.raises(GmcFormatError, match="rates of learning"):
+            found.adapted(changes)
+
+
+def test_pairs_that_do_not_fit_are_refused():
+    with pytest.raises(WeightsError, match="same way"):
+        PairModel(model(3), model(1))
+    with pytest.raises(WeightsError, match="not made to learn"):
+        PairModel(model(3), toy.model(3))
+    with pytest.raises(WeightsError, match="before it has learned"):
+        pair().predict(pair().canvas(3, 3), np.arange(2))
 
 
 def test_it_learns():
@@ -166,7 +226,7 @@ def test_damaged_words_are_refused_or_give_some_pixels(seed):
 
 
 def test_a_machine_with_wrong_products_is_told(monkeypatch):
-    monkeypatch.setattr(local.evaluators, "self_test", lambda name: name != "int16")
+    monkeypatch.setattr(local_learner.evaluators, "self_test", lambda name: name != "int16")
     with pytest.raises(EvaluatorError, match="int16 products are wrong"):
         toy.learning(3).learning(USUAL).tile_coder  # noqa: B018
 

@@ -76,15 +76,15 @@ def layers(config: LocalConfig, seed: int = 0) -> dict[str, Layer]:
         made[f"up.{b}"] = _layer(random, config.width, config.width, UP_SHIFT, ACTIVATION_LIMIT, 20000)
         made[f"down.{b}"] = _layer(random, config.width, config.width, DOWN_SHIFT, ACTIVATION_LIMIT, 20000)
     made["last"] = _last(random, config, config.width)
-    made["linear"] = _linear(random, config.window, config.neighbours, config.regression)
+    made["linear"] = _linear(random, config.window, config.neighbours)
     for b in range(config.blocks + 1 if config.condition else 0):
         made[f"condition.{b}"] = _layer(random, config.width, config.condition, UP_SHIFT, CONDITION_LIMIT, 0)
     return made
 
 
-def learning(channels: int, seed: int = 0, regression: int = 0) -> LocalModel:
+def learning(channels: int, seed: int = 0) -> LocalModel:
     """The toy model of ``channels`` with room to learn, and units of its gradients: finer weights, the same net."""
-    plain = model(channels, "int16", seed, regression)
+    plain = model(channels, "int16", seed)
     finer = {
         name: layer
         if name == "linear"
@@ -98,9 +98,9 @@ def learning(channels: int, seed: int = 0, regression: int = 0) -> LocalModel:
     return LocalModel(fine.config, finer, fine.tables, fine.evaluator, gradient_units(fine, [images]))
 
 
-def model(channels: int, evaluator: str | None = None, seed: int = 0, regression: int = 0) -> LocalModel:
+def model(channels: int, evaluator: str | None = None, seed: int = 0) -> LocalModel:
     """The toy model of ``channels``, with a named evaluator or the one that would be chosen."""
-    config = replace(CONFIGS[channels], regression=regression)
+    config = CONFIGS[channels]
     return LocalModel(config, layers(config, seed), make_tables(), EVALUATORS[evaluator] if evaluator else None)
 
 
@@ -223,16 +223,15 @@ def _last(random: np.random.Generator, config: LocalConfig | PixelCNNConfig, col
     return Layer(plain.weight, bias.astype(np.int32), plain.multiplier, shift.astype(np.int32), ACTIVATION_LIMIT)
 
 
-def _linear(random: np.random.Generator, window: Window, n: int, regression: int = 0) -> Layer:
+def _linear(random: np.random.Generator, window: Window, n: int) -> Layer:
     """A guess at the slope from the four nearest samples of the same channel, and a little of everything else."""
     c = window.channels
     nearest = {(-1, 0): 1000, (0, -1): 1000, (-1, -1): -1500, (-1, 1): 1000}  # 8192 means 1
     weight = random.integers(-150, 151, (c, n, c))
     for o, offset in enumerate(window.offsets[:n]):
         weight[np.arange(c), o, np.arange(c)] += nearest.get(offset, 0)
-    told = random.integers(-150, 151, (c, c * regression)) + 4000 * np.eye(c, c * regression, dtype=int)
     return Layer(
-        np.concatenate([weight.reshape(c, n * c), told], 1).astype(np.int16),
+        weight.reshape(c, n * c).astype(np.int16),
         np.zeros(c, np.int32),
         np.full(c, 2**14, np.int32),
         np.full(c, LINEAR_SHIFT, np.int32),

@@ -6,16 +6,16 @@
     rank 0   part of a step | meet | rank 0 alone | meet | part of the next step ...
     rank 1   part of a step | meet |              | meet | part of the next step ...
 
-A ``gate`` is what they share, and ``hands`` starts them.  How many there are never changes what is computed: every
+A ``gate`` is what they share, and ``work`` starts them.  How many there are never changes what is computed: every
 number is computed by one of them, in the same way.  Waiting spins, since steps take less than a millisecond, and lets
 other programs run where that takes longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
@@ -25,7 +25,6 @@ from numba.extending import intrinsic
 
 from .kernels import jit
 
-T = TypeVar("T")
 SPINS = 2_000  # before other programs are let run
 ARRIVED, MEETINGS, TASK = 0, 8, 16  # places in a gate, on cache lines of their own
 _CAN_YIELD = binding.address_of_symbol("sched_yield") is not None
@@ -42,7 +41,7 @@ def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
 
 
 @intrinsic
-def _add(typingctx, array, at, value):  # type: ignore[no-untyped-def]
+def _add(typingctx: Any, array: Any, at: Any, value: Any) -> Any:
     """Add to an int64, atomically; what it was."""
     signature = types.int64(array, types.intp, types.int64)
 
@@ -53,7 +52,7 @@ def _add(typingctx, array, at, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _load(typingctx, array, at):  # type: ignore[no-untyped-def]
+def _load(typingctx: Any, array: Any, at: Any) -> Any:
     """Read an int64 that others write."""
     signature = types.int64(array, types.intp)
 
@@ -65,7 +64,7 @@ def _load(typingctx, array, at):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _let_others(typingctx):  # type: ignore[no-untyped-def]
+def _let_others(typingctx: Any) -> Any:
     """Let other programs run, where the system has a call for it."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -83,7 +82,7 @@ def meet(gate, ranks):
     if ranks == 1:
         gate[TASK] = 0
         return
-    meeting = _load(gate, MEETINGS)
+    meeting: Any = _load(gate, MEETINGS)  # type: ignore[call-arg]
     if _add(gate, ARRIVED, 1) == ranks - 1:
         _add(gate, ARRIVED, -ranks)
         _add(gate, TASK, -_load(gate, TASK))
@@ -102,7 +101,7 @@ def task(gate, ranks):
     if ranks == 1:
         gate[TASK] += 1
         return gate[TASK] - 1
-    return _add(gate, TASK, 1)
+    return _add(gate, TASK, 1)  # type: ignore[call-arg]
 
 
 @jit
@@ -112,9 +111,10 @@ def share(count, rank, ranks, whole):
     return min(count, rank * each), min(count, (rank + 1) * each)
 
 
-def hands(work: Callable[[int], T], pool: ThreadPoolExecutor | None, ranks: int) -> list[T]:
-    """``work`` of every rank, side by side: rank 0 in this thread, the others in a pool of theirs alone."""
-    if pool is None or ranks == 1:
-        return [work(0)]
-    others = [pool.submit(work, rank) for rank in range(1, ranks)]
-    return [work(0), *(other.result() for other in others)]
+def work(loop: Any, shared: Any, hands: Sequence[Any], pool: ThreadPoolExecutor | None, *arguments: Any) -> list[Any]:
+    """What ``loop(shared, hand, *arguments)`` gives every hand, side by side: the first in this thread.
+
+    The others run in a pool of theirs alone: one that had to wait for a thread would keep all waiting.
+    """
+    others = [pool.submit(loop, shared, hand, *arguments) for hand in hands[1:]] if pool else []
+    return [loop(shared, hands[0], *arguments), *(other.result() for other in others)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import GmcFormatError, WeightsError
+from ..errors import GmcFormatError
 from ..exact import crew
 from ..exact.kernels import jit
 from ..exact.tables import MAX_SHIFT, scale_of
@@ -30,7 +30,7 @@ def _run(tiles, hands, from_step, to_step, nibbles, left, freq, at_symbol):
     scratch = deep_step.room(place.widest, place.mixtures)
     for step in range(from_step, to_step):
         n, begin, first, end = evaluate_step(tiles, hands, step)
-        keep_samples(tiles, hands, step, begin, first, end)
+        keep_samples(tiles, hands, begin, first, end)
         part = slice(begin + first, begin + end)
         bits += deep_step.ranges(
             tiles[0].net, batch.outputs[part], batch.base[part], batch.samples[part], place.scale, nibbles, scratch,
@@ -73,8 +73,6 @@ class DeepTileCoder(LearningCoder):
     def __init__(self, model: LocalModel, bits: int, shift: int, rate: int) -> None:
         if not (8 <= bits <= 16 and shift <= MAX_SHIFT and rate < len(local_learning.RATES)):
             raise GmcFormatError(f"{bits} bits, shift {shift}, rate {rate} are not of this format")
-        if model.config.regression:
-            raise WeightsError("nets that are told of least squares code samples of 8 bits only")
         super().__init__((model.learning(rate),), scale_of(bits, shift))
         self.nibbles = -(-bits // 4)
 

@@ -26,14 +26,13 @@ from ..exact.tables import (
     COUPLING_BITS,
     INVERSE_BITS,
     POSITION,
-    POSITION_BITS,
     ROW_TOTAL,
     SIGMOID_REACH,
     SIGMOID_UNIT,
     Scale,
     Tables,
 )
-from . import local_learning, local_spec, regression_spec
+from . import local_learning, local_spec
 from .local import ACTIVATION_LIMIT, LocalConfig
 
 REACH = SIGMOID_REACH * SIGMOID_UNIT
@@ -188,16 +187,10 @@ class Learner:
         cut = (self.units[name] - self.units[name].min()).astype(np.int64)
         return delta @ (self.layers[name].now.weight.astype(np.int64) >> cut[:, None])
 
-    def learn(
-        self, x: np.ndarray, near: np.ndarray, deviation: np.ndarray, base: np.ndarray, samples: np.ndarray
-    ) -> None:
-        """Learn from gathered pixels: features [N, K], the linear predictor's inputs, base and samples [C, N].
-
-        ``deviation`` [N, C or 0]: of predictions by least squares, which the linear predictor sees too.
-        """
+    def learn(self, x: np.ndarray, near: np.ndarray, base: np.ndarray, samples: np.ndarray) -> None:
+        """Learn from gathered pixels: features [N, K], the linear predictor's inputs, base and samples [C, N]."""
         self.count += 1
-        x, near, deviation = x[:LEARNT], near[:LEARNT], deviation[:LEARNT]
-        base, samples = base[:, :LEARNT], samples[:, :LEARNT]
+        x, near, base, samples = x[:LEARNT], near[:LEARNT], base[:, :LEARNT], samples[:, :LEARNT]
         c, coarsest = self.config, {name: int(unit.min()) for name, unit in self.units.items()}
         streams, inner, outputs = self.forward(x)
         by_outputs, centre = mixture_gradient(self.tables, outputs, base, samples, self.scale)
@@ -223,9 +216,8 @@ class Learner:
             columns = -(-inputs[name].shape[1] // 8) * 8  # as many as compiled code has, filled up with zeros
             learnt.learn(deltas[name].T @ inputs[name], deltas[name].sum(0), self.count, columns)
         limit = local_learning.CENTRE_LIMIT
-        centre = np.clip(centre, -limit, limit).T
-        gradient = np.concatenate([centre @ near, centre @ deviation >> POSITION_BITS], 1)
-        self.linear.learn(gradient >> local_learning.CENTRE_SHIFT, None, self.count, gradient.shape[1])
+        gradient = (np.clip(centre, -limit, limit).T @ near) >> local_learning.CENTRE_SHIFT
+        self.linear.learn(gradient, None, self.count, near.shape[1])
 
 
 def inward(gradient: np.ndarray, activation: np.ndarray) -> np.ndarray:
@@ -255,24 +247,11 @@ def two_nibbles(t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.nd
     return np.concatenate(left), np.concatenate(freq)
 
 
-def linear_step(linear: Layer, x: np.ndarray, more: int = 0) -> np.ndarray:
-    """What the linear predictor makes of inputs int64 [N, K]: of its first columns, or of its last for finer inputs."""
-    if not x.shape[1]:
-        return np.zeros((len(x), len(linear.bias)), np.int64)
-    weight = linear.weight[:, -x.shape[1] :] if more else linear.weight[:, : x.shape[1]]
-    acc = x @ weight.astype(np.int64).T * linear.multiplier.astype(np.int64)
-    return half_up(acc, linear.shift + more).astype(np.int64)
-
-
 def ranges(learner: Learner, planes: np.ndarray, coded: Coded = two_nibbles) -> tuple[np.ndarray, np.ndarray]:
     """A tile [C, H, W] -> left and freq of every nibble in coding order, int64 each."""
     c, (channels, height, width), scale = learner.config, planes.shape, learner.scale
     x = local_spec.window_features(c.window, planes, scale)
     near, mean = x[:, c.window.near_columns(c.neighbours)], local_spec.local_mean(planes, scale)
-    deviation = np.empty((len(x), 0), np.int64)
-    if c.regression:
-        told, moved = regression_spec.features(planes, c.slope)
-        x, deviation = np.concatenate([x, told], 1), moved.T
     samples = planes.reshape(channels, -1).astype(np.int64)
     step = (c.slope * np.arange(height)[:, None] + np.arange(width)).ravel()
     most = max(LEARNT, min(height, -(-width // c.slope)))
@@ -280,10 +259,10 @@ def ranges(learner: Learner, planes: np.ndarray, coded: Coded = two_nibbles) -> 
     for number in range(step.max() + 1):
         pixels = np.flatnonzero(step == number)
         if len(gathered) >= local_learning.BATCH or len(gathered) + len(pixels) > most:
-            learner.learn(x[gathered], near[gathered], deviation[gathered], bases, samples[:, gathered])
+            learner.learn(x[gathered], near[gathered], bases, samples[:, gathered])
             gathered, bases = gathered[:0], bases[:, :0]
-        base = (mean[:, pixels] * POSITION >> scale.shift) + linear_step(learner.linear.now, near[pixels]).T
-        base += linear_step(learner.linear.now, deviation[pixels], POSITION_BITS).T
+        linear = learner.linear.now
+        base = (mean[:, pixels] * POSITION >> scale.shift) + ops.rescale(ops.product(linear, near[pixels]), linear).T
         found = coded(learner.tables, learner.forward(x[pixels])[2], base, samples[:, pixels])
         left.append(found[0])
         freq.append(found[1])

@@ -24,12 +24,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import EvaluatorError, GmcFormatError, WeightsError
+from ..errors import GmcFormatError, WeightsError
 from ..exact import evaluators, kernels
 from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
 from ..exact.tables import BYTES, Tables
-from . import local_fit, local_fused, local_kernels, local_learning, regression
+from . import local_fit, local_fused, local_kernels, local_learning
 from .deep_learner import DeepTileCoder
 from .local_learner import LearningTileCoder
 from .mixture import MixtureOutputs, Prediction
@@ -57,7 +57,6 @@ class LocalConfig(MixtureOutputs):
     mixtures: int  # logistic components K
     neighbours: int  # nearest pixels seen by the linear predictor
     condition: int = 0  # features D of a condition of every pixel; 0: there is none
-    regression: int = 0  # 1: what least squares around a pixel predict is another input (regression.py)
 
     @property
     def window(self) -> Window:
@@ -75,12 +74,7 @@ class LocalConfig(MixtureOutputs):
 
     @property
     def inputs(self) -> int:
-        return self.window.inputs + self.regression * regression.FEATURES * self.channels
-
-    def raster_columns(self) -> np.ndarray:
-        """int64 [inputs]: the first layer's columns in a float net, in the frozen net's order."""
-        window = self.window.raster_columns()
-        return np.concatenate([window, np.arange(len(window), self.inputs)])
+        return self.window.inputs
 
     def layer_names(self) -> list[str]:
         """Names of the integer layers, as stored."""
@@ -103,7 +97,7 @@ def layer_shape(config: LocalConfig, name: str) -> tuple[int, int]:
     return {
         "first": (c.width, c.inputs),
         "last": (c.outputs, c.width),
-        "linear": (c.channels, c.channels * (c.neighbours + c.regression)),
+        "linear": (c.channels, c.channels * c.neighbours),
     }.get(name, (c.width, c.width))
 
 
@@ -233,12 +227,6 @@ class LocalModel:
             canvas.flat, canvas.row_size, canvas.locate(pixels), self.channels, canvas.run_start, canvas.run_length,
             self._near, linear.weight, linear.multiplier, linear.shift, BYTES, x, base,
         )  # fmt: skip
-        if self.config.regression:  # tiles are known, or the learning loop codes them
-            place = local_fused.place_of(self, canvas)
-            regression.features(
-                canvas.flat, place, regression.foretold(self.config, canvas), canvas.locate(pixels), linear.weight,
-                len(self._near), linear.multiplier, linear.shift, x, base, np.empty(base.shape, np.int32),
-            )  # fmt: skip
         return x
 
     def _net(self, x: np.ndarray, told: np.ndarray | None, outputs: np.ndarray) -> None:

@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ..exact.ops import LEAK_SHIFT
-from ..exact.tables import LOG_SCALE_MAX, LOG_SCALE_MIN, POSITION
+from ..exact.tables import LOG_SCALE_MAX, LOG_SCALE_MIN
 from .local import LocalConfig
 from .local_kernels import CLAMP
-from .regression import ERRORS, FEATURE_SHIFT
 from .window import OUTSIDE, Window
 
 SLOPE = 2.0**-LEAK_SHIFT  # of the leaky ReLU: a shift in the frozen net
@@ -56,7 +55,7 @@ class LocalNet(nn.Module):
         self.down_bias = nn.ParameterList([nn.Parameter(torch.zeros(w)) for _ in range(c.blocks)])
         self.last = matrix(c.outputs, w, 0.05)
         self.last_bias = nn.Parameter(initial_outputs(c.channels, c.mixtures, 0.3))
-        self.linear = nn.Parameter(torch.zeros(c.channels, c.channels * (c.neighbours + c.regression)))
+        self.linear = nn.Parameter(torch.zeros(c.channels, c.channels * c.neighbours))
         # zero at first: a net trained without a condition is the same net until these have learned
         self.condition = nn.ParameterList(
             [nn.Parameter(torch.zeros(w, c.condition)) for _ in range(c.blocks + 1 if c.condition else 0)]
@@ -84,16 +83,12 @@ class LocalNet(nn.Module):
         features, mean = self.features(padded, height, width)
         told = None if condition is None else condition.transpose(0, 1).flatten(1)
         out, linear = self(features, dtype, told)
-        target = padded[:, : c.channels, r:, r : r + width].transpose(0, 1).reshape(mean.shape).float()
+        target = padded[:, :, r:, r : r + width].transpose(0, 1).reshape(mean.shape).float()
         return self.mixture(out, mean.float() + linear, target, c.channels, c.mixtures)
 
     def features(self, padded: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """``window_features`` of this net's window; with ``regression_features``, what nets with regression see."""
-        c = self.config.channels
-        features, mean = window_features(self.config.window, padded[:, :c], height, width)
-        if self.config.regression:
-            features = torch.cat([features, regression_features(padded, mean, height, width)])
-        return features, mean
+        """``window_features`` of this net's window."""
+        return window_features(self.config.window, padded, height, width)
 
     def forward(
         self, features: Tensor, dtype: torch.dtype = torch.float32, told: Tensor | None = None
@@ -105,7 +100,7 @@ class LocalNet(nn.Module):
             return torch.addmm(bias.to(dtype)[:, None], q(weight, bits).to(dtype), x)
 
         c = self.config
-        x = features[: c.inputs].to(dtype) * INPUT_UNIT
+        x = features.to(dtype) * INPUT_UNIT
         h = nn.functional.leaky_relu(product(self.first, self.first_bias, x, FIRST_BITS), SLOPE)
         for b in range(c.blocks + 1):
             if b:
@@ -115,10 +110,7 @@ class LocalNet(nn.Module):
                 h = h + q(self.condition[b], 8).to(dtype) @ told.to(dtype)
         out = product(self.last, self.last_bias, h).float()
         near = x[: c.channels * c.neighbours]
-        linear = (self.linear[:, : len(near)].to(dtype) @ near).float() / INPUT_UNIT
-        if c.regression:
-            linear = linear + self.linear[:, len(near) :] @ (features[c.inputs :].float() / POSITION)
-        return out, linear
+        return out, (self.linear.to(dtype) @ near).float() / INPUT_UNIT
 
 
 def initial_outputs(channels: int, mixtures: int, log_scale: float) -> Tensor:
@@ -149,30 +141,6 @@ def window_features(window: Window, padded: Tensor, height: int, width: int) -> 
     difference, mean = relative(pixels, shifted(0, -1), shifted(-1, 0))
     features = torch.cat([difference.reshape(-1, mean[0].numel()), (mean - 128).reshape(c, -1)])
     return features, mean.reshape(c, -1)
-
-
-def regression_features(padded: Tensor, mean: Tensor, height: int, width: int) -> Tensor:
-    """What a net is told of predictions by least squares, int16 [(FEATURES + 1) * C, N].
-
-    ``padded`` [B, 2C, ...]: samples, then predictions in 1/POSITION grey level, or OUTSIDE; ``mean`` [C, N].  For every
-    colour: the prediction minus the mean; errors of the predictions of four neighbours, all in half levels; then
-    the first again in 1/POSITION, for the linear predictor.
-    """
-    c, r = padded.shape[1] // 2, padded.shape[2] - height
-    planes = padded.transpose(0, 1)
-
-    def shifted(dy: int, dx: int) -> Tensor:
-        return planes[:, :, r + dy : r + dy + height, r + dx : r + dx + width].reshape(2 * c, -1)
-
-    def halves(values: Tensor) -> Tensor:
-        return ((values + (1 << (FEATURE_SHIFT - 1))) >> FEATURE_SHIFT).clamp_(-CLAMP, CLAMP)
-
-    deviation = (shifted(0, 0)[c:] - mean * POSITION).clamp_(-CLAMP * POSITION, CLAMP * POSITION)
-    rows = [halves(deviation)]
-    for offset in ERRORS:
-        near = shifted(*offset)
-        rows.append(halves(near[:c] * POSITION - near[c:]).masked_fill_(near[:c] == OUTSIDE, 0))
-    return torch.cat([*rows, deviation])
 
 
 def relative(pixels: Tensor, left: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:

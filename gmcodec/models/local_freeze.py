@@ -46,7 +46,7 @@ def activation_peaks(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, i
         return activation
 
     for padded, height, width in patches:
-        x = net.features(padded, height, width)[0][: net.config.inputs].float() * INPUT_UNIT
+        x = net.features(padded, height, width)[0].float() * INPUT_UNIT
         h = see(0, leaky(quantise_rows(net.first, FIRST_BITS) @ x + net.first_bias[:, None], SLOPE))
         for b in range(net.config.blocks):
             inner = see(b + 1, leaky(quantise_rows(net.up[b], WEIGHT_BITS) @ h + net.up_bias[b][:, None], SLOPE))
@@ -61,7 +61,7 @@ def freeze(net: LocalNet, patches: Sequence[tuple[torch.Tensor, int, int]]) -> L
     cannot be proved.
     """
     peaks = activation_peaks(net, patches)
-    squares = [_whole(batch[:, : net.config.channels], h, w) for batch, h, w in patches[:TRIALS]]
+    squares = [_whole(batch, h, w) for batch, h, w in patches[:TRIALS]]
 
     def bits(units: dict[str, np.ndarray]) -> float:
         model = _freeze(net, list(units.values()))
@@ -127,7 +127,7 @@ def _freeze(net: LocalNet, units: list[np.ndarray]) -> LocalModel:
         return freeze_layer(name, weight * unit_in, _array(bias), 1.0, unit_out, limit, bits, bound)
 
     c, stream, inner = net.config, units[0], units[1:]
-    first = _array(net.first)[:, c.raster_columns()]
+    first = _array(net.first)[:, c.window.raster_columns()]
     layers = {
         "first": layer("first", first, net.first_bias, INPUT_UNIT, stream, INPUT_LIMIT, FIRST_BITS),
         "last": layer("last", _array(net.last), net.last_bias, stream, output_units(c), ACTIVATION_LIMIT),
@@ -155,7 +155,7 @@ def freeze_onto(base: LocalModel, net: LocalNet) -> LocalModel:
     if replace(c, condition=0) != base.config:
         raise FreezeError(f"the decoder {c} is not the base {base.config}")
     layers = dict(base.layers)
-    stream = found_unit(base, "first", _array(net.first)[:, c.raster_columns()] * INPUT_UNIT)
+    stream = found_unit(base, "first", _array(net.first)[:, c.window.raster_columns()] * INPUT_UNIT)
     for n, weight in enumerate(net.condition):
         layers[f"{CONDITION}{n}"] = freeze_condition(f"{CONDITION}{n}", weight, stream)
     return LocalModel(c, layers, base.tables)

@@ -71,14 +71,13 @@ class Place(NamedTuple):
     limit: int  # of activations
     output_limit: int
     scale: Scale
-    regression: int  # whether predictions by least squares are inputs
 
 
 def possible(model: LocalModel) -> bool:
     """Whether this loop codes with the model: chosen int16 products that fit every layer."""
     names = [name for name in model.config.layer_names() if name != "linear"]
     fits = (model.layers[n].product_bound < INT32_BOUND and model.layers[n].input_limit < 2**15 for n in names)
-    return model.evaluator.name == "int16" and model.config.blocks > 0 and not model.config.regression and all(fits)
+    return model.evaluator.name == "int16" and model.config.blocks > 0 and all(fits)
 
 
 def _filled(layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -282,7 +281,7 @@ def place_of(model: LocalModel, canvas: Canvas, scale: Scale = BYTES) -> Place:
     steps = c.slope * (canvas.height - 1) + canvas.width
     return Place(
         canvas.height, canvas.width, c.channels, c.mixtures, c.slope, steps, canvas.row_size, origin, widest,
-        canvas.run_start, canvas.run_length, *model.limits, scale, c.regression,
+        canvas.run_start, canvas.run_length, *model.limits, scale,
     )  # fmt: skip
 
 

@@ -19,16 +19,14 @@ import numpy as np
 from numba.extending import overload
 
 from ..errors import EvaluatorError, WeightsError
-from ..exact import ans, crew, evaluators
+from ..exact import ans, crew, evaluators, int16
 from ..exact.kernels import jit
-from ..exact.lanes import LANES
 from ..exact.learning import Room
 from ..exact.tables import BYTES, Scale
-from . import local_learning, mixture_step, regression
+from . import local_learning, mixture_step
 from .local_fused import Net, Place, Progress, calls_of, locate, place_of, prepare, read_samples, report, write_samples
 from .local_learning import Batch, Rules, State
 from .mixture_step import Voice, Weights, value_weights
-from .regression import Known
 from .window import Canvas
 
 if TYPE_CHECKING:
@@ -45,7 +43,6 @@ class Tile(NamedTuple):
     rules: Rules
     state: State
     batch: Batch
-    known: Known
     canvas: np.ndarray  # flat
     gate: np.ndarray
 
@@ -58,7 +55,6 @@ class Hand(NamedTuple):
     counts: np.ndarray  # int64 [2]: batches learned from, pixels gathered since; the same in every thread
     at: np.ndarray  # int64: positions of a step's pixels
     room: Room
-    regression: regression.Room
 
 
 @jit
@@ -69,7 +65,7 @@ def evaluate_step(tiles, hands, step):
     """
     place, rank, ranks, at = tiles[0].place, hands[0].rank, hands[0].ranks, hands[0].at
     n = locate(place, step, at)
-    first, end = crew.share(n, rank, ranks, LANES)
+    first, end = crew.share(n, rank, ranks, int16.ROWS)
     begin = 0
     for i in range(len(tiles)):
         tile, hand = tiles[i], hands[i]
@@ -77,22 +73,15 @@ def evaluate_step(tiles, hands, step):
             local_learning.update(tile, hand)
         begin = hand.counts[1]  # the same for all nets: they learn from the same pixels at the same time
         hand.counts[1] += n
-        if tile.place.regression:
-            regression.predict(tile.canvas, tile.place, tile.known, step, first, end, hand.regression)
-        local_learning.forward(
-            tile.net, tile.place, tile.known, tile.canvas, at[first:end], tile.batch, begin + first
-        )
+        local_learning.forward(tile.net, tile.place, tile.canvas, at[first:end], tile.batch, begin + first)
     return n, begin, first, end
 
 
 @jit
-def keep_samples(tiles, hands, step, begin, first, end):
+def keep_samples(tiles, hands, begin, first, end):
     """Put the samples of a part of a step, which are on the canvas, where nets learn from them."""
     for i in range(len(tiles)):
-        tile = tiles[i]
-        read_samples(tile.canvas, hands[0].at[first:end], tile.batch.samples[begin + first : begin + end])
-        if tile.place.regression:
-            regression.finish(tile.canvas, tile.place, tile.known, step, first, end)
+        read_samples(tiles[i].canvas, hands[0].at[first:end], tiles[i].batch.samples[begin + first : begin + end])
 
 
 @jit
@@ -121,7 +110,7 @@ def _run(tiles, hands, from_step, to_step, code, left, freq, at_symbol):
     scratch = mixture_step.room(place.widest, code.mixtures, place.channels)
     for step in range(from_step, to_step):
         n, begin, first, end = evaluate_step(tiles, hands, step)
-        keep_samples(tiles, hands, step, begin, first, end)
+        keep_samples(tiles, hands, begin, first, end)
         part = slice(begin + first, begin + end)
         bits += mixture_step.ranges(voices_of(tiles, part), batch.samples[part], code.values, code.weighted, scratch)
         for stream in range(2 * place.channels):
@@ -129,8 +118,6 @@ def _run(tiles, hands, from_step, to_step, code, left, freq, at_symbol):
                 to = at_symbol + stream * n + first + i
                 left[to], freq[to] = scratch.left[stream, i], scratch.freq[stream, i]
         at_symbol += 2 * place.channels * n
-        if code.in_step:
-            crew.meet(tiles[0].gate, hands[0].ranks)
     return bits, at_symbol
 
 
@@ -149,7 +136,7 @@ def _pop(tiles, hands, from_step, to_step, code, stack, words, left):
                 voices_of(tiles, part), samples, code.values, code.weighted, scratch, stack, words, left
             )
             write_samples(tiles[0].canvas, hands[0].at[:n], samples)
-            keep_samples(tiles, hands, step, begin, 0, n)
+            keep_samples(tiles, hands, begin, 0, n)
         crew.meet(gate, ranks)
     return stack, left
 
@@ -176,7 +163,6 @@ class Code(NamedTuple):
     values: np.ndarray  # mixture_step.value_weights
     weighted: np.ndarray
     mixtures: int  # of all nets
-    in_step: bool  # whether encoding threads wait for one another after every step
 
 
 class LearningCoder:
@@ -215,10 +201,7 @@ class LearningCoder:
             canvas.fill(planes[None])
             calls = calls_of(tiles[0].place)
             for number, (first, last) in enumerate(calls):
-                found = crew.hands(
-                    lambda rank, a=first, b=last, at=done: self.run(tiles, team[rank], a, b, code, left, freq, at),
-                    pool, len(team),
-                )  # fmt: skip
+                found = crew.work(self.run, tiles, team, pool, first, last, code, left, freq, done)
                 bits, done = bits + sum(cost for cost, _ in found), found[0][1]
                 report(progress, height * width, number, len(calls))
         return left, freq, bits
@@ -233,12 +216,9 @@ class LearningCoder:
             canvas, tiles, team, pool = self._open(height, width, threads, stack)
             calls = calls_of(tiles[0].place)
             for number, (first, last) in enumerate(calls):
-                state, left = crew.hands(
-                    lambda rank, a=first, b=last, s=np.uint64(state), n=left: self.pop(
-                        tiles, team[rank], a, b, code, s, words, n
-                    ),
-                    pool, len(team),
-                )[0]  # fmt: skip
+                state, left = crew.work(self.pop, tiles, team, pool, first, last, code, np.uint64(state), words, left)[
+                    0
+                ]
                 report(progress, height * width, number, len(calls))
         return canvas.planes()[0], int(state) == 0 and left == 0
 
@@ -248,17 +228,15 @@ class LearningCoder:
         """An empty canvas; for every net a tile; hands of every thread, whose pool is there until ``stack`` closes."""
         canvas, gate = Canvas(self._models[0].config.window, height, width, 1, self.dtype), crew.gate()
         ranks = min(threads, MOST)
-        tiles, team = [], [[] for _ in range(ranks)]
+        tiles: list[Tile] = []
+        team: list[list[Hand]] = [[] for _ in range(ranks)]
         for model, net, rules in self._started:
             place = place_of(model, canvas, self._scale)
             own, state = local_learning.begin(model, net, rules)
-            known = regression.known(model.config, canvas)
-            batch = local_learning.batch_of(own, place)
-            tiles.append(Tile(own, place, rules, state, batch, known, canvas.flat, gate))
+            tiles.append(Tile(own, place, rules, state, local_learning.batch_of(own, place), canvas.flat, gate))
             for rank in range(ranks):
                 at, counts = np.empty(place.widest, np.int64), np.zeros(2, np.int64)
-                scratch = local_learning.room(own), regression.room(known)
-                team[rank].append(Hand(rank, ranks, counts, at, *scratch))
+                team[rank].append(Hand(rank, ranks, counts, at, local_learning.room(own)))
         pool = stack.enter_context(ThreadPoolExecutor(ranks - 1)) if ranks > 1 else None
         return canvas, tuple(tiles), [tuple(hands) for hands in team], pool
 
@@ -290,5 +268,4 @@ class LearningTileCoder(LearningCoder):
 
     def _code(self, weights: Weights) -> Code:
         configs = [model.config for model in self._models]
-        values = value_weights(weights, configs[0].channels)
-        return Code(*values, sum(c.mixtures for c in configs), any(c.regression for c in configs))
+        return Code(*value_weights(weights, configs[0].channels), sum(c.mixtures for c in configs))

@@ -23,8 +23,6 @@ from ..exact import crew, int16, kernels, learning
 from ..exact.kernels import jit
 from ..exact.learning import FINE_BITS, HALF, LEARNT
 from ..exact.ops import Layer
-from ..exact.tables import POSITION_BITS
-from . import regression
 from .local_fused import Net, Place
 from .local_kernels import features
 from .mixture import output_units
@@ -88,7 +86,6 @@ class Batch(NamedTuple):
     inner: np.ndarray  # [blocks, N, width]
     outputs: np.ndarray  # [N, M]
     base: np.ndarray  # [N, C]
-    deviation: np.ndarray  # [N, C]: regression.features
     samples: np.ndarray  # [N, C]
     centre: np.ndarray  # int64 [N, C]: gradients by the base, then int16 by the sums of the layers
     by_first: np.ndarray
@@ -207,7 +204,7 @@ def batch_of(net: Net, place: Place) -> Batch:
     features, outputs, base, samples = ((pixels, *shape) for shape in shapes)
     return Batch(
         np.zeros(features, np.int16), np.zeros((blocks + 1, pixels, width), np.int16),
-        np.zeros((blocks, pixels, width), np.int16), np.zeros(outputs, np.int32), np.zeros(base, np.int32), np.zeros(base, np.int32),
+        np.zeros((blocks, pixels, width), np.int16), np.zeros(outputs, np.int32), np.zeros(base, np.int32),
         np.zeros(samples, np.int32), np.zeros(base, np.int64), np.zeros((pixels, width), np.int16),
         np.zeros((2 * blocks, pixels, width), np.int16), np.zeros(outputs, np.int16),
     )  # fmt: skip
@@ -229,7 +226,7 @@ def is_due(counts, batch, pixels):
 
 
 @jit
-def forward(net, place, known, canvas, at, batch, first):
+def forward(net, place, canvas, at, batch, first):
     """Evaluate the pixels at ``at`` as local_fused does, into the batch from ``first`` on."""
     blocks = batch.inner.shape[0]
     acc = np.empty((BLOCK, net.first_scale.shape[0]), np.int32)
@@ -241,11 +238,6 @@ def forward(net, place, known, canvas, at, batch, first):
             canvas, place.row_size, at[start : start + n], place.channels, place.run_start, place.run_length, net.near,
             net.linear, net.linear_multiplier, net.linear_shift, place.scale, x, batch.base[part],
         )  # fmt: skip
-        if place.regression:
-            regression.features(
-                canvas, place, known, at[start : start + n], net.linear, net.near.shape[0], net.linear_multiplier,
-                net.linear_shift, x, batch.base[part], batch.deviation[part],
-            )  # fmt: skip
         int16.multiply(x, net.first, acc[:n])
         kernels.hidden(acc[:n], net.first_scale, net.first_offset, place.limit, batch.stream[0, part])
         for b in range(blocks):
@@ -284,21 +276,15 @@ def _backward(net, place, rules, state, batch, part):
 
 
 @jit
-def _learn_linear(net, rules, state, near, deviation, centre, count, steps):
-    """Move the linear predictor; near int16 [N, >= K] features, deviation int32 and centre int64 [N, C]."""
+def _learn_linear(net, rules, state, near, centre, count, steps):
+    """Move the linear predictor; near int16 [N, >= K] features, centre int64 [N, C]."""
     channels, columns = state.linear.shape
     gradient = np.empty((channels, columns), np.int32)
     for c in range(channels):
         for k in range(columns):
             total = np.int64(0)
-            if k < net.near.shape[0]:
-                for n in range(centre.shape[0]):
-                    total += min(max(centre[n, c], -CENTRE_LIMIT), CENTRE_LIMIT) * np.int64(near[n, net.near[k]])
-            else:
-                for n in range(centre.shape[0]):
-                    other = np.int64(deviation[n, k - net.near.shape[0]])
-                    total += min(max(centre[n, c], -CENTRE_LIMIT), CENTRE_LIMIT) * other
-                total >>= POSITION_BITS
+            for n in range(centre.shape[0]):
+                total += min(max(centre[n, c], -CENTRE_LIMIT), CENTRE_LIMIT) * np.int64(near[n, net.near[k]])
             gradient[c, k] = total >> CENTRE_SHIFT
     learning.step_sizes(gradient, state.linear_square, rules.linear_rate, count, steps)
     learning.move(gradient, steps, rules.linear_rate, 2**15 - 1, state.linear)
@@ -355,8 +341,7 @@ def update(tile, hand):
             )  # fmt: skip
             learning.repack_back(state.last, rules.last_cut, state.last_back)
         elif layer == 2 * blocks + 2:
-            near, deviation, centre = batch.features[whole], batch.deviation[whole], batch.centre[whole]
-            _learn_linear(net, rules, state, near, deviation, centre, count, steps)
+            _learn_linear(net, rules, state, batch.features[whole], batch.centre[whole], count, steps)
         else:
             break
     crew.meet(tile.gate, hand.ranks)

@@ -8,7 +8,6 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import UnknownModelError, WeightsError
 from ..exact import evaluators
@@ -16,6 +15,7 @@ from .ade import AdeModel
 from .agave import AgaveModel
 from .agave_walk import Factored
 from .local import LocalModel
+from .pair import PairModel
 from .pixelcnnpp import PixelCNNModel
 from .weights import Model, from_bytes, weights_id
 
@@ -36,6 +36,7 @@ class Entry:
     weights: str = ""  # whose file the weights are in, if not its own
     depth: int = 8  # bits of samples
     rate: int | None = None  # of local_learning.RATES, of a model that learns from every tile it codes
+    members: tuple[str, ...] = ()  # of a pair: the names of the models that learn side by side
 
     def takes(self, channels: int, pixels: int, depth: int = 8) -> bool:
         """Whether the model codes an image of so many channels and pixels, of so many bits a sample."""
@@ -58,35 +59,18 @@ ENTRIES = (
     Entry(27, "learning-rgb16-fast", 3, asked=True, weights="local-rgb-fast", depth=16, rate=5),
     Entry(28, "learning-rgb16", 3, asked=True, weights="learning-rgb", depth=16, rate=3),
     Entry(29, "learning-grey16", 1, asked=True, weights="learning-grey", depth=16, rate=4),
+    Entry(30, "pair-rgb", 3, asked=True, members=("learning-rgb", "learning-rgb-fast")),
 )
 BY_FORM = {e.form: e for e in ENTRIES}
 
 
-class Step(NamedTuple):
-    """A model to try, and whether on the whole image as one tile, up to coding.autoregressive.TILE_PIXELS."""
-
-    entry: Entry
-    whole: bool = False
-
-
 # by channels, depth and effort: what each effort tries beyond the one before, by name
-LADDERS: dict[tuple[int, int], dict[str, tuple[tuple[str, bool], ...]]] = {
-    (3, 8): {
-        "fast": (("local-rgb-fast", False),),
-        "default": (("learning-rgb-fast", False),),
-        "best": (("learning-rgb", True),),
-    },
-    (1, 8): {
-        "fast": (("local-grey", False),),
-        "default": (("learning-grey", False),),
-        "best": (("learning-grey", True),),
-    },
-    (3, 16): {"fast": (("learning-rgb16-fast", False),), "default": (), "best": (("learning-rgb16", True),)},
-    (1, 16): {"fast": (("learning-grey16", False),), "default": (), "best": (("learning-grey16", True),)},
+LADDERS: dict[tuple[int, int], dict[str, tuple[str, ...]]] = {
+    (3, 8): {"fast": ("local-rgb-fast",), "default": ("learning-rgb-fast",), "best": ("pair-rgb",)},
+    (1, 8): {"fast": ("local-grey",), "default": ("learning-grey",), "best": ()},
+    (3, 16): {"fast": ("learning-rgb16-fast",), "default": (), "best": ("learning-rgb16",)},
+    (1, 16): {"fast": ("learning-grey16",), "default": (), "best": ()},
 }
-TINY = 1 << 17  # pixels up to which the default effort tries all
-# pixels up to which models that learn do so over the whole image: on one processor, but half an image teaches less
-WHOLE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -94,8 +78,13 @@ class Loaded:
     """A model ready to code, and the id of its weights."""
 
     entry: Entry
-    model: Model
+    model: Model | PairModel
     weights_id: bytes
+
+    @property
+    def learns(self) -> bool:
+        """Whether it learns from every tile that it codes."""
+        return self.entry.rate is not None or bool(self.entry.members)
 
     @property
     def latents(self) -> AgaveModel | AdeModel | None:
@@ -108,13 +97,13 @@ class Loaded:
         return isinstance(self.model, AdeModel)
 
     @property
-    def pixels(self) -> LocalModel | PixelCNNModel | Factored:
+    def pixels(self) -> LocalModel | PairModel | PixelCNNModel | Factored:
         """The model, without its latents if it has any: for coding/autoregressive.py."""
         return self.model.plain if isinstance(self.model, AgaveModel | AdeModel) else self.model
 
     @property
     def learner(self) -> LocalModel:
-        """The model, for coding/deep.py.  Raises WeightsError for another architecture."""
+        """The local model, for coding/deep.py and for pairs.  Raises WeightsError for another architecture."""
         if not isinstance(self.model, LocalModel):
             raise WeightsError(f"{self.entry.name} needs a local model")
         return self.model
@@ -135,15 +124,11 @@ def for_channels(channels: int) -> Loaded:
     return load(default(channels).form)
 
 
-def ladder(channels: int, pixels: int, effort: str, depth: int = 8) -> list[Step]:
-    """What an effort tries for an image, the fastest first: all that lower efforts try, and more."""
-    effort = "best" if effort == "default" and pixels <= TINY else effort
-    rungs_of = LADDERS[channels, depth]
-    efforts = list(rungs_of)
-    rungs = [rungs_of[e] for e in efforts[: efforts.index(effort) + 1]]
-    named = [(called(name)[0], whole) for rung in rungs for name, whole in rung]
-    steps = [Step(entry, whole or (entry.rate is not None and pixels <= WHOLE)) for entry, whole in named]
-    return list(dict.fromkeys(steps))
+def ladder(channels: int, effort: str, depth: int = 8) -> list[Entry]:
+    """What an effort tries, the fastest first: all that lower efforts try, and more."""
+    rungs = LADDERS[channels, depth]
+    efforts = list(rungs)
+    return [called(name)[0] for e in efforts[: efforts.index(effort) + 1] for name in rungs[e]]
 
 
 def installed(channels: int, pixels: int) -> list[Loaded]:
@@ -153,8 +138,8 @@ def installed(channels: int, pixels: int) -> list[Loaded]:
 
 
 def is_installed(entry: Entry) -> bool:
-    """Whether there is a file of its weights."""
-    return path(entry).is_file()
+    """Whether the files of its weights are there."""
+    return all(path.is_file() for path in paths(entry))
 
 
 def called(name: str) -> list[Entry]:
@@ -170,9 +155,10 @@ def named(name: str) -> Loaded:
     return load(called(name)[0].form)
 
 
-def path(entry: Entry, where: Path | None = None) -> Path:
-    """The file of a model's weights."""
-    return (where or folder()) / f"{entry.weights or entry.name}.safetensors"
+def paths(entry: Entry, where: Path | None = None) -> list[Path]:
+    """The files of a model's weights."""
+    names = [called(name)[0] for name in entry.members] or [entry]
+    return [(where or folder()) / f"{e.weights or e.name}.safetensors" for e in names]
 
 
 def load(form: int) -> Loaded:
@@ -186,7 +172,11 @@ def load(form: int) -> Loaded:
 @functools.lru_cache(maxsize=8)
 def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
     entry = BY_FORM[form]
-    file = path(entry, where)
+    if entry.members:
+        first, second = (named(name) for name in entry.members)
+        pair = PairModel(first.learner, second.learner)
+        return Loaded(entry, pair, weights_id(first.weights_id + second.weights_id))
+    (file,) = paths(entry, where)
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -195,7 +185,10 @@ def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
     def other(name: str) -> tuple[bytes, Model]:
         if name == entry.name:
             raise WeightsError(f"{file} names itself as the weights it needs")
-        return (found := named(name)).weights_id, found.model
+        found = named(name)
+        if isinstance(found.model, PairModel):
+            raise WeightsError(f"{file} needs the weights of one model, {name} has two")
+        return found.weights_id, found.model
 
     model = from_bytes(data, other)
     if entry.rate is not None and isinstance(model, LocalModel):

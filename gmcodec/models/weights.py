@@ -125,7 +125,7 @@ def _local(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> LocalModel
 
 
 def _local_config(values: dict[str, Any]) -> LocalConfig:
-    least = {"condition": 0, "regression": 0}
+    least = {"condition": 0}
     if any(type(n) is not int or not least.get(name, 1) <= n <= LARGEST for name, n in values.items()):
         raise WeightsError(f"unsound architecture: {values}")
     return LocalConfig(**values)

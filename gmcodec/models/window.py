@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -99,7 +98,6 @@ class Canvas:
         self.run_start = np.array([dy * self.row_size + dx * c for dy, dx, _ in window.runs])
         self.run_length = np.array([length * c for _, _, length in window.runs])
         self._origin, self._reach = r * self.row_size + r * c, r
-        self.known: Any = None  # what regression.py says of filled tiles
 
     def locate(self, pixels: np.ndarray) -> np.ndarray:
         """Positions of the pixels' first samples in ``flat``."""
@@ -114,17 +112,11 @@ class Canvas:
 
     def fill(self, planes: np.ndarray) -> None:
         """Copy whole tiles in: [B, C, H, W]."""
-        self.known = None
         self.inner[:] = planes.transpose(0, 2, 3, 1)
 
     def write(self, pixels: np.ndarray, samples: np.ndarray) -> None:
         """Store decoded samples int32 [N, C]."""
         self.flat[self.locate(pixels)[:, None] + np.arange(self.channels)] = samples
-
-    def like(self, flat: np.ndarray) -> np.ndarray:
-        """View [B, C, H, W] of an array laid out as ``flat``."""
-        inner = flat.reshape(self.samples.shape)[:, self._reach :, self._reach : self._reach + self.width]
-        return inner.transpose(0, 3, 1, 2)
 
     def planes(self) -> np.ndarray:
         """[B, C, H, W], uint8; uint16 from int32."""

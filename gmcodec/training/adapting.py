@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..exact.learning import CLIP, MEMORY
 from ..models import local_freeze
 from ..models.local import LocalConfig
 from ..models.local_float import INPUT_UNIT, SLOPE, mixture_bits, relative
 from ..models.local_learning import FIRST_UNIT, LINEAR_RATE, RATE_BITS, RATES, SHARES, UNIT
-from ..exact.learning import CLIP, MEMORY
-from .data import Batch, Patches
+from .data import Patches
 from .loop import Trainer
 
 PIXELS = 104  # of a photograph that a step goes through: about local_learning.BATCH, a multiple of 8
@@ -153,10 +153,12 @@ class Adapting(Trainer):
     validate_every = 20_000
 
     def _begin(self) -> None:
-        assert isinstance(self.source, Patches) and self.preset.adaptation is not None
+        assert isinstance(self.source, Patches)
+        assert isinstance(self.preset.model, LocalConfig)
+        self.model = self.preset.model
         patches, random = self.source, self.source.random
         self.layers = self._layers(patches)
-        self.streams = Streams(self.preset.model, patches.images, self.preset.batch, self.device, random)
+        self.streams = Streams(self.model, patches.images, self.preset.batch, self.device, random)
         self.names = list(dict(self.net.named_parameters()))
         self.copies, self.squares, self.counts = self._copy(self.net, self.preset.batch)
         self.slot_bits, self.learn = _slot_bits, _learn
@@ -164,11 +166,11 @@ class Adapting(Trainer):
             self.slot_bits = torch.compile(_slot_bits, dynamic=False)
             self.learn = torch.compile(_learn, dynamic=False)
         held_out = [batch.images[0] for batch in self.validation]
-        self.held_out = lambda: Streams(self.preset.model, held_out, len(held_out), self.device, None)
+        self.held_out = lambda: Streams(self.model, held_out, len(held_out), self.device, None)
 
     def _layers(self, patches: Patches) -> list[Learnt]:
-        c, step = self.preset.model, RATES[self.preset.adaptation] / 2**RATE_BITS
-        r, size = c.reach, patches.size
+        assert self.preset.adaptation is not None
+        c, step, size = self.model, RATES[self.preset.adaptation] / 2**RATE_BITS, patches.size
         seen = [(torch.from_numpy(patches.batch(64).images), size, size) for _ in range(CALIBRATED)]
         cpu = type(self.net)(c)
         cpu.load_state_dict({name: value.cpu() for name, value in self.net.state_dict().items()})
@@ -206,11 +208,11 @@ class Adapting(Trainer):
         with torch.no_grad():
             if self.streams.begin:
                 _restart(pixels.fresh, net, self.copies, self.squares, self.counts)
-        loss = self.slot_bits(self.preset.model, self.copies, pixels, self.dtype).mean() / self.preset.model.channels
+        loss = self.slot_bits(self.model, self.copies, pixels, self.dtype).mean() / self.model.channels
         loss.backward()
         before = {name: p.detach().clone() for name, p in net.items()}
         for name, p in net.items():
-            p.grad = self.copies[name].grad.sum(0)
+            p.grad = _grad(self.copies[name]).sum(0)
         for optimiser, _ in self.optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -228,12 +230,12 @@ class Adapting(Trainer):
                change: dict[str, Tensor]) -> None:  # fmt: skip
         counts += 1
         for layer in self.layers:
-            w = layer.weight
-            self.learn(copies[w], copies[w].grad, squares[w], counts, net[w].detach(), layer.unit, layer.rate,
-                       w == "linear", change[w],
-                       None if layer.bias is None else copies[layer.bias],
-                       None if layer.bias is None else copies[layer.bias].grad,
-                       None if layer.bias is None else change[layer.bias], layer.bias_input)  # fmt: skip
+            w, b = layer.weight, layer.bias
+            bias = None if b is None else (copies[b], _grad(copies[b]), change[b])
+            self.learn(
+                copies[w], _grad(copies[w]), squares[w], counts, net[w].detach(), layer.unit, layer.rate,
+                w == "linear", change[w], bias, layer.bias_input,
+            )  # fmt: skip
         for copy in copies.values():
             copy.grad = None
 
@@ -244,12 +246,17 @@ class Adapting(Trainer):
         nothing = {name: torch.zeros_like(p) for name, p in net.items()}
         bits, steps = torch.zeros((), dtype=torch.float64, device=self.device), int(streams.about[:, 4].min()) // PIXELS
         for _ in range(steps):
-            loss = self.slot_bits(self.preset.model, copies, streams.next(), self.dtype).mean()
-            (loss / self.preset.model.channels).backward()
+            loss = self.slot_bits(self.model, copies, streams.next(), self.dtype).mean()
+            (loss / self.model.channels).backward()
             with torch.no_grad():
-                bits += loss.double() / self.preset.model.channels / steps
+                bits += loss.double() / self.model.channels / steps
                 self._learn(net, copies, squares, counts, nothing)
         return {"bpsp": bits.item()}
+
+
+def _grad(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def _restart(fresh: Tensor, net: dict[str, Tensor], copies: dict[str, Tensor], squares: dict[str, Tensor],
@@ -265,6 +272,7 @@ def _restart(fresh: Tensor, net: dict[str, Tensor], copies: dict[str, Tensor], s
 
 def _slot_bits(c: LocalConfig, w: dict[str, Tensor], pixels: Pixels, dtype: torch.dtype) -> Tensor:
     """Bits of each pixel, float32 [M * P]: LocalNet.forward with weights of each slot's own."""
+
     def product(name: str, bias: str, x: Tensor) -> Tensor:
         return torch.baddbmm(w[bias].to(dtype)[:, :, None], w[name].to(dtype), x)
 
@@ -281,16 +289,18 @@ def _slot_bits(c: LocalConfig, w: dict[str, Tensor], pixels: Pixels, dtype: torc
 
 def _learn(
     copy: Tensor, gradient: Tensor, square: Tensor, counts: Tensor, now: Tensor, unit: Tensor, rate: float,
-    absolute: bool, change: Tensor, bias: Tensor | None, bias_gradient: Tensor | None, bias_change: Tensor | None,
-    bias_input: float,
+    absolute: bool, change: Tensor, bias: tuple[Tensor, Tensor, Tensor] | None, bias_input: float,
 ) -> None:  # fmt: skip
-    """local_learning.update of a layer [M, rows, K] of all copies, in units of the integers; moves all by ``change``."""
+    """local_learning.update of a layer [M, rows, K] of all copies, in units of the integers; moves all by ``change``.
+
+    ``bias``: itself, its gradient and its change.
+    """
     g = gradient / unit
     mean = g.square().mean(2)
     square += (mean - square) / counts.clamp_max(MEMORY)[:, None]
     root = torch.maximum(square, mean).sqrt().clamp_min(1e-20)
     step = torch.full_like(root, rate) if absolute else rate * (now * unit).square().mean(1).sqrt()[None]
     copy += change - (g / root[:, :, None]).clamp(-CLIP, CLIP) * step[:, :, None] / unit
-    if bias is not None and bias_gradient is not None:
-        moved = (bias_gradient * bias_input / root).clamp(-CLIP, CLIP) * step * bias_input
-        bias += bias_change - moved
+    if bias is not None:
+        own, slope, moves = bias
+        own += moves - (slope * bias_input / root).clamp(-CLIP, CLIP) * step * bias_input

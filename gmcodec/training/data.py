@@ -9,9 +9,7 @@ Sets of small images come as mosaics: files that hold squares of one size, edge 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +22,6 @@ from ..errors import TrainingError
 from ..models.ade import AdeConfig
 from ..models.agave import AgaveConfig
 from ..models.local import LocalConfig
-from ..models.regression import predictions
 from ..models.window import OUTSIDE
 from .presets import ModelConfig, Preset
 
@@ -147,15 +144,6 @@ def pad(image: np.ndarray, reach: int) -> np.ndarray:
     return np.pad(image.astype(np.int16), ((0, 0), (reach, 0), (reach, reach)), constant_values=OUTSIDE)
 
 
-def known(images: list[np.ndarray], model: LocalConfig, progress: bool = False) -> list[np.ndarray]:
-    """Images as nets take them, before ``pad``: with what least squares predict if the net is told, int16 [2C, H, W]."""
-    if not model.regression:
-        return images
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda i: np.concatenate([i.astype(np.int16), predictions(i, model.slope)]), images)
-        return list(tqdm(found, desc="regression", unit="image", total=len(images), disable=not progress))
-
-
 def centre(image: np.ndarray, size: int) -> np.ndarray:
     """The central size x size square of [C, H, W], or less where the image is smaller."""
     h, w = image.shape[1:]
@@ -187,11 +175,8 @@ def load(
     if local := local_config(model):
         side = CENTRE if preset.adaptation is None else LEARNT_CENTRE
         photographs, others = load_photographs(model.channels, data, validation, progress)
-        others = known([np.ascontiguousarray(centre(i, side)) for i in others], local)
-        batches = [Batch(pad(i, local.reach)[None]) for i in others]
-        mirrored = [np.ascontiguousarray(i[:, :, ::-1]) for i in photographs if local.regression]
-        photographs = known(photographs + mirrored, local, progress)
-        return Patches(photographs, preset.patch, local.reach, preset.seed, mirror=not mirrored), batches, len(batches)
+        batches = [Batch(pad(centre(i, side), local.reach)[None]) for i in others]
+        return Patches(photographs, preset.patch, local.reach, preset.seed), batches, len(batches)
     squares = load_squares(data, model.channels, preset.patch, progress, TRAINING_MOSAICS)
     if isinstance(validation, int):
         begin = _held_out(len(squares), validation)
@@ -250,10 +235,8 @@ class Patches:
     also learns the rare pixels without a full window (image and tile borders).
     """
 
-    def __init__(
-        self, images: list[np.ndarray], size: int, reach: int, seed: int, edges: float = 0.06, mirror: bool = True
-    ) -> None:
-        self.size, self.reach, self.edges, self.mirror = size, reach, edges, mirror
+    def __init__(self, images: list[np.ndarray], size: int, reach: int, seed: int, edges: float = 0.06) -> None:
+        self.size, self.reach, self.edges = size, reach, edges
         self.images = [pad(i, reach) for i in images if min(i.shape[1:]) >= size]
         if not self.images:
             raise TrainingError(f"no image is at least {size}x{size} pixels")
@@ -270,7 +253,7 @@ class Patches:
             y = self.random.integers(image.shape[1] - r - size + 1)
             x = self.random.integers(image.shape[2] - 2 * r - size + 1)
             row[:] = image[:, y : y + size + r, x : x + size + 2 * r]
-            if self.mirror and self.random.random() < 0.5:
+            if self.random.random() < 0.5:
                 row[:] = row[:, :, ::-1]
             if self.random.random() < self.edges:
                 row[:, :r] = OUTSIDE

@@ -23,7 +23,7 @@ from ..models.local import LocalModel
 from ..models.local_float import LocalNet
 from ..models.local_freeze import estimate_bits
 from ..models.pixelcnnpp import PixelCNNModel
-from .data import CHUNK, Patches, Source, centre, known, load, load_photographs, local_config, pad
+from .data import CHUNK, Patches, Source, centre, load, load_photographs, local_config, pad
 from .nets import load_whole, read_side
 from .presets import ModelConfig, Preset
 
@@ -105,8 +105,6 @@ def _freeze_local(
     """Model, and the centres of the validation photographs."""
     side = CALIBRATION_SIDE
     photographs, held_out = _photographs(net.config.channels, data, validation, progress)
-    if net.config.regression:
-        photographs = known(photographs[:: -(-len(photographs) // CALIBRATION_PATCHES)], net.config, progress)
     patches = Patches(photographs, side, net.config.reach, seed=0, edges=0.02)
     batches = [(torch.from_numpy(patches.batch(8).images), side, side) for _ in range(CALIBRATION_PATCHES // 8)]
     return local_freeze.freeze(net, batches), held_out
@@ -158,5 +156,5 @@ def bits(net: Any, images: np.ndarray) -> float:
 def prepared(net: Any, images: np.ndarray) -> torch.Tensor:
     """uint8 [B, C, H, W] as a float net takes them: padded where it has a window, nothing is known around them."""
     window = local_config(net.config)
-    padded = [pad(image, window.reach) for image in known(list(images), window)] if window else images
+    padded = [pad(image, window.reach) for image in images] if window else images
     return torch.from_numpy(np.ascontiguousarray(padded))

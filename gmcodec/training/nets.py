@@ -168,8 +168,6 @@ def load_float(net: nn.Module, path: Path) -> set[str]:
             missing = {name for name in missing if not of_condition(name)}
         elif isinstance(net, Agave):
             missing = {name for name in missing if not name.startswith(("decoder.", "conditioner."))}
-        if isinstance(net, LocalNet):
-            tensors |= _widened(net, tensors)
         unexpected = net.load_state_dict(tensors, strict=False).unexpected_keys
     except (OSError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"{path} does not hold weights of this architecture: {error}") from error
@@ -177,16 +175,6 @@ def load_float(net: nn.Module, path: Path) -> set[str]:
         what = f"lacks {min(missing)}" if missing else f"has {min(unexpected)}"
         raise TrainingError(f"{path} does not hold weights of this architecture: it {what}")
     return set(tensors)
-
-
-def _widened(net: LocalNet, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices of a net without regression for one that has it: the same net, as long as it has not learned more."""
-    wider = {}
-    for name in ("first", "linear"):
-        more = net.state_dict()[name].shape[1] - tensors[name].shape[1]
-        if net.config.regression and more > 0:
-            wider[name] = nn.functional.pad(tensors[name], (0, more))
-    return wider
 
 
 def load_whole(paths: Sequence[Path]) -> Any:

@@ -210,10 +210,6 @@ PRESETS = {
         Preset("learning-rgb", LOCAL_RGB, 16, 128, 60_000, 0.01, 2e-3, 0.1, 1.0, 0.999, 26, adaptation=4),
         Preset("learning-rgb-fast", LOCAL_RGB_FAST, 16, 128, 60_000, 0.01, 2e-3, 0.1, 1.0, 0.999, 27, adaptation=5),
         Preset("learning-grey", LOCAL_GREY, 16, 128, 60_000, 0.01, 2e-3, 0.1, 1.0, 0.999, 28, adaptation=4),
-        Preset(
-            "regression-rgb-fast", replace(LOCAL_RGB_FAST, regression=1), 32, 16, 30_000, 0.02, 3e-3, 0.3, 0.85, 0.999, 30,
-        ),
-        Preset("regression-rgb", replace(LOCAL_RGB, regression=1), 16, 32, 16_000, 0.01, 2e-3, 0.1, 0.85, 0.999, 31),
         # A GPU: larger batches, about 20 minutes on a recent data-centre card.
         Preset(
             "local-rgb-large", LocalConfig(3, 64, 4, 384, 6, 8, 12),
@@ -291,7 +287,9 @@ PRESETS = {
         ),
         # Seconds: for tests, and to try a data folder.
         Preset("toy-rgb", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 4),
-        Preset("toy-learning", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 1.0, 0.9, 29, adaptation=4),
+        Preset(
+            "toy-learning", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 1.0, 0.9, 29, adaptation=4,
+        ),
         Preset("toy-grey", LocalConfig(1, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 5),
         Preset(
             "toy-pixelcnnpp", small_images((8, 12), (1, 1), mixtures=3, dropout=0.1),

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""Two local models that learn from a tile side by side: their logistics are one mixture, half of it each.
+
+Nets that were trained apart err apart, so the mixture costs less than either; each learns from its own likelihood.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import numpy as np
+
+from ..errors import GmcFormatError, WeightsError
+from ..exact.ops import Layer
+from . import local_learning
+from .local import LocalModel
+from .local_learner import LearningTileCoder
+from .mixture import Prediction
+from .window import Canvas
+
+
+class PairModel:
+    """A frozen pair: what coding needs of a pixel model (coding/autoregressive.py).  Immutable."""
+
+    def __init__(self, first: LocalModel, second: LocalModel) -> None:
+        """Models that learn.  Raises WeightsError."""
+        self.members = first, second
+        self.tile_coder  # noqa: B018  # refuses what does not fit
+
+    @property
+    def channels(self) -> int:
+        return self.members[0].channels
+
+    @property
+    def slope(self) -> int:
+        return self.members[0].slope
+
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """Those of both."""
+        return {f"{number}.{name}": la for number, m in enumerate(self.members) for name, la in m.layers.items()}
+
+    @functools.cached_property
+    def tile_coder(self) -> LearningTileCoder:
+        return LearningTileCoder(self.members)
+
+    def canvas(self, height: int, width: int, count: int = 1) -> Canvas:
+        return self.members[0].canvas(height, width, count)
+
+    def predict(self, canvas: Canvas, pixels: np.ndarray) -> Prediction:
+        """Raises WeightsError: a pair codes tiles alone, since it learns from them."""
+        raise WeightsError("a pair of models has no prediction before it has learned")
+
+    def fit(self, sample: np.ndarray, pixels: int) -> bytes:
+        """The rates at which the members learn."""
+        return b"".join(member.fit(sample, pixels) for member in self.members)
+
+    def adapted(self, changes: bytes) -> PairModel:
+        """The pair with the rates of ``fit``, if there are any.  Raises GmcFormatError."""
+        if not changes:
+            return self
+        if len(changes) != 2 or max(changes) >= len(local_learning.RATES):
+            raise GmcFormatError("the models do not know these rates of learning")
+        rated = tuple(m.learning(rate) for m, rate in zip(self.members, changes, strict=True))
+        if all(a is b for a, b in zip(rated, self.members, strict=True)):
+            return self
+        pair = copy.copy(self)
+        pair.__dict__.pop("tile_coder", None)
+        pair.members = rated[0], rated[1]
+        return pair
