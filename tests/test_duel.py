@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_ade import mosaics  # noqa: F401
 
-from gmcodec.training import duel
+from gmcodec.training import trainers
 from gmcodec.training.adversarial import discriminator_loss
 from gmcodec.training.data import Batch
 from gmcodec.training.duel import Duel
@@ -24,7 +24,7 @@ MIXED = replace(JUDGE, batch="mean")
 
 
 def made(preset: Preset, data: Path, out: Path) -> Duel:
-    run = duel.trainer(preset, data, 20, out, bf16=False, progress=False)
+    run = trainers.trainer(preset, data, 20, out, bf16=False, progress=False)
     assert isinstance(run, Duel)
     return run
 
@@ -150,5 +150,5 @@ def test_games_need_their_discriminators() -> None:
 
 
 def test_presets_without_an_adversary_have_the_plain_trainer(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
-    run = duel.trainer(PRESETS["toy-ade"], mosaics, 20, tmp_path, bf16=False, progress=False)
+    run = trainers.trainer(PRESETS["toy-ade"], mosaics, 20, tmp_path, bf16=False, progress=False)
     assert type(run) is Trainer

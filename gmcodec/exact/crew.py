@@ -7,8 +7,8 @@
     rank 1   part of a step | meet |              | meet | part of the next step ...
 
 A ``gate`` is what they share, and ``work`` starts them.  How many there are never changes what is computed: every
-number is computed by one of them, in the same way.  Waiting spins, since steps take less than a millisecond, and lets
-other programs run where that takes longer.
+number is computed by one of them, in the same way.  Waiting spins, since steps take less than a millisecond, and
+sleeps where that takes longer: other programs may need the processor that the late one waits for.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from numba.extending import intrinsic
 
 from .kernels import jit
 
-SPINS = 2_000  # before other programs are let run
+SPINS = 4_000  # before other programs are let run
+PAUSE = 30  # microseconds that a thread sleeps then
 ARRIVED, MEETINGS, TASK = 0, 8, 16  # places in a gate, on cache lines of their own
-_CAN_YIELD = binding.address_of_symbol("sched_yield") is not None
+_CAN_SLEEP = binding.address_of_symbol("usleep") is not None
 _I64 = ir.IntType(64)
 
 
@@ -57,8 +58,7 @@ def _load(typingctx: Any, array: Any, at: Any) -> Any:
     signature = types.int64(array, types.intp)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        place = _place(context, builder, sig.args[0], args[0], args[1])
-        return builder.atomic_rmw("or", place, ir.Constant(_I64, 0), "seq_cst")
+        return builder.load_atomic(_place(context, builder, sig.args[0], args[0], args[1]), "seq_cst", 8)
 
     return signature, emit
 
@@ -68,9 +68,9 @@ def _let_others(typingctx: Any) -> Any:
     """Let other programs run, where the system has a call for it."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if _CAN_YIELD:
-            kind = ir.FunctionType(ir.IntType(32), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        if _CAN_SLEEP:
+            kind, micro = ir.FunctionType(ir.IntType(32), [ir.IntType(32)]), ir.Constant(ir.IntType(32), PAUSE)
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "usleep"), [micro])
         return context.get_dummy_value()
 
     return types.void(), emit

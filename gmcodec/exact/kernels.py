@@ -8,6 +8,8 @@ code is cached on disk by numba.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +37,24 @@ LEAK = 2.0**-LEAK_SHIFT
 def _stamp() -> str:
     """Changes with any source of compiled code: numba only looks at the file of the function itself."""
     files = sorted(p for p in Path(__file__).parent.parent.rglob("*.py") if p.parent.name in ("exact", "models"))
-    return repr([(p.name, s.st_size, s.st_mtime_ns) for p in files for s in (p.stat(),)])
+    found = repr([(p.name, s.st_size, s.st_mtime_ns) for p in files for s in (p.stat(),)])
+    return hashlib.sha256(found.encode()).hexdigest()[:10]
 
 
 STAMP = _stamp()
 
 
 def jit(function: Any) -> Any:
-    """Compile a function when it is first called, and keep it on disk until any of our sources changes."""
+    """Compile a function when it is first called, and keep it on disk until any of our sources changes.
+
+    Files are named by the sources they were made from: what numba keeps cannot even be read once a module is gone.
+    """
     compiled = njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
     kept = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if kept is not None:
-        kept._source_stamp = STAMP
+        base = f"{kept._index_name.removesuffix('.nbi')}-{STAMP}"
+        kept._index_name, kept._data_name_pattern = f"{base}.nbi", f"{base}.{{number:d}}.nbc"
+        kept._index_path = os.path.join(kept._cache_path, kept._index_name)
     return compiled
 
 

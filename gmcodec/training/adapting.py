@@ -14,7 +14,7 @@ Nichol et al. 2018) with the gradient of every inner step counted::
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -196,6 +196,12 @@ class Adapting(Trainer):
         }
         squares = {layer.weight: copies[layer.weight].detach()[:, :, 0] * 0 for layer in self.layers}
         return copies, squares, torch.zeros(slots, device=self.device)
+
+    def load_extra(self, state: dict[str, Any]) -> None:
+        """Copies are not kept: photographs begin anew, with the net of the checkpoint."""
+        assert isinstance(self.source, Patches)
+        self.layers = self._layers(self.source)
+        self.streams.fresh[:] = True
 
     def train_step(self) -> Tensor:
         """One step of all copies and of the net."""

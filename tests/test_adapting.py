@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Training for what a net knows after learning: the floats do what the integers will do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy import write_photos
+
+torch = pytest.importorskip("torch")
+
+from gmcodec.coding.autoregressive import wavefront  # noqa: E402
+from gmcodec.models import weights  # noqa: E402
+from gmcodec.models.local import LocalModel  # noqa: E402
+from gmcodec.training import adapting  # noqa: E402
+from gmcodec.training.adapting import PIXELS, Adapting, Streams  # noqa: E402
+from gmcodec.training.data import load_folder, pad  # noqa: E402
+from gmcodec.training.freezing import freeze_file  # noqa: E402
+from gmcodec.training.loop import Trainer  # noqa: E402
+from gmcodec.training.presets import PRESETS, Preset  # noqa: E402
+from gmcodec.training.trainers import trainer  # noqa: E402
+
+TOY = replace(PRESETS["toy-learning"], steps=12)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return write_photos(tmp_path / "photos", 40, 48)
+
+
+def made(photos: Path, out: Path, preset: Preset = TOY, **options: object) -> Adapting:
+    torch.set_num_threads(1)
+    run = trainer(preset, photos, photos, out, bf16=False, progress=False, **options)
+    assert isinstance(run, Adapting)
+    return run
+
+
+def test_presets_name_their_trainer(photos, tmp_path):
+    assert type(trainer(PRESETS["toy-rgb"], photos, photos, tmp_path / "a", bf16=False, progress=False)) is Trainer
+    made(photos, tmp_path / "b")
+
+
+def test_copies_see_what_the_net_sees(photos, tmp_path):
+    """Features, means and targets of every pixel in coding order, and the bits that the net gives them."""
+    run = made(photos, tmp_path / "run")
+    image = load_folder(photos, 3)[0]
+    streams = Streams(run.model, [pad(image, run.model.reach)] * 2, 2, torch.device("cpu"), None)
+    bits = []
+    copies, _, _ = run._copy(run.net, 2)
+    while streams.done[0] + PIXELS <= image[0].size:
+        bits.append(adapting._slot_bits(run.model, copies, streams.next(), torch.float32).view(2, PIXELS).detach())
+    found = torch.cat(bits, 1).numpy()
+    expected = run.net.bits(torch.from_numpy(pad(image, run.model.reach)[None])).detach().numpy()
+    order, _ = wavefront(*image.shape[1:], run.model.slope)
+    assert np.allclose(found, expected[order[: found.shape[1]]], rtol=1e-3, atol=1e-3)
+
+
+def test_mirrored_photographs_are_photographs_of_mirrors(photos, tmp_path):
+    run = made(photos, tmp_path / "run")
+    image = load_folder(photos, 3)[1]
+    both = [pad(image, run.model.reach), pad(np.ascontiguousarray(image[:, :, ::-1]), run.model.reach)]
+    streams = Streams(run.model, both, 2, torch.device("cpu"), None)
+    streams.mirrored[0] = True
+    pixels = streams.next()
+    assert torch.equal(pixels.features[0], pixels.features[1])
+    assert torch.equal(pixels.target[:, :PIXELS], pixels.target[:, PIXELS:])
+
+
+def test_photographs_that_begin_forget(photos, tmp_path):
+    run = made(photos, tmp_path / "run")
+    for _ in range(3):
+        run.train_step()
+    assert not torch.equal(run.copies["first"][0], run.net.first)
+    assert run.counts.min() == 3
+    run.streams.done[:] = 10**9  # every photograph ends
+    adapting.AGAIN, again = 0.0, adapting.AGAIN
+    try:
+        pixels = run.streams.next()
+    finally:
+        adapting.AGAIN = again
+    assert pixels.fresh.all()
+    net = dict(run.net.named_parameters())
+    with torch.no_grad():
+        adapting._restart(pixels.fresh, net, run.copies, run.squares, run.counts)
+    assert all(torch.equal(copy[slot], net[name]) for name, copy in run.copies.items() for slot in range(len(copy)))
+    assert run.counts.max() == 0
+
+
+def test_training_lowers_the_rate_after_learning(photos, tmp_path):
+    run = made(photos, tmp_path / "run", replace(TOY, steps=150))
+    before = run.validate()
+    assert run.run()
+    assert run.validate() < before - 0.1
+
+
+def test_a_run_goes_on_from_its_checkpoint(photos, tmp_path):
+    run = made(photos, tmp_path / "run")
+    run.train_step()
+    run.save()
+    again = made(photos, tmp_path / "run")
+    again.resume()
+    assert again.step == 1
+    again.train_step()
+    assert all(torch.isfinite(p).all() for p in again.net.parameters())
+
+
+@pytest.mark.slow
+def test_floats_foretell_what_the_frozen_net_will_need(tmp_path):
+    """The rate of integers that learn is that of the trainer's floats, and learning changes both alike."""
+    photos = write_photos(tmp_path / "photos", 72, 80)
+    plain = Trainer(replace(PRESETS["toy-rgb"], steps=200, quantise_from=1.0), photos, photos, tmp_path / "plain",
+                    bf16=False, progress=False)  # fmt: skip
+    plain.run()
+    path = tmp_path / "plain" / "float.safetensors"
+    fast = replace(TOY, adaptation=7)
+    run = made(photos, tmp_path / "run", fast, init=[path])
+    freeze_file([path], photos, photos, tmp_path / "frozen.safetensors", progress=False)
+    model = weights.from_bytes((tmp_path / "frozen.safetensors").read_bytes())
+    assert isinstance(model, LocalModel)
+    coder, bits, samples = model.learning(7).tile_coder, 0.0, 0
+    for image in load_folder(photos, 3):
+        _, freq, _ = coder.ranges(image, lambda n: None, None)
+        seen = image[0].size // PIXELS * PIXELS
+        order, starts = wavefront(*image.shape[1:], model.slope)
+        step = int(np.searchsorted(starts, seen, "right")) - 1
+        bits += (24 - np.log2(freq[: 6 * starts[step]])).sum()
+        samples += 3 * starts[step]
+    foretold = run.validate()
+    still = plain.validate()
+    assert bits / samples == pytest.approx(foretold, rel=0.02)
+    assert abs(foretold - still) > 0.003
