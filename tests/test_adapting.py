@@ -124,7 +124,7 @@ def test_floats_foretell_what_the_frozen_net_will_need(tmp_path):
     for image in load_folder(photos, 3):
         _, freq, _ = coder.ranges(image, lambda n: None, None)
         seen = image[0].size // PIXELS * PIXELS
-        order, starts = wavefront(*image.shape[1:], model.slope)
+        _, starts = wavefront(*image.shape[1:], model.slope)
         step = int(np.searchsorted(starts, seen, "right")) - 1
         bits += (24 - np.log2(freq[: 6 * starts[step]])).sum()
         samples += 3 * starts[step]

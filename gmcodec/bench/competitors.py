@@ -203,9 +203,8 @@ CATALOGUE = (
     Codec("PNG oxipng zopfli", "oxipng level 6, zopfli of 15 iterations", _oxipng(zopfli=True), extra=True),
     Codec("WebP", "Pillow, lossless, quality 100, method 6, exact",
           _webp, quick=True),
-    Codec("JPEG XL -e 3", "imagecodecs, lossless, effort 3", _jpeg_xl(3), quick=True),
-    Codec("JPEG XL -e 7", "imagecodecs, lossless, effort 7", _jpeg_xl(7), quick=True),
-    Codec("JPEG XL -e 9", "imagecodecs, lossless, effort 9", _jpeg_xl(9)),
+    *(Codec(f"JPEG XL -e {effort}", f"imagecodecs, lossless, effort {effort}", _jpeg_xl(effort), quick=effort in (3, 7),
+            extra=effort not in (3, 7, 9)) for effort in range(1, 10)),
     Codec("JPEG XL -e 9 -g 3 -E 3", "libjxl of imagecodecs through its C interface, lossless, effort 9, groups of "
           "1024 pixels, 3 previous channels as context", _jpeg_xl_groups(9)),
     Codec("JPEG XL -e 10 -g 3 -E 3", "the same, effort 10", _jpeg_xl_groups(10), extra=True),

@@ -7,6 +7,7 @@ SVG for the page takes the colour of the page's text (INK becomes ``currentColor
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,9 @@ def _speed(axes: Axes, figures: list[Figures], verb: str) -> bool:
         colour = OURS_COLOUR if f.codec.startswith(OURS) else THEIRS_COLOUR
         axes.plot([spread.low, spread.high], [rate, rate], color=colour, linewidth=1.2, alpha=0.6)
         axes.plot(spread.middle, rate, marker="s" if f.archive else "o", color=colour, markersize=6)
+    for effort, colour in ((_jpeg_xl_effort, THEIRS_COLOUR), (_our_effort, OURS_COLOUR)):
+        curve = sorted((effort(f.codec), spread.middle, rate) for f, spread, rate in points if effort(f.codec))
+        axes.plot([s for _, s, _ in curve], [r for _, _, r in curve], color=colour, linewidth=0.8, alpha=0.5)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
     axes.margins(x=0.25, y=0.08)  # room for the names
@@ -79,6 +83,18 @@ def _speed(axes: Axes, figures: list[Figures], verb: str) -> bool:
     names = [(f.codec, spread.high, rate) for f, spread, rate in points]
     _label(axes, names, [(spread.middle, rate) for _, spread, rate in points])
     return bool(points)
+
+
+def _jpeg_xl_effort(codec: str) -> int:
+    """The effort of plain JPEG XL, 0 for others."""
+    found = re.fullmatch(rf"{REFERENCE} -e (\d+)", codec)
+    return int(found[1]) if found else 0
+
+
+def _our_effort(codec: str) -> int:
+    """1 to 3 for gmcodec by effort, 0 for others."""
+    efforts = [f"{OURS} fast", OURS, f"{OURS} best"]
+    return efforts.index(codec) + 1 if codec in efforts else 0
 
 
 def _label(axes: Axes, names: list[tuple[str, float, float]], points: list[tuple[float, float]]) -> None:
