@@ -27,7 +27,7 @@ def bits(model: Any, image: np.ndarray, whole: bool) -> float:
     _, height, width = image.shape
     tile = (height, width) if whole else autoregressive.tile_shape(height, width)
     return sum(
-        autoregressive.push_words(np.ascontiguousarray(image[None, :, y, x]), model, lambda count: None)[1].sum()
+        autoregressive.push_words(np.ascontiguousarray(image[None, :, y, x]), model, lambda count: None)[1][0]
         for y, x in autoregressive.tiles(height, width, tile)
     )
 

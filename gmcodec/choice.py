@@ -46,6 +46,7 @@ LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1, "LA;16": 1,
 SMALL = 1 << 14  # pixels up to which every form is tried without further thought
 SAMPLE_SQUARES = 8  # squares of the trial that decides whether the model has a chance
 NO_CHANCE = 1.25  # estimated size over quick conventional size from which the model is not run
+SURE_LOSS = 1.003  # what a member of a pair is said to need over the pair's size, from which it is not tried alone
 SURE_WIN = 0.9  # real size over quick conventional size below which no conventional form can win
 
 
@@ -120,7 +121,13 @@ def _learned(
     progress: Progress,
 ) -> Parts:
     """The smallest of the models' codes; alpha by a conventional form."""
-    coded = [_coded(data[:colours], step, levels, threads, _unless(step is not steps[-1], progress)) for step in steps]
+    coded: list[Parts] = []
+    spared: set[str] = set()
+    for step in reversed(steps):  # a pair first: it knows what its members would need
+        if step.name not in spared:
+            found, alone = _coded(data[:colours], step, levels, threads, _unless(step is not steps[-1], progress))
+            coded.insert(0, found)
+            spared = {name for name, bits in alone.items() if bits > SURE_LOSS * 8 * _size(found)}
     parts, bits = min(coded, key=_size)
     if len(data) > colours:
         alpha, alpha_bits = _conventional(data[colours:], 8 * data.itemsize, "best")
@@ -130,12 +137,15 @@ def _learned(
 
 def _coded(
     colours: np.ndarray, entry: registry.Entry, levels: Levels | None, threads: int, progress: Progress
-) -> Parts:
-    """One model's code of uint8 [C, H, W]; ``levels`` of weights of values, if they are found already."""
+) -> tuple[Parts, dict[str, float]]:
+    """One model's code of uint8 [C, H, W], and of a pair the bits that each member would need, by name.
+
+    ``levels``: of weights of values, if they are found already.
+    """
     from .coding import autoregressive, chain, deep, strips  # numba is not loaded for files that do not need it
     from .models import registry
 
-    loaded = registry.load(entry.form)
+    loaded, alone = registry.load(entry.form), {}
     if loaded.latents and loaded.latents.any_size:
         coded = strips.encode_image(colours, loaded.latents, threads, progress)
         payload, bits = coded.payload, coded.estimated_bits
@@ -151,7 +161,8 @@ def _coded(
         else:
             coded = autoregressive.encode(colours, loaded.pixels, threads, progress, tile, levels=levels)
         payload, bits = coded.payload, coded.estimated_bits
-    return [Part(entry.form, len(colours), payload, loaded.weights_id)], bits
+        alone = dict(zip(entry.members, coded.alone, strict=False))
+    return ([Part(entry.form, len(colours), payload, loaded.weights_id)], bits), alone
 
 
 def _trial_bits(colours: np.ndarray, entry: registry.Entry) -> float:

@@ -253,11 +253,17 @@ def test_efforts_try_what_they_say(monkeypatch):
         return coded(colours, entry, *rest)
 
     monkeypatch.setattr(choice, "_coded", watched)
-    all_tried = ["local-rgb-fast", "learning-rgb-fast", "pair-rgb"]
-    for number, effort in enumerate(choice.EFFORTS):
+    all_tried = [["local-rgb-fast"], ["local-rgb-fast", "learning-rgb-fast"],
+                 ["local-rgb-fast", "pair-rgb", "learning-rgb-fast"]]  # fmt: skip
+    monkeypatch.setattr(choice, "SURE_LOSS", 10.0)
+    for expected, effort in zip(all_tried, choice.EFFORTS, strict=True):
         tried.clear()
         encode_planes(picture("huge smooth"), effort=effort)
-        assert tried == all_tried[: number + 1]
+        assert tried == expected
+    tried.clear()
+    monkeypatch.setattr(choice, "SURE_LOSS", 0.0)  # then what a pair says of its member is enough
+    encode_planes(picture("huge smooth"), effort="best")
+    assert tried == all_tried[2][:2]
     with pytest.raises(ValueError, match="effort must be"):
         encode_planes(picture("smooth"), effort="slow")
 

@@ -169,6 +169,20 @@ def test_pairs_come_back_and_name_their_rates():
             found.adapted(changes)
 
 
+@pytest.mark.parametrize("kind", ["smooth", "noise"])
+def test_a_pair_knows_what_each_member_would_need(kind):
+    planes, found = image(kind, (3, 60, 70), 4), pair()
+    bits = found.tile_coder.ranges(planes, ignore, None, threads=2)[2]
+    alone = [member.tile_coder.ranges(planes, ignore, None)[2][0] for member in found.members]
+    if kind == "smooth":
+        assert bits[1:] == pytest.approx(alone, rel=2e-3)
+    assert (bits[1:] < 1.002 * np.array(alone)).all()  # never more: what is not tried could not have won
+    assert bits[0] == pytest.approx(push_words(planes[None], found, ignore)[1][0])
+    coded = autoregressive.encode(planes, found, tile=(30, 70))
+    assert len(coded.alone) == 2
+    assert autoregressive.encode(planes, found.members[0]).alone == ()
+
+
 def test_pairs_that_do_not_fit_are_refused():
     with pytest.raises(WeightsError, match="same way"):
         PairModel(model(3), model(1))

@@ -78,7 +78,7 @@ class TileCoder(Protocol):
 
     def push_words(
         self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
-    ) -> tuple[np.ndarray, float]: ...
+    ) -> tuple[np.ndarray, np.ndarray]: ...
     def pop_words(
         self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, bool]: ...
@@ -109,6 +109,7 @@ class Encoded:
 
     payload: bytes
     estimated_bits: float
+    alone: tuple[float, ...] = ()  # of several nets: about the bits with each of them only
 
 
 def tile_shape(height: int, width: int) -> tuple[int, int]:
@@ -209,14 +210,14 @@ def pop(
 def push_words(
     planes: np.ndarray, model: PixelModel, progress: Progress, weights: Weights = None, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [B, C, H, W] -> words uint32 of a stack of their own, and the estimated bits of each image.
+    """uint8 [B, C, H, W] -> words uint32 of a stack of their own, and the estimated bits of each image, float64 [B].
 
-    ``threads``: that may work on it; some models can use more than one.
+    One image that several nets code together: then also about what each net would need alone.  ``threads``: that may
+    work on it; some models can use more than one.
     """
     coder = model.tile_coder
     if coder is not None and len(planes) == 1:
-        words, cost = coder.push_words(planes[0], progress, weights, threads)
-        return words, np.array([cost])
+        return coder.push_words(planes[0], progress, weights, threads)
     stack = Stack()
     bits = push(stack, planes, model, progress, weights)
     return stack.words(), bits
@@ -360,7 +361,8 @@ def encode(
     head += write_varint(len(weight_words)) if mask else b""
     head += b"".join(map(write_varint, (*tile, *(len(words) for words, _ in coded))))
     body = b"".join(words.astype("<u4").tobytes() for words in (weight_words, *(words for words, _ in coded)))
-    return Encoded(head + body, float(sum(bits.sum() for _, bits in coded)) + 32 * len(weight_words) + 8 * len(changes))
+    bits = np.sum([bits for _, bits in coded], 0) + 32.0 * len(weight_words) + 8.0 * len(changes)
+    return Encoded(head + body, float(bits[0]), tuple(bits[1:].tolist()))
 
 
 def decode(

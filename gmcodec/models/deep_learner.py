@@ -37,7 +37,7 @@ def _run(tiles, hands, from_step, to_step, nibbles, left, freq, at_symbol):
             left, freq, at_symbol + first * nibbles, n * nibbles,
         )  # fmt: skip
         at_symbol += n * place.channels * nibbles
-    return bits, at_symbol
+    return bits, np.full(1, bits), at_symbol
 
 
 @jit
@@ -79,7 +79,7 @@ class DeepTileCoder(LearningCoder):
     def push_words(self, planes: np.ndarray, progress: Progress, threads: int = 1) -> tuple[np.ndarray, float]:
         """A tile uint16 [C, H, W] -> words uint32, and the estimated bits."""
         left, freq, bits = self._ranges(planes, progress, self.nibbles, threads)
-        return push_all(left, freq), bits
+        return push_all(left, freq), bits[0]
 
     def pop_words(
         self, words: np.ndarray, height: int, width: int, progress: Progress, threads: int = 1

@@ -178,7 +178,7 @@ def write_samples(canvas, at, samples):
 def _push(net, place, canvas, from_step, to_step, values, weighted, state, words):
     """Push the steps from_step - 1 down to to_step: the new state, how many words were written, bits."""
     at, outputs, base, samples = _room(net, place)
-    room = mixture_step.room(place.widest, place.mixtures, place.channels)
+    room = mixture_step.room(place.widest, place.mixtures, place.channels, 1)
     count, bits = 0, 0.0
     for step in range(from_step - 1, to_step - 1, -1):
         n = locate(place, step, at)
@@ -196,7 +196,7 @@ def _push(net, place, canvas, from_step, to_step, values, weighted, state, words
 def _pop(net, place, canvas, from_step, to_step, values, weighted, state, words, count):
     """Pop the steps from_step to to_step - 1 into the canvas: the new state, how many words are left."""
     at, outputs, base, samples = _room(net, place)
-    room = mixture_step.room(place.widest, place.mixtures, place.channels)
+    room = mixture_step.room(place.widest, place.mixtures, place.channels, 1)
     for step in range(from_step, to_step):
         n = locate(place, step, at)
         _evaluate(net, place, canvas, at[:n], outputs, base)
@@ -214,8 +214,8 @@ class TileCoder:
 
     def push_words(
         self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
-    ) -> tuple[np.ndarray, float]:
-        """A tile uint8 [C, H, W] -> words uint32, and the estimated bits.  Mirrors ``pop_words``, backwards.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A tile uint8 [C, H, W] -> words uint32, and the estimated bits [1].  Mirrors ``pop_words``, backwards.
 
         One thread works on a tile.
         """
@@ -231,7 +231,7 @@ class TileCoder:
             out.append(buffer[:count].copy())
             bits += cost
             report(progress, height * width, number, len(calls))
-        return ans.closed(state, out), bits
+        return ans.closed(state, out), np.array([bits])
 
     def pop_words(
         self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights, threads: int = 1

@@ -105,9 +105,12 @@ def _voices_of(tiles, part):  # type: ignore[no-untyped-def]
 
 @jit
 def _run(tiles, hands, from_step, to_step, code, left, freq, at_symbol):
-    """Ranges of the hand's part of the steps' samples, uint32 in coding order from ``at_symbol`` on: bits, the end."""
+    """Ranges of the hand's part of the steps' samples, uint32 in coding order from ``at_symbol`` on.
+
+    Returns their bits, the bits with each net alone (about), and where the ranges end.
+    """
     place, batch, bits = tiles[0].place, tiles[0].batch, 0.0
-    scratch = mixture_step.room(place.widest, code.mixtures, place.channels)
+    scratch = mixture_step.room(place.widest, code.mixtures, place.channels, len(tiles))
     for step in range(from_step, to_step):
         n, begin, first, end = evaluate_step(tiles, hands, step)
         keep_samples(tiles, hands, begin, first, end)
@@ -118,14 +121,14 @@ def _run(tiles, hands, from_step, to_step, code, left, freq, at_symbol):
                 to = at_symbol + stream * n + first + i
                 left[to], freq[to] = scratch.left[stream, i], scratch.freq[stream, i]
         at_symbol += 2 * place.channels * n
-    return bits, at_symbol
+    return bits, scratch.alone, at_symbol
 
 
 @jit
 def _pop(tiles, hands, from_step, to_step, code, stack, words, left):
     """Take the steps' samples into the canvas: the new state of the stack, how many words are left; of hand 0."""
     place, batch, gate, ranks = tiles[0].place, tiles[0].batch, tiles[0].gate, hands[0].ranks
-    scratch = mixture_step.room(place.widest, code.mixtures, place.channels)
+    scratch = mixture_step.room(place.widest, code.mixtures, place.channels, len(tiles))
     for step in range(from_step, to_step):
         n, begin, _, _ = evaluate_step(tiles, hands, step)
         crew.meet(gate, ranks)
@@ -191,20 +194,22 @@ class LearningCoder:
 
     def _ranges(
         self, planes: np.ndarray, progress: Progress, code: Any, threads: int
-    ) -> tuple[np.ndarray, np.ndarray, float]:
-        """Ranges of all nibbles of a tile [C, H, W] in coding order, uint32 twice, and their bits."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ranges of all nibbles of a tile [C, H, W] in coding order, uint32 twice, and bits as of ``ranges``."""
         _, height, width = planes.shape
         left, freq = np.empty((2, self.nibbles * planes.size), np.uint32)
-        bits, done = 0.0, 0
+        bits, done = np.zeros(1 + len(self._models)), 0
         with ExitStack() as stack:
             canvas, tiles, team, pool = self._open(height, width, threads, stack)
             canvas.fill(planes[None])
             calls = calls_of(tiles[0].place)
             for number, (first, last) in enumerate(calls):
                 found = crew.work(self.run, tiles, team, pool, first, last, code, left, freq, done)
-                bits, done = bits + sum(cost for cost, _ in found), found[0][1]
+                done = found[0][2]
+                for cost, alone, _ in found:
+                    bits += [cost, *alone]
                 report(progress, height * width, number, len(calls))
-        return left, freq, bits
+        return left, freq, bits if len(self._models) > 1 else bits[:1]
 
     def _popped(
         self, words: np.ndarray, height: int, width: int, progress: Progress, code: Any, threads: int
@@ -249,15 +254,21 @@ class LearningTileCoder(LearningCoder):
 
     def push_words(
         self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
-    ) -> tuple[np.ndarray, float]:
-        """A tile uint8 [C, H, W] -> words uint32, and the estimated bits.  The words do not depend on ``threads``."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A tile uint8 [C, H, W] -> words uint32, and bits as ``ranges`` gives them.
+
+        The words do not depend on ``threads``.
+        """
         left, freq, bits = self.ranges(planes, progress, weights, threads)
         return push_all(left, freq), bits
 
     def ranges(
         self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
-    ) -> tuple[np.ndarray, np.ndarray, float]:
-        """Ranges of all nibbles in coding order, uint32 [2 * C * H * W] twice, and their bits."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ranges of all nibbles in coding order, uint32 [2 * C * H * W] twice, and their bits, float64 [1].
+
+        Of several nets: then about the bits that each would need alone.
+        """
         return self._ranges(planes, progress, self._code(weights), threads)
 
     def pop_words(

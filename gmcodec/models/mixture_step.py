@@ -46,16 +46,18 @@ class Room(NamedTuple):
     below: np.ndarray  # int64 [N]: cumulative mass at both ends of the high nibble
     above: np.ndarray
     row: np.ndarray  # int32 [1, 16]
+    alone: np.ndarray  # float64 [voices]: bits that ``ranges`` would have needed so far with one voice alone, about
 
 
 @jit
-def room(widest, mixtures, channels):
+def room(widest, mixtures, channels, voices):
     """Scratch for steps of at most ``widest`` pixels."""
     shape, streams = (widest, mixtures), (2 * channels, widest)
     return Room(
         np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.int64),
         np.empty(streams, np.int64), np.empty(streams, np.int64),
         np.empty(widest, np.int64), np.empty(widest, np.int64), np.empty((1, NIBBLES), np.int32),
+        np.zeros(voices),
     )  # fmt: skip
 
 
@@ -207,7 +209,7 @@ def ranges(voices, samples, values, weighted, room):
                 mark = _low_mark(low, 16 * high, below, above, w, m, v, sigmoid)
                 following = _low_mark(low + 1, 16 * high, below, above, w, m, v, sigmoid)
             left[2 * channel + 1, i], freq[2 * channel + 1, i] = mark, following - mark
-        if channel + 1 < c:
+        if channel + 1 < c or len(voices) > 1:
             kernels.observe(samples[:, channel], weights, mean, inverse, sigmoid)
     bits = 0.0
     for i in range(n):
@@ -215,7 +217,22 @@ def ranges(voices, samples, values, weighted, room):
         for stream in range(2 * c):
             product *= freq[stream, i]
         bits += 2 * c * TOTAL_BITS - np.log2(product)
+    _add_alone(voices, weights, bits, room.alone)
     return bits
+
+
+@jit
+def _add_alone(voices, weights, bits, alone):
+    """By Bayes' rule: what voices have of the mixture's weights when all is known is how well each foretold it."""
+    first = 0
+    for v in range(len(voices)):
+        alone[v] += bits
+        for n in range(weights.shape[0] if len(voices) > 1 else 0):
+            share = np.int64(0)
+            for k in range(first, first + voices[v].mixtures):
+                share += weights[n, k]
+            alone[v] -= np.log2(len(voices) * max(share, 0.5) / (1 << WEIGHT_BITS))
+        first += voices[v].mixtures
 
 
 @jit
