@@ -19,7 +19,7 @@ from gmcodec.models.ade import AdeConfig
 from gmcodec.models.ade_float import Ade, squeeze, unsqueeze
 from gmcodec.models.agave import Base
 from gmcodec.models.pixelcnnpp_float import Conv
-from gmcodec.training import duel
+from gmcodec.training import trainers
 from gmcodec.training.freezing import flow_bits, freeze_file
 from gmcodec.training.loop import Trainer
 from gmcodec.training.nets import load_whole, preset_from_dict, preset_to_dict
@@ -201,7 +201,7 @@ def test_a_net_of_classes_learns_with_a_judge_and_is_frozen_for_one(mosaics: Pat
         toy_preset, steps=6, batch=8, model=replace(toy_preset.model, classes=3),
         adversary=replace(toy_preset.adversary, discriminator=judge),
     )  # fmt: skip
-    run = duel.trainer(preset, mosaics, 60, tmp_path, progress=False)
+    run = trainers.trainer(preset, mosaics, 60, tmp_path, progress=False)
     lengths = run.net.vae.last.length.detach().clone()
     assert torch.equal(lengths[0], lengths[1])
     run.run(validate_every=100)
@@ -216,7 +216,7 @@ def test_a_net_of_classes_learns_with_a_judge_and_is_frozen_for_one(mosaics: Pat
 def test_classes_need_labels(mosaics: Path, tmp_path: Path) -> None:
     preset = replace(PRESETS["toy-ade"], model=replace(PRESETS["toy-ade"].model, classes=2))
     with pytest.raises(TrainingError, match=r"0\.\.1 beside each mosaic"):
-        duel.trainer(preset, mosaics, 60, tmp_path, progress=False)
+        trainers.trainer(preset, mosaics, 60, tmp_path, progress=False)
 
 
 def test_too_many_couplings_of_one_sample_are_refused() -> None:

@@ -14,7 +14,7 @@ from gmcodec.coding import autoregressive, deep
 from gmcodec.container import pack, unpack
 from gmcodec.errors import EvaluatorError, GmcError, GmcFormatError, UnknownModelError, WeightsError
 from gmcodec.exact.tables import scale_of
-from gmcodec.models import deep_learner, deep_spec, learning_spec
+from gmcodec.models import deep_learner, deep_spec, learning_spec, local_learner
 from gmcodec.models.deep_learner import DeepTileCoder
 from gmcodec.models.learning_spec import Learner
 from gmcodec.models.local import LocalModel
@@ -157,7 +157,7 @@ def test_only_what_can_learn_codes_16_bits(monkeypatch):
         DeepTileCoder(toy.model(3), 16, 8, RATE)
     with pytest.raises(WeightsError, match="learn"):
         deep.encode(image(3, 8, 8), toy.learning(3))
-    monkeypatch.setattr(deep_learner.evaluators, "self_test", lambda name: False)
+    monkeypatch.setattr(local_learner.evaluators, "self_test", lambda name: False)
     with pytest.raises(EvaluatorError):
         DeepTileCoder(model(3), 16, 8, RATE)
 

@@ -37,6 +37,8 @@ FILES = {3: "local-rgb.safetensors", 1: "local-grey.safetensors"}
 LEARNING = (
     (3, "local-rgb-fast.safetensors"),
     (3, "learning-rgb.safetensors"),
+    (3, "learning-rgb-fast.safetensors"),
+    (3, "learning-rgb16.safetensors"),
     (1, "learning-grey.safetensors"),
 )
 # as in the paper, with three resolutions; pointwise at the finest one; grey with one resolution

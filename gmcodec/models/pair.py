@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from ..errors import GmcFormatError, WeightsError
+from ..errors import GmcFormatError
 from ..exact.ops import Layer
 from . import local_learning
 from .local import LocalModel
@@ -49,8 +49,8 @@ class PairModel:
         return self.members[0].canvas(height, width, count)
 
     def predict(self, canvas: Canvas, pixels: np.ndarray) -> Prediction:
-        """Raises WeightsError: a pair codes tiles alone, since it learns from them."""
-        raise WeightsError("a pair of models has no prediction before it has learned")
+        """That of the first model as it is: images that share a stream teach nothing."""
+        return self.members[0].predict(canvas, pixels)
 
     def fit(self, sample: np.ndarray, pixels: int) -> bytes:
         """The rates at which the members learn."""

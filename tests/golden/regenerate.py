@@ -42,6 +42,7 @@ CASES = {
     # large enough for models to learn several times
     "learning-rgb-fast": (pixels.Planes(pattern(3, 26, 31), "RGB"), "learning-rgb-fast"),
     "learning-rgb": (pixels.Planes(pattern(4, 24, 30), "RGBA"), "learning-rgb"),
+    "pair-rgb": (pixels.Planes(pattern(3, 23, 34), "RGB"), "pair-rgb"),
     "learning-grey": (pixels.Planes(pattern(1, 28, 33), "L"), "learning-grey"),
     "learning-rgb16-fast": (pixels.Planes(pattern(3, 25, 32, 65535), "RGB;16"), "learning-rgb16-fast"),
     "learning-rgb16": (pixels.Planes(pattern(4, 24, 27, 4095), "RGBA;16"), "learning-rgb16"),
