@@ -70,7 +70,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     data = (tmp_path / "a.gmc").read_bytes()
     assert data == codec.encode(source)
     for part in ("a.png:", f"{source.stat().st_size} -> {len(data)} bytes", "% of the source", " bpd; estimate ",
-                 "overhead ", "-rgb, verified"):  # fmt: skip
+                 "overhead ", "-rgb-fast, verified"):  # fmt: skip
         assert part in result.output
     result = run("decompress", tmp_path / "a.gmc", "-o", tmp_path / "back.png")
     assert result.exit_code == 0
@@ -351,7 +351,7 @@ def test_info(tmp_path: Path) -> None:
     run("compress", photo(tmp_path / "a.png", dpi=(300, 300)))
     result = run("info", tmp_path / "a.gmc")
     assert "30x20 RGB, 8 bits per sample" in result.output
-    assert "-rgb: 3 channels" in result.output
+    assert "-rgb-fast: 3 channels" in result.output
     assert "DENSITY 9 bytes" in result.output
 
 
@@ -392,7 +392,7 @@ def test_models() -> None:
         ["agave", "3", "19"], ["agave-rgb", "3", "20"], ["ade", "3", "21"], ["av-ade", "3", "22"],
         ["local-rgb-fast", "3", "23"], ["learning-rgb-fast", "3", "24"], ["learning-rgb", "3", "25"],
         ["learning-grey", "1", "26"], ["learning-rgb16-fast", "3", "27"], ["learning-rgb16", "3", "28"],
-        ["learning-grey16", "1", "29"],
+        ["learning-grey16", "1", "29"], ["pair-rgb", "3", "30"],
     ]  # fmt: skip
 
 

@@ -109,7 +109,8 @@ def test_threads_that_share_a_tile_do_not_matter(channels, height, width, thread
 
 
 def pair() -> PairModel:
-    return PairModel(model(3), toy.learning(3, 1).learning(2))
+    """The second reaches further."""
+    return PairModel(model(3), toy.learning(3, 1, radius2=16).learning(2))
 
 
 @pytest.mark.parametrize("kind", ["smooth", "noise", "extremes"])

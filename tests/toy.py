@@ -84,9 +84,9 @@ def layers(config: LocalConfig, seed: int = 0) -> dict[str, Layer]:
     return made
 
 
-def learning(channels: int, seed: int = 0) -> LocalModel:
+def learning(channels: int, seed: int = 0, radius2: int = 9) -> LocalModel:
     """The toy model of ``channels`` with room to learn, and units of its gradients: finer weights, the same net."""
-    plain = model(channels, "int16", seed)
+    plain = model(channels, "int16", seed, radius2)
     finer = {
         name: layer
         if name == "linear"
@@ -100,9 +100,9 @@ def learning(channels: int, seed: int = 0) -> LocalModel:
     return LocalModel(fine.config, finer, fine.tables, fine.evaluator, gradient_units(fine, [images]))
 
 
-def model(channels: int, evaluator: str | None = None, seed: int = 0) -> LocalModel:
+def model(channels: int, evaluator: str | None = None, seed: int = 0, radius2: int = 9) -> LocalModel:
     """The toy model of ``channels``, with a named evaluator or the one that would be chosen."""
-    config = CONFIGS[channels]
+    config = replace(CONFIGS[channels], radius2=radius2)
     return LocalModel(config, layers(config, seed), make_tables(), EVALUATORS[evaluator] if evaluator else None)
 
 
@@ -167,7 +167,7 @@ def write_weights(folder: Path, seed: int = 0) -> Path:
     for channels, name in FILES.items():
         weights.write(model(channels, "int64", seed), folder / name)
     for number, (channels, name) in enumerate(LEARNING):
-        weights.write(learning(channels, seed + number), folder / name)
+        weights.write(learning(channels, seed + number, 16 if name == "learning-rgb.safetensors" else 9), folder / name)
     small = pixelcnn(PIXELCNN["pointwise"], "int64", seed)
     base = Base("pixelcnnpp", weights.write(small, folder / "pixelcnnpp.safetensors"), small)
     weights.write(agave(AGAVE["flow"], "int64", seed, base), folder / "agave.safetensors")

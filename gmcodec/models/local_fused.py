@@ -281,7 +281,7 @@ def place_of(model: LocalModel, canvas: Canvas, scale: Scale = BYTES) -> Place:
     steps = c.slope * (canvas.height - 1) + canvas.width
     return Place(
         canvas.height, canvas.width, c.channels, c.mixtures, c.slope, steps, canvas.row_size, origin, widest,
-        canvas.run_start, canvas.run_length, *model.limits, scale,
+        *canvas.runs(c.window), *model.limits, scale,
     )  # fmt: skip
 
 

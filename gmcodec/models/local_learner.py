@@ -184,7 +184,7 @@ class LearningCoder:
         if not evaluators.self_test("int16"):
             raise EvaluatorError("int16 products are wrong on this machine, and models that learn need them")
         self._models, self._scale, self._started = tuple(models), scale, []
-        if len({(m.channels, m.slope, m.config.reach) for m in models}) > 1:
+        if len({(m.channels, m.slope) for m in models}) > 1:
             raise WeightsError("nets of one mixture go through a tile in the same way")
         for model in models:
             if model.units is None or model.rate is None:
@@ -231,7 +231,8 @@ class LearningCoder:
         self, height: int, width: int, threads: int, stack: ExitStack
     ) -> tuple[Canvas, tuple[Tile, ...], list[tuple[Hand, ...]], ThreadPoolExecutor | None]:
         """An empty canvas; for every net a tile; hands of every thread, whose pool is there until ``stack`` closes."""
-        canvas, gate = Canvas(self._models[0].config.window, height, width, 1, self.dtype), crew.gate()
+        window = max((m.config.window for m in self._models), key=lambda w: w.reach)
+        canvas, gate = Canvas(window, height, width, 1, self.dtype), crew.gate()
         ranks = min(threads, MOST)
         tiles: list[Tile] = []
         team: list[list[Hand]] = [[] for _ in range(ranks)]

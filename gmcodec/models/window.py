@@ -95,9 +95,17 @@ class Canvas:
         self.inner = self.samples[:, r:, r : r + width]
         self.flat = self.samples.reshape(-1)
         self.row_size = (width + 2 * r) * c
-        self.run_start = np.array([dy * self.row_size + dx * c for dy, dx, _ in window.runs])
-        self.run_length = np.array([length * c for _, _, length in window.runs])
+        self.run_start, self.run_length = self.runs(window)
         self._origin, self._reach = r * self.row_size + r * c, r
+
+    def runs(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Where the runs of a window begin in ``flat``, from a pixel's first sample on, and their samples: int64 each.
+
+        The window reaches no further than the one that the canvas was made for.
+        """
+        c = self.channels
+        start = np.array([dy * self.row_size + dx * c for dy, dx, _ in window.runs])
+        return start, np.array([length * c for _, _, length in window.runs])
 
     def locate(self, pixels: np.ndarray) -> np.ndarray:
         """Positions of the pixels' first samples in ``flat``."""
