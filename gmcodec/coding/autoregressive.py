@@ -18,8 +18,8 @@ A model that learns while it codes starts anew with every tile, and from one ste
 models/local_learning.py says; images that share a stream teach it nothing.
 
 Payload of one part (numbers are unsigned LEB128): a number, 0 for most small images: bit 0 says that changes follow
-which fit the model to the image, or the rates at which its nets learn (a byte each), bit c + 1 that channel c has weights of values
-(histogram.py); if so, the length
+which fit the model to the image, or the rates at which its nets learn (a byte each), bit c + 1 that channel c has
+weights of values (histogram.py); if so, the length
 of the changes and that many bytes; if so, the number of words of the weights; tile height and width, a tile of at
 most 2**23 pixels; for every tile in raster order the number of 32-bit words; then the words, little-endian: those
 of the weights, then those of all tiles.
