@@ -396,6 +396,7 @@ def test_models() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GMCODEC_EVALUATOR", "float64")
     result = run("doctor")
