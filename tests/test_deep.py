@@ -46,7 +46,7 @@ def test_every_range_is_that_of_the_specification(channels, bits, shift, monkeyp
     planes = image(channels, 26, 45, bits)
     planes[:, 3:6, 4:9], planes[:, 10:12] = 0, 2**bits - 1
     kept = []
-    monkeypatch.setattr(deep_learner, "push_all", lambda left, freq: kept.extend((left, freq)))
+    monkeypatch.setattr(deep_learner, "push_all", lambda *found: kept.extend(found))
     DeepTileCoder(found, bits, shift, RATE).push_words(planes, ignore)
     assert found.units is not None
     scale = scale_of(bits, shift)
@@ -54,6 +54,7 @@ def test_every_range_is_that_of_the_specification(channels, bits, shift, monkeyp
     expected = learning_spec.ranges(learner, planes, functools.partial(deep_spec.nibbles, bits=bits, shift=shift))
     assert np.array_equal(kept[0], expected[0])
     assert np.array_equal(kept[1], expected[1])
+    assert kept[2] == expected[2]
     assert learner.count > 3
 
 
@@ -65,7 +66,7 @@ def test_any_samples_come_back(height, width, channels, seed, smooth):
         planes = image(channels, height, width, 8 + seed % 9, seed)
     coded = deep.encode(planes, model(channels), tile=(max(1, height // 2), width))
     assert np.array_equal(deep.decode(coded.payload, planes.shape, model(channels)), planes)
-    assert 8 * len(coded.payload) < coded.estimated_bits + 8 * (20 + 9 * 3)
+    assert 8 * len(coded.payload) < coded.estimated_bits + 8 * (20 + 21 * 3)
 
 
 @settings(max_examples=60, deadline=None)

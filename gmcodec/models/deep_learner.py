@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import GmcFormatError
-from ..exact import crew
+from ..exact import crew, int16
 from ..exact.kernels import jit
 from ..exact.tables import MAX_SHIFT, scale_of
 from . import deep_step, local_learning
 from .local_fused import Progress, write_samples
-from .local_learner import LearningCoder, evaluate_step, keep_samples, push_all
+from .local_learner import STACKS, LearningCoder, evaluate_step, keep_samples, piece, push_all
 
 if TYPE_CHECKING:
     from .local import LocalModel
@@ -31,33 +31,38 @@ def _run(tiles, hands, from_step, to_step, nibbles, left, freq, at_symbol):
     for step in range(from_step, to_step):
         n, begin, first, end = evaluate_step(tiles, hands, step)
         keep_samples(tiles, hands, begin, first, end)
-        part = slice(begin + first, begin + end)
-        bits += deep_step.ranges(
-            tiles[0].net, batch.outputs[part], batch.base[part], batch.samples[part], place.scale, nibbles, scratch,
-            left, freq, at_symbol + first * nibbles, n * nibbles,
-        )  # fmt: skip
-        at_symbol += n * place.channels * nibbles
-    return bits, np.full(1, bits), at_symbol
+        for stack in range(STACKS):
+            i, stop, start, many = piece(n, stack, first, end)
+            if i < stop:
+                part = slice(begin + i, begin + stop)
+                bits += deep_step.ranges(
+                    tiles[0].net, batch.outputs[part], batch.base[part], batch.samples[part], place.scale, nibbles,
+                    scratch, left, freq, at_symbol[stack] + (i - start) * nibbles, many * nibbles,
+                )  # fmt: skip
+            at_symbol[stack] += place.channels * nibbles * many
+    return bits, np.full(1, bits)
 
 
 @jit
-def _pop(tiles, hands, from_step, to_step, nibbles, stack, words, left):
+def _pop(tiles, hands, from_step, to_step, nibbles, states, words, left):
     """As in local_learner.py."""
-    place, batch, gate, ranks = tiles[0].place, tiles[0].batch, tiles[0].gate, hands[0].ranks
+    place, batch, gate, rank, ranks = tiles[0].place, tiles[0].batch, tiles[0].gate, hands[0].rank, hands[0].ranks
     scratch = deep_step.room(place.widest, place.mixtures)
     for step in range(from_step, to_step):
         n, begin, _, _ = evaluate_step(tiles, hands, step)
+        if ranks != STACKS:
+            crew.meet(gate, ranks)
+        for stack in range(STACKS):
+            start, stop = crew.share(n, stack, STACKS, int16.ROWS)
+            if stack % ranks == rank and start < stop:
+                part = slice(begin + start, begin + stop)
+                samples = batch.samples[part]
+                states[stack], left[stack] = deep_step.take(
+                    tiles[0].net, batch.outputs[part], batch.base[part], samples, place.scale, nibbles, scratch,
+                    states[stack], words[stack], left[stack],
+                )  # fmt: skip
+                write_samples(tiles[0].canvas, hands[0].at[start:stop], samples)
         crew.meet(gate, ranks)
-        if hands[0].rank == 0:
-            part = slice(begin, begin + n)
-            samples = batch.samples[part]
-            stack, left = deep_step.take(
-                tiles[0].net, batch.outputs[part], batch.base[part], samples, place.scale, nibbles, scratch,
-                stack, words, left,
-            )  # fmt: skip
-            write_samples(tiles[0].canvas, hands[0].at[:n], samples)
-        crew.meet(gate, ranks)
-    return stack, left
 
 
 class DeepTileCoder(LearningCoder):
@@ -78,8 +83,8 @@ class DeepTileCoder(LearningCoder):
 
     def push_words(self, planes: np.ndarray, progress: Progress, threads: int = 1) -> tuple[np.ndarray, float]:
         """A tile uint16 [C, H, W] -> words uint32, and the estimated bits."""
-        left, freq, bits = self._ranges(planes, progress, self.nibbles, threads)
-        return push_all(left, freq), bits[0]
+        left, freq, first, bits = self._ranges(planes, progress, self.nibbles, threads)
+        return push_all(left, freq, first), bits[0]
 
     def pop_words(
         self, words: np.ndarray, height: int, width: int, progress: Progress, threads: int = 1

@@ -247,15 +247,19 @@ def two_nibbles(t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.nd
     return np.concatenate(left), np.concatenate(freq)
 
 
-def ranges(learner: Learner, planes: np.ndarray, coded: Coded = two_nibbles) -> tuple[np.ndarray, np.ndarray]:
-    """A tile [C, H, W] -> left and freq of every nibble in coding order, int64 each."""
+def ranges(learner: Learner, planes: np.ndarray, coded: Coded = two_nibbles) -> tuple[np.ndarray, np.ndarray, int]:
+    """A tile [C, H, W] -> left and freq of every nibble, int64 each, and how many are of the first stack.
+
+    Those of the first stack in coding order, then those of the second.
+    """
     c, (channels, height, width), scale = learner.config, planes.shape, learner.scale
     x = local_spec.window_features(c.window, planes, scale)
     near, mean = x[:, c.window.near_columns(c.neighbours)], local_spec.local_mean(planes, scale)
     samples = planes.reshape(channels, -1).astype(np.int64)
     step = (c.slope * np.arange(height)[:, None] + np.arange(width)).ravel()
     most = max(LEARNT, min(height, -(-width // c.slope)))
-    left, freq, gathered, bases = [], [], np.empty(0, np.int64), np.empty((channels, 0), np.int64)
+    gathered, bases = np.empty(0, np.int64), np.empty((channels, 0), np.int64)
+    stacks: tuple[list[tuple[np.ndarray, np.ndarray]], ...] = ([], [])
     for number in range(step.max() + 1):
         pixels = np.flatnonzero(step == number)
         if len(gathered) >= local_learning.BATCH or len(gathered) + len(pixels) > most:
@@ -263,8 +267,10 @@ def ranges(learner: Learner, planes: np.ndarray, coded: Coded = two_nibbles) -> 
             gathered, bases = gathered[:0], bases[:, :0]
         linear = learner.linear.now
         base = (mean[:, pixels] * POSITION >> scale.shift) + ops.rescale(ops.product(linear, near[pixels]), linear).T
-        found = coded(learner.tables, learner.forward(x[pixels])[2], base, samples[:, pixels])
-        left.append(found[0])
-        freq.append(found[1])
+        outputs, half = learner.forward(x[pixels])[2], -(-len(pixels) // 8) * 4
+        for stack, part in zip(stacks, (slice(half), slice(half, None)), strict=True):
+            if len(pixels[part]):
+                stack.append(coded(learner.tables, outputs[part], base[:, part], samples[:, pixels[part]]))
         gathered, bases = np.concatenate([gathered, pixels]), np.concatenate([bases, base], 1)
-    return np.concatenate(left), np.concatenate(freq)
+    left, freq = (np.concatenate(found) for found in zip(*stacks[0], *stacks[1], strict=True))
+    return left, freq, sum(len(found[0]) for found in stacks[0])

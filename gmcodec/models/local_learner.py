@@ -5,7 +5,10 @@ Encoder and decoder both go forwards, since what was coded changes the model.  A
 symbol's range and pushes them backwards when the tile is done, 48 bytes a pixel of three channels.
 
 Several threads may share a tile (exact/crew.py): each evaluates its part of a step's pixels, goes back through its
-part of a batch, and moves the weights of some layers.  Only one takes symbols from the stack.
+part of a batch, and moves the weights of some layers.  A tile has STACKS stacks, whatever the number of threads, each
+of a part of every step's pixels, so that two threads can take symbols at once::
+
+    words of a tile, uint32:  number of words of the first stack | those words | those of the second stack
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from .local import LocalModel
 
 MOST = 4  # threads that share a tile: a step has about a hundred pixels
+STACKS = 2  # part of the format
 
 
 class Tile(NamedTuple):
@@ -104,44 +108,72 @@ def _voices_of(tiles, part):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _run(tiles, hands, from_step, to_step, code, left, freq, at_symbol):
-    """Ranges of the hand's part of the steps' samples, uint32 in coding order from ``at_symbol`` on.
+def piece(n, stack, first, end):
+    """Of the pixels ``first`` to ``end`` of a step of n: the first and the end of those in a stack, where it begins,
+    and how many pixels of the step it has."""
+    start, stop = crew.share(n, stack, STACKS, int16.ROWS)
+    return max(first, start), min(end, stop), start, stop - start
 
-    Returns their bits, the bits with each net alone (about), and where the ranges end.
+
+@jit
+def pixels_of(place, stack):
+    """How many pixels of a tile are in a stack."""
+    total, at = 0, np.empty(place.widest, np.int64)
+    for step in range(place.steps):
+        n = locate(place, step, at)
+        total += piece(n, stack, 0, n)[3]
+    return total
+
+
+@jit
+def _run(tiles, hands, from_step, to_step, code, left, freq, at_symbol):
+    """Ranges of the hand's part of the steps' samples, uint32 in coding order, each stack's from ``at_symbol`` on.
+
+    ``at_symbol``, int64 [STACKS], is moved to where they end.  Returns bits, and bits with each net alone (about).
     """
     place, batch, bits = tiles[0].place, tiles[0].batch, 0.0
     scratch = mixture_step.room(place.widest, code.mixtures, place.channels, len(tiles))
     for step in range(from_step, to_step):
         n, begin, first, end = evaluate_step(tiles, hands, step)
         keep_samples(tiles, hands, begin, first, end)
-        part = slice(begin + first, begin + end)
-        bits += mixture_step.ranges(voices_of(tiles, part), batch.samples[part], code.values, code.weighted, scratch)
-        for stream in range(2 * place.channels):
-            for i in range(end - first):
-                to = at_symbol + stream * n + first + i
-                left[to], freq[to] = scratch.left[stream, i], scratch.freq[stream, i]
-        at_symbol += 2 * place.channels * n
-    return bits, scratch.alone, at_symbol
+        for stack in range(STACKS):
+            i, stop, start, many = piece(n, stack, first, end)
+            if i < stop:
+                part = slice(begin + i, begin + stop)
+                voices, samples = voices_of(tiles, part), batch.samples[part]
+                bits += mixture_step.ranges(voices, samples, code.values, code.weighted, scratch)
+                for stream in range(2 * place.channels):
+                    to = at_symbol[stack] + stream * many + i - start
+                    left[to : to + stop - i] = scratch.left[stream, : stop - i]
+                    freq[to : to + stop - i] = scratch.freq[stream, : stop - i]
+            at_symbol[stack] += 2 * place.channels * many
+    return bits, scratch.alone
 
 
 @jit
-def _pop(tiles, hands, from_step, to_step, code, stack, words, left):
-    """Take the steps' samples into the canvas: the new state of the stack, how many words are left; of hand 0."""
-    place, batch, gate, ranks = tiles[0].place, tiles[0].batch, tiles[0].gate, hands[0].ranks
+def _pop(tiles, hands, from_step, to_step, code, states, words, left):
+    """Take the steps' samples into the canvas, from words as of ``split``.
+
+    Moved on: the states of the stacks, uint64 [STACKS], and how many words are left of each, int64 [STACKS].
+    """
+    place, batch, gate, rank, ranks = tiles[0].place, tiles[0].batch, tiles[0].gate, hands[0].rank, hands[0].ranks
     scratch = mixture_step.room(place.widest, code.mixtures, place.channels, len(tiles))
     for step in range(from_step, to_step):
         n, begin, _, _ = evaluate_step(tiles, hands, step)
+        if ranks != STACKS:  # else a thread's pixels are those of its stack
+            crew.meet(gate, ranks)
+        for stack in range(STACKS):
+            start, stop = crew.share(n, stack, STACKS, int16.ROWS)
+            if stack % ranks == rank and start < stop:
+                part = slice(begin + start, begin + stop)
+                samples = batch.samples[part]
+                states[stack], left[stack] = mixture_step.take(
+                    voices_of(tiles, part), samples, code.values, code.weighted, scratch, states[stack], words[stack],
+                    left[stack],
+                )  # fmt: skip
+                write_samples(tiles[0].canvas, hands[0].at[start:stop], samples)
+                keep_samples(tiles, hands, begin, start, stop)
         crew.meet(gate, ranks)
-        if hands[0].rank == 0:
-            part = slice(begin, begin + n)
-            samples = batch.samples[part]
-            stack, left = mixture_step.take(
-                voices_of(tiles, part), samples, code.values, code.weighted, scratch, stack, words, left
-            )
-            write_samples(tiles[0].canvas, hands[0].at[:n], samples)
-            keep_samples(tiles, hands, begin, 0, n)
-        crew.meet(gate, ranks)
-    return stack, left
 
 
 @jit
@@ -153,11 +185,23 @@ def _push(left, freq, words):
     return state, count
 
 
-def push_all(left: np.ndarray, freq: np.ndarray) -> np.ndarray:
-    """Words uint32 of a stack of all symbols, whose ranges are uint32 in coding order."""
+def push_all(left: np.ndarray, freq: np.ndarray, first: int) -> np.ndarray:
+    """A tile's words uint32, from the ranges of its symbols, uint32 in coding order; ``first`` are the first stack's."""
     words = np.empty(len(left), np.uint32)  # a word a nibble at most
-    state, count = _push(left, freq, words)
-    return ans.closed(state, [words[:count].copy()])
+    stacks = []
+    for part in (slice(0, first), slice(first, None)):
+        state, count = _push(left[part], freq[part], words)
+        stacks.append(ans.closed(state, [words[:count].copy()]))
+    if not any(map(len, stacks)):
+        return stacks[0]
+    return np.concatenate([np.array([len(stacks[0])], np.uint32), *stacks])
+
+
+def split(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The words of both stacks of a tile."""
+    words = np.array(words, np.uint32)  # one type and layout, whatever file they lie in
+    first = min(int(words[0]), len(words) - 1) if len(words) else 0
+    return words[1 : first + 1], words[first + 1 :]
 
 
 class Code(NamedTuple):
@@ -194,38 +238,38 @@ class LearningCoder:
 
     def _ranges(
         self, planes: np.ndarray, progress: Progress, code: Any, threads: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ranges of all nibbles of a tile [C, H, W] in coding order, uint32 twice, and bits as of ``ranges``."""
+    ) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+        """Ranges of all nibbles of a tile [C, H, W], uint32 twice: those of the first stack in coding order, then those
+        of the other; how many are of the first; bits as of ``ranges``."""
         _, height, width = planes.shape
         left, freq = np.empty((2, self.nibbles * planes.size), np.uint32)
-        bits, done = np.zeros(1 + len(self._models)), 0
+        bits = np.zeros(1 + len(self._models))
         with ExitStack() as stack:
             canvas, tiles, team, pool = self._open(height, width, threads, stack)
             canvas.fill(planes[None])
             calls = calls_of(tiles[0].place)
-            for number, (first, last) in enumerate(calls):
-                found = crew.work(self.run, tiles, team, pool, first, last, code, left, freq, done)
-                done = found[0][2]
-                for cost, alone, _ in found:
+            first = pixels_of(tiles[0].place, 0) * len(planes) * self.nibbles
+            done = [(np.array([0, first]),) for _ in team]  # every thread counts
+            for number, (begin, end) in enumerate(calls):
+                for cost, alone in crew.work(self.run, tiles, team, pool, begin, end, code, left, freq, own=done):
                     bits += [cost, *alone]
                 report(progress, height * width, number, len(calls))
-        return left, freq, bits if len(self._models) > 1 else bits[:1]
+        return left, freq, first, bits if len(self._models) > 1 else bits[:1]
 
     def _popped(
         self, words: np.ndarray, height: int, width: int, progress: Progress, code: Any, threads: int
     ) -> tuple[np.ndarray, bool]:
         """The tile [C, H, W] of words, and whether the words were used up exactly."""
-        words = np.array(words, np.uint32)  # one type and layout, whatever file they lie in
-        state, left = ans.opened(words)
+        parts = split(words)
+        found = [ans.opened(part) for part in parts]
+        states, left = np.array([s for s, _ in found], np.uint64), np.array([n for _, n in found], np.int64)
         with ExitStack() as stack:
             canvas, tiles, team, pool = self._open(height, width, threads, stack)
             calls = calls_of(tiles[0].place)
-            for number, (first, last) in enumerate(calls):
-                state, left = crew.work(self.pop, tiles, team, pool, first, last, code, np.uint64(state), words, left)[
-                    0
-                ]
+            for number, (begin, end) in enumerate(calls):
+                crew.work(self.pop, tiles, team, pool, begin, end, code, states, parts, left)
                 report(progress, height * width, number, len(calls))
-        return canvas.planes()[0], int(state) == 0 and left == 0
+        return canvas.planes()[0], not states.any() and not left.any()
 
     def _open(
         self, height: int, width: int, threads: int, stack: ExitStack
@@ -260,13 +304,14 @@ class LearningTileCoder(LearningCoder):
 
         The words do not depend on ``threads``.
         """
-        left, freq, bits = self.ranges(planes, progress, weights, threads)
-        return push_all(left, freq), bits
+        left, freq, first, bits = self.ranges(planes, progress, weights, threads)
+        return push_all(left, freq, first), bits
 
     def ranges(
         self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ranges of all nibbles in coding order, uint32 [2 * C * H * W] twice, and their bits, float64 [1].
+    ) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+        """Ranges of all nibbles, uint32 [2 * C * H * W] twice: those of the first stack in coding order, then those of
+        the other; how many are of the first; their bits, float64 [1].
 
         Of several nets: then about the bits that each would need alone.
         """

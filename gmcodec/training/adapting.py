@@ -143,8 +143,8 @@ class Learnt(NamedTuple):
     weight: str
     bias: str | None
     unit: Tensor  # float32 [K]: what one integer of an input is worth
-    bias_input: float  # integers
-    rate: float  # of the root mean square of a row; of a weight of 1 for the linear predictor
+    bias_input: Tensor  # [], integers
+    rate: Tensor  # [], of the root mean square of a row; of a weight of 1 for the linear predictor
 
 
 class Adapting(Trainer):
@@ -178,14 +178,20 @@ class Adapting(Trainer):
         found = local_freeze.spread_units({str(k): peak for k, peak in enumerate(peaks)}, EVENNESS)
         units = [torch.from_numpy(unit).float().to(self.device) for unit in found.values()]
         ones = torch.ones(c.inputs, device=self.device)
+
+        def learnt(name: str, bias: str | None, unit: Tensor, bias_input: int, rate: float) -> Learnt:
+            # tensors: compiled code would be made anew for every number
+            return Learnt(name, bias, unit, ones.new_tensor(bias_input), ones.new_tensor(rate))
+
+        near = ones[: c.channels * c.neighbours]
         layers = [
-            Learnt("first", "first_bias", ones * INPUT_UNIT, FIRST_UNIT, step * SHARES["first"] / 16),
-            Learnt("last", "last_bias", units[0], UNIT, step * SHARES["last"] / 16),
-            Learnt("linear", None, ones[: c.channels * c.neighbours], 0.0, LINEAR_RATE / 2**RATE_BITS),
+            learnt("first", "first_bias", ones * INPUT_UNIT, FIRST_UNIT, step * SHARES["first"] / 16),
+            learnt("last", "last_bias", units[0], UNIT, step * SHARES["last"] / 16),
+            learnt("linear", None, near, 0, LINEAR_RATE / 2**RATE_BITS),
         ]
         for b in range(c.blocks):
-            layers.append(Learnt(f"up.{b}", f"up_bias.{b}", units[0], UNIT, step * SHARES["up"] / 16))
-            layers.append(Learnt(f"down.{b}", f"down_bias.{b}", units[b + 1], UNIT, step * SHARES["down"] / 16))
+            layers.append(learnt(f"up.{b}", f"up_bias.{b}", units[0], UNIT, step * SHARES["up"] / 16))
+            layers.append(learnt(f"down.{b}", f"down_bias.{b}", units[b + 1], UNIT, step * SHARES["down"] / 16))
         return layers
 
     def _copy(self, net: nn.Module, slots: int) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
@@ -282,10 +288,13 @@ def _slot_bits(c: LocalConfig, w: dict[str, Tensor], pixels: Pixels, dtype: torc
     def product(name: str, bias: str, x: Tensor) -> Tensor:
         return torch.baddbmm(w[bias].to(dtype)[:, :, None], w[name].to(dtype), x)
 
+    def bent(x: Tensor) -> Tensor:
+        return torch.maximum(x, x * SLOPE)  # leaky ReLU; compiled, that function takes four times as long
+
     x = pixels.features.to(dtype) * INPUT_UNIT
-    h = nn.functional.leaky_relu(product("first", "first_bias", x), SLOPE)
+    h = bent(product("first", "first_bias", x))
     for b in range(c.blocks):
-        inner = nn.functional.leaky_relu(product(f"up.{b}", f"up_bias.{b}", h), SLOPE)
+        inner = bent(product(f"up.{b}", f"up_bias.{b}", h))
         h = h + product(f"down.{b}", f"down_bias.{b}", inner)
     out = product("last", "last_bias", h).float().transpose(0, 1).reshape(c.outputs, -1)
     near = x[:, : c.channels * c.neighbours]
@@ -294,8 +303,8 @@ def _slot_bits(c: LocalConfig, w: dict[str, Tensor], pixels: Pixels, dtype: torc
 
 
 def _learn(
-    copy: Tensor, gradient: Tensor, square: Tensor, counts: Tensor, now: Tensor, unit: Tensor, rate: float,
-    absolute: bool, change: Tensor, bias: tuple[Tensor, Tensor, Tensor] | None, bias_input: float,
+    copy: Tensor, gradient: Tensor, square: Tensor, counts: Tensor, now: Tensor, unit: Tensor, rate: Tensor,
+    absolute: bool, change: Tensor, bias: tuple[Tensor, Tensor, Tensor] | None, bias_input: Tensor,
 ) -> None:  # fmt: skip
     """local_learning.update of a layer [M, rows, K] of all copies, in units of the integers; moves all by ``change``.
 
@@ -305,7 +314,7 @@ def _learn(
     mean = g.square().mean(2)
     square += (mean - square) / counts.clamp_max(MEMORY)[:, None]
     root = torch.maximum(square, mean).sqrt().clamp_min(1e-20)
-    step = torch.full_like(root, rate) if absolute else rate * (now * unit).square().mean(1).sqrt()[None]
+    step = rate.expand_as(root) if absolute else rate * (now * unit).square().mean(1).sqrt()[None]
     copy += change - (g / root[:, :, None]).clamp(-CLIP, CLIP) * step[:, :, None] / unit
     if bias is not None:
         own, slope, moves = bias
