@@ -25,7 +25,7 @@ from numba.extending import intrinsic
 
 from .kernels import jit
 
-SPINS = 4_000  # before other programs are let run
+SPINS = 200_000  # before other programs are let run: about a tenth of a millisecond
 PAUSE = 30  # microseconds that a thread sleeps then
 ARRIVED, MEETINGS, TASK = 0, 8, 16  # places in a gate, on cache lines of their own
 _CAN_SLEEP = binding.address_of_symbol("usleep") is not None

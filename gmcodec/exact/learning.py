@@ -118,17 +118,27 @@ def add_back(gradient, scale, out):
 class Room(NamedTuple):
     """Flat scratch of ``product``."""
 
-    left: np.ndarray  # int16
-    right: np.ndarray  # int16
-    gradient: np.ndarray  # int32
+    left: np.ndarray  # int32
+    right: np.ndarray
+    gradient: np.ndarray
 
 
 def room(rows: int, columns: int) -> Room:
     """Scratch for layers of at most so many rows and columns."""
-    pixels = LEARNT + 1
-    return Room(
-        np.empty(rows * pixels, np.int16), np.empty(columns * pixels, np.int16), np.empty(rows * columns, np.int32)
-    )
+    pairs = (LEARNT + 1) // 2
+    return Room(*(np.empty(size, np.int32) for size in (rows * pairs, columns * pairs, rows * columns)))
+
+
+@jit
+def _in_pairs(x, out):
+    """x int16 [N, K] -> out int32 [pairs, K]: rows in pairs, the last with zeros if N is odd."""
+    n = x.shape[0]
+    for pair in range(n // 2):
+        for k in range(x.shape[1]):
+            out[pair, k] = int16.pair_of(x[2 * pair, k], x[2 * pair + 1, k])
+    if n % 2:
+        for k in range(x.shape[1]):
+            out[n // 2, k] = int16.pair_of(x[n - 1, k], np.int16(0))
 
 
 @jit
@@ -136,19 +146,12 @@ def product(delta, x, room):
     """g int32 [M, K] = d^T x, from int16 [N, M] and int16 [N, K]; N at most LEARNT, K filled to whole vectors."""
     pixels, rows = delta.shape
     columns, pairs = x.shape[1], (pixels + 1) // 2
-    left = room.left[: rows * 2 * pairs].reshape((rows, 2 * pairs))
-    right = room.right[: pairs * columns * 2].reshape((pairs, columns, 2))
+    left = room.left[: pairs * rows].reshape((pairs, rows))
+    right = room.right[: pairs * columns].reshape((pairs, columns))
     out = room.gradient[: rows * columns].reshape((rows, columns))
-    if pixels % 2:
-        left[:, pixels] = 0
-        right[pairs - 1, :, 1] = 0
-    for m in range(rows):
-        for n in range(pixels):
-            left[m, n] = delta[n, m]
-    for n in range(pixels):
-        for k in range(columns):
-            right[n >> 1, k, n & 1] = x[n, k]
-    int16.multiply(left, right, out)
+    _in_pairs(delta, left)
+    _in_pairs(x, right)
+    int16.multiply_pairs(left, right, out)
     return out
 
 
@@ -182,30 +185,38 @@ def move(gradient, steps, rate, bound, master):
 @jit
 def move_bias(delta, steps, rate, unit, scale, master, offset):
     """Move the bias, int64 [M] with FINE_BITS: a weight whose input is always ``unit``.  ``offset``: kernels.affine."""
-    top = np.int64(BIAS_ROOM - 1) << FINE_BITS
+    top, total = np.int64(BIAS_ROOM - 1) << FINE_BITS, np.zeros(delta.shape[1], np.int32)
+    for n in range(delta.shape[0]):
+        for m in range(delta.shape[1]):
+            total[m] += delta[n, m]
     for m in range(delta.shape[1]):
-        total = np.int64(0)
-        for n in range(delta.shape[0]):
-            total += delta[n, m]
         most = np.float64(CLIP * rate[m])
-        change = np.floor(np.float64(total * unit) * steps[m] + 0.5)
+        change = np.floor(np.float64(np.int64(total[m]) * unit) * steps[m] + 0.5)
         v = master[m] - np.int64(min(max(change, -most), most)) * unit
         master[m] = min(max(v, -top), top)
         offset[m] = np.float64((master[m] + HALF) >> FINE_BITS) * scale[m] + 0.5
 
 
 @jit
+def _working(master):
+    return (master + np.int32(HALF)) >> np.int32(FINE_BITS)  # in 32 bits: twice the lanes of 64
+
+
+@jit
 def repack(master, packed):
     """int16.pack of the working weights."""
+    pairs = packed.view(np.int32).reshape(packed.shape[:2])
     for m in range(master.shape[0]):
-        for k in range(master.shape[1]):
-            packed[k >> 1, m, k & 1] = (master[m, k] + HALF) >> FINE_BITS
+        for pair in range(pairs.shape[0]):
+            pairs[pair, m] = int16.pair_of(_working(master[m, 2 * pair]), _working(master[m, 2 * pair + 1]))
 
 
 @jit
 def repack_back(master, cut, packed):
     """int16.pack of the transposed working weights, each row of which is first cut by so many bits, int64 [M]."""
-    for m in range(0, master.shape[0], 2):
+    pairs = packed.view(np.int32).reshape(packed.shape[:2])
+    for pair in range(pairs.shape[0]):
+        m = 2 * pair
+        first, second = np.int32(cut[m]), np.int32(cut[m + 1])
         for k in range(master.shape[1]):
-            packed[m >> 1, k, 0] = ((master[m, k] + HALF) >> FINE_BITS) >> cut[m]
-            packed[m >> 1, k, 1] = ((master[m + 1, k] + HALF) >> FINE_BITS) >> cut[m + 1]
+            pairs[pair, k] = int16.pair_of(_working(master[m, k]) >> first, _working(master[m + 1, k]) >> second)

@@ -279,13 +279,18 @@ def _backward(net, place, rules, state, batch, part):
 def _learn_linear(net, rules, state, near, centre, count, steps):
     """Move the linear predictor; near int16 [N, >= K] features, centre int64 [N, C]."""
     channels, columns = state.linear.shape
-    gradient = np.empty((channels, columns), np.int32)
+    gradient, total = np.empty((channels, columns), np.int32), np.zeros((channels, columns), np.int64)
+    row = np.empty(columns, np.int32)
+    for n in range(centre.shape[0]):
+        for k in range(columns):
+            row[k] = near[n, net.near[k]]
+        for c in range(channels):
+            slope = min(max(centre[n, c], -CENTRE_LIMIT), CENTRE_LIMIT)
+            for k in range(columns):
+                total[c, k] += slope * row[k]
     for c in range(channels):
         for k in range(columns):
-            total = np.int64(0)
-            for n in range(centre.shape[0]):
-                total += min(max(centre[n, c], -CENTRE_LIMIT), CENTRE_LIMIT) * np.int64(near[n, net.near[k]])
-            gradient[c, k] = total >> CENTRE_SHIFT
+            gradient[c, k] = total[c, k] >> CENTRE_SHIFT
     learning.step_sizes(gradient, state.linear_square, rules.linear_rate, count, steps)
     learning.move(gradient, steps, rules.linear_rate, 2**15 - 1, state.linear)
     for c in range(channels):
