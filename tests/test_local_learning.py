@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gmcodec.coding import autoregressive, histogram
 from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import EvaluatorError, GmcFormatError, WeightsError
-from gmcodec.exact import int16, learning, tables
+from gmcodec.exact import learning, tables
 from gmcodec.exact.tables import BYTES
 from gmcodec.models import learning_spec, local_fused, local_learner, local_learning, local_spec, weights
 from gmcodec.models.learning_spec import Learner
@@ -35,7 +35,7 @@ def model(channels: int) -> LocalModel:
 def spec_ranges(found: LocalModel, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     assert found.units is not None
     assert found.rate is not None
-    learner = Learner(found.config, found.layers, found.tables, found.units, found.rate, conditioners=found.conditioners)
+    learner = Learner(found.config, found.layers, found.tables, found.units, found.rate)
     return learning_spec.ranges(learner, planes)
 
 
@@ -136,11 +136,7 @@ def spec_pair_ranges(found: PairModel, planes: np.ndarray) -> tuple[np.ndarray, 
 
         assert member.units is not None
         order = learning_spec.ranges(
-            Learner(
-                member.config, member.layers, member.tables, member.units, member.rate,
-                conditioners=member.conditioners,
-            ),
-            planes, keep,
+            Learner(member.config, member.layers, member.tables, member.units, member.rate), planes, keep
         )[0]
         said.append([kept[number] for number in order])
     left, freq = [], []
@@ -272,8 +268,6 @@ def test_weights_keep_the_units_of_gradients():
     made = toy.learning(3)
     again = weights.from_bytes(weights.to_bytes(made))
     assert all(np.array_equal(again.units[name], unit) for name, unit in made.units.items())
-    assert made.conditioners.keys() == again.conditioners.keys()
-    assert all(np.array_equal(again.conditioners[name], matrix) for name, matrix in made.conditioners.items())
     assert weights.from_bytes(weights.to_bytes(toy.model(3))).units is None
     with pytest.raises(WeightsError, match="not made to learn"):
         toy.model(3).learning(USUAL)
@@ -294,34 +288,6 @@ def test_weights_that_could_overflow_are_refused():
             LocalModel(made.config, {**made.layers, **layers}, made.tables, None, {**made.units, **units})
     with pytest.raises(WeightsError, match="units"):
         LocalModel(made.config, made.layers, made.tables, None, {"first": made.units["first"]})
-
-
-def test_preconditioners_that_could_overflow_are_refused():
-    made = toy.learning(3)
-    fits = made.conditioners["linear"]
-    lopsided, large = fits.copy(), fits.copy()
-    lopsided[0, 1] += 1
-    large[0, :] = large[:, 0] = 8000
-    for name, matrix in (("linear", lopsided), ("linear", large), ("linear", fits[1:, 1:]), ("first", fits),
-                         ("linear", fits.astype(np.int32)), ("up.0", fits)):  # fmt: skip
-        with pytest.raises(WeightsError, match="preconditioner"):
-            LocalModel(made.config, made.layers, made.tables, None, made.units, {name: matrix})
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 9), st.integers(0, 2**32 - 1), st.sampled_from([1, 10**3, 10**6, 2**27 - 1]))
-def test_preconditioned_gradients_are_those_of_the_specification(rows, seed, largest):
-    random = np.random.default_rng(seed)
-    gradient = random.integers(-largest, largest + 1, (8 * rows, 24)).astype(np.int32)
-    gradient[random.integers(8 * rows)] = 0
-    matrix = random.integers(-1365, 1366, (24, 24)).astype(np.int16)
-    matrix = np.tril(matrix) + np.tril(matrix, -1).T
-    long, short = (learning_spec.preconditioned(gradient.astype(np.int64), matrix, bits) for bits in (None, 14))
-    few = gradient.copy()
-    learning.precondition_few(few, matrix.astype(np.int64))
-    assert np.array_equal(few, np.clip(long, -(2**30), 2**30))
-    learning.precondition(gradient, int16.pack(matrix), learning.room(8 * rows, 24))
-    assert np.array_equal(gradient, short)
 
 
 @settings(max_examples=200, deadline=None)

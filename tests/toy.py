@@ -85,10 +85,7 @@ def layers(config: LocalConfig, seed: int = 0) -> dict[str, Layer]:
 
 
 def learning(channels: int, seed: int = 0, radius2: int = 9) -> LocalModel:
-    """The toy model of ``channels`` with room to learn, and units of its gradients: finer weights, the same net.
-
-    Of three channels: with preconditioners.
-    """
+    """The toy model of ``channels`` with room to learn, and units of its gradients: finer weights, the same net."""
     plain = model(channels, "int16", seed, radius2)
     finer = {
         name: layer
@@ -100,12 +97,7 @@ def learning(channels: int, seed: int = 0, radius2: int = 9) -> LocalModel:
     }
     fine = LocalModel(plain.config, finer, plain.tables, plain.evaluator)
     images = smooth(np.random.default_rng(seed), (channels, 24, 24))[None]
-    units, conditioners = gradient_units(fine, [images]), {}
-    for name in ("first", "linear") if channels == 3 else ():
-        size = finer[name].weight.shape[1]
-        matrix = np.random.default_rng(seed).integers(-200, 200, (size, size))
-        conditioners[name] = (matrix + matrix.T + 4096 * np.eye(size)).astype(np.int16)
-    return LocalModel(fine.config, finer, fine.tables, fine.evaluator, units, conditioners)
+    return LocalModel(fine.config, finer, fine.tables, fine.evaluator, gradient_units(fine, [images]))
 
 
 def model(channels: int, evaluator: str | None = None, seed: int = 0, radius2: int = 9) -> LocalModel:

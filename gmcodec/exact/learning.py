@@ -5,7 +5,6 @@ A layer that learns keeps ``master`` weights with FINE_BITS bits below the int16
 From a batch of pixels, with x the layer's inputs and d the gradient of the cost by its sums (int16 each)::
 
     g      = d^T x                                            int32 [M, K]: an int16 product like any other
-    g      = g P, for inputs that are strongly correlated     P [K, K]: fixed, about the inverse of their moments
     square = a running mean of g**2 over a row                int64 [M]
     master = master - rate * g / sqrt(square)                 a step of known size, whatever the unit of d
 
@@ -27,9 +26,6 @@ from .ops import INT32_BOUND, Layer
 FINE_BITS = 10  # of a master weight, below the working one's
 DELTA_LIMIT = 1023  # of d: rarer, larger gradients are clipped
 LEARNT = 1024  # pixels of a batch that are learned from, at most
-SHORT_BITS = 14  # of g when it is preconditioned
-CONDITION_BITS = 12  # of a preconditioner's numbers
-CONDITION_SUM = 2**15  # of the sizes of the numbers in a column, at most
 SQUARE_SHIFT = 6  # g loses so many bits before it is squared
 MEMORY = 100  # batches over which the mean is taken
 STEP_BITS = 24
@@ -125,15 +121,12 @@ class Room(NamedTuple):
     left: np.ndarray  # int32
     right: np.ndarray
     gradient: np.ndarray
-    short: np.ndarray  # int16
-    product: np.ndarray  # int32
 
 
 def room(rows: int, columns: int) -> Room:
     """Scratch for layers of at most so many rows and columns."""
     pairs = (LEARNT + 1) // 2
-    left, right, *whole = (np.empty(n, np.int32) for n in (rows * pairs, columns * pairs, *[rows * columns] * 2))
-    return Room(left, right, whole[0], np.empty(rows * columns, np.int16), whole[1])
+    return Room(*(np.empty(size, np.int32) for size in (rows * pairs, columns * pairs, rows * columns)))
 
 
 @jit
@@ -160,46 +153,6 @@ def product(delta, x, room):
     _in_pairs(x, right)
     int16.multiply_pairs(left, right, out)
     return out
-
-
-@jit
-def precondition(gradient, packed, room):
-    """g int32 [M, K] times a symmetric matrix in 2**-CONDITION_BITS, in place; ``packed`` by int16.pack.
-
-    Of every row the SHORT_BITS highest bits count; below 2**27 it stays below 2**30 (CONDITION_SUM).
-    """
-    rows, columns = gradient.shape
-    short = room.short[: rows * columns].reshape((rows, columns))
-    product = room.product[: rows * columns].reshape((rows, columns))
-    shift = np.zeros(rows, np.int32)
-    for m in range(rows):
-        top = np.int32(0)
-        for k in range(columns):
-            top = max(top, abs(gradient[m, k]))
-        while top >> shift[m] >= 1 << SHORT_BITS:
-            shift[m] += 1
-        cut = shift[m]
-        for k in range(columns):
-            short[m, k] = gradient[m, k] >> cut
-    int16.multiply(short, packed, product)
-    for m in range(rows):
-        cut = np.int64(shift[m])
-        for k in range(columns):
-            gradient[m, k] = (np.int64(product[m, k]) << cut) >> CONDITION_BITS
-
-
-@jit
-def precondition_few(gradient, matrix):
-    """The same for a few rows: g int32 [M, K] times int64 [K, K], with all of their bits; clipped at 2**30."""
-    columns = gradient.shape[1]
-    total = np.empty(columns, np.int64)
-    for m in range(gradient.shape[0]):
-        total[:] = 0
-        for k in range(columns):
-            for j in range(columns):
-                total[j] += gradient[m, k] * matrix[k, j]
-        for j in range(columns):
-            gradient[m, j] = min(max(total[j] >> CONDITION_BITS, -SUM_LIMIT), SUM_LIMIT)
 
 
 @jit

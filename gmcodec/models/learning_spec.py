@@ -103,13 +103,6 @@ def mixture_gradient(
     return out.reshape(outputs.shape), centre
 
 
-def preconditioned(gradient: np.ndarray, matrix: np.ndarray, bits: int | None) -> np.ndarray:
-    """A gradient int64 [M, K] times a matrix [K, K]; of every row the highest ``bits`` bits count, or all."""
-    tops = np.abs(gradient).max(1).astype(object)
-    cut = np.array([max(0, int(top).bit_length() - bits) if bits else 0 for top in tops], np.int64)[:, None]
-    return (((gradient >> cut) @ matrix.astype(np.int64)) << cut) >> learning.CONDITION_BITS
-
-
 @dataclass
 class Learning:
     """A layer that learns: master weights int64 [M, K] and bias [M], mean squares [M]."""
@@ -157,9 +150,8 @@ class Learner:
         units: dict[str, np.ndarray],
         rate: int,
         scale: Scale = BYTES,
-        conditioners: dict[str, np.ndarray] | None = None,
     ) -> None:
-        self.scale, self.conditioners = scale, conditioners or {}
+        self.scale = scale
         self.config, self.tables, self.units, self.count = config, t, units, 0
         others = [n for n in units if n != "first"]
         inner = min(learning.limit(layers[n]) for n in others)
@@ -222,14 +214,9 @@ class Learner:
             inputs |= {f"up.{b}": streams[b], f"down.{b}": inner[b]}
         for name, learnt in self.layers.items():
             columns = -(-inputs[name].shape[1] // 8) * 8  # as many as compiled code has, filled up with zeros
-            gradient = deltas[name].T @ inputs[name]
-            if name in self.conditioners:
-                gradient = preconditioned(gradient, self.conditioners[name], learning.SHORT_BITS)
-            learnt.learn(gradient, deltas[name].sum(0), self.count, columns)
+            learnt.learn(deltas[name].T @ inputs[name], deltas[name].sum(0), self.count, columns)
         limit = local_learning.CENTRE_LIMIT
         gradient = (np.clip(centre, -limit, limit).T @ near) >> local_learning.CENTRE_SHIFT
-        if "linear" in self.conditioners:
-            gradient = clipped(preconditioned(gradient, self.conditioners["linear"], None), learning.SUM_LIMIT)
         self.linear.learn(gradient, None, self.count, near.shape[1])
 
 

@@ -111,10 +111,8 @@ class LocalModel:
         tables: Tables,
         evaluator: Evaluator | None = None,
         units: dict[str, np.ndarray] | None = None,
-        conditioners: dict[str, np.ndarray] | None = None,
     ) -> None:
-        """``units`` of gradients and, by layer, int16 ``conditioners`` [K, K] in 2**-CONDITION_BITS: of a model that
-        can learn, see local_learning.py.  Raises WeightsError."""
+        """``units``: of gradients, for a model that can learn: see local_learning.py.  Raises WeightsError."""
         for name in config.layer_names():
             layers[name].check(name)
             if layers[name].weight.shape != layer_shape(config, name):
@@ -126,10 +124,10 @@ class LocalModel:
         self._near = config.window.near_columns(config.neighbours)
         self._told: np.ndarray | None = None
         self._above: np.ndarray | None = None
-        self.units, self.conditioners = units, conditioners or {}
+        self.units = units
         self.rate: int | None = None  # of a model that learns
         if units is not None:
-            local_learning.check(self, units, self.conditioners)
+            local_learning.check(self, units)
 
     @property
     def channels(self) -> int:

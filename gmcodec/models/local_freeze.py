@@ -32,7 +32,6 @@ SHRINK = 0.7  # ratio of one trial of the units to the one before
 LINEAR_BITS = 13  # of the linear predictor's weights
 GROWTH = 1.25  # of the largest weight, that there is room for at least
 TRIALS = 4  # batches of patches on which trials are compared
-RIDGE = 0.3  # of a preconditioner
 FOUND_ERROR = 4  # steps between a weight and its integer: rounding, and errors of the input units found before
 
 
@@ -55,10 +54,9 @@ def activation_peaks(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, i
     return [peak.double().numpy() for peak in peaks]
 
 
-def freeze(net: LocalNet, patches: Sequence[tuple[torch.Tensor, int, int]], conditioned: bool = False) -> LocalModel:
+def freeze(net: LocalNet, patches: Sequence[tuple[torch.Tensor, int, int]]) -> LocalModel:
     """Frozen model of ``net``; ``patches`` are (padded int16 [B, C, H + r, W + 2r], H, W) to calibrate on.
 
-    ``conditioned``: with preconditioners, as of a net that was trained to learn with them.
     The model can learn while it codes: weights have 13 bits or so and room to grow.  Raises FreezeError when a bound
     cannot be proved.
     """
@@ -73,30 +71,7 @@ def freeze(net: LocalNet, patches: Sequence[tuple[torch.Tensor, int, int]], cond
     model = _freeze(net, list(units.values()))
     if not net.config.blocks:
         return model
-    conditioners = _conditioners(net, patches[:TRIALS]) if conditioned else {}
-    return LocalModel(model.config, model.layers, model.tables, None, gradient_units(model, squares), conditioners)
-
-
-def _conditioners(net: LocalNet, patches: Sequence[tuple[torch.Tensor, int, int]]) -> dict[str, np.ndarray]:
-    """int16 preconditioners of the layers whose inputs are pixels, those of the first in the frozen order."""
-    c = net.config
-    features, raster = torch.cat([net.features(*batch)[0] for batch in patches], 1), c.window.raster_columns()
-    first = preconditioner(features).numpy()[np.ix_(raster, raster)]
-    linear = preconditioner(features[: c.channels * c.neighbours]).numpy()
-    scale = 1 << learning.CONDITION_BITS
-    return {name: np.rint(m * scale).astype(np.int16) for name, m in (("first", first), ("linear", linear))}
-
-
-def preconditioner(features: torch.Tensor) -> torch.Tensor:
-    """What a gradient by the weights of so correlated inputs is multiplied by, float32 [K, K]: like a step of least
-    squares, the inverse of their second moments; ``features`` [K, N].  RIDGE of the mean square is added to all, and
-    the mean of the diagonal is 1."""
-    x = features.double()
-    moments = x @ x.T / x.shape[1]
-    moments += torch.eye(len(x), dtype=x.dtype, device=x.device) * (RIDGE * moments.diagonal().mean())
-    found = torch.linalg.inv(moments)
-    found = (found + found.T) / 2  # symmetric to the last bit
-    return (found / found.diagonal().mean()).float()
+    return LocalModel(model.config, model.layers, model.tables, units=gradient_units(model, squares))
 
 
 def search_units(peaks: dict[str, np.ndarray], bits: Callable[[dict[str, np.ndarray]], float]) -> dict[str, np.ndarray]:

@@ -41,7 +41,6 @@ LINEAR_RATE = 105  # of the linear predictor, of a weight of 1, in 2**-20
 FIRST_UNIT, UNIT = 4, 32  # what a bias' input would be: about the root mean square of a layer's inputs
 CENTRE_LIMIT, CENTRE_SHIFT = 1 << 20, 8
 LARGEST_CUT = 6
-CONDITIONED = ("first", "linear")  # layers whose inputs are pixels
 
 
 class Rules(NamedTuple):
@@ -59,8 +58,6 @@ class Rules(NamedTuple):
     last_cut: np.ndarray
     limit: int  # of the weights of all layers but the first
     linear_rate: np.ndarray  # int64 [C]
-    first_conditioner: np.ndarray  # int16, packed; empty if there is none
-    linear_conditioner: np.ndarray  # int64 [K, K] or empty
 
 
 class State(NamedTuple):
@@ -99,14 +96,8 @@ class Batch(NamedTuple):
 # -- what a model starts from ----------------------------------------------------------------------------------
 
 
-def check(model: LocalModel, exponents: dict[str, np.ndarray], conditioners: dict[str, np.ndarray]) -> None:
+def check(model: LocalModel, exponents: dict[str, np.ndarray]) -> None:
     """Prove that a model can learn without overflow.  Raises WeightsError."""
-    for name, matrix in conditioners.items():
-        size = model.layers[name].weight.shape[1] if name in CONDITIONED else -1
-        if matrix.shape != (size, size) or matrix.dtype != np.int16 or (matrix != matrix.T).any():
-            raise WeightsError(f"{name}: its preconditioner is not a symmetric int16 matrix of its inputs")
-        if np.abs(matrix.astype(np.int64)).sum(0).max() > learning.CONDITION_SUM:
-            raise WeightsError(f"{name}: its preconditioner is too large")
     if model.config.blocks < 1 or model.config.condition:
         raise WeightsError("only local models with blocks and without a condition learn")
     for name in layers_of(model):
@@ -160,10 +151,6 @@ def rules(model: LocalModel, net: Net, exponents: dict[str, np.ndarray], rate: i
     def cut(name: str, size: int) -> np.ndarray:
         return _padded(exponents[name].astype(np.int64) - coarsest[name], size)
 
-    by_first, by_linear = np.zeros((0, 0, 2), np.int16), model.conditioners.get("linear", np.zeros((0, 0), np.int16))
-    if "first" in model.conditioners:
-        matrix = model.conditioners["first"]
-        by_first = int16.pack(np.pad(matrix, (0, 2 * net.first.shape[0] - len(matrix))))
     inner = [f"{kind}.{b}" for b in range(blocks) for kind in ("up", "down")]
     before = [stream if name.startswith("down") else coarsest[name.replace("up", "down")] for name in inner]
     one = (np.int64(64) << layers["linear"].shift.astype(np.int64)) // layers["linear"].multiplier  # a weight of 1
@@ -180,8 +167,6 @@ def rules(model: LocalModel, net: Net, exponents: dict[str, np.ndarray], rate: i
         cut("last", outputs),
         min(learning.limit(layers[name]) for name in [*inner, "last"]),
         np.maximum(1, (one * LINEAR_RATE) >> (RATE_BITS - FINE_BITS)),
-        by_first,
-        by_linear.astype(np.int64),
     )
 
 
@@ -306,8 +291,6 @@ def _learn_linear(net, rules, state, near, centre, count, steps):
     for c in range(channels):
         for k in range(columns):
             gradient[c, k] = total[c, k] >> CENTRE_SHIFT
-    if rules.linear_conditioner.shape[0]:
-        learning.precondition_few(gradient, rules.linear_conditioner)
     learning.step_sizes(gradient, state.linear_square, rules.linear_rate, count, steps)
     learning.move(gradient, steps, rules.linear_rate, 2**15 - 1, state.linear)
     for c in range(channels):
@@ -316,13 +299,9 @@ def _learn_linear(net, rules, state, near, centre, count, steps):
 
 
 @jit
-def _learn_layer(
-    delta, x, conditioner, scale, offset, rate, bound, unit, count, master, bias, square, packed, steps, room
-):
+def _learn_layer(delta, x, scale, offset, rate, bound, unit, count, master, bias, square, packed, steps, room):
     """Move a layer's weights and repack them."""
     g = learning.product(delta, x, room)
-    if conditioner.shape[0]:
-        learning.precondition(g, conditioner, room)
     learning.step_sizes(g, square, rate, count, steps)
     learning.move(g, steps, rate, bound, master)
     learning.move_bias(delta, steps, rate, unit, scale, bias, offset)
@@ -344,26 +323,25 @@ def update(tile, hand):
 
     count, whole = hand.counts[0], slice(0, pixels)
     first, last = batch.by_first[whole], batch.by_last[whole]
-    steps, none = np.empty(max(first.shape[1], last.shape[1])), rules.first_conditioner[:0]
+    steps = np.empty(max(first.shape[1], last.shape[1]))
     while True:
         layer = crew.task(tile.gate, hand.ranks)  # the longest first
         if layer == 0:
             _learn_layer(
-                first, batch.features[whole], rules.first_conditioner, net.first_scale, net.first_offset,
-                rules.first_rate, rules.first_limit, FIRST_UNIT, count, state.first, state.first_bias,
-                state.first_square, net.first, steps, room,
+                first, batch.features[whole], net.first_scale, net.first_offset, rules.first_rate, rules.first_limit,
+                FIRST_UNIT, count, state.first, state.first_bias, state.first_square, net.first, steps, room,
             )  # fmt: skip
         elif layer <= 2 * blocks:
             j = layer - 1
             x = batch.inner[j // 2, whole] if j % 2 else batch.stream[j // 2, whole]
             _learn_layer(
-                batch.by_inner[j, whole], x, none, net.inner_scale[j], net.inner_offset[j], rules.inner_rate[j],
-                rules.limit, UNIT, count, state.inner[j], state.inner_bias[j], state.inner_square[j], net.inner[j], steps, room,
+                batch.by_inner[j, whole], x, net.inner_scale[j], net.inner_offset[j], rules.inner_rate[j], rules.limit,
+                UNIT, count, state.inner[j], state.inner_bias[j], state.inner_square[j], net.inner[j], steps, room,
             )  # fmt: skip
             learning.repack_back(state.inner[j], rules.inner_cut[j], state.inner_back[j])
         elif layer == 2 * blocks + 1:
             _learn_layer(
-                last, batch.stream[blocks, whole], none, net.last_scale, net.last_offset, rules.last_rate, rules.limit,
+                last, batch.stream[blocks, whole], net.last_scale, net.last_offset, rules.last_rate, rules.limit,
                 UNIT, count, state.last, state.last_bias, state.last_square, net.last, steps, room,
             )  # fmt: skip
             learning.repack_back(state.last, rules.last_cut, state.last_back)

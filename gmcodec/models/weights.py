@@ -38,7 +38,6 @@ LARGEST = 4096  # number in an architecture
 FIELDS = ("weight", "bias", "multiplier", "shift")
 DECODER = "decoder."  # how names of AGAVE's decoder start
 UNITS = "gradient."  # how names of a learning model's units of gradients start
-CONDITIONERS = "conditioner."  # and those of its preconditioners
 TABLE_SIZES = {"softmax": 1024, "inverse": 321, "sigmoid": 2 * 17 * 512 + 1}
 
 
@@ -53,7 +52,6 @@ def to_bytes(model: Model) -> bytes:
     tensors |= _members("table", model.tables)
     if isinstance(model, LocalModel) and model.units is not None:
         tensors |= {f"{UNITS}{name}": unit for name, unit in model.units.items()}
-        tensors |= {f"{CONDITIONERS}{name}": matrix for name, matrix in model.conditioners.items()}
     if isinstance(model, AdeModel):
         metadata |= {"kind": ade.KIND} | _named(model.base)
         tensors |= _members("constant", model.constants) | _members("latent", model.latent_tables)
@@ -122,11 +120,8 @@ def from_bytes(data: bytes, find: Find = _nothing) -> Model:
 def _local(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> LocalModel:
     config = _local_config(values)
     layers = {name: _layer(tensors, name, config.input_limit(name)) for name in config.layer_names()}
-    units, conditioners = (
-        {name: tensors[f"{kind}{name}"] for name in layers if f"{kind}{name}" in tensors}
-        for kind in (UNITS, CONDITIONERS)
-    )
-    return LocalModel(config, layers, _tables(tensors), None, units or None, conditioners)
+    units = {name: tensors[f"{UNITS}{name}"] for name in layers if f"{UNITS}{name}" in tensors}
+    return LocalModel(config, layers, _tables(tensors), units=units or None)
 
 
 def _local_config(values: dict[str, Any]) -> LocalConfig:

@@ -145,7 +145,6 @@ class Learnt(NamedTuple):
     unit: Tensor  # float32 [K]: what one integer of an input is worth
     bias_input: Tensor  # [], integers
     rate: Tensor  # [], of the root mean square of a row; of a weight of 1 for the linear predictor
-    conditioner: Tensor | None  # float32 [K, K]: what a gradient is multiplied by
 
 
 class Adapting(Trainer):
@@ -179,19 +178,12 @@ class Adapting(Trainer):
         found = local_freeze.spread_units({str(k): peak for k, peak in enumerate(peaks)}, EVENNESS)
         units = [torch.from_numpy(unit).float().to(self.device) for unit in found.values()]
         ones = torch.ones(c.inputs, device=self.device)
-        features = torch.cat([cpu.features(*batch)[0] for batch in seen], 1)
-        nearest = c.channels * c.neighbours
-        conditioners = {
-            name: local_freeze.preconditioner(features[:inputs]).to(self.device)
-            for name, inputs in (("first", c.inputs), ("linear", nearest))
-        }
 
         def learnt(name: str, bias: str | None, unit: Tensor, bias_input: int, rate: float) -> Learnt:
             # tensors: compiled code would be made anew for every number
-            numbers = ones.new_tensor(bias_input), ones.new_tensor(rate)
-            return Learnt(name, bias, unit, *numbers, conditioners.get(name))
+            return Learnt(name, bias, unit, ones.new_tensor(bias_input), ones.new_tensor(rate))
 
-        near = ones[:nearest]
+        near = ones[: c.channels * c.neighbours]
         layers = [
             learnt("first", "first_bias", ones * INPUT_UNIT, FIRST_UNIT, step * SHARES["first"] / 16),
             learnt("last", "last_bias", units[0], UNIT, step * SHARES["last"] / 16),
@@ -254,7 +246,7 @@ class Adapting(Trainer):
             bias = None if b is None else (copies[b], _grad(copies[b]), change[b])
             self.learn(
                 copies[w], _grad(copies[w]), squares[w], counts, net[w].detach(), layer.unit, layer.rate,
-                w == "linear", change[w], bias, layer.bias_input, layer.conditioner,
+                w == "linear", change[w], bias, layer.bias_input,
             )  # fmt: skip
         for copy in copies.values():
             copy.grad = None
@@ -313,15 +305,12 @@ def _slot_bits(c: LocalConfig, w: dict[str, Tensor], pixels: Pixels, dtype: torc
 def _learn(
     copy: Tensor, gradient: Tensor, square: Tensor, counts: Tensor, now: Tensor, unit: Tensor, rate: Tensor,
     absolute: bool, change: Tensor, bias: tuple[Tensor, Tensor, Tensor] | None, bias_input: Tensor,
-    conditioner: Tensor | None,
 ) -> None:  # fmt: skip
     """local_learning.update of a layer [M, rows, K] of all copies, in units of the integers; moves all by ``change``.
 
     ``bias``: itself, its gradient and its change.
     """
     g = gradient / unit
-    if conditioner is not None:
-        g = g @ conditioner
     mean = g.square().mean(2)
     square += (mean - square) / counts.clamp_max(MEMORY)[:, None]
     root = torch.maximum(square, mean).sqrt().clamp_min(1e-20)

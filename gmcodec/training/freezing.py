@@ -24,7 +24,7 @@ from ..models.local_float import LocalNet
 from ..models.local_freeze import estimate_bits
 from ..models.pixelcnnpp import PixelCNNModel
 from .data import CHUNK, Patches, Source, centre, load, load_photographs, local_config, pad
-from .nets import learns_conditioned, load_whole, read_side
+from .nets import load_whole, read_side
 from .presets import ModelConfig, Preset
 
 CALIBRATION_PATCHES, CALIBRATION_SIDE = 256, 64  # photographs
@@ -72,7 +72,7 @@ def freeze_file(
     if base is not None and not isinstance(net, Agave | Ade):
         raise FreezeError(f"{float_path} has no decoder that could share layers")
     if isinstance(net, LocalNet):
-        model, batches = _freeze_local(net, data, validation, progress, learns_conditioned(float_path))
+        model, batches = _freeze_local(net, data, validation, progress)
     elif isinstance(net, Agave):
         frozen_estimate = agave_freeze.estimate_bits
         shared = None if base is None else _base(base)
@@ -100,14 +100,14 @@ def freeze_file(
 
 
 def _freeze_local(
-    net: LocalNet, data: Path, validation: Path | int, progress: bool, conditioned: bool
+    net: LocalNet, data: Path, validation: Path | int, progress: bool
 ) -> tuple[LocalModel, list[np.ndarray]]:
     """Model, and the centres of the validation photographs."""
     side = CALIBRATION_SIDE
     photographs, held_out = _photographs(net.config.channels, data, validation, progress)
     patches = Patches(photographs, side, net.config.reach, seed=0, edges=0.02)
     batches = [(torch.from_numpy(patches.batch(8).images), side, side) for _ in range(CALIBRATION_PATCHES // 8)]
-    return local_freeze.freeze(net, batches, conditioned), held_out
+    return local_freeze.freeze(net, batches), held_out
 
 
 def _photographs(

@@ -30,7 +30,7 @@ from ..models.local import LocalConfig
 from ..models.local_float import LocalNet
 from ..models.pixelcnnpp import PixelCNNConfig
 from ..models.pixelcnnpp_float import PixelCNN
-from .presets import PRESETS, Adversary, DiscriminatorConfig, ModelConfig, Objective, Preset
+from .presets import Adversary, DiscriminatorConfig, ModelConfig, Objective, Preset
 
 PART_BYTES = 8_000_000  # of the parts that large float weights are kept in
 
@@ -193,16 +193,6 @@ def read_side(path: Path) -> int:
             return int(file.metadata()["side"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} does not say how large the images were") from error
-
-
-def learns_conditioned(path: Path) -> bool:
-    """Whether float weights were trained for learning while they code, with preconditioners.  Raises TrainingError."""
-    try:
-        with safe_open(_parts(path)[0], "pt") as file:
-            preset = PRESETS.get((file.metadata() or {}).get("preset", ""))
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path} is not a file of float weights: {error}") from error
-    return preset is not None and preset.adaptation is not None
 
 
 def read_config(path: Path) -> ModelConfig:
