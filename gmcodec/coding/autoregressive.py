@@ -22,7 +22,8 @@ which fit the model to the image, or the rates at which its nets learn (a byte e
 weights of values (histogram.py); if so, the length
 of the changes and that many bytes; if so, the number of words of the weights; tile height and width, a tile of at
 most 2**23 pixels; for every tile in raster order the number of 32-bit words; then the words, little-endian: those
-of the weights, then those of all tiles.
+of the weights, then those of all tiles.  A tile's words are those of a stack; of a model that learns, of two stacks
+(models/local_learner.py).
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import GmcFormatError
-from ..exact import crew, int16
+from ..exact import crew
 from ..exact.kernels import jit
 from ..exact.tables import MAX_SHIFT, scale_of
 from . import deep_step, local_learning
 from .local_fused import Progress, write_samples
-from .local_learner import STACKS, LearningCoder, evaluate_step, keep_samples, piece, push_all
+from .local_learner import GROUP, STACKS, LearningCoder, evaluate_step, keep_samples, piece, push_all
 
 if TYPE_CHECKING:
     from .local import LocalModel
@@ -53,7 +53,7 @@ def _pop(tiles, hands, from_step, to_step, nibbles, states, words, left):
         if ranks != STACKS:
             crew.meet(gate, ranks)
         for stack in range(STACKS):
-            start, stop = crew.share(n, stack, STACKS, int16.ROWS)
+            start, stop = crew.share(n, stack, STACKS, GROUP)
             if stack % ranks == rank and start < stop:
                 part = slice(begin + start, begin + stop)
                 samples = batch.samples[part]

@@ -155,6 +155,12 @@ def _evaluate(net, place, canvas, at, outputs, base):
         kernels.output(outputs[part], net.last_scale, net.last_offset, place.output_limit, outputs[part])
 
 
+@jit
+def voice_of(net, place, outputs, base):
+    """What a net says of some pixels."""
+    return Voice(outputs, base, place.mixtures, net.softmax, net.inverse, net.sigmoid)
+
+
 # -- the loop: push and pop mirror each other ------------------------------------------------------------------
 
 
@@ -184,7 +190,7 @@ def _push(net, place, canvas, from_step, to_step, values, weighted, state, words
         n = locate(place, step, at)
         _evaluate(net, place, canvas, at[:n], outputs, base)
         read_samples(canvas, at[:n], samples[:n])
-        voices = (Voice(outputs[:n], base[:n], place.mixtures, net.softmax, net.inverse, net.sigmoid),)
+        voices = (voice_of(net, place, outputs[:n], base[:n]),)
         bits += mixture_step.ranges(voices, samples[:n], values, weighted, room)
         for stream in range(2 * place.channels - 1, -1, -1):
             for i in range(n - 1, -1, -1):
@@ -200,7 +206,7 @@ def _pop(net, place, canvas, from_step, to_step, values, weighted, state, words,
     for step in range(from_step, to_step):
         n = locate(place, step, at)
         _evaluate(net, place, canvas, at[:n], outputs, base)
-        voices = (Voice(outputs[:n], base[:n], place.mixtures, net.softmax, net.inverse, net.sigmoid),)
+        voices = (voice_of(net, place, outputs[:n], base[:n]),)
         state, count = mixture_step.take(voices, samples[:n], values, weighted, room, state, words, count)
         write_samples(canvas, at[:n], samples[:n])
     return state, count

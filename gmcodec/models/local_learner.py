@@ -22,21 +22,33 @@ import numpy as np
 from numba.extending import overload
 
 from ..errors import EvaluatorError, WeightsError
-from ..exact import ans, crew, evaluators, int16
+from ..exact import ans, crew, evaluators
 from ..exact.kernels import jit
 from ..exact.learning import Room
 from ..exact.tables import BYTES, Scale
 from . import local_learning, mixture_step
-from .local_fused import Net, Place, Progress, calls_of, locate, place_of, prepare, read_samples, report, write_samples
+from .local_fused import (
+    Net,
+    Place,
+    Progress,
+    calls_of,
+    locate,
+    place_of,
+    prepare,
+    read_samples,
+    report,
+    voice_of,
+    write_samples,
+)
 from .local_learning import Batch, Rules, State
-from .mixture_step import Voice, Weights, value_weights
+from .mixture_step import Weights, value_weights
 from .window import Canvas
 
 if TYPE_CHECKING:
     from .local import LocalModel
 
 MOST = 4  # threads that share a tile: a step has about a hundred pixels
-STACKS = 2  # part of the format
+STACKS, GROUP = 2, 4  # a stack has a multiple of GROUP of a step's pixels, but for the last; part of the format
 
 
 class Tile(NamedTuple):
@@ -69,7 +81,7 @@ def evaluate_step(tiles, hands, step):
     """
     place, rank, ranks, at = tiles[0].place, hands[0].rank, hands[0].ranks, hands[0].at
     n = locate(place, step, at)
-    first, end = crew.share(n, rank, ranks, int16.ROWS)
+    first, end = crew.share(n, rank, ranks, GROUP)
     begin = 0
     for i in range(len(tiles)):
         tile, hand = tiles[i], hands[i]
@@ -89,29 +101,27 @@ def keep_samples(tiles, hands, begin, first, end):
 
 
 @jit
-def voice_of(tile, part):
-    """What a tile's net says of pixels of its batch."""
-    net, batch = tile.net, tile.batch
-    return Voice(batch.outputs[part], batch.base[part], tile.place.mixtures, net.softmax, net.inverse, net.sigmoid)
+def _voice(tile, part):
+    return voice_of(tile.net, tile.place, tile.batch.outputs[part], tile.batch.base[part])
 
 
 def voices_of(tiles, part):  # type: ignore[no-untyped-def]
-    """``voice_of`` of every tile, a tuple."""
-    return tuple(voice_of(tile, part) for tile in tiles)
+    """What every tile's net says of pixels of its batch, a tuple."""
+    return tuple(_voice(tile, part) for tile in tiles)
 
 
 @overload(voices_of)
 def _voices_of(tiles, part):  # type: ignore[no-untyped-def]
     if len(tiles) == 1:
-        return lambda tiles, part: (voice_of(tiles[0], part),)
-    return lambda tiles, part: (voice_of(tiles[0], part), voice_of(tiles[1], part))
+        return lambda tiles, part: (_voice(tiles[0], part),)
+    return lambda tiles, part: (_voice(tiles[0], part), _voice(tiles[1], part))
 
 
 @jit
 def piece(n, stack, first, end):
     """Of the pixels ``first`` to ``end`` of a step of n: the first and the end of those in a stack, where it begins,
     and how many pixels of the step it has."""
-    start, stop = crew.share(n, stack, STACKS, int16.ROWS)
+    start, stop = crew.share(n, stack, STACKS, GROUP)
     return max(first, start), min(end, stop), start, stop - start
 
 
@@ -163,7 +173,7 @@ def _pop(tiles, hands, from_step, to_step, code, states, words, left):
         if ranks != STACKS:  # else a thread's pixels are those of its stack
             crew.meet(gate, ranks)
         for stack in range(STACKS):
-            start, stop = crew.share(n, stack, STACKS, int16.ROWS)
+            start, stop = crew.share(n, stack, STACKS, GROUP)
             if stack % ranks == rank and start < stop:
                 part = slice(begin + start, begin + stop)
                 samples = batch.samples[part]
@@ -186,7 +196,7 @@ def _push(left, freq, words):
 
 
 def push_all(left: np.ndarray, freq: np.ndarray, first: int) -> np.ndarray:
-    """A tile's words uint32, from the ranges of its symbols, uint32 in coding order; ``first`` are the first stack's."""
+    """A tile's words uint32, from the ranges of its symbols, uint32; so many are of the first stack."""
     words = np.empty(len(left), np.uint32)  # a word a nibble at most
     stacks = []
     for part in (slice(0, first), slice(first, None)):

@@ -195,7 +195,6 @@ PLAIN = DiscriminatorConfig("plain", (64, 128, 256, 512))
 RESIDUAL = DiscriminatorConfig("residual", (16, 32, 64, 128, 256))
 
 LOCAL_RGB_FAST, LOCAL_GREY = LocalConfig(3, 36, 4, 96, 3, 4, 12), LocalConfig(1, 49, 4, 96, 4, 5, 12)
-LOCAL_RGB_SMALL = LocalConfig(3, 36, 4, 64, 3, 4, 12)
 
 # fmt: off
 PRESETS = {
@@ -205,13 +204,11 @@ PRESETS = {
         Preset("local-rgb", LOCAL_RGB, 16, 32, 16_000, 0.01, 2e-3, 0.1, 0.85, 0.999, 1),
         # A third of its size.  From nothing; two cores, half an hour at least.
         Preset("local-rgb-fast", LOCAL_RGB_FAST, 32, 16, 30_000, 0.02, 3e-3, 0.3, 0.85, 0.999, 25),
-        Preset("local-rgb-small", LOCAL_RGB_SMALL, 32, 16, 30_000, 0.02, 3e-3, 0.3, 1.0, 0.999, 30),
         Preset("local-grey", LOCAL_GREY, 16, 32, 8_000, 0.01, 2e-3, 0.1, 0.85, 0.999, 2),
         # Nets that learn from the image they code, for what they will be then: from the float weights of the same
         # architecture (--init).  A GPU, some minutes.
         Preset("learning-rgb", LOCAL_RGB, 16, 128, 60_000, 0.01, 2e-3, 0.1, 1.0, 0.999, 26, adaptation=4),
         Preset("learning-rgb-fast", LOCAL_RGB_FAST, 16, 128, 60_000, 0.01, 2e-3, 0.1, 1.0, 0.999, 27, adaptation=5),
-        Preset("learning-rgb-small", LOCAL_RGB_SMALL, 16, 128, 60_000, 0.01, 2e-3, 0.1, 1.0, 0.999, 31, adaptation=5),
         Preset("learning-grey", LOCAL_GREY, 16, 128, 60_000, 0.01, 2e-3, 0.1, 1.0, 0.999, 28, adaptation=4),
         # A GPU: larger batches, about 20 minutes on a recent data-centre card.
         Preset(
