@@ -13,7 +13,7 @@ from toy import write_photos
 torch = pytest.importorskip("torch")
 
 from gmcodec.coding.autoregressive import wavefront  # noqa: E402
-from gmcodec.models import weights  # noqa: E402
+from gmcodec.models import local_learner, weights  # noqa: E402
 from gmcodec.models.local import LocalModel  # noqa: E402
 from gmcodec.training import adapting  # noqa: E402
 from gmcodec.training.adapting import PIXELS, Adapting, Streams  # noqa: E402
@@ -126,7 +126,7 @@ def test_floats_foretell_what_the_frozen_net_will_need(tmp_path):
         seen = image[0].size // PIXELS * PIXELS
         _, starts = wavefront(*image.shape[1:], model.slope)
         step = int(np.searchsorted(starts, seen, "right")) - 1
-        in_first = np.minimum(-(-np.diff(starts) // 8) * 4, np.diff(starts))[:step].sum()  # of the two stacks
+        in_first = sum(local_learner.piece(n, 0, 0, n)[3] for n in np.diff(starts)[:step])  # of the two stacks
         stacks = freq[: 6 * in_first], freq[first : first + 6 * (starts[step] - in_first)]
         bits += (24 - np.log2(np.concatenate(stacks))).sum()
         samples += 3 * starts[step]

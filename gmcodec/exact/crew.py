@@ -112,15 +112,10 @@ def share(count, rank, ranks, whole):
     return min(count, rank * each), min(count, (rank + 1) * each)
 
 
-def work(
-    loop: Any, shared: Any, hands: Sequence[Any], pool: ThreadPoolExecutor | None, *arguments: Any,
-    own: Sequence[tuple[Any, ...]] = (),
-) -> list[Any]:  # fmt: skip
-    """What ``loop(shared, hand, *arguments, *own[rank])`` gives every hand, side by side: the first in this thread.
+def work(loop: Any, shared: Any, hands: Sequence[Any], pool: ThreadPoolExecutor | None, *arguments: Any) -> list[Any]:
+    """What ``loop(shared, hand, *arguments)`` gives every hand, side by side: the first in this thread.
 
     The others run in a pool of theirs alone: one that had to wait for a thread would keep all waiting.
     """
-    own = own or [()] * len(hands)
-    pairs = list(zip(hands, own, strict=True))
-    others = [pool.submit(loop, shared, hand, *arguments, *more) for hand, more in pairs[1:]] if pool else []
-    return [loop(shared, hands[0], *arguments, *own[0]), *(other.result() for other in others)]
+    others = [pool.submit(loop, shared, hand, *arguments) for hand in hands[1:]] if pool else []
+    return [loop(shared, hands[0], *arguments), *(other.result() for other in others)]

@@ -7,62 +7,59 @@ and learning does the rest.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numba.extending import overload
 
 from ..errors import GmcFormatError
-from ..exact import crew
-from ..exact.kernels import jit
 from ..exact.tables import MAX_SHIFT, scale_of
 from . import deep_step, local_learning
-from .local_fused import Progress, write_samples
-from .local_learner import GROUP, STACKS, LearningCoder, evaluate_step, keep_samples, piece, push_all
+from .local_fused import Progress
+from .local_learner import LearningCoder, coded_as, find_ranges, open_code, push_all, take_samples
 
 if TYPE_CHECKING:
     from .local import LocalModel
 
 
-@jit
-def _run(tiles, hands, from_step, to_step, nibbles, left, freq, at_symbol):
-    """As in local_learner.py."""
-    place, batch, bits = tiles[0].place, tiles[0].batch, 0.0
-    scratch = deep_step.room(place.widest, place.mixtures)
-    for step in range(from_step, to_step):
-        n, begin, first, end = evaluate_step(tiles, hands, step)
-        keep_samples(tiles, hands, begin, first, end)
-        for stack in range(STACKS):
-            i, stop, start, many = piece(n, stack, first, end)
-            if i < stop:
-                part = slice(begin + i, begin + stop)
-                bits += deep_step.ranges(
-                    tiles[0].net, batch.outputs[part], batch.base[part], batch.samples[part], place.scale, nibbles,
-                    scratch, left, freq, at_symbol[stack] + (i - start) * nibbles, many * nibbles,
-                )  # fmt: skip
-            at_symbol[stack] += place.channels * nibbles * many
-    return bits, np.full(1, bits)
+class DeepCode(NamedTuple):
+    """How samples of more bits become nibbles."""
+
+    nibbles: int
 
 
-@jit
-def _pop(tiles, hands, from_step, to_step, nibbles, states, words, left):
-    """As in local_learner.py."""
-    place, batch, gate, rank, ranks = tiles[0].place, tiles[0].batch, tiles[0].gate, hands[0].rank, hands[0].ranks
-    scratch = deep_step.room(place.widest, place.mixtures)
-    for step in range(from_step, to_step):
-        n, begin, _, _ = evaluate_step(tiles, hands, step)
-        if ranks != STACKS:
-            crew.meet(gate, ranks)
-        for stack in range(STACKS):
-            start, stop = crew.share(n, stack, STACKS, GROUP)
-            if stack % ranks == rank and start < stop:
-                part = slice(begin + start, begin + stop)
-                samples = batch.samples[part]
-                states[stack], left[stack] = deep_step.take(
-                    tiles[0].net, batch.outputs[part], batch.base[part], samples, place.scale, nibbles, scratch,
-                    states[stack], words[stack], left[stack],
-                )  # fmt: skip
-                write_samples(tiles[0].canvas, hands[0].at[start:stop], samples)
-        crew.meet(gate, ranks)
+@overload(open_code)
+def _open_code(code, tiles):  # type: ignore[no-untyped-def]
+    if not coded_as(code, DeepCode):
+        return None
+    return lambda code, tiles: deep_step.room(tiles[0].place.widest, tiles[0].place.mixtures)
+
+
+@overload(find_ranges)
+def _find_ranges(code, tiles, part, scratch, left, freq, at, before, many, alone):  # type: ignore[no-untyped-def]
+    if not coded_as(code, DeepCode):
+        return None
+
+    def found(code, tiles, part, scratch, left, freq, at, before, many, alone):  # type: ignore[no-untyped-def]
+        tile, nibbles = tiles[0], code.nibbles
+        bits = deep_step.ranges(
+            tile.net, tile.batch.outputs[part], tile.batch.base[part], tile.batch.samples[part], tile.place.scale,
+            nibbles, scratch, left, freq, at + before * nibbles, many * nibbles,
+        )  # fmt: skip
+        alone[0] += bits
+        return bits
+
+    return found
+
+
+@overload(take_samples)
+def _take_samples(code, tiles, part, scratch, state, words, left):  # type: ignore[no-untyped-def]
+    if not coded_as(code, DeepCode):
+        return None
+    return lambda code, tiles, part, scratch, state, words, left: deep_step.take(
+        tiles[0].net, tiles[0].batch.outputs[part], tiles[0].batch.base[part], tiles[0].batch.samples[part],
+        tiles[0].place.scale, code.nibbles, scratch, state, words, left,
+    )  # fmt: skip
 
 
 class DeepTileCoder(LearningCoder):
@@ -72,22 +69,21 @@ class DeepTileCoder(LearningCoder):
     threads.  Raises GmcFormatError for other numbers, WeightsError, EvaluatorError.
     """
 
-    run, pop = staticmethod(_run), staticmethod(_pop)
     dtype = np.int32
 
     def __init__(self, model: LocalModel, bits: int, shift: int, rate: int) -> None:
         if not (8 <= bits <= 16 and shift <= MAX_SHIFT and rate < len(local_learning.RATES)):
             raise GmcFormatError(f"{bits} bits, shift {shift}, rate {rate} are not of this format")
         super().__init__((model.learning(rate),), scale_of(bits, shift))
-        self.nibbles = -(-bits // 4)
+        self._code = DeepCode(-(-bits // 4))
 
     def push_words(self, planes: np.ndarray, progress: Progress, threads: int = 1) -> tuple[np.ndarray, float]:
         """A tile uint16 [C, H, W] -> words uint32, and the estimated bits."""
-        left, freq, first, bits = self._ranges(planes, progress, self.nibbles, threads)
+        left, freq, first, bits = self._ranges(planes, progress, self._code, threads)
         return push_all(left, freq, first), bits[0]
 
     def pop_words(
         self, words: np.ndarray, height: int, width: int, progress: Progress, threads: int = 1
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile uint16 [C, H, W], and whether the words were used up exactly."""
-        return self._popped(words, height, width, progress, self.nibbles, threads)
+        return self._popped(words, height, width, progress, self._code, threads)

@@ -69,6 +69,7 @@ class Hand(NamedTuple):
     rank: int
     ranks: int
     counts: np.ndarray  # int64 [2]: batches learned from, pixels gathered since; the same in every thread
+    symbols: np.ndarray  # int64 [STACKS]: where the next step's begin while encoding; the same in every thread
     at: np.ndarray  # int64: positions of a step's pixels
     room: Room
 
@@ -100,6 +101,42 @@ def keep_samples(tiles, hands, begin, first, end):
         read_samples(tiles[i].canvas, hands[0].at[first:end], tiles[i].batch.samples[begin + first : begin + end])
 
 
+# -- how samples are coded: those of 8 bits below, others in deep_learner.py ----------------------------------------
+
+
+def open_code(code, tiles):  # type: ignore[no-untyped-def]
+    """Scratch for the pixels of a step."""
+    raise NotImplementedError
+
+
+def find_ranges(code, tiles, part, scratch, left, freq, at, before, many, alone):  # type: ignore[no-untyped-def]
+    """Ranges of the samples of a part of a batch, into left and freq; returns their bits.
+
+    The symbols of the step and the stack begin at ``at``; of its ``many`` pixels so many are ``before`` the part.  Bits
+    with each net alone (about) are added to ``alone``.
+    """
+    raise NotImplementedError
+
+
+def take_samples(code, tiles, part, scratch, state, words, left):  # type: ignore[no-untyped-def]
+    """Pop the samples of a part of a batch into the first tile's: the new state, how many words are left."""
+    raise NotImplementedError
+
+
+def coded_as(code, kind):  # type: ignore[no-untyped-def]
+    """Whether the type of ``code`` that numba sees is a named tuple of this kind."""
+    return getattr(code, "instance_class", None) is kind
+
+
+class Code(NamedTuple):
+    """How samples of 8 bits become nibbles."""
+
+    values: np.ndarray  # mixture_step.value_weights
+    weighted: np.ndarray
+    mixtures: int  # of all nets
+    nibbles: int = 2
+
+
 @jit
 def _voice(tile, part):
     return voice_of(tile.net, tile.place, tile.batch.outputs[part], tile.batch.base[part])
@@ -115,6 +152,43 @@ def _voices_of(tiles, part):  # type: ignore[no-untyped-def]
     if len(tiles) == 1:
         return lambda tiles, part: (_voice(tiles[0], part),)
     return lambda tiles, part: (_voice(tiles[0], part), _voice(tiles[1], part))
+
+
+@overload(open_code)
+def _open_code(code, tiles):  # type: ignore[no-untyped-def]
+    if not coded_as(code, Code):
+        return None
+    return lambda code, tiles: mixture_step.room(tiles[0].place.widest, code.mixtures, tiles[0].place.channels)
+
+
+@overload(find_ranges)
+def _find_ranges(code, tiles, part, scratch, left, freq, at, before, many, alone):  # type: ignore[no-untyped-def]
+    if not coded_as(code, Code):
+        return None
+
+    def found(code, tiles, part, scratch, left, freq, at, before, many, alone):  # type: ignore[no-untyped-def]
+        voices, samples = voices_of(tiles, part), tiles[0].batch.samples[part]
+        bits = mixture_step.ranges(voices, samples, code.values, code.weighted, scratch, alone)
+        n = samples.shape[0]
+        for stream in range(2 * samples.shape[1]):
+            to = at + stream * many + before
+            left[to : to + n] = scratch.left[stream, :n]
+            freq[to : to + n] = scratch.freq[stream, :n]
+        return bits
+
+    return found
+
+
+@overload(take_samples)
+def _take_samples(code, tiles, part, scratch, state, words, left):  # type: ignore[no-untyped-def]
+    if not coded_as(code, Code):
+        return None
+    return lambda code, tiles, part, scratch, state, words, left: mixture_step.take(
+        voices_of(tiles, part), tiles[0].batch.samples[part], code.values, code.weighted, scratch, state, words, left
+    )
+
+
+# -- the loop: run and pop mirror each other -------------------------------------------------------------------
 
 
 @jit
@@ -136,13 +210,13 @@ def pixels_of(place, stack):
 
 
 @jit
-def _run(tiles, hands, from_step, to_step, code, left, freq, at_symbol):
-    """Ranges of the hand's part of the steps' samples, uint32 in coding order, each stack's from ``at_symbol`` on.
+def _run(tiles, hands, from_step, to_step, code, left, freq):
+    """Ranges of the hand's part of the steps' samples, uint32 in coding order.
 
-    ``at_symbol``, int64 [STACKS], is moved to where they end.  Returns bits, and bits with each net alone (about).
+    Returns bits, and bits with each net alone (about).
     """
-    place, batch, bits = tiles[0].place, tiles[0].batch, 0.0
-    scratch = mixture_step.room(place.widest, code.mixtures, place.channels, len(tiles))
+    place, symbols, bits, alone = tiles[0].place, hands[0].symbols, 0.0, np.zeros(len(tiles))
+    scratch = open_code(code, tiles)
     for step in range(from_step, to_step):
         n, begin, first, end = evaluate_step(tiles, hands, step)
         keep_samples(tiles, hands, begin, first, end)
@@ -150,14 +224,9 @@ def _run(tiles, hands, from_step, to_step, code, left, freq, at_symbol):
             i, stop, start, many = piece(n, stack, first, end)
             if i < stop:
                 part = slice(begin + i, begin + stop)
-                voices, samples = voices_of(tiles, part), batch.samples[part]
-                bits += mixture_step.ranges(voices, samples, code.values, code.weighted, scratch)
-                for stream in range(2 * place.channels):
-                    to = at_symbol[stack] + stream * many + i - start
-                    left[to : to + stop - i] = scratch.left[stream, : stop - i]
-                    freq[to : to + stop - i] = scratch.freq[stream, : stop - i]
-            at_symbol[stack] += 2 * place.channels * many
-    return bits, scratch.alone
+                bits += find_ranges(code, tiles, part, scratch, left, freq, symbols[stack], i - start, many, alone)
+            symbols[stack] += place.channels * code.nibbles * many
+    return bits, alone
 
 
 @jit
@@ -166,22 +235,20 @@ def _pop(tiles, hands, from_step, to_step, code, states, words, left):
 
     Moved on: the states of the stacks, uint64 [STACKS], and how many words are left of each, int64 [STACKS].
     """
-    place, batch, gate, rank, ranks = tiles[0].place, tiles[0].batch, tiles[0].gate, hands[0].rank, hands[0].ranks
-    scratch = mixture_step.room(place.widest, code.mixtures, place.channels, len(tiles))
+    gate, rank, ranks = tiles[0].gate, hands[0].rank, hands[0].ranks
+    scratch = open_code(code, tiles)
     for step in range(from_step, to_step):
         n, begin, _, _ = evaluate_step(tiles, hands, step)
         if ranks != STACKS:  # else a thread's pixels are those of its stack
             crew.meet(gate, ranks)
         for stack in range(STACKS):
-            start, stop = crew.share(n, stack, STACKS, GROUP)
+            start, stop, _, _ = piece(n, stack, 0, n)
             if stack % ranks == rank and start < stop:
                 part = slice(begin + start, begin + stop)
-                samples = batch.samples[part]
-                states[stack], left[stack] = mixture_step.take(
-                    voices_of(tiles, part), samples, code.values, code.weighted, scratch, states[stack], words[stack],
-                    left[stack],
-                )  # fmt: skip
-                write_samples(tiles[0].canvas, hands[0].at[start:stop], samples)
+                states[stack], left[stack] = take_samples(
+                    code, tiles, part, scratch, states[stack], words[stack], left[stack]
+                )
+                write_samples(tiles[0].canvas, hands[0].at[start:stop], tiles[0].batch.samples[part])
                 keep_samples(tiles, hands, begin, start, stop)
         crew.meet(gate, ranks)
 
@@ -214,24 +281,13 @@ def split(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return words[1 : first + 1], words[first + 1 :]
 
 
-class Code(NamedTuple):
-    """How samples of 8 bits become nibbles."""
-
-    values: np.ndarray  # mixture_step.value_weights
-    weighted: np.ndarray
-    mixtures: int  # of all nets
-
-
 class LearningCoder:
     """Codes tiles with one net that learns from each, starting anew, or with two.  Immutable; safe to share by threads.
 
-    Those of it say how: ``run`` and ``pop`` are ``_run`` and ``_pop`` here or like them, ``nibbles`` those of a sample.
+    Those of it say how with a ``code``: see ``find_ranges`` and ``take_samples``.
     """
 
-    run: Any
-    pop: Any
-    nibbles: int
-    dtype: type[np.signedinteger]
+    dtype: type[np.signedinteger]  # of samples on the canvas
 
     def __init__(self, models: Sequence[LocalModel], scale: Scale = BYTES) -> None:
         """Models that learn, of one slope.  Raises WeightsError, EvaluatorError."""
@@ -252,16 +308,17 @@ class LearningCoder:
         """Ranges of all nibbles of a tile [C, H, W], uint32 twice: those of the first stack in coding order, then those
         of the other; how many are of the first; bits as of ``ranges``."""
         _, height, width = planes.shape
-        left, freq = np.empty((2, self.nibbles * planes.size), np.uint32)
+        left, freq = np.empty((2, code.nibbles * planes.size), np.uint32)
         bits = np.zeros(1 + len(self._models))
         with ExitStack() as stack:
             canvas, tiles, team, pool = self._open(height, width, threads, stack)
             canvas.fill(planes[None])
             calls = calls_of(tiles[0].place)
-            first = pixels_of(tiles[0].place, 0) * len(planes) * self.nibbles
-            done = [(np.array([0, first]),) for _ in team]  # every thread counts
+            first = pixels_of(tiles[0].place, 0) * len(planes) * code.nibbles
+            for hands in team:
+                hands[0].symbols[:] = 0, first
             for number, (begin, end) in enumerate(calls):
-                for cost, alone in crew.work(self.run, tiles, team, pool, begin, end, code, left, freq, own=done):
+                for cost, alone in crew.work(_run, tiles, team, pool, begin, end, code, left, freq):
                     bits += [cost, *alone]
                 report(progress, height * width, number, len(calls))
         return left, freq, first, bits if len(self._models) > 1 else bits[:1]
@@ -277,7 +334,7 @@ class LearningCoder:
             canvas, tiles, team, pool = self._open(height, width, threads, stack)
             calls = calls_of(tiles[0].place)
             for number, (begin, end) in enumerate(calls):
-                crew.work(self.pop, tiles, team, pool, begin, end, code, states, parts, left)
+                crew.work(_pop, tiles, team, pool, begin, end, code, states, parts, left)
                 report(progress, height * width, number, len(calls))
         return canvas.planes()[0], not states.any() and not left.any()
 
@@ -295,8 +352,8 @@ class LearningCoder:
             own, state = local_learning.begin(model, net, rules)
             tiles.append(Tile(own, place, rules, state, local_learning.batch_of(own, place), canvas.flat, gate))
             for rank in range(ranks):
-                at, counts = np.empty(place.widest, np.int64), np.zeros(2, np.int64)
-                team[rank].append(Hand(rank, ranks, counts, at, local_learning.room(own)))
+                at, counts, symbols = np.empty(place.widest, np.int64), *np.zeros((2, 2), np.int64)
+                team[rank].append(Hand(rank, ranks, counts, symbols, at, local_learning.room(own)))
         pool = stack.enter_context(ThreadPoolExecutor(ranks - 1)) if ranks > 1 else None
         return canvas, tuple(tiles), [tuple(hands) for hands in team], pool
 
@@ -304,8 +361,7 @@ class LearningCoder:
 class LearningTileCoder(LearningCoder):
     """Of samples of 8 bits."""
 
-    run, pop = staticmethod(_run), staticmethod(_pop)
-    nibbles, dtype = 2, np.int16
+    dtype = np.int16
 
     def push_words(
         self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1

@@ -46,18 +46,16 @@ class Room(NamedTuple):
     below: np.ndarray  # int64 [N]: cumulative mass at both ends of the high nibble
     above: np.ndarray
     row: np.ndarray  # int32 [1, 16]
-    alone: np.ndarray  # float64 [voices]: bits that ``ranges`` would have needed so far with one voice alone, about
 
 
 @jit
-def room(widest, mixtures, channels, voices):
+def room(widest, mixtures, channels):
     """Scratch for steps of at most ``widest`` pixels."""
     shape, streams = (widest, mixtures), (2 * channels, widest)
     return Room(
         np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.int64),
         np.empty(streams, np.int64), np.empty(streams, np.int64),
         np.empty(widest, np.int64), np.empty(widest, np.int64), np.empty((1, NIBBLES), np.int32),
-        np.zeros(voices),
     )  # fmt: skip
 
 
@@ -185,8 +183,11 @@ def _open(voices, samples, channel, mean, inverse):
 
 
 @jit
-def ranges(voices, samples, values, weighted, room):
-    """Ranges of the samples int32 [N, C], into room.left and room.freq; returns their bits."""
+def ranges(voices, samples, values, weighted, room, alone):
+    """Ranges of the samples int32 [N, C], into room.left and room.freq; returns their bits.
+
+    What they would need with one voice alone, about, is added to ``alone``, float64 [voices].
+    """
     n, c = samples.shape
     weights, mean, inverse, left, freq = room.weights[:n], room.mean[:n], room.inverse[:n], room.left, room.freq
     sigmoid = voices[0].sigmoid
@@ -217,7 +218,7 @@ def ranges(voices, samples, values, weighted, room):
         for stream in range(2 * c):
             product *= freq[stream, i]
         bits += 2 * c * TOTAL_BITS - np.log2(product)
-    _add_alone(voices, weights, bits, room.alone)
+    _add_alone(voices, weights, bits, alone)
     return bits
 
 
