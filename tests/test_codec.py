@@ -243,27 +243,26 @@ def test_a_higher_effort_is_never_larger(mode, size, code):
         before = len(made.data)
 
 
-def test_efforts_try_what_they_say(monkeypatch):
-    """In the order of the ladder, each including those below it."""
-    tried: list[str] = []
+@pytest.mark.parametrize(("largest", "mirrors"), [(1 << 20, (0, 1, 2, 3)), (0, (0, 2))])
+def test_efforts_try_what_they_say(monkeypatch, largest, mirrors):
+    """In the order of the ladder, each including those below it; a pair is mirrored as suits its small member."""
+    tried: dict[tuple[str, int], int] = {}
     coded = choice._coded
 
-    def watched(colours, entry, *rest):
-        tried.append(entry.name)
-        return coded(colours, entry, *rest)
+    def watched(colours, entry, levels, threads, progress, mirror):
+        found = coded(colours, entry, levels, threads, progress, mirror)
+        tried[entry.name, mirror] = choice._size(found)
+        return found
 
     monkeypatch.setattr(choice, "_coded", watched)
-    all_tried = [["local-rgb-fast"], ["local-rgb-fast", "learning-rgb-fast"],
-                 ["local-rgb-fast", "pair-rgb", "learning-rgb-fast"]]  # fmt: skip
-    monkeypatch.setattr(choice, "SURE_LOSS", 10.0)
-    for expected, effort in zip(all_tried, choice.EFFORTS, strict=True):
+    monkeypatch.setattr(choice, "MIRRORED", largest)
+    small, learning = ("local-rgb-fast", 0), [("learning-rgb-fast", mirror) for mirror in mirrors]
+    for effort, expected in (("fast", [small]), ("default", [small, learning[0]]), ("best", [small, *learning])):
         tried.clear()
-        encode_planes(picture("huge smooth"), effort=effort)
-        assert tried == expected
-    tried.clear()
-    monkeypatch.setattr(choice, "SURE_LOSS", 0.0)  # then what a pair says of its member is enough
-    encode_planes(picture("huge smooth"), effort="best")
-    assert tried == all_tried[2][:2]
+        made = encode_planes(picture("huge smooth"), effort=effort)
+        best = [("pair-rgb", min(learning, key=tried.__getitem__)[1])] if effort == "best" else []
+        assert list(tried) == expected + best
+        assert made.parts[0][0] == min(tried, key=tried.__getitem__)[0]
     with pytest.raises(ValueError, match="effort must be"):
         encode_planes(picture("smooth"), effort="slow")
 

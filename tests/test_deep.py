@@ -51,7 +51,7 @@ def test_every_range_is_that_of_the_specification(channels, bits, shift, monkeyp
     assert found.units is not None
     scale = scale_of(bits, shift)
     learner = Learner(found.config, found.layers, found.tables, found.units, RATE, scale)
-    expected = learning_spec.ranges(learner, planes, functools.partial(deep_spec.nibbles, bits=bits, shift=shift))
+    expected = learning_spec.ranges([learner], planes, functools.partial(deep_spec.nibbles, bits=bits, shift=shift))
     assert np.array_equal(kept[0], expected[0])
     assert np.array_equal(kept[1], expected[1])
     assert kept[2] == expected[2]

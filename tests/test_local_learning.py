@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from gmcodec.coding import autoregressive, histogram
 from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import EvaluatorError, GmcFormatError, WeightsError
-from gmcodec.exact import learning, tables
+from gmcodec.exact import learning
 from gmcodec.exact.tables import BYTES
-from gmcodec.models import learning_spec, local_fused, local_learner, local_learning, local_spec, weights
+from gmcodec.models import learning_spec, local_fused, local_learner, local_learning, mixture_step, weights
 from gmcodec.models.learning_spec import Learner
 from gmcodec.models.local import LocalConfig, LocalModel
 from gmcodec.models.pair import PairModel
@@ -32,11 +32,14 @@ def model(channels: int) -> LocalModel:
     return toy.learning(channels).learning(USUAL)
 
 
-def spec_ranges(found: LocalModel, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def spec_ranges(found: LocalModel, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    return learning_spec.ranges([learner(found)], planes)
+
+
+def learner(found: LocalModel) -> Learner:
     assert found.units is not None
     assert found.rate is not None
-    learner = Learner(found.config, found.layers, found.tables, found.units, found.rate)
-    return learning_spec.ranges(learner, planes)
+    return Learner(found.config, found.layers, found.tables, found.units, found.rate)
 
 
 def image(kind: str, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
@@ -117,46 +120,26 @@ def pair() -> PairModel:
 
 @pytest.mark.parametrize("kind", ["smooth", "noise", "extremes"])
 def test_a_pair_is_one_mixture_of_both(kind):
-    """Against Python: half of the weights each, and every net learns as if it were alone."""
+    """Against Python: shares follow what nets are worth, and every net learns as if it were alone."""
     planes, found = image(kind, (3, 26, 45)), pair()
-    left, freq, _, _ = found.tile_coder.ranges(planes, ignore, None)
-    expected = spec_pair_ranges(found, planes)
+    left, freq, first, _ = found.tile_coder.ranges(planes, ignore, None)
+    expected = learning_spec.ranges([learner(member) for member in found.members], planes)
     assert np.array_equal(left, expected[0])
     assert np.array_equal(freq, expected[1])
+    assert first == expected[2]
 
 
-def spec_pair_ranges(found: PairModel, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    said: list[list[tuple]] = []
-    for member in found.members:
-        kept: list[tuple] = []
-
-        def keep(t, outputs, base, samples, kept=kept):
-            kept.append((t, outputs, base, samples))
-            return np.full((2, 1), len(kept) - 1)
-
-        assert member.units is not None
-        order = learning_spec.ranges(
-            Learner(member.config, member.layers, member.tables, member.units, member.rate), planes, keep
-        )[0]
-        said.append([kept[number] for number in order])
-    left, freq = [], []
-    for voices in zip(*said, strict=True):
-        samples, t = voices[0][3], voices[0][0]
-        mixtures = [outputs.shape[1] // 10 for _, outputs, _, _ in voices]
-        priors = [tables.softmax(v[1][:, :k], t) for v, k in zip(voices, mixtures, strict=True)]
-        weights = tables.normalise(np.concatenate(priors, 1))
-        for channel, sample in enumerate(samples):
-            parts = [local_spec.logistics(t, outputs, base, samples, channel) for _, outputs, base, _ in voices]
-            mean, inverse = (np.concatenate(p, 1) for p in zip(*parts, strict=True))
-            high, low = sample >> 4, sample & 15
-            for rows, nibble in ((tables.high_rows(weights, mean, inverse, t), high),
-                                 (tables.low_rows(high, weights, mean, inverse, t), low)):  # fmt: skip
-                row = rows.astype(np.int64)
-                at = np.arange(len(nibble)), nibble
-                left.append((np.cumsum(row, 1) - row)[at])
-                freq.append(row[at])
-            weights = tables.observe(sample, weights, mean, inverse, t)
-    return np.concatenate(left), np.concatenate(freq)
+def test_shares_of_a_mixture_go_where_nets_are_worth_it():
+    shares, mixture = np.full(2, 1 << 23, np.int64), learning_spec.Mixture(2)
+    for worth in (9 / 10, 0.0):
+        for _ in range(100):
+            total = np.array([worth, 1 - worth]) * (100 << 14)
+            mixture.worth, mixture.pixels = total.astype(np.int64).tolist(), 100
+            mixture.follow()
+            mixture_step.follow(shares, total.astype(np.int64), 100)
+            assert shares.tolist() == mixture.shares
+        expected = max(worth, 1 / 64)
+        assert shares / 2**24 == pytest.approx([expected, 1 - worth], rel=1e-3)
 
 
 def test_pairs_come_back_and_name_their_rates():
@@ -168,23 +151,26 @@ def test_pairs_come_back_and_name_their_rates():
     assert found.adapted(b"") is found
     assert found.adapted(bytes([USUAL, 2])) is found
     assert [m.rate for m in found.adapted(bytes([1, 3])).members] == [1, 3]
-    for changes in (b"\x05", bytes([1, 99])):
-        with pytest.raises(GmcFormatError, match="rates of learning"):
+    assert found.adapted(bytes([USUAL, 2, 3])).mirror == 3
+    for changes, what in ((b"\x05", "rate of learning"), (bytes([1, 99]), "rate of"), (bytes([1, 2, 4]), "to mirror")):
+        with pytest.raises(GmcFormatError, match=what):
             found.adapted(changes)
 
 
-@pytest.mark.parametrize("kind", ["smooth", "noise"])
-def test_a_pair_knows_what_each_member_would_need(kind):
-    planes, found = image(kind, (3, 60, 70), 4), pair()
-    bits = found.tile_coder.ranges(planes, ignore, None, threads=2)[3]
-    alone = [member.tile_coder.ranges(planes, ignore, None)[3][0] for member in found.members]
-    if kind == "smooth":
-        assert bits[1:] == pytest.approx(alone, rel=2e-3)
-    assert (bits[1:] < 1.002 * np.array(alone)).all()  # never more: what is not tried could not have won
-    assert bits[0] == pytest.approx(push_words(planes[None], found, ignore)[1][0])
-    coded = autoregressive.encode(planes, found, tile=(30, 70))
-    assert len(coded.alone) == 2
-    assert autoregressive.encode(planes, found.members[0]).alone == ()
+@pytest.mark.parametrize("mirror", range(local_learning.MIRRORS))
+def test_tiles_come_back_mirrored(mirror):
+    """Words are those of the mirrored tile; what a file says of it is one byte more."""
+    planes = image("smooth", (3, 30, 41), 5)
+    for found, rates in ((model(3), [USUAL]), (pair(), [USUAL, 2])):
+        coded = autoregressive.encode(planes, found, threads=2, tile=(30, 41), mirror=mirror)
+        turned = local_learner.mirrored(planes, mirror)
+        assert np.array_equal(local_learner.mirrored(turned, mirror), planes)
+        words, bits = push_words(turned[None], found, ignore)
+        assert coded.payload.endswith(words.astype("<u4").tobytes())
+        changes = [*rates, mirror] if mirror else []
+        assert coded.estimated_bits == pytest.approx(bits[0] + 8 * len(changes))
+        assert (bytes([1, len(changes), *changes]) == coded.payload[: 2 + len(changes)]) == bool(mirror)
+        assert np.array_equal(autoregressive.decode(coded.payload, planes.shape, found, threads=2), planes)
 
 
 def test_images_that_share_a_stream_are_coded_by_the_first_model_as_it_is():
@@ -259,8 +245,9 @@ def test_an_image_names_its_rate():
     assert found.fit(np.zeros((1, 3, 8, 8), np.uint8), 10**6) == bytes([USUAL])
     assert found.adapted(b"\x02").rate == 2
     assert found.adapted(b"").rate == USUAL
-    for changes in (bytes([len(local_learning.RATES)]), b"\x02\x00"):
-        with pytest.raises(GmcFormatError, match="rate of learning"):
+    assert found.adapted(b"\x02\x03").mirror == 3
+    for changes, what in ((bytes([len(local_learning.RATES)]), "rate of learning"), (b"\x02\x04", "way to mirror")):
+        with pytest.raises(GmcFormatError, match=what):
             found.adapted(changes)
 
 

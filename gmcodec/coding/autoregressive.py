@@ -18,10 +18,10 @@ A model that learns while it codes starts anew with every tile, and from one ste
 models/local_learning.py says; images that share a stream teach it nothing.
 
 Payload of one part (numbers are unsigned LEB128): a number, 0 for most small images: bit 0 says that changes follow
-which fit the model to the image, or the rates at which its nets learn (a byte each), bit c + 1 that channel c has
-weights of values (histogram.py); if so, the length
-of the changes and that many bytes; if so, the number of words of the weights; tile height and width, a tile of at
-most 2**23 pixels; for every tile in raster order the number of 32-bit words; then the words, little-endian: those
+which fit the model to the image, or the rates at which its nets learn (a byte each) and, if tiles are mirrored, how
+(a byte: local_learner.mirrored), bit c + 1 that channel c has weights of values (histogram.py); if so, the length of
+the changes and that many bytes; if so, the number of words of the weights; tile height and width, a tile of at most
+2**23 pixels; for every tile in raster order the number of 32-bit words; then the words, little-endian: those
 of the weights, then those of all tiles.  A tile's words are those of a stack; of a model that learns, of two stacks
 (models/local_learner.py).
 """
@@ -110,7 +110,6 @@ class Encoded:
 
     payload: bytes
     estimated_bits: float
-    alone: tuple[float, ...] = ()  # of several nets: about the bits with each of them only
 
 
 def tile_shape(height: int, width: int) -> tuple[int, int]:
@@ -213,8 +212,7 @@ def push_words(
 ) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [B, C, H, W] -> words uint32 of a stack of their own, and the estimated bits of each image, float64 [B].
 
-    One image that several nets code together: then also about what each net would need alone.  ``threads``: that may
-    work on it; some models can use more than one.
+    ``threads``: that may work on it; some models can use more than one.
     """
     coder = model.tile_coder
     if coder is not None and len(planes) == 1:
@@ -342,13 +340,18 @@ def encode(
     tile: tuple[int, int] | None = None,
     push_tile: PushTile = push_words,
     levels: Callable[[], np.ndarray] | None = None,
+    mirror: int = 0,
 ) -> Encoded:
-    """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``; ``levels`` gives what choose_levels said."""
+    """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``.
+
+    ``levels`` gives what choose_levels said; ``mirror``: of local_learning.MIRRORS, for a model that learns.
+    """
     _, height, width = planes.shape
     tile = tile or tile_shape(height, width)
     changes = b""
-    if height * width >= ADAPT_FROM:
+    if height * width >= ADAPT_FROM or mirror:
         changes = model.fit(squares(planes, FIT_SQUARES, FIT_SIDE), height * width)
+        changes += bytes([mirror]) if mirror else b""
         model = model.adapted(changes)
     found = levels() if levels else choose_levels(planes, model)
     mask, weight_words = histogram.pack(found)
@@ -363,7 +366,7 @@ def encode(
     head += b"".join(map(write_varint, (*tile, *(len(words) for words, _ in coded))))
     body = b"".join(words.astype("<u4").tobytes() for words in (weight_words, *(words for words, _ in coded)))
     bits = np.sum([bits for _, bits in coded], 0) + 32.0 * len(weight_words) + 8.0 * len(changes)
-    return Encoded(head + body, float(bits[0]), tuple(bits[1:].tolist()))
+    return Encoded(head + body, float(bits[0]))
 
 
 def decode(

@@ -29,25 +29,23 @@ class DeepCode(NamedTuple):
 
 
 @overload(open_code)
-def _open_code(code, tiles):  # type: ignore[no-untyped-def]
+def _open_code(code, tiles, hands):  # type: ignore[no-untyped-def]
     if not coded_as(code, DeepCode):
         return None
-    return lambda code, tiles: deep_step.room(tiles[0].place.widest, tiles[0].place.mixtures)
+    return lambda code, tiles, hands: deep_step.room(tiles[0].place.widest, tiles[0].place.mixtures)
 
 
 @overload(find_ranges)
-def _find_ranges(code, tiles, part, scratch, left, freq, at, before, many, alone):  # type: ignore[no-untyped-def]
+def _find_ranges(code, tiles, part, scratch, left, freq, at, before, many):  # type: ignore[no-untyped-def]
     if not coded_as(code, DeepCode):
         return None
 
-    def found(code, tiles, part, scratch, left, freq, at, before, many, alone):  # type: ignore[no-untyped-def]
+    def found(code, tiles, part, scratch, left, freq, at, before, many):  # type: ignore[no-untyped-def]
         tile, nibbles = tiles[0], code.nibbles
-        bits = deep_step.ranges(
+        return deep_step.ranges(
             tile.net, tile.batch.outputs[part], tile.batch.base[part], tile.batch.samples[part], tile.place.scale,
             nibbles, scratch, left, freq, at + before * nibbles, many * nibbles,
         )  # fmt: skip
-        alone[0] += bits
-        return bits
 
     return found
 
@@ -80,7 +78,7 @@ class DeepTileCoder(LearningCoder):
     def push_words(self, planes: np.ndarray, progress: Progress, threads: int = 1) -> tuple[np.ndarray, float]:
         """A tile uint16 [C, H, W] -> words uint32, and the estimated bits."""
         left, freq, first, bits = self._ranges(planes, progress, self._code, threads)
-        return push_all(left, freq, first), bits[0]
+        return push_all(left, freq, first), bits
 
     def pop_words(
         self, words: np.ndarray, height: int, width: int, progress: Progress, threads: int = 1

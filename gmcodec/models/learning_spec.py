@@ -7,13 +7,14 @@ holds master weights; ``ranges`` goes through a tile::
     for every step of the wavefront:
         if a batch has been gathered: learn from it
         evaluate the step's pixels with weights = (master + half) >> FINE_BITS, code them, add them to the batch
+
+Several learners go through a tile side by side, and their logistics are one mixture.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,11 +30,13 @@ from ..exact.tables import (
     ROW_TOTAL,
     SIGMOID_REACH,
     SIGMOID_UNIT,
+    WEIGHT_BITS,
     Scale,
     Tables,
 )
 from . import local_learning, local_spec
 from .local import ACTIVATION_LIMIT, LocalConfig
+from .mixture_step import SHARE_BITS
 
 REACH = SIGMOID_REACH * SIGMOID_UNIT
 
@@ -233,44 +236,85 @@ def leak(activation: np.ndarray) -> np.ndarray:
 
 # of pixels: tables, outputs, base and samples [C, N] -> left and freq of all their nibbles in coding order
 Coded = Callable[[Tables, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Voice = tuple[Tables, np.ndarray, np.ndarray]  # what a net says of pixels: its tables, outputs, base
 
 
-def two_nibbles(t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Samples of 8 bits: channel 0 high nibbles, channel 0 low nibbles, channel 1 high ..."""
-    rows, left, freq = local_spec.mixture_rows(t, outputs, base, samples), [], []
-    for channel, part in itertools.product(range(len(samples)), range(2)):
-        symbol = samples[channel] & 15 if part else samples[channel] >> 4
-        row = rows[2 * channel + part].astype(np.int64)
-        at = np.arange(len(symbol)), symbol
-        left.append((np.cumsum(row, 1) - row)[at])
-        freq.append(row[at])
-    return np.concatenate(left), np.concatenate(freq)
+class Mixture:
+    """Samples of 8 bits as nibbles, from the logistics of all nets as one mixture."""
+
+    def __init__(self, nets: int) -> None:
+        self.shares, self.worth, self.pixels = [2**SHARE_BITS // nets] * nets, [0] * nets, 0
+
+    def follow(self) -> None:
+        """Move the nets' shares to what they were worth for the pixels since the last time."""
+        for v, share in enumerate(self.shares):
+            mean = self.worth[v] * 2 ** (SHARE_BITS - WEIGHT_BITS) // self.pixels
+            self.shares[v] = max(share + ((mean - share) * min(self.pixels, 256) >> 9), 2**SHARE_BITS // 64)
+        self.worth, self.pixels = [0] * len(self.worth), 0
+
+    def two_nibbles(self, voices: list[Voice], samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Channel 0 high nibbles, channel 0 low nibbles, channel 1 high ..., of samples [C, N]."""
+        t, left, freq, priors = voices[0][0], [], [], []
+        for share, (own, outputs, _) in zip(self.shares, voices, strict=True):
+            mixtures = outputs.shape[1] // tables.output_groups(len(samples))
+            priors.append(tables.softmax(outputs[:, :mixtures], own) * (share >> (SHARE_BITS - WEIGHT_BITS)))
+        weights = tables.normalise(np.concatenate(priors, 1))
+        for channel, sample in enumerate(samples):
+            parts = [local_spec.logistics(own, outputs, base, samples, channel) for own, outputs, base in voices]
+            mean, inverse = (np.concatenate(part, 1) for part in zip(*parts, strict=True))
+            high, low = sample >> 4, sample & 15
+            for rows, nibble in (
+                (tables.high_rows(weights, mean, inverse, t), high),
+                (tables.low_rows(high, weights, mean, inverse, t), low),
+            ):
+                row, at = rows.astype(np.int64), (np.arange(len(nibble)), nibble)
+                left.append((np.cumsum(row, 1) - row)[at])
+                freq.append(row[at])
+            weights = tables.observe(sample, weights, mean, inverse, t)
+        ends = np.cumsum([prior.shape[1] for prior in priors])[:-1]
+        for v, part in enumerate(np.split(weights, ends, 1)):
+            self.worth[v] += int(part.sum())
+        self.pixels += len(weights)
+        return np.concatenate(left), np.concatenate(freq)
 
 
-def ranges(learner: Learner, planes: np.ndarray, coded: Coded = two_nibbles) -> tuple[np.ndarray, np.ndarray, int]:
+def ranges(
+    learners: Sequence[Learner], planes: np.ndarray, coded: Coded | None = None
+) -> tuple[np.ndarray, np.ndarray, int]:
     """A tile [C, H, W] -> left and freq of every nibble, int64 each, and how many are of the first stack.
 
-    Those of the first stack in coding order, then those of the second.
+    Those of the first stack in coding order, then those of the second.  ``coded``: how samples of more than 8 bits are
+    coded, by one net.
     """
-    c, (channels, height, width), scale = learner.config, planes.shape, learner.scale
-    x = local_spec.window_features(c.window, planes, scale)
-    near, mean = x[:, c.window.near_columns(c.neighbours)], local_spec.local_mean(planes, scale)
+    (channels, height, width), config, scale = planes.shape, learners[0].config, learners[0].scale
+    xs = [local_spec.window_features(net.config.window, planes, scale) for net in learners]
+    nears = [x[:, net.config.window.near_columns(net.config.neighbours)] for x, net in zip(xs, learners, strict=True)]
+    mean, mixture = local_spec.local_mean(planes, scale), Mixture(len(learners))
     samples = planes.reshape(channels, -1).astype(np.int64)
-    step = (c.slope * np.arange(height)[:, None] + np.arange(width)).ravel()
-    most = max(LEARNT, min(height, -(-width // c.slope)))
-    gathered, bases = np.empty(0, np.int64), np.empty((channels, 0), np.int64)
+    step = (config.slope * np.arange(height)[:, None] + np.arange(width)).ravel()
+    most = max(LEARNT, min(height, -(-width // config.slope)))
+    gathered, bases = np.empty(0, np.int64), [np.empty((channels, 0), np.int64) for _ in learners]
     stacks: tuple[list[tuple[np.ndarray, np.ndarray]], ...] = ([], [])
     for number in range(step.max() + 1):
         pixels = np.flatnonzero(step == number)
         if len(gathered) >= local_learning.BATCH or len(gathered) + len(pixels) > most:
-            learner.learn(x[gathered], near[gathered], bases, samples[:, gathered])
-            gathered, bases = gathered[:0], bases[:, :0]
-        linear = learner.linear.now
-        base = (mean[:, pixels] * POSITION >> scale.shift) + ops.rescale(ops.product(linear, near[pixels]), linear).T
-        outputs, half = learner.forward(x[pixels])[2], -(-len(pixels) // 8) * 4
+            for x, near, base, net in zip(xs, nears, bases, learners, strict=True):
+                net.learn(x[gathered], near[gathered], base, samples[:, gathered])
+            if coded is None:
+                mixture.follow()
+            gathered, bases = gathered[:0], [base[:, :0] for base in bases]
+        voices: list[Voice] = []
+        for v, net in enumerate(learners):
+            linear = net.linear.now
+            moved = ops.rescale(ops.product(linear, nears[v][pixels]), linear).T
+            base = (mean[:, pixels] * POSITION >> scale.shift) + moved
+            voices.append((net.tables, net.forward(xs[v][pixels])[2], base))
+            bases[v] = np.concatenate([bases[v], base], 1)
+        half = -(-len(pixels) // 8) * 4
         for stack, part in zip(stacks, (slice(half), slice(half, None)), strict=True):
             if len(pixels[part]):
-                stack.append(coded(learner.tables, outputs[part], base[:, part], samples[:, pixels[part]]))
-        gathered, bases = np.concatenate([gathered, pixels]), np.concatenate([bases, base], 1)
+                said, truth = [(t, out[part], base[:, part]) for t, out, base in voices], samples[:, pixels[part]]
+                stack.append(coded(*said[0], truth) if coded else mixture.two_nibbles(said, truth))
+        gathered = np.concatenate([gathered, pixels])
     left, freq = (np.concatenate(found) for found in zip(*stacks[0], *stacks[1], strict=True))
     return left, freq, sum(len(found[0]) for found in stacks[0])

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import GmcFormatError, WeightsError
+from ..errors import WeightsError
 from ..exact import evaluators, kernels
 from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
@@ -126,6 +126,7 @@ class LocalModel:
         self._above: np.ndarray | None = None
         self.units = units
         self.rate: int | None = None  # of a model that learns
+        self.mirror = 0  # how it goes through tiles then: local_learner.mirrored
         if units is not None:
             local_learning.check(self, units)
 
@@ -145,21 +146,22 @@ class LocalModel:
     @functools.cached_property
     def _loop(self) -> TileCoder | None:
         if self.units is not None and self.rate is not None:
-            return LearningTileCoder((self,))
+            return LearningTileCoder((self,), self.mirror)
         return local_fused.TileCoder(self) if local_fused.possible(self) else None
 
-    def learning(self, rate: int) -> LocalModel:
-        """The model that learns from every tile it codes alone, with a rate of local_learning.RATES.
+    def learning(self, rate: int, mirror: int = 0) -> LocalModel:
+        """The model that learns from every tile it codes alone, with a rate of local_learning.RATES; tiles may be
+        mirrored.
 
         Raises WeightsError when the weights are not made for it.
         """
         if self.units is None:
             raise WeightsError("these weights are not made to learn while they code")
-        if rate == self.rate:
+        if (rate, mirror) == (self.rate, self.mirror):
             return self
         model = copy.copy(self)
         model.__dict__.pop("_loop", None)
-        model.rate = rate
+        model.rate, model.mirror = rate, mirror
         return model
 
     def deep_coder(self, bits: int, shift: int, rate: int) -> DeepTileCoder:
@@ -182,9 +184,8 @@ class LocalModel:
         """The model changed as ``fit`` said, if it said anything.  Raises GmcFormatError."""
         if self.rate is None or not changes:
             return local_fit.adapted(self, changes) if changes else self
-        if len(changes) > 1 or changes[0] >= len(local_learning.RATES):
-            raise GmcFormatError("the model does not know this rate of learning")
-        return self.learning(changes[0])
+        (rate,), mirror = local_learning.read_changes(changes, 1)
+        return self.learning(rate, mirror)
 
     def given(self, conditions: np.ndarray) -> LocalModel:
         """The model of tiles of which so much is known: integers within CONDITION_LIMIT, [B, H, W, D]."""

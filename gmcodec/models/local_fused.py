@@ -118,6 +118,11 @@ def _room(net, place):
 
 
 @jit
+def _scratch(place):
+    return mixture_step.room(place.widest, place.mixtures, place.channels, np.zeros(1, np.int64), np.zeros(1, np.int64))
+
+
+@jit
 def locate(place, step, at):
     """Positions in the canvas of the step's pixels, by row; returns how many."""
     first = max(0, -((place.width - 1 - step) // place.slope))
@@ -184,14 +189,14 @@ def write_samples(canvas, at, samples):
 def _push(net, place, canvas, from_step, to_step, values, weighted, state, words):
     """Push the steps from_step - 1 down to to_step: the new state, how many words were written, bits."""
     at, outputs, base, samples = _room(net, place)
-    room = mixture_step.room(place.widest, place.mixtures, place.channels)
-    count, bits, alone = 0, 0.0, np.zeros(1)
+    room = _scratch(place)
+    count, bits = 0, 0.0
     for step in range(from_step - 1, to_step - 1, -1):
         n = locate(place, step, at)
         _evaluate(net, place, canvas, at[:n], outputs, base)
         read_samples(canvas, at[:n], samples[:n])
         voices = (voice_of(net, place, outputs[:n], base[:n]),)
-        bits += mixture_step.ranges(voices, samples[:n], values, weighted, room, alone)
+        bits += mixture_step.ranges(voices, samples[:n], values, weighted, room)
         for stream in range(2 * place.channels - 1, -1, -1):
             for i in range(n - 1, -1, -1):
                 state, count = ans.push(state, words, count, room.left[stream, i], room.freq[stream, i])
@@ -202,7 +207,7 @@ def _push(net, place, canvas, from_step, to_step, values, weighted, state, words
 def _pop(net, place, canvas, from_step, to_step, values, weighted, state, words, count):
     """Pop the steps from_step to to_step - 1 into the canvas: the new state, how many words are left."""
     at, outputs, base, samples = _room(net, place)
-    room = mixture_step.room(place.widest, place.mixtures, place.channels)
+    room = _scratch(place)
     for step in range(from_step, to_step):
         n = locate(place, step, at)
         _evaluate(net, place, canvas, at[:n], outputs, base)

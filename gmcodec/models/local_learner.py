@@ -61,6 +61,7 @@ class Tile(NamedTuple):
     batch: Batch
     canvas: np.ndarray  # flat
     gate: np.ndarray
+    worth: np.ndarray  # int64 [MOST, nets]: of every rank, as of mixture_step.Room
 
 
 class Hand(NamedTuple):
@@ -72,6 +73,22 @@ class Hand(NamedTuple):
     symbols: np.ndarray  # int64 [STACKS]: where the next step's begin while encoding; the same in every thread
     at: np.ndarray  # int64: positions of a step's pixels
     room: Room
+    shares: np.ndarray  # int64 [nets], as of mixture_step.Room; the same in every thread
+    worth: np.ndarray
+
+
+@jit
+def _share_out(tiles, hands):
+    """Nets' shares of the mixture follow the gathered pixels.  ``update``, which follows, begins with a meeting: until
+    then nobody writes again what is read here.
+    """
+    hand, worth, total = hands[0], tiles[0].worth, np.zeros(len(tiles), np.int64)
+    worth[hand.rank] = hand.worth
+    hand.worth[:] = 0
+    crew.meet(tiles[0].gate, hand.ranks)
+    for rank in range(hand.ranks):
+        total += worth[rank]
+    mixture_step.follow(hand.shares, total, hand.counts[1])
 
 
 @jit
@@ -84,11 +101,14 @@ def evaluate_step(tiles, hands, step):
     n = locate(place, step, at)
     first, end = crew.share(n, rank, ranks, GROUP)
     begin = 0
+    due = local_learning.is_due(hands[0].counts, tiles[0].batch, n)  # for all nets: they learn at the same time
+    if due and len(tiles) > 1:
+        _share_out(tiles, hands)
     for i in range(len(tiles)):
         tile, hand = tiles[i], hands[i]
-        if local_learning.is_due(hand.counts, tile.batch, n):
+        if due:
             local_learning.update(tile, hand)
-        begin = hand.counts[1]  # the same for all nets: they learn from the same pixels at the same time
+        begin = hand.counts[1]
         hand.counts[1] += n
         local_learning.forward(tile.net, tile.place, tile.canvas, at[first:end], tile.batch, begin + first)
     return n, begin, first, end
@@ -104,16 +124,15 @@ def keep_samples(tiles, hands, begin, first, end):
 # -- how samples are coded: those of 8 bits below, others in deep_learner.py ----------------------------------------
 
 
-def open_code(code, tiles):  # type: ignore[no-untyped-def]
+def open_code(code, tiles, hands):  # type: ignore[no-untyped-def]
     """Scratch for the pixels of a step."""
     raise NotImplementedError
 
 
-def find_ranges(code, tiles, part, scratch, left, freq, at, before, many, alone):  # type: ignore[no-untyped-def]
+def find_ranges(code, tiles, part, scratch, left, freq, at, before, many):  # type: ignore[no-untyped-def]
     """Ranges of the samples of a part of a batch, into left and freq; returns their bits.
 
-    The symbols of the step and the stack begin at ``at``; of its ``many`` pixels so many are ``before`` the part.  Bits
-    with each net alone (about) are added to ``alone``.
+    The symbols of the step and the stack begin at ``at``; of its ``many`` pixels so many are ``before`` the part.
     """
     raise NotImplementedError
 
@@ -155,20 +174,22 @@ def _voices_of(tiles, part):  # type: ignore[no-untyped-def]
 
 
 @overload(open_code)
-def _open_code(code, tiles):  # type: ignore[no-untyped-def]
+def _open_code(code, tiles, hands):  # type: ignore[no-untyped-def]
     if not coded_as(code, Code):
         return None
-    return lambda code, tiles: mixture_step.room(tiles[0].place.widest, code.mixtures, tiles[0].place.channels)
+    return lambda code, tiles, hands: mixture_step.room(
+        tiles[0].place.widest, code.mixtures, tiles[0].place.channels, hands[0].shares, hands[0].worth
+    )
 
 
 @overload(find_ranges)
-def _find_ranges(code, tiles, part, scratch, left, freq, at, before, many, alone):  # type: ignore[no-untyped-def]
+def _find_ranges(code, tiles, part, scratch, left, freq, at, before, many):  # type: ignore[no-untyped-def]
     if not coded_as(code, Code):
         return None
 
-    def found(code, tiles, part, scratch, left, freq, at, before, many, alone):  # type: ignore[no-untyped-def]
+    def found(code, tiles, part, scratch, left, freq, at, before, many):  # type: ignore[no-untyped-def]
         voices, samples = voices_of(tiles, part), tiles[0].batch.samples[part]
-        bits = mixture_step.ranges(voices, samples, code.values, code.weighted, scratch, alone)
+        bits = mixture_step.ranges(voices, samples, code.values, code.weighted, scratch)
         n = samples.shape[0]
         for stream in range(2 * samples.shape[1]):
             to = at + stream * many + before
@@ -211,12 +232,9 @@ def pixels_of(place, stack):
 
 @jit
 def _run(tiles, hands, from_step, to_step, code, left, freq):
-    """Ranges of the hand's part of the steps' samples, uint32 in coding order.
-
-    Returns bits, and bits with each net alone (about).
-    """
-    place, symbols, bits, alone = tiles[0].place, hands[0].symbols, 0.0, np.zeros(len(tiles))
-    scratch = open_code(code, tiles)
+    """Ranges of the hand's part of the steps' samples, uint32 in coding order; returns their bits."""
+    place, symbols, bits = tiles[0].place, hands[0].symbols, 0.0
+    scratch = open_code(code, tiles, hands)
     for step in range(from_step, to_step):
         n, begin, first, end = evaluate_step(tiles, hands, step)
         keep_samples(tiles, hands, begin, first, end)
@@ -224,9 +242,9 @@ def _run(tiles, hands, from_step, to_step, code, left, freq):
             i, stop, start, many = piece(n, stack, first, end)
             if i < stop:
                 part = slice(begin + i, begin + stop)
-                bits += find_ranges(code, tiles, part, scratch, left, freq, symbols[stack], i - start, many, alone)
+                bits += find_ranges(code, tiles, part, scratch, left, freq, symbols[stack], i - start, many)
             symbols[stack] += place.channels * code.nibbles * many
-    return bits, alone
+    return bits
 
 
 @jit
@@ -236,7 +254,7 @@ def _pop(tiles, hands, from_step, to_step, code, states, words, left):
     Moved on: the states of the stacks, uint64 [STACKS], and how many words are left of each, int64 [STACKS].
     """
     gate, rank, ranks = tiles[0].gate, hands[0].rank, hands[0].ranks
-    scratch = open_code(code, tiles)
+    scratch = open_code(code, tiles, hands)
     for step in range(from_step, to_step):
         n, begin, _, _ = evaluate_step(tiles, hands, step)
         if ranks != STACKS:  # else a thread's pixels are those of its stack
@@ -260,6 +278,12 @@ def _push(left, freq, words):
     for i in range(left.shape[0] - 1, -1, -1):
         state, count = ans.push(state, words, count, np.int64(left[i]), np.int64(freq[i]))
     return state, count
+
+
+def mirrored(planes: np.ndarray, mirror: int) -> np.ndarray:
+    """A tile [C, H, W] whose columns (bit 0) and rows (bit 1) are in reverse order; its own inverse."""
+    planes = planes[:, :, ::-1] if mirror & 1 else planes
+    return planes[:, ::-1] if mirror & 2 else planes
 
 
 def push_all(left: np.ndarray, freq: np.ndarray, first: int) -> np.ndarray:
@@ -304,12 +328,12 @@ class LearningCoder:
 
     def _ranges(
         self, planes: np.ndarray, progress: Progress, code: Any, threads: int
-    ) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, int, float]:
         """Ranges of all nibbles of a tile [C, H, W], uint32 twice: those of the first stack in coding order, then those
-        of the other; how many are of the first; bits as of ``ranges``."""
+        of the other; how many are of the first; bits."""
         _, height, width = planes.shape
         left, freq = np.empty((2, code.nibbles * planes.size), np.uint32)
-        bits = np.zeros(1 + len(self._models))
+        bits = 0.0
         with ExitStack() as stack:
             canvas, tiles, team, pool = self._open(height, width, threads, stack)
             canvas.fill(planes[None])
@@ -318,10 +342,9 @@ class LearningCoder:
             for hands in team:
                 hands[0].symbols[:] = 0, first
             for number, (begin, end) in enumerate(calls):
-                for cost, alone in crew.work(_run, tiles, team, pool, begin, end, code, left, freq):
-                    bits += [cost, *alone]
+                bits += sum(crew.work(_run, tiles, team, pool, begin, end, code, left, freq))
                 report(progress, height * width, number, len(calls))
-        return left, freq, first, bits if len(self._models) > 1 else bits[:1]
+        return left, freq, first, bits
 
     def _popped(
         self, words: np.ndarray, height: int, width: int, progress: Progress, code: Any, threads: int
@@ -343,51 +366,59 @@ class LearningCoder:
     ) -> tuple[Canvas, tuple[Tile, ...], list[tuple[Hand, ...]], ThreadPoolExecutor | None]:
         """An empty canvas; for every net a tile; hands of every thread, whose pool is there until ``stack`` closes."""
         window = max((m.config.window for m in self._models), key=lambda w: w.reach)
-        canvas, gate = Canvas(window, height, width, 1, self.dtype), crew.gate()
+        canvas, gate, nets = Canvas(window, height, width, 1, self.dtype), crew.gate(), len(self._models)
+        worth = np.zeros((MOST, nets), np.int64)
         ranks = min(threads, MOST)
         tiles: list[Tile] = []
         team: list[list[Hand]] = [[] for _ in range(ranks)]
         for model, net, rules in self._started:
             place = place_of(model, canvas, self._scale)
             own, state = local_learning.begin(model, net, rules)
-            tiles.append(Tile(own, place, rules, state, local_learning.batch_of(own, place), canvas.flat, gate))
+            tiles.append(Tile(own, place, rules, state, local_learning.batch_of(own, place), canvas.flat, gate, worth))
             for rank in range(ranks):
                 at, counts, symbols = np.empty(place.widest, np.int64), *np.zeros((2, 2), np.int64)
-                team[rank].append(Hand(rank, ranks, counts, symbols, at, local_learning.room(own)))
+                shares, hoard = (
+                    np.full(nets, (1 << mixture_step.SHARE_BITS) // nets, np.int64),
+                    np.zeros(nets, np.int64),
+                )
+                team[rank].append(Hand(rank, ranks, counts, symbols, at, local_learning.room(own), shares, hoard))
         pool = stack.enter_context(ThreadPoolExecutor(ranks - 1)) if ranks > 1 else None
         return canvas, tuple(tiles), [tuple(hands) for hands in team], pool
 
 
 class LearningTileCoder(LearningCoder):
-    """Of samples of 8 bits."""
+    """Of samples of 8 bits; tiles are coded ``mirrored``."""
 
     dtype = np.int16
+
+    def __init__(self, models: Sequence[LocalModel], mirror: int = 0) -> None:
+        super().__init__(models)
+        self._mirror = mirror
 
     def push_words(
         self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A tile uint8 [C, H, W] -> words uint32, and bits as ``ranges`` gives them.
+        """A tile uint8 [C, H, W] -> words uint32, and the estimated bits [1].
 
         The words do not depend on ``threads``.
         """
         left, freq, first, bits = self.ranges(planes, progress, weights, threads)
-        return push_all(left, freq, first), bits
+        return push_all(left, freq, first), np.array([bits])
 
     def ranges(
         self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
-    ) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, int, float]:
         """Ranges of all nibbles, uint32 [2 * C * H * W] twice: those of the first stack in coding order, then those of
-        the other; how many are of the first; their bits, float64 [1].
-
-        Of several nets: then about the bits that each would need alone.
+        the other; how many are of the first; their bits.
         """
-        return self._ranges(planes, progress, self._code(weights), threads)
+        return self._ranges(mirrored(planes, self._mirror), progress, self._code(weights), threads)
 
     def pop_words(
         self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
-        return self._popped(words, height, width, progress, self._code(weights), threads)
+        planes, finished = self._popped(words, height, width, progress, self._code(weights), threads)
+        return mirrored(planes, self._mirror), finished
 
     def _code(self, weights: Weights) -> Code:
         configs = [model.config for model in self._models]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..errors import WeightsError
+from ..errors import GmcFormatError, WeightsError
 from ..exact import crew, int16, kernels, learning
 from ..exact.kernels import jit
 from ..exact.learning import FINE_BITS, HALF, LEARNT
@@ -41,6 +41,7 @@ LINEAR_RATE = 105  # of the linear predictor, of a weight of 1, in 2**-20
 FIRST_UNIT, UNIT = 4, 32  # what a bias' input would be: about the root mean square of a layer's inputs
 CENTRE_LIMIT, CENTRE_SHIFT = 1 << 20, 8
 LARGEST_CUT = 6
+MIRRORS = 4  # ways to mirror a tile: local_learner.mirrored
 
 
 class Rules(NamedTuple):
@@ -94,6 +95,18 @@ class Batch(NamedTuple):
 
 
 # -- what a model starts from ----------------------------------------------------------------------------------
+
+
+def read_changes(changes: bytes, nets: int) -> tuple[tuple[int, ...], int]:
+    """What a file says of so many nets: their rates of learning, a byte each, and how tiles are mirrored; that byte is
+    left out where they are not.  Raises GmcFormatError.
+    """
+    rates, mirror = tuple(changes[:nets]), changes[nets:] or b"\0"
+    if len(rates) < nets or max(rates) >= len(RATES):
+        raise GmcFormatError("the model does not know this rate of learning")
+    if len(mirror) > 1 or mirror[0] >= MIRRORS:
+        raise GmcFormatError("the model does not know this way to mirror tiles")
+    return rates, mirror[0]
 
 
 def check(model: LocalModel, exponents: dict[str, np.ndarray]) -> None:

@@ -3,7 +3,8 @@
 
 ``ranges`` and ``take`` mirror each other: where the coder's quantiles of known samples lie, and samples from a stack.
 A nibble is found by bisection of the mixture's cumulative function, in a few places and not in all 16.  The
-frequencies are those of mixture.Prediction, or, of several nets, of all their logistics as one mixture.
+frequencies are those of mixture.Prediction, or, of several nets, of all their logistics as one mixture, of which each
+net has a share that follows how well it foretold the samples before.
 
 Order of a step: channel 0 high nibbles of all its pixels, channel 0 low nibbles, channel 1 high ...
 """
@@ -22,6 +23,10 @@ from .mixture import open_channel
 
 Weights = Sequence[np.ndarray | None] | None  # of values, as in coding/histogram.py
 HALF = POSITION // 2
+SHARE_BITS = 24
+SHARE_MEMORY = 9  # a share is about the mean of the last 2**SHARE_MEMORY pixels
+SHARE_PIXELS = 1 << 8  # no batch counts for more
+SHARE_LEAST = 1 << (SHARE_BITS - 6)
 
 
 class Voice(NamedTuple):
@@ -46,16 +51,18 @@ class Room(NamedTuple):
     below: np.ndarray  # int64 [N]: cumulative mass at both ends of the high nibble
     above: np.ndarray
     row: np.ndarray  # int32 [1, 16]
+    shares: np.ndarray  # int64 [voices]: of the mixture, in 2**-SHARE_BITS
+    worth: np.ndarray  # int64 [voices]: what of the mixture's weights voices had when samples were known, summed up
 
 
 @jit
-def room(widest, mixtures, channels):
-    """Scratch for steps of at most ``widest`` pixels."""
+def room(widest, mixtures, channels, shares, worth):
+    """Scratch for steps of at most ``widest`` pixels; ``shares`` and ``worth`` as in Room."""
     shape, streams = (widest, mixtures), (2 * channels, widest)
     return Room(
         np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.int64),
         np.empty(streams, np.int64), np.empty(streams, np.int64),
-        np.empty(widest, np.int64), np.empty(widest, np.int64), np.empty((1, NIBBLES), np.int32),
+        np.empty(widest, np.int64), np.empty(widest, np.int64), np.empty((1, NIBBLES), np.int32), shares, worth,
     )  # fmt: skip
 
 
@@ -158,15 +165,19 @@ def _weighted_row(high, below, above, values, weights, mean, inverse, sigmoid, r
 
 
 @jit
-def _priors(voices, weights):
-    """Weights of all voices' logistics, int64 [N, K] out: every voice has the same part."""
-    first = 0
+def _priors(voices, shares, weights):
+    """Weights of all voices' logistics, int64 [N, K] out."""
+    first, total = 0, np.int64(0)
     for v in range(len(voices)):
         kernels.softmax_of(voices[v].outputs, voices[v].softmax, first, voices[v].mixtures, weights)
+        share = shares[v] >> (SHARE_BITS - WEIGHT_BITS)
+        total += share << WEIGHT_BITS
+        for n in range(weights.shape[0] if len(voices) > 1 else 0):
+            for k in range(first, first + voices[v].mixtures):
+                weights[n, k] *= share
         first += voices[v].mixtures
-    if len(voices) > 1:
-        for n in range(weights.shape[0]):
-            kernels.normalise(weights[n], len(voices) << WEIGHT_BITS)
+    for n in range(weights.shape[0] if len(voices) > 1 else 0):
+        kernels.normalise(weights[n], total)
 
 
 @jit
@@ -183,15 +194,34 @@ def _open(voices, samples, channel, mean, inverse):
 
 
 @jit
-def ranges(voices, samples, values, weighted, room, alone):
-    """Ranges of the samples int32 [N, C], into room.left and room.freq; returns their bits.
+def _count_worth(voices, weights, worth):
+    """By Bayes' rule: what voices have of the mixture's weights when all is known is how well each foretold it."""
+    first = 0
+    for v in range(len(voices)):
+        for n in range(weights.shape[0]):
+            for k in range(first, first + voices[v].mixtures):
+                worth[v] += weights[n, k]
+        first += voices[v].mixtures
 
-    What they would need with one voice alone, about, is added to ``alone``, float64 [voices].
+
+@jit
+def follow(shares, worth, pixels):
+    """Move the shares int64 [voices] to what voices were worth for so many pixels: a step of expectation-maximisation
+    (Dempster et al. 1977) that forgets.
     """
+    for v in range(shares.shape[0]):
+        mean = (worth[v] << (SHARE_BITS - WEIGHT_BITS)) // pixels
+        moved = shares[v] + (((mean - shares[v]) * min(pixels, SHARE_PIXELS)) >> SHARE_MEMORY)
+        shares[v] = max(moved, SHARE_LEAST)
+
+
+@jit
+def ranges(voices, samples, values, weighted, room):
+    """Ranges of the samples int32 [N, C], into room.left and room.freq; returns their bits."""
     n, c = samples.shape
     weights, mean, inverse, left, freq = room.weights[:n], room.mean[:n], room.inverse[:n], room.left, room.freq
     sigmoid = voices[0].sigmoid
-    _priors(voices, weights)
+    _priors(voices, room.shares, weights)
     for channel in range(c):
         _open(voices, samples, channel, mean, inverse)
         for i in range(n):
@@ -218,22 +248,9 @@ def ranges(voices, samples, values, weighted, room, alone):
         for stream in range(2 * c):
             product *= freq[stream, i]
         bits += 2 * c * TOTAL_BITS - np.log2(product)
-    _add_alone(voices, weights, bits, alone)
+    if len(voices) > 1:
+        _count_worth(voices, weights, room.worth)
     return bits
-
-
-@jit
-def _add_alone(voices, weights, bits, alone):
-    """By Bayes' rule: what voices have of the mixture's weights when all is known is how well each foretold it."""
-    first = 0
-    for v in range(len(voices)):
-        alone[v] += bits
-        for n in range(weights.shape[0] if len(voices) > 1 else 0):
-            share = np.int64(0)
-            for k in range(first, first + voices[v].mixtures):
-                share += weights[n, k]
-            alone[v] -= np.log2(len(voices) * max(share, 0.5) / (1 << WEIGHT_BITS))
-        first += voices[v].mixtures
 
 
 @jit
@@ -242,7 +259,7 @@ def take(voices, samples, values, weighted, room, state, words, count):
     n, c = samples.shape
     weights, mean, inverse, below, above = room.weights[:n], room.mean[:n], room.inverse[:n], room.below, room.above
     sigmoid = voices[0].sigmoid
-    _priors(voices, weights)
+    _priors(voices, room.shares, weights)
     for channel in range(c):
         _open(voices, samples, channel, mean, inverse)
         for i in range(n):
@@ -262,6 +279,8 @@ def take(voices, samples, values, weighted, room, state, words, count):
                 low, left, freq = _find_low(ans.quantile(state), 16 * high, below[i], above[i], w, m, v, sigmoid)
             state, count = ans.pop(state, words, count, left, freq)
             samples[i, channel] = 16 * high + low
-        if channel + 1 < c:
+        if channel + 1 < c or len(voices) > 1:
             kernels.observe(samples[:, channel], weights, mean, inverse, sigmoid)
+    if len(voices) > 1:
+        _count_worth(voices, weights, room.worth)
     return state, count

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Two local models that learn from a tile side by side: their logistics are one mixture, half of it each.
+"""Two local models that learn from a tile side by side: their logistics are one mixture.
 
-Nets that were trained apart err apart, so the mixture costs less than either; each learns from its own likelihood.
+Nets that were trained apart err apart, so the mixture costs less than either; each learns from its own likelihood, and
+the mixture learns what shares of it they deserve (mixture_step.follow).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import functools
 
 import numpy as np
 
-from ..errors import GmcFormatError
 from ..exact.ops import Layer
 from . import local_learning
 from .local import LocalModel
@@ -25,7 +25,7 @@ class PairModel:
 
     def __init__(self, first: LocalModel, second: LocalModel) -> None:
         """Models that learn.  Raises WeightsError."""
-        self.members = first, second
+        self.members, self.mirror = (first, second), 0
         self.tile_coder  # noqa: B018  # refuses what does not fit
 
     @property
@@ -43,7 +43,7 @@ class PairModel:
 
     @functools.cached_property
     def tile_coder(self) -> LearningTileCoder:
-        return LearningTileCoder(self.members)
+        return LearningTileCoder(self.members, self.mirror)
 
     def canvas(self, height: int, width: int, count: int = 1) -> Canvas:
         return self.members[0].canvas(height, width, count)
@@ -57,15 +57,14 @@ class PairModel:
         return b"".join(member.fit(sample, pixels) for member in self.members)
 
     def adapted(self, changes: bytes) -> PairModel:
-        """The pair with the rates of ``fit``, if there are any.  Raises GmcFormatError."""
+        """The pair with the rates of ``fit``, and the way to mirror tiles, if there are any.  Raises GmcFormatError."""
         if not changes:
             return self
-        if len(changes) != 2 or max(changes) >= len(local_learning.RATES):
-            raise GmcFormatError("the models do not know these rates of learning")
-        rated = tuple(m.learning(rate) for m, rate in zip(self.members, changes, strict=True))
-        if all(a is b for a, b in zip(rated, self.members, strict=True)):
+        rates, mirror = local_learning.read_changes(changes, 2)
+        rated = tuple(m.learning(rate) for m, rate in zip(self.members, rates, strict=True))
+        if mirror == self.mirror and all(a is b for a, b in zip(rated, self.members, strict=True)):
             return self
         pair = copy.copy(self)
         pair.__dict__.pop("tile_coder", None)
-        pair.members = rated[0], rated[1]
+        pair.members, pair.mirror = (rated[0], rated[1]), mirror
         return pair
