@@ -13,13 +13,14 @@ from toy import write_photos
 torch = pytest.importorskip("torch")
 
 from gmcodec.coding.autoregressive import wavefront  # noqa: E402
-from gmcodec.models import local_learner, weights  # noqa: E402
+from gmcodec.models import local_freeze, local_learner, weights  # noqa: E402
 from gmcodec.models.local import LocalModel  # noqa: E402
 from gmcodec.training import adapting  # noqa: E402
 from gmcodec.training.adapting import PIXELS, Adapting, Streams  # noqa: E402
-from gmcodec.training.data import load_folder, pad  # noqa: E402
+from gmcodec.training.data import LEARNT_CENTRE, centre, load_folder, pad  # noqa: E402
 from gmcodec.training.freezing import freeze_file  # noqa: E402
 from gmcodec.training.loop import Trainer  # noqa: E402
+from gmcodec.training.nets import build, save_float  # noqa: E402
 from gmcodec.training.presets import PRESETS, Preset  # noqa: E402
 from gmcodec.training.trainers import trainer  # noqa: E402
 
@@ -105,6 +106,26 @@ def test_a_run_goes_on_from_its_checkpoint(photos, tmp_path):
     assert again.step == 1
     again.train_step()
     assert all(torch.isfinite(p).all() for p in again.net.parameters())
+
+
+def test_a_net_trained_to_learn_is_frozen_for_what_it_costs_learning(tmp_path, monkeypatch):
+    """Units are searched by that, and the search says it of the model that is written."""
+    photos, rate, judged = write_photos(tmp_path / "photos", 72, 80), TOY.adaptation, []
+    save_float(build(TOY.model), TOY, tmp_path / "float.safetensors")
+
+    def search(peaks, bits):
+        units = local_freeze.spread_units(peaks, 0.75)
+        judged.append(bits(units))
+        return units
+
+    monkeypatch.setattr(local_freeze, "search_units", search)
+    freeze_file([tmp_path / "float.safetensors"], photos, photos, tmp_path / "frozen.safetensors", progress=False)
+    model = weights.from_bytes((tmp_path / "frozen.safetensors").read_bytes())
+    assert isinstance(model, LocalModel)
+    assert rate is not None
+    coder = model.learning(rate).tile_coder
+    images = [centre(image, LEARNT_CENTRE) for image in load_folder(photos, 3)]
+    assert judged == [pytest.approx(sum(coder.ranges(image, lambda n: None, None)[3] for image in images))]
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from ..exact.tables import POSITION, ROW_TOTAL, make_tables
 from .gradient_units import gradient_units
 from .local import ACTIVATION_LIMIT, CONDITION, INPUT_LIMIT, LocalModel
 from .local_float import FIRST_BITS, INPUT_UNIT, SLOPE, WEIGHT_BITS, LocalNet, quantise_rows
+from .local_learner import LearningTileCoder
 from .mixture import output_units
 from .pixelcnnpp_kernels import CONDITION_LIMIT, CONDITION_UNIT
 
@@ -32,6 +33,7 @@ SHRINK = 0.7  # ratio of one trial of the units to the one before
 LINEAR_BITS = 13  # of the linear predictor's weights
 GROWTH = 1.25  # of the largest weight, that there is room for at least
 TRIALS = 4  # batches of patches on which trials are compared
+THREADS = 2  # that learn from a photograph
 FOUND_ERROR = 4  # steps between a weight and its integer: rounding, and errors of the input units found before
 
 
@@ -54,24 +56,39 @@ def activation_peaks(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, i
     return [peak.double().numpy() for peak in peaks]
 
 
-def freeze(net: LocalNet, patches: Sequence[tuple[torch.Tensor, int, int]]) -> LocalModel:
+def freeze(
+    net: LocalNet,
+    patches: Sequence[tuple[torch.Tensor, int, int]],
+    rate: int | None = None,
+    photographs: Sequence[np.ndarray] = (),
+) -> LocalModel:
     """Frozen model of ``net``; ``patches`` are (padded int16 [B, C, H + r, W + 2r], H, W) to calibrate on.
 
-    The model can learn while it codes: weights have 13 bits or so and room to grow.  Raises FreezeError when a bound
-    cannot be proved.
+    The model can learn while it codes: weights have 13 bits or so and room to grow.  One that was trained for that is
+    judged by what it costs when it learns from ``photographs``, uint8 [C, H, W], with ``rate`` of
+    local_learning.RATES.  Raises FreezeError when a bound cannot be proved.
     """
     peaks = activation_peaks(net, patches)
     squares = [_whole(batch, h, w) for batch, h, w in patches[:TRIALS]]
 
-    def bits(units: dict[str, np.ndarray]) -> float:
+    def frozen(units: dict[str, np.ndarray]) -> LocalModel:
         model = _freeze(net, list(units.values()))
-        return sum(estimate_bits(model, images).sum() for images in squares)
+        if not net.config.blocks:
+            return model
+        return LocalModel(model.config, model.layers, model.tables, units=gradient_units(model, squares))
 
-    units = search_units({str(place): peak for place, peak in enumerate(peaks)}, bits)
-    model = _freeze(net, list(units.values()))
-    if not net.config.blocks:
-        return model
-    return LocalModel(model.config, model.layers, model.tables, units=gradient_units(model, squares))
+    def bits(units: dict[str, np.ndarray]) -> float:
+        if rate is None:
+            model = _freeze(net, list(units.values()))
+            return sum(estimate_bits(model, images).sum() for images in squares)
+        coder = LearningTileCoder((frozen(units).learning(rate),))
+        return sum(coder.ranges(image, _ignore, None, THREADS)[3] for image in photographs)
+
+    return frozen(search_units({str(place): peak for place, peak in enumerate(peaks)}, bits))
+
+
+def _ignore(count: int) -> None:
+    pass
 
 
 def search_units(peaks: dict[str, np.ndarray], bits: Callable[[dict[str, np.ndarray]], float]) -> dict[str, np.ndarray]:

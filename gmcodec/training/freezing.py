@@ -23,12 +23,13 @@ from ..models.local import LocalModel
 from ..models.local_float import LocalNet
 from ..models.local_freeze import estimate_bits
 from ..models.pixelcnnpp import PixelCNNModel
-from .data import CHUNK, Patches, Source, centre, load, load_photographs, local_config, pad
-from .nets import load_whole, read_side
+from .data import CHUNK, LEARNT_CENTRE, Patches, Source, centre, load, load_photographs, local_config, pad
+from .nets import load_whole, read_adaptation, read_side
 from .presets import ModelConfig, Preset
 
 CALIBRATION_PATCHES, CALIBRATION_SIDE = 256, 64  # photographs
 CALIBRATION_IMAGES, TRIAL_IMAGES = 1000, 96  # small images
+LEARNT_PHOTOGRAPHS = 16  # for nets that were trained to learn
 SIDE = 128  # of the squares, one per validation photograph, on which the cost is measured
 
 
@@ -72,7 +73,7 @@ def freeze_file(
     if base is not None and not isinstance(net, Agave | Ade):
         raise FreezeError(f"{float_path} has no decoder that could share layers")
     if isinstance(net, LocalNet):
-        model, batches = _freeze_local(net, data, validation, progress)
+        model, batches = _freeze_local(net, data, validation, progress, read_adaptation(float_path))
     elif isinstance(net, Agave):
         frozen_estimate = agave_freeze.estimate_bits
         shared = None if base is None else _base(base)
@@ -100,14 +101,15 @@ def freeze_file(
 
 
 def _freeze_local(
-    net: LocalNet, data: Path, validation: Path | int, progress: bool
+    net: LocalNet, data: Path, validation: Path | int, progress: bool, rate: int | None
 ) -> tuple[LocalModel, list[np.ndarray]]:
-    """Model, and the centres of the validation photographs."""
+    """Model, and the centres of the validation photographs; ``rate``: of a net that was trained to learn."""
     side = CALIBRATION_SIDE
     photographs, held_out = _photographs(net.config.channels, data, validation, progress)
     patches = Patches(photographs, side, net.config.reach, seed=0, edges=0.02)
     batches = [(torch.from_numpy(patches.batch(8).images), side, side) for _ in range(CALIBRATION_PATCHES // 8)]
-    return local_freeze.freeze(net, batches), held_out
+    learnt = [centre(p, LEARNT_CENTRE) for p in photographs[:: -(-len(photographs) // LEARNT_PHOTOGRAPHS)]]
+    return local_freeze.freeze(net, batches, rate, learnt), held_out
 
 
 def _photographs(

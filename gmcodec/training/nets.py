@@ -30,7 +30,7 @@ from ..models.local import LocalConfig
 from ..models.local_float import LocalNet
 from ..models.pixelcnnpp import PixelCNNConfig
 from ..models.pixelcnnpp_float import PixelCNN
-from .presets import Adversary, DiscriminatorConfig, ModelConfig, Objective, Preset
+from .presets import PRESETS, Adversary, DiscriminatorConfig, ModelConfig, Objective, Preset
 
 PART_BYTES = 8_000_000  # of the parts that large float weights are kept in
 
@@ -193,6 +193,19 @@ def read_side(path: Path) -> int:
             return int(file.metadata()["side"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} does not say how large the images were") from error
+
+
+def read_adaptation(path: Path) -> int | None:
+    """The rate at which float weights were trained to learn, by the name of their preset; None for others.
+
+    Raises TrainingError.
+    """
+    try:
+        with safe_open(_parts(path)[0], "pt") as file:
+            preset = PRESETS.get(file.metadata()["preset"])
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path} does not say how it was trained") from error
+    return preset.adaptation if preset else None
 
 
 def read_config(path: Path) -> ModelConfig:
