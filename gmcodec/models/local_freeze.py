@@ -71,20 +71,20 @@ def freeze(
     peaks = activation_peaks(net, patches)
     squares = [_whole(batch, h, w) for batch, h, w in patches[:TRIALS]]
 
-    def frozen(units: dict[str, np.ndarray]) -> LocalModel:
+    def frozen(units: dict[str, np.ndarray], seen: Sequence[np.ndarray]) -> LocalModel:
         model = _freeze(net, list(units.values()))
         if not net.config.blocks:
             return model
-        return LocalModel(model.config, model.layers, model.tables, units=gradient_units(model, squares))
+        return LocalModel(model.config, model.layers, model.tables, units=gradient_units(model, seen))
 
     def bits(units: dict[str, np.ndarray]) -> float:
         if rate is None:
             model = _freeze(net, list(units.values()))
             return sum(estimate_bits(model, images).sum() for images in squares)
-        coder = LearningTileCoder((frozen(units).learning(rate),))
+        coder = LearningTileCoder((frozen(units, squares[:1]).learning(rate),))  # all would take most of the time
         return sum(coder.ranges(image, _ignore, None, THREADS)[3] for image in photographs)
 
-    return frozen(search_units({str(place): peak for place, peak in enumerate(peaks)}, bits))
+    return frozen(search_units({str(place): peak for place, peak in enumerate(peaks)}, bits), squares)
 
 
 def _ignore(count: int) -> None:
