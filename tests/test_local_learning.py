@@ -246,7 +246,9 @@ def test_an_image_names_its_rate():
     assert found.adapted(b"\x02").rate == 2
     assert found.adapted(b"").rate == USUAL
     assert found.adapted(b"\x02\x03").mirror == 3
-    for changes, what in ((bytes([len(local_learning.RATES)]), "rate of learning"), (b"\x02\x04", "way to mirror")):
+    mirror = "way to mirror"
+    refused = ((bytes([len(local_learning.RATES)]), "rate of learning"), (b"\x02\x00", mirror), (b"\x02\x04", mirror))
+    for changes, what in refused:
         with pytest.raises(GmcFormatError, match=what):
             found.adapted(changes)
 

@@ -101,12 +101,12 @@ def read_changes(changes: bytes, nets: int) -> tuple[tuple[int, ...], int]:
     """What a file says of so many nets: their rates of learning, a byte each, and how tiles are mirrored; that byte is
     left out where they are not.  Raises GmcFormatError.
     """
-    rates, mirror = tuple(changes[:nets]), changes[nets:] or b"\0"
+    rates, mirror = tuple(changes[:nets]), changes[nets:]
     if len(rates) < nets or max(rates) >= len(RATES):
         raise GmcFormatError("the model does not know this rate of learning")
-    if len(mirror) > 1 or mirror[0] >= MIRRORS:
+    if mirror and (len(mirror) > 1 or not 0 < mirror[0] < MIRRORS):
         raise GmcFormatError("the model does not know this way to mirror tiles")
-    return rates, mirror[0]
+    return rates, mirror[0] if mirror else 0
 
 
 def check(model: LocalModel, exponents: dict[str, np.ndarray]) -> None:
