@@ -82,7 +82,7 @@ def shares(planes: pixels.Planes, entry: registry.Entry) -> None:
     """Print where the time goes, one thread, one tile: the net with its features, the coder, learning."""
     model: Any = registry.load(entry.form).pixels
     if not isinstance(model, LocalModel):
-        click.echo(f"{entry.name} takes what its members take: {', '.join(entry.members)}")
+        click.echo(f"{entry.name} takes what its members take: {', '.join(name for name, _ in entry.members)}")
         return
     plain = LocalModel(model.config, model.layers, model.tables, model.evaluator)
     tile = planes.data[:, :256, :768].copy()

@@ -7,13 +7,11 @@
     fast      a small net
     default   that one; the small net again, learning from the image
     best      those; the small net learning from the image mirrored; with the mirror that suits it, a mixture of the
-              small net and a larger one, both learning
+              small net and a larger one (in grey: the net alone), learning, with means of their weights
 
     and of 16 bits a sample
     fast      the small net, learning from the image: default is the same
-    best      that one; the larger net, learning
-
-(in colour: for grey, best is the same as default)
+    best      that one; the larger net (in grey: the same), learning, with means of its weights
 
 and by the conventional forms, unless the learned code wins so clearly, or loses, that they need not be tried.  That
 depends on the first model only, so what a higher effort tries includes what a lower one tries: no file gets larger.
@@ -144,11 +142,11 @@ def _mirrors(
     """Ways to mirror an image that are tried with a model.
 
     Models that learn on their way learn other things when they come from elsewhere: 0.2 % on average, and nets agree
-    on which way is the best, so a pair's small member tries them for it.
+    on which way is the best, so the small net tries them for what shares its weights.
     """
-    if any(step.name in other.members for other in steps):
+    if any(step.name in other.shares for other in steps):
         return MIRRORS if pixels <= MIRRORED else FEWER_MIRRORS
-    return tuple({mirrors[name] for name in step.members if name in mirrors}) or (0,)
+    return tuple({mirrors[name] for name in step.shares if name in mirrors}) or (0,)
 
 
 def _coded(

@@ -40,9 +40,11 @@ def image(channels: int, height: int, width: int, bits: int = 16, seed: int = 0)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("bits", "shift"), [(8, 0), (12, 3), (13, 0), (16, 8), (16, 5)])
-def test_every_range_is_that_of_the_specification(channels, bits, shift, monkeypatch):
-    found = model(channels)
+@pytest.mark.parametrize(
+    ("bits", "shift", "averaged"), [(8, 0, False), (12, 3, False), (13, 0, True), (16, 8, True), (16, 5, False)]
+)
+def test_every_range_is_that_of_the_specification(channels, bits, shift, averaged, monkeypatch):
+    found = model(channels).averaging() if averaged else model(channels)
     planes = image(channels, 26, 45, bits)
     planes[:, 3:6, 4:9], planes[:, 10:12] = 0, 2**bits - 1
     kept = []
@@ -50,7 +52,7 @@ def test_every_range_is_that_of_the_specification(channels, bits, shift, monkeyp
     DeepTileCoder(found, bits, shift, RATE).push_words(planes, ignore)
     assert found.units is not None
     scale = scale_of(bits, shift)
-    learner = Learner(found.config, found.layers, found.tables, found.units, RATE, scale)
+    learner = Learner(found.config, found.layers, found.tables, found.units, RATE, scale, averaged)
     expected = learning_spec.ranges([learner], planes, functools.partial(deep_spec.nibbles, bits=bits, shift=shift))
     assert np.array_equal(kept[0], expected[0])
     assert np.array_equal(kept[1], expected[1])

@@ -39,7 +39,7 @@ def spec_ranges(found: LocalModel, planes: np.ndarray) -> tuple[np.ndarray, np.n
 def learner(found: LocalModel) -> Learner:
     assert found.units is not None
     assert found.rate is not None
-    return Learner(found.config, found.layers, found.tables, found.units, found.rate)
+    return Learner(found.config, found.layers, found.tables, found.units, found.rate, averaged=found.averaged)
 
 
 def image(kind: str, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
@@ -64,11 +64,12 @@ def stacked(left: list[int], freq: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("averaged", [False, True])
 @pytest.mark.parametrize("kind", ["smooth", "noise", "extremes"])
-def test_every_range_is_that_of_the_specification(channels, kind):
-    planes = image(kind, (channels, 26, 45))
-    left, freq, first, _ = model(channels).tile_coder.ranges(planes, ignore, None)
-    expected = spec_ranges(model(channels), planes)
+def test_every_range_is_that_of_the_specification(channels, averaged, kind):
+    planes, found = image(kind, (channels, 26, 45)), model(channels).averaging() if averaged else model(channels)
+    left, freq, first, _ = found.tile_coder.ranges(planes, ignore, None)
+    expected = spec_ranges(found, planes)
     assert np.array_equal(left, expected[0])
     assert np.array_equal(freq, expected[1])
     assert 0 < first == expected[2] < len(left)
@@ -114,8 +115,8 @@ def test_threads_that_share_a_tile_do_not_matter(channels, height, width, thread
 
 
 def pair() -> PairModel:
-    """The second reaches further."""
-    return PairModel(model(3), toy.learning(3, 1, radius2=16).learning(2))
+    """The second reaches further; the first has means of its weights."""
+    return PairModel(model(3).averaging(), toy.learning(3, 1, radius2=16).learning(2))
 
 
 @pytest.mark.parametrize("kind", ["smooth", "noise", "extremes"])
@@ -187,11 +188,12 @@ def test_pairs_that_do_not_fit_are_refused():
         PairModel(model(3), toy.model(3))
 
 
-def test_it_learns():
+@pytest.mark.parametrize("averaged", [False, True])
+def test_it_learns(averaged):
     """A pattern that the net has never seen costs less and less; the same net without learning pays on."""
-    random = np.random.default_rng(0)
+    random, found = np.random.default_rng(0), model(3).averaging() if averaged else model(3)
     planes = np.tile(random.integers(0, 256, (3, 3, 3), np.uint8), (1, 32, 32))
-    learnt = push_words(planes[None], model(3), ignore)[1][0]
+    learnt = push_words(planes[None], found, ignore)[1][0]
     plain = push_words(planes[None], toy.learning(3), ignore)[1][0]
     assert learnt < 0.95 * plain
 

@@ -31,6 +31,7 @@ MEMORY = 100  # batches over which the mean is taken
 STEP_BITS = 24
 STEP_MAX = 2**21  # so that a step's product with g stays below 2**53
 CLIP = 8  # no weight moves further than so many times the rate
+MEAN_SHIFT = 2  # a mean of weights moves by a 2**-MEAN_SHIFT of what is missing
 BIAS_ROOM = 2**27  # of the int32 sums, for the bias
 SUM_LIMIT = 2**30  # of gradients of a stream
 HALF = 1 << (FINE_BITS - 1)
@@ -195,6 +196,19 @@ def move_bias(delta, steps, rate, unit, scale, master, offset):
         v = master[m] - np.int64(min(max(change, -most), most)) * unit
         master[m] = min(max(v, -top), top)
         offset[m] = np.float64((master[m] + HALF) >> FINE_BITS) * scale[m] + 0.5
+
+
+@jit
+def average(master, bias, mean, mean_bias, scale, packed, offset):
+    """Let the means, of weights int32 [M, K] and bias int64 [M], follow; then what codes with them: ``packed`` as of
+    ``repack``, ``offset`` as of ``move_bias``.
+    """
+    for m in range(master.shape[0]):
+        for k in range(master.shape[1]):
+            mean[m, k] += (master[m, k] - mean[m, k]) >> np.int32(MEAN_SHIFT)
+        mean_bias[m] += (bias[m] - mean_bias[m]) >> MEAN_SHIFT
+        offset[m] = np.float64((mean_bias[m] + HALF) >> FINE_BITS) * scale[m] + 0.5
+    repack(mean, packed)
 
 
 @jit

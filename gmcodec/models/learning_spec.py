@@ -119,12 +119,21 @@ class Learning:
         self.master = self.layer.weight.astype(np.int64) << FINE_BITS
         self.bias = self.layer.bias.astype(np.int64) << FINE_BITS
         self.square = np.zeros(len(self.bias), np.int64)
+        self.means = self.master.copy(), self.bias.copy()
+
+    def _layer(self, master: np.ndarray, bias: np.ndarray) -> Layer:
+        weight = half_up(master, FINE_BITS).astype(np.int16)
+        return replace(self.layer, weight=weight, bias=half_up(bias, FINE_BITS).astype(np.int32))
 
     @property
     def now(self) -> Layer:
         """The layer as it is."""
-        weight = half_up(self.master, FINE_BITS).astype(np.int16)
-        return replace(self.layer, weight=weight, bias=half_up(self.bias, FINE_BITS).astype(np.int32))
+        return self._layer(self.master, self.bias)
+
+    @property
+    def mean(self) -> Layer:
+        """The running mean of the layer."""
+        return self._layer(*self.means)
 
     def learn(self, gradient: np.ndarray, total: np.ndarray | None, count: int, columns: int) -> None:
         """One step: gradient int64 [M, K] by the weights, total [M] by the bias; the sums are over ``columns``."""
@@ -140,6 +149,8 @@ class Learning:
                 change = clipped(half_up(total[m : m + 1] * self.unit * size, STEP_BITS), most)
                 room = (BIAS_ROOM - 1) << FINE_BITS
                 self.bias[m] = clipped(self.bias[m] - change * self.unit, room)[0]
+        for mean, value in zip(self.means, (self.master, self.bias), strict=True):
+            mean += (value - mean) >> 2
 
 
 class Learner:
@@ -153,8 +164,9 @@ class Learner:
         units: dict[str, np.ndarray],
         rate: int,
         scale: Scale = BYTES,
+        averaged: bool = False,
     ) -> None:
-        self.scale = scale
+        self.scale, self.averaged = scale, averaged
         self.config, self.tables, self.units, self.count = config, t, units, 0
         others = [n for n in units if n != "first"]
         inner = min(learning.limit(layers[n]) for n in others)
@@ -178,6 +190,11 @@ class Learner:
         """Features [N, K] -> the stream before every block and after the last, blocks' insides, outputs."""
         now = {name: learnt.now for name, learnt in self.layers.items()}
         return local_spec.activations(self.config, now, x)
+
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """Of features [N, K], what pixels are coded with."""
+        layers = {name: learnt.mean if self.averaged else learnt.now for name, learnt in self.layers.items()}
+        return local_spec.activations(self.config, layers, x)[2]
 
     def _deltas(self, name: str, gradient: np.ndarray, exponent: np.ndarray | int) -> np.ndarray:
         """Gradients by a layer's sums, in 2**-units, from those by its results in 2**-exponent."""
@@ -308,7 +325,7 @@ def ranges(
             linear = net.linear.now
             moved = ops.rescale(ops.product(linear, nears[v][pixels]), linear).T
             base = (mean[:, pixels] * POSITION >> scale.shift) + moved
-            voices.append((net.tables, net.forward(xs[v][pixels])[2], base))
+            voices.append((net.tables, net.outputs(xs[v][pixels]), base))
             bases[v] = np.concatenate([bases[v], base], 1)
         half = -(-len(pixels) // 8) * 4
         for stack, part in zip(stacks, (slice(half), slice(half, None)), strict=True):

@@ -126,6 +126,7 @@ class LocalModel:
         self._above: np.ndarray | None = None
         self.units = units
         self.rate: int | None = None  # of a model that learns
+        self.averaged = False  # whether it codes with means of its weights then: local_learning.py
         self.mirror = 0  # how it goes through tiles then: local_learner.mirrored
         if units is not None:
             local_learning.check(self, units)
@@ -162,6 +163,13 @@ class LocalModel:
         model = copy.copy(self)
         model.__dict__.pop("_loop", None)
         model.rate, model.mirror = rate, mirror
+        return model
+
+    def averaging(self) -> LocalModel:
+        """The model that codes with running means of its weights, if it learns: smaller, but slower."""
+        model = copy.copy(self)
+        model.__dict__.pop("_loop", None)
+        model.averaged = True
         return model
 
     def deep_coder(self, bits: int, shift: int, rate: int) -> DeepTileCoder:

@@ -324,7 +324,9 @@ class LearningCoder:
             if model.units is None or model.rate is None:
                 raise WeightsError("these weights are not made to learn while they code")
             net = prepare(model)
-            self._started.append((model, net, local_learning.rules(model, net, model.units, model.rate)))
+            self._started.append(
+                (model, net, local_learning.rules(model, net, model.units, model.rate, model.averaged))
+            )
 
     def _ranges(
         self, planes: np.ndarray, progress: Progress, code: Any, threads: int

@@ -10,6 +10,10 @@
 decoder do it at the same places with the same integers.  exact/learning.py has the rule, mixture_gradient.py where
 gradients start.  Gradients of sums have a unit 2**-e of their own in every row (``gradient.*`` of the weights, chosen
 when freezing); on the way back a row's weights are cut by how much finer its unit is than the layer's coarsest.
+
+Weights that move fast enough to follow the image are noisy.  A model that is ``averaged`` (Polyak and Juditsky 1992)
+codes with a running mean of its weights, while those that learn, ``ahead`` of the mean, go on from where they are: they
+need their own pass forward, of which no pixel waits.  The linear predictor is not averaged: features stay the same.
 """
 
 from __future__ import annotations
@@ -59,11 +63,25 @@ class Rules(NamedTuple):
     last_cut: np.ndarray
     limit: int  # of the weights of all layers but the first
     linear_rate: np.ndarray  # int64 [C]
+    averaged: bool
+
+
+class Mean(NamedTuple):
+    """Of the master weights and biases, of a model that is averaged."""
+
+    first: np.ndarray
+    first_bias: np.ndarray
+    inner: np.ndarray
+    inner_bias: np.ndarray
+    last: np.ndarray
+    last_bias: np.ndarray
 
 
 class State(NamedTuple):
     """What changes from batch to batch, next to the packed weights and the offsets of a ``Net``."""
 
+    ahead: Net  # the weights that learn: of a model that is not averaged, those that code
+    mean: Mean
     first: np.ndarray  # master weights int32 [M, K]
     first_bias: np.ndarray  # int64 [M]
     first_square: np.ndarray  # int64 [M]
@@ -151,7 +169,7 @@ def _scale(layer: Layer, exponent: np.ndarray) -> np.ndarray:
     return np.ldexp(layer.multiplier.astype(np.float64), exponent - layer.shift)
 
 
-def rules(model: LocalModel, net: Net, exponents: dict[str, np.ndarray], rate: int) -> Rules:
+def rules(model: LocalModel, net: Net, exponents: dict[str, np.ndarray], rate: int, averaged: bool) -> Rules:
     """The model's rules for ``rate`` of RATES; ``net`` is what local_fused prepares."""
     layers, blocks = model.layers, model.config.blocks
     width, outputs = len(net.first_scale), len(net.last_scale)
@@ -180,6 +198,7 @@ def rules(model: LocalModel, net: Net, exponents: dict[str, np.ndarray], rate: i
         cut("last", outputs),
         min(learning.limit(layers[name]) for name in [*inner, "last"]),
         np.maximum(1, (one * LINEAR_RATE) >> (RATE_BITS - FINE_BITS)),
+        averaged,
     )
 
 
@@ -196,12 +215,17 @@ def begin(model: LocalModel, net: Net, rules: Rules) -> tuple[Net, State]:
     def bias(name: str, rows: int) -> np.ndarray:
         return _padded(layers[name].bias.astype(np.int64) << FINE_BITS, rows)
 
+    weights = Mean(
+        master("first", width, columns), bias("first", width), np.stack([master(name, width, width) for name in inner]),
+        np.stack([bias(name, width) for name in inner]), master("last", outputs, width), bias("last", outputs),
+    )  # fmt: skip
+    ahead, mean = (Net(*map(np.array, net)), Mean(*map(np.array, weights))) if rules.averaged else (net, weights)
     state = State(
-        master("first", width, columns), bias("first", width), np.zeros(width, np.int64),
-        np.stack([master(name, width, width) for name in inner]), np.stack([bias(name, width) for name in inner]),
-        np.zeros((len(inner), width), np.int64), np.empty((len(inner), width // 2, width, 2), np.int16),
-        master("last", outputs, width), bias("last", outputs), np.zeros(outputs, np.int64),
-        np.empty((outputs // 2, width, 2), np.int16),
+        ahead, mean,
+        weights.first, weights.first_bias, np.zeros(width, np.int64),
+        weights.inner, weights.inner_bias, np.zeros((len(inner), width), np.int64),
+        np.empty((len(inner), width // 2, width, 2), np.int16),
+        weights.last, weights.last_bias, np.zeros(outputs, np.int64), np.empty((outputs // 2, width, 2), np.int16),
         layers["linear"].weight.astype(np.int32) << FINE_BITS, np.zeros(model.channels, np.int64),
     )  # fmt: skip
     for number in range(len(inner)):
@@ -241,28 +265,33 @@ def is_due(counts, batch, pixels):
 @jit
 def forward(net, place, canvas, at, batch, first):
     """Evaluate the pixels at ``at`` as local_fused does, into the batch from ``first`` on."""
-    blocks = batch.inner.shape[0]
-    acc = np.empty((BLOCK, net.first_scale.shape[0]), np.int32)
     for start in range(0, at.shape[0], BLOCK):
         n = min(BLOCK, at.shape[0] - start)
         part = slice(first + start, first + start + n)
-        x, outputs = batch.features[part], batch.outputs[part]
         features(
             canvas, place.row_size, at[start : start + n], place.channels, place.run_start, place.run_length, net.near,
-            net.linear, net.linear_multiplier, net.linear_shift, place.scale, x, batch.base[part],
+            net.linear, net.linear_multiplier, net.linear_shift, place.scale, batch.features[part], batch.base[part],
         )  # fmt: skip
-        int16.multiply(x, net.first, acc[:n])
-        kernels.hidden(acc[:n], net.first_scale, net.first_offset, place.limit, batch.stream[0, part])
-        for b in range(blocks):
-            stream, inner, following = batch.stream[b, part], batch.inner[b, part], batch.stream[b + 1, part]
-            up, down = 2 * b, 2 * b + 1
-            int16.multiply(stream, net.inner[up], acc[:n])
-            kernels.hidden(acc[:n], net.inner_scale[up], net.inner_offset[up], place.limit, inner)
-            int16.multiply(inner, net.inner[down], acc[:n])
-            following[:] = stream
-            kernels.residual(acc[:n], net.inner_scale[down], net.inner_offset[down], place.limit, following)
-        int16.multiply(batch.stream[blocks, part], net.last, outputs)
-        kernels.output(outputs, net.last_scale, net.last_offset, place.output_limit, outputs)
+        _activate(net, place, batch, part)
+
+
+@jit
+def _activate(net, place, batch, part):
+    """Evaluate all layers for features of the batch."""
+    blocks, outputs = batch.inner.shape[0], batch.outputs[part]
+    acc = np.empty((outputs.shape[0], net.first_scale.shape[0]), np.int32)
+    int16.multiply(batch.features[part], net.first, acc)
+    kernels.hidden(acc, net.first_scale, net.first_offset, place.limit, batch.stream[0, part])
+    for b in range(blocks):
+        stream, inner, following = batch.stream[b, part], batch.inner[b, part], batch.stream[b + 1, part]
+        up, down = 2 * b, 2 * b + 1
+        int16.multiply(stream, net.inner[up], acc)
+        kernels.hidden(acc, net.inner_scale[up], net.inner_offset[up], place.limit, inner)
+        int16.multiply(inner, net.inner[down], acc)
+        following[:] = stream
+        kernels.residual(acc, net.inner_scale[down], net.inner_offset[down], place.limit, following)
+    int16.multiply(batch.stream[blocks, part], net.last, outputs)
+    kernels.output(outputs, net.last_scale, net.last_offset, place.output_limit, outputs)
 
 
 @jit
@@ -325,13 +354,17 @@ def _learn_layer(delta, x, scale, offset, rate, bound, unit, count, master, bias
 def update(tile, hand):
     """Learn from the gathered pixels; none are left.  Hands share the pixels, then the layers."""
     net, place, rules, state, batch = tile.net, tile.place, tile.rules, tile.state, tile.batch
+    ahead, mean = state.ahead, state.mean
     pixels, blocks, room = min(hand.counts[1], LEARNT), batch.inner.shape[0], hand.room
     hand.counts[0] += 1
     hand.counts[1] = 0
     crew.meet(tile.gate, hand.ranks)
     first_pixel, end = crew.share(pixels, hand.rank, hand.ranks, int16.ROWS)
     for start in range(first_pixel, end, BLOCK):
-        _backward(net, place, rules, state, batch, slice(start, min(start + BLOCK, end)))
+        part = slice(start, min(start + BLOCK, end))
+        if rules.averaged:
+            _activate(ahead, place, batch, part)
+        _backward(ahead, place, rules, state, batch, part)
     crew.meet(tile.gate, hand.ranks)
 
     count, whole = hand.counts[0], slice(0, pixels)
@@ -341,23 +374,39 @@ def update(tile, hand):
         layer = crew.task(tile.gate, hand.ranks)  # the longest first
         if layer == 0:
             _learn_layer(
-                first, batch.features[whole], net.first_scale, net.first_offset, rules.first_rate, rules.first_limit,
-                FIRST_UNIT, count, state.first, state.first_bias, state.first_square, net.first, steps, room,
+                first, batch.features[whole], ahead.first_scale, ahead.first_offset, rules.first_rate,
+                rules.first_limit, FIRST_UNIT, count, state.first, state.first_bias, state.first_square, ahead.first,
+                steps, room,
             )  # fmt: skip
+            if rules.averaged:
+                learning.average(
+                    state.first, state.first_bias, mean.first, mean.first_bias, net.first_scale, net.first,
+                    net.first_offset,
+                )  # fmt: skip
         elif layer <= 2 * blocks:
             j = layer - 1
             x = batch.inner[j // 2, whole] if j % 2 else batch.stream[j // 2, whole]
             _learn_layer(
-                batch.by_inner[j, whole], x, net.inner_scale[j], net.inner_offset[j], rules.inner_rate[j], rules.limit,
-                UNIT, count, state.inner[j], state.inner_bias[j], state.inner_square[j], net.inner[j], steps, room,
+                batch.by_inner[j, whole], x, ahead.inner_scale[j], ahead.inner_offset[j], rules.inner_rate[j],
+                rules.limit, UNIT, count, state.inner[j], state.inner_bias[j], state.inner_square[j],
+                ahead.inner[j], steps, room,
             )  # fmt: skip
             learning.repack_back(state.inner[j], rules.inner_cut[j], state.inner_back[j])
+            if rules.averaged:
+                learning.average(
+                    state.inner[j], state.inner_bias[j], mean.inner[j], mean.inner_bias[j], net.inner_scale[j],
+                    net.inner[j], net.inner_offset[j],
+                )  # fmt: skip
         elif layer == 2 * blocks + 1:
             _learn_layer(
-                last, batch.stream[blocks, whole], net.last_scale, net.last_offset, rules.last_rate, rules.limit,
-                UNIT, count, state.last, state.last_bias, state.last_square, net.last, steps, room,
+                last, batch.stream[blocks, whole], ahead.last_scale, ahead.last_offset, rules.last_rate, rules.limit,
+                UNIT, count, state.last, state.last_bias, state.last_square, ahead.last, steps, room,
             )  # fmt: skip
             learning.repack_back(state.last, rules.last_cut, state.last_back)
+            if rules.averaged:
+                learning.average(
+                    state.last, state.last_bias, mean.last, mean.last_bias, net.last_scale, net.last, net.last_offset
+                )
         elif layer == 2 * blocks + 2:
             _learn_linear(net, rules, state, batch.features[whole], batch.centre[whole], count, steps)
         else:

@@ -36,7 +36,13 @@ class Entry:
     weights: str = ""  # whose file the weights are in, if not its own
     depth: int = 8  # bits of samples
     rate: int | None = None  # of local_learning.RATES, of a model that learns from every tile it codes
-    members: tuple[str, ...] = ()  # of a pair: the names of the models that learn side by side
+    averaged: bool = False  # codes with means of its weights then
+    members: tuple[tuple[str, int], ...] = ()  # of a pair: models that learn side by side, averaged, and their rates
+
+    @property
+    def shares(self) -> set[str]:
+        """Names of the models whose weights it has, or its members have."""
+        return {name for name, _ in self.members} or {self.weights}
 
     def takes(self, channels: int, pixels: int, depth: int = 8) -> bool:
         """Whether the model codes an image of so many channels and pixels, of so many bits a sample."""
@@ -59,7 +65,10 @@ ENTRIES = (
     Entry(27, "learning-rgb16-fast", 3, asked=True, weights="local-rgb-fast", depth=16, rate=5),
     Entry(28, "learning-rgb16", 3, asked=True, depth=16, rate=3),
     Entry(29, "learning-grey16", 1, asked=True, weights="learning-grey", depth=16, rate=4),
-    Entry(30, "pair-rgb", 3, asked=True, members=("learning-rgb", "learning-rgb-fast")),
+    Entry(30, "pair-rgb", 3, asked=True, members=(("learning-rgb", 6), ("learning-rgb-fast", 7))),
+    Entry(31, "averaged-grey", 1, asked=True, weights="learning-grey", rate=7, averaged=True),
+    Entry(32, "averaged-rgb16", 3, asked=True, weights="learning-rgb16", depth=16, rate=5, averaged=True),
+    Entry(33, "averaged-grey16", 1, asked=True, weights="learning-grey", depth=16, rate=6, averaged=True),
 )
 BY_FORM = {e.form: e for e in ENTRIES}
 
@@ -67,9 +76,9 @@ BY_FORM = {e.form: e for e in ENTRIES}
 # by channels, depth and effort: what each effort tries beyond the one before, by name
 LADDERS: dict[tuple[int, int], dict[str, tuple[str, ...]]] = {
     (3, 8): {"fast": ("local-rgb-fast",), "default": ("learning-rgb-fast",), "best": ("pair-rgb",)},
-    (1, 8): {"fast": ("local-grey",), "default": ("learning-grey",), "best": ()},
-    (3, 16): {"fast": ("learning-rgb16-fast",), "default": (), "best": ("learning-rgb16",)},
-    (1, 16): {"fast": ("learning-grey16",), "default": (), "best": ()},
+    (1, 8): {"fast": ("local-grey",), "default": ("learning-grey",), "best": ("averaged-grey",)},
+    (3, 16): {"fast": ("learning-rgb16-fast",), "default": (), "best": ("averaged-rgb16",)},
+    (1, 16): {"fast": ("learning-grey16",), "default": (), "best": ("averaged-grey16",)},
 }
 
 
@@ -157,7 +166,7 @@ def named(name: str) -> Loaded:
 
 def paths(entry: Entry, where: Path | None = None) -> list[Path]:
     """The files of a model's weights."""
-    names = [called(name)[0] for name in entry.members] or [entry]
+    names = [called(name)[0] for name, _ in entry.members] or [entry]
     return [(where or folder()) / f"{e.weights or e.name}.safetensors" for e in names]
 
 
@@ -173,9 +182,11 @@ def load(form: int) -> Loaded:
 def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
     entry = BY_FORM[form]
     if entry.members:
-        first, second = (named(name) for name in entry.members)
-        pair = PairModel(first.learner, second.learner)
-        return Loaded(entry, pair, weights_id(first.weights_id + second.weights_id))
+        found = [named(name) for name, _ in entry.members]
+        first, second = (
+            f.learner.learning(rate).averaging() for f, (_, rate) in zip(found, entry.members, strict=True)
+        )
+        return Loaded(entry, PairModel(first, second), weights_id(b"".join(f.weights_id for f in found)))
     (file,) = paths(entry, where)
     try:
         data = file.read_bytes()
@@ -193,6 +204,7 @@ def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
     model = from_bytes(data, other)
     if entry.rate is not None and isinstance(model, LocalModel):
         model = model.learning(entry.rate)
+        model = model.averaging() if entry.averaged else model
     if model.channels != entry.channels:
         raise WeightsError(f"{file} has {model.channels} channels, {entry.name} needs {entry.channels}")
     return Loaded(entry, model, weights_id(data))

@@ -46,6 +46,8 @@ CASES = {
     "learning-grey": (pixels.Planes(pattern(1, 28, 33), "L"), "learning-grey"),
     "learning-rgb16-fast": (pixels.Planes(pattern(3, 25, 32, 65535), "RGB;16"), "learning-rgb16-fast"),
     "learning-rgb16": (pixels.Planes(pattern(4, 24, 27, 4095), "RGBA;16"), "learning-rgb16"),
+    "averaged-grey": (pixels.Planes(pattern(1, 27, 35), "L"), "averaged-grey"),
+    "averaged-rgb16": (pixels.Planes(pattern(3, 24, 31, 65535), "RGB;16"), "averaged-rgb16"),
     "learning-grey16": (pixels.Planes(pattern(1, 29, 30, 16383), "I;16"), "learning-grey16"),
     "values16": (pixels.Planes(pattern(1, 40, 30, 4095) * 16, "I;16"), "learning-grey16"),  # a list of them
     "bilevel": (pixels.Planes(pattern(1, 15, 17) % 2, "1"), "auto"),
