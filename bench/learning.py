@@ -39,7 +39,8 @@ def bits(model: Any, image: np.ndarray, whole: bool) -> float:
               help="Of local_learning.RATES.  [default: the model's own]")  # fmt: skip
 @click.option("--every", default=7, show_default=True, help="Take every so many photographs of the folder.")
 @click.option("--whole", is_flag=True, help="One tile an image.")
-def main(folder: Path, name: str, rates: tuple[int, ...], every: int, whole: bool) -> None:
+@click.option("--averaged", is_flag=True, help="Code with means of the weights.")
+def main(folder: Path, name: str, rates: tuple[int, ...], every: int, whole: bool, averaged: bool) -> None:
     """Print what learning changes."""
     loaded = registry.named(name)
     model = loaded.pixels
@@ -47,7 +48,7 @@ def main(folder: Path, name: str, rates: tuple[int, ...], every: int, whole: boo
         raise click.UsageError(f"{name} does not learn")
     rates = rates or (loaded.entry.rate or 0,)
     plain = LocalModel(model.config, model.layers, model.tables, model.evaluator)
-    learning = [model.learning(rate) for rate in rates]
+    learning = [model.learning(rate).averaging() if averaged else model.learning(rate) for rate in rates]
     totals, samples = np.zeros(1 + len(rates)), 0
     with single_threaded_blas():
         for image in load_folder(folder, model.channels)[::every]:

@@ -6,8 +6,8 @@
     effort    photographs are coded by (registry.ladder)
     fast      a small net
     default   that one; the small net again, learning from the image
-    best      those; the small net learning from the image mirrored; with the mirror that suits it, a mixture of the
-              small net and a larger one (in grey: the net alone), learning, with means of their weights
+    best      those; up to 2**18 pixels, the small net learning from the image mirrored; with the mirror that suits
+              it, a mixture of the small net and a larger one (in grey: the net alone), with means of their weights
 
     and of 16 bits a sample
     fast      the small net, learning from the image: default is the same
@@ -45,8 +45,8 @@ LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1, "LA;16": 1,
 SMALL = 1 << 14  # pixels up to which every form is tried without further thought
 SAMPLE_SQUARES = 8  # squares of the trial that decides whether the model has a chance
 NO_CHANCE = 1.25  # estimated size over quick conventional size from which the model is not run
-MIRRORS, FEWER_MIRRORS = (0, 1, 2, 3), (0, 2)  # that effort best tries: as they are, upside down, ...
-MIRRORED = 1 << 18  # pixels up to which all are tried
+MIRRORS = 4  # that effort best tries: local_learner.mirrored
+MIRRORED = 1 << 18  # pixels up to which it does: beyond, best would be slower than 0.05 megapixels a second
 SURE_WIN = 0.9  # real size over quick conventional size below which no conventional form can win
 
 
@@ -144,8 +144,8 @@ def _mirrors(
     Models that learn on their way learn other things when they come from elsewhere: 0.2 % on average, and nets agree
     on which way is the best, so the small net tries them for what shares its weights.
     """
-    if any(step.name in other.shares for other in steps):
-        return MIRRORS if pixels <= MIRRORED else FEWER_MIRRORS
+    if pixels <= MIRRORED and any(step.name in other.shares for other in steps):
+        return tuple(range(MIRRORS))
     return tuple({mirrors[name] for name in step.shares if name in mirrors}) or (0,)
 
 
