@@ -15,6 +15,8 @@
 
 and by the conventional forms, unless the learned code wins so clearly, or loses, that they need not be tried.  That
 depends on the first model only, so what a higher effort tries includes what a lower one tries: no file gets larger.
+Nor does it where the first model is left out since a sample of its pixels says that it is beaten, by SURE standard
+errors or more.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ SAMPLE_SQUARES = 8  # squares of the trial that decides whether the model has a 
 NO_CHANCE = 1.25  # estimated size over quick conventional size from which the model is not run
 MIRRORS = 4  # that effort best tries: local_learner.mirrored
 MIRRORED = 1 << 18  # pixels up to which it does: beyond, best would be slower than 0.05 megapixels a second
+SURE = 5  # standard errors of a sample that are taken for certain
 SURE_WIN = 0.9  # real size over quick conventional size below which no conventional form can win
 
 
@@ -67,7 +70,7 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
     forced, steps = code != "auto", steps or registry.ladder(colours, effort, planes.depth)
     if forced or pixels <= SMALL:
         with single_threaded_blas():
-            found = _learned(planes.data, colours, steps, None, threads, progress)
+            found, _ = _learned(planes.data, colours, steps, None, threads, progress)
         return found if forced else min(found, _conventional(planes.data, planes.depth, "best"), key=_size)
     with single_threaded_blas(), ThreadPoolExecutor(1) as beside:  # what one thread does beside the others
         running = beside.submit(_conventional, planes.data, planes.depth, "quick")
@@ -76,10 +79,8 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
         quick = _size(running.result())
         if trial / 8 > NO_CHANCE * quick:
             return _conventional(planes.data, planes.depth, "best")
-        first = found = _learned(planes.data, colours, steps[:1], levels, threads, _unless(len(steps) > 1, progress))
-        if len(steps) > 1:
-            found = min(first, _learned(planes.data, colours, steps[1:], levels, threads, progress), key=_size)
-    if _size(first) < SURE_WIN * quick:
+        found, first = _learned(planes.data, colours, steps, levels, threads, progress)
+    if first < SURE_WIN * quick:
         return found
     return min(found, _conventional(planes.data, planes.depth, "best"), key=_size)
 
@@ -119,21 +120,42 @@ def _learned(
     levels: Levels | None,
     threads: int,
     progress: Progress,
-) -> Parts:
-    """The smallest of the models' codes; alpha by a conventional form."""
+) -> tuple[Parts, float]:
+    """The smallest of the models' codes, alpha by a conventional form; bytes with the first model's, at most."""
     coded: list[Parts] = []
     mirrors: dict[str, int] = {}  # that suit the models so far
-    for step in steps:
+    sampled = _sampled(data[:colours], steps, levels, threads)
+    for step in steps[1:] if sampled else steps:
         tried = _mirrors(step, steps, mirrors, data[0].size)
         shown = _unless(step is not steps[-1], progress)
         found = [_coded(data[:colours], step, levels, threads, shown, mirror) for mirror in tried]
         best = min(range(len(tried)), key=lambda number: _size(found[number]))
         coded, mirrors[step.name] = [*coded, found[best]], tried[best]
+    if sampled and sampled[0] < min(map(_size, coded)):
+        coded, sampled = [_coded(data[:colours], steps[0], levels, threads, _ignore, 0), *coded], None
+    first = sampled[1] if sampled else _size(coded[0])
     parts, bits = min(coded, key=_size)
     if len(data) > colours:
-        alpha, alpha_bits = _conventional(data[colours:], 8 * data.itemsize, "best")
-        parts, bits = parts + alpha, bits + alpha_bits
-    return parts, bits
+        alpha = _conventional(data[colours:], 8 * data.itemsize, "best")
+        parts, bits, first = parts + alpha[0], bits + alpha[1], first + _size(alpha)
+    return (parts, bits), first
+
+
+def _sampled(
+    colours: np.ndarray, steps: list[registry.Entry], levels: Levels | None, threads: int
+) -> tuple[float, float] | None:
+    """How many bytes the first of several models takes at least and at most, by a sample of the pixels.
+
+    None if it has to be coded to know.
+    """
+    from .coding import autoregressive
+    from .models import registry
+
+    loaded = registry.load(steps[0].form)
+    if len(steps) == 1 or colours[0].size <= SMALL or loaded.learns or loaded.latents:
+        return None
+    found = autoregressive.sampled_bits(colours, loaded.pixels, threads, levels)
+    return found and ((found[0] - SURE * found[1]) / 8, (found[0] + SURE * found[1]) / 8)
 
 
 def _mirrors(

@@ -244,8 +244,11 @@ def test_a_higher_effort_is_never_larger(mode, size, code):
 
 
 @pytest.mark.parametrize(("largest", "mirrors"), [(1 << 20, (0, 1, 2, 3)), (0, (0,))])
-def test_efforts_try_what_they_say(monkeypatch, largest, mirrors):
-    """In the order of the ladder, each including those below it; a pair is mirrored as suits its small member."""
+@pytest.mark.parametrize("sure", [1e9, -1e9])
+def test_efforts_try_what_they_say(monkeypatch, largest, mirrors, sure):
+    """Each includes those below it, but for a first model of which a sample says that it is beaten; a pair is mirrored
+    as suits its small member.
+    """
     tried: dict[tuple[str, int], int] = {}
     coded = choice._coded
 
@@ -256,12 +259,14 @@ def test_efforts_try_what_they_say(monkeypatch, largest, mirrors):
 
     monkeypatch.setattr(choice, "_coded", watched)
     monkeypatch.setattr(choice, "MIRRORED", largest)
-    small, learning = ("local-rgb-fast", 0), [("learning-rgb-fast", mirror) for mirror in mirrors]
-    for effort, expected in (("fast", [small]), ("default", [small, learning[0]]), ("best", [small, *learning])):
+    monkeypatch.setattr(choice, "SURE", sure)
+    small, learning = [("local-rgb-fast", 0)], [("learning-rgb-fast", mirror) for mirror in mirrors]
+    after = small if sure > 0 else []
+    for effort, expected in (("fast", []), ("default", learning[:1]), ("best", learning)):
         tried.clear()
         made = encode_planes(picture("huge smooth"), effort=effort)
         best = [("pair-rgb", min(learning, key=tried.__getitem__)[1])] if effort == "best" else []
-        assert list(tried) == expected + best
+        assert list(tried) == expected + best + (small if effort == "fast" else after)
         assert made.parts[0][0] == min(tried, key=tried.__getitem__)[0]
     with pytest.raises(ValueError, match="effort must be"):
         encode_planes(picture("smooth"), effort="slow")

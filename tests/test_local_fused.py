@@ -83,6 +83,23 @@ def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
     assert len(counts) > 6
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (900, 2), (61, 200)])
+@pytest.mark.parametrize("weighted", ["none", "all"])
+def test_a_sample_tells_what_a_tile_takes(shape, weighted):
+    """Within what it says of its own error: a normal distribution's, over many tiles."""
+    scores = []
+    for seed in range(30):
+        planes, weights = image("smooth", (3, *shape), seed), value_weights(weighted, 3, seed)
+        _, (bits,) = push_words(planes[None], model(3), ignore, weights)
+        found, variance = model(3).tile_coder.sampled_bits(planes, weights)
+        if shape == (1, 1):
+            assert found in (0, pytest.approx(bits))
+        elif variance:
+            scores.append((found - bits) / variance**0.5)
+    if shape[0] * shape[1] > 1000:
+        assert 0.6 < np.square(scores).mean() ** 0.5 < 1.5
+
+
 def test_only_whole_tiles_on_their_own_take_it():
     plain = toy.model(3, "int16")
     assert plain.tile_coder is not None

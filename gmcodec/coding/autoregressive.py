@@ -369,6 +369,28 @@ def encode(
     return Encoded(head + body, float(bits[0]))
 
 
+def sampled_bits(
+    planes: np.ndarray, model: PixelModel, threads: int, levels: Callable[[], np.ndarray] | None
+) -> tuple[float, float] | None:
+    """About the bits of ``encode``, several times faster, and the standard error of that number.
+
+    None of a model whose tiles are not all in one loop that does not learn.
+    """
+    variance: list[float] = []
+
+    def sample(
+        part: np.ndarray, model: PixelModel, progress: Progress, weights: Weights, threads: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        bits, square = model.tile_coder.sampled_bits(part[0], weights)  # type: ignore[union-attr]
+        variance.append(square)
+        return np.empty(0, np.uint32), np.array([bits])
+
+    if not hasattr(model.tile_coder, "sampled_bits"):
+        return None
+    bits = encode(planes, model, threads, push_tile=sample, levels=levels).estimated_bits
+    return bits, float(np.sqrt(np.sum(variance)))
+
+
 def decode(
     payload: bytes,
     shape: tuple[int, int, int],

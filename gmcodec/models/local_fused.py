@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 LANES = int16.LANES
 BLOCK = 64  # pixels whose activations stay in a core's cache while the weights pass
+SAMPLED = 4  # one pixel of so many tells about what a tile takes
 CALL_PIXELS = 1 << 15  # coded between two reports of progress
 
 
@@ -123,14 +124,39 @@ def _scratch(place):
 
 
 @jit
+def _rows(place, step):
+    """First and last row of a step's pixels."""
+    return max(0, -((place.width - 1 - step) // place.slope)), min(place.height - 1, step // place.slope)
+
+
+@jit
+def _position(place, step, row):
+    return place.origin + row * place.row_size + (step - place.slope * row) * place.channels
+
+
+@jit
 def locate(place, step, at):
     """Positions in the canvas of the step's pixels, by row; returns how many."""
-    first = max(0, -((place.width - 1 - step) // place.slope))
-    last = min(place.height - 1, step // place.slope)
+    first, last = _rows(place, step)
     n = 0
     for row in range(first, last + 1):
-        at[n] = place.origin + row * place.row_size + (step - place.slope * row) * place.channels
+        at[n] = _position(place, step, row)
         n += 1
+    return n
+
+
+@jit
+def _locate_some(place, step, every, at):
+    """As ``locate``, of one in ``every`` pixels of the ``every`` steps that end with ``step``, as if by chance."""
+    n, chance = 0, np.uint64(step)
+    for s in range(max(0, step - every + 1), step + 1):
+        first, last = _rows(place, s)
+        for begin in range(first, last + 1, every):
+            chance = chance * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)  # Knuth's generator
+            row = begin + np.int64(chance >> np.uint64(33)) % every
+            if row <= last and n < place.widest:
+                at[n] = _position(place, s, row)
+                n += 1
     return n
 
 
@@ -186,21 +212,26 @@ def write_samples(canvas, at, samples):
 
 
 @jit
-def _push(net, place, canvas, from_step, to_step, values, weighted, state, words):
-    """Push the steps from_step - 1 down to to_step: the new state, how many words were written, bits."""
+def _push(net, place, canvas, from_step, to_step, every, values, weighted, state, words, pixels, bits):
+    """Push the steps from_step - 1 down to to_step: the new state, how many words were written.
+
+    Out, for each of the steps: how many pixels it has and their bits.  For ``every`` above 1 nothing is pushed: out,
+    for each so many steps together, is what one in so many of their pixels would take.
+    """
     at, outputs, base, samples = _room(net, place)
     room = _scratch(place)
-    count, bits = 0, 0.0
-    for step in range(from_step - 1, to_step - 1, -1):
-        n = locate(place, step, at)
+    count = 0
+    for number, step in enumerate(range(from_step - 1, to_step - 1, -every)):
+        n = locate(place, step, at) if every == 1 else _locate_some(place, step, every, at)
         _evaluate(net, place, canvas, at[:n], outputs, base)
         read_samples(canvas, at[:n], samples[:n])
         voices = (voice_of(net, place, outputs[:n], base[:n]),)
-        bits += mixture_step.ranges(voices, samples[:n], values, weighted, room)
-        for stream in range(2 * place.channels - 1, -1, -1):
+        pixels[number] = n
+        bits[number] = mixture_step.ranges(voices, samples[:n], values, weighted, room)
+        for stream in range(2 * place.channels - 1, -1, -1) if every == 1 else range(0):
             for i in range(n - 1, -1, -1):
                 state, count = ans.push(state, words, count, room.left[stream, i], room.freq[stream, i])
-    return state, count, bits
+    return state, count
 
 
 @jit
@@ -236,13 +267,30 @@ class TileCoder:
         state, out, bits = np.uint64(0), [], 0.0
         for number, (first, last) in enumerate(reversed(calls)):
             buffer = np.empty(2 * channels * place.widest * (last - first), np.uint32)  # a word a nibble at most
-            state, count, cost = _push(
-                self._net, place, canvas.flat, last, first, values, weighted, np.uint64(state), buffer
+            seen, cost = np.empty(last - first, np.int64), np.empty(last - first)
+            state, count = _push(
+                self._net, place, canvas.flat, last, first, 1, values, weighted, np.uint64(state), buffer, seen, cost
             )
             out.append(buffer[:count].copy())
-            bits += cost
+            bits += cost.sum()
             report(progress, height * width, number, len(calls))
         return ans.closed(state, out), np.array([bits])
+
+    def sampled_bits(self, planes: np.ndarray, weights: Weights) -> tuple[float, float]:
+        """About the bits of a tile uint8 [C, H, W], from one of SAMPLED of its pixels, and the variance of that number.
+
+        The variance is that of samples side by side: the tile is no different there (von Neumann 1941).
+        """
+        _, height, width = planes.shape
+        canvas, place, _, values, weighted = open_tile(self._model, height, width, weights)
+        canvas.fill(planes[None])
+        groups = -(-place.steps // SAMPLED)
+        seen, bits, words = np.empty(groups, np.int64), np.empty(groups), np.empty(0, np.uint32)
+        _push(self._net, place, canvas.flat, place.steps, 0, SAMPLED, values, weighted, np.uint64(0), words, seen, bits)
+        bits, seen = bits[seen > 0], seen[seen > 0]
+        more = planes[0].size / max(seen.sum(), 1)
+        differences = np.diff(bits / seen) ** 2 / 2 * seen[1:] * seen[:-1]
+        return float(bits.sum() * more), float(differences.sum() * more**2)
 
     def pop_words(
         self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights, threads: int = 1
