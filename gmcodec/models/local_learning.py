@@ -210,7 +210,8 @@ def begin(model: LocalModel, net: Net, rules: Rules) -> tuple[Net, State]:
 
     def master(name: str, rows: int, columns: int) -> np.ndarray:
         weight = layers[name].weight.astype(np.int32) << FINE_BITS
-        return np.pad(weight, ((0, rows - weight.shape[0]), (0, columns - weight.shape[1])))
+        filled = np.pad(weight, ((0, rows - weight.shape[0]), (0, columns - weight.shape[1])))
+        return np.ascontiguousarray(filled)  # in any other order all would be compiled once more
 
     def bias(name: str, rows: int) -> np.ndarray:
         return _padded(layers[name].bias.astype(np.int64) << FINE_BITS, rows)
