@@ -50,7 +50,7 @@ class Room(NamedTuple):
     freq: np.ndarray
     below: np.ndarray  # int64 [N]: cumulative mass at both ends of the high nibble
     above: np.ndarray
-    row: np.ndarray  # int32 [1, 16]
+    sums: np.ndarray  # int64 [17]
     shares: np.ndarray  # int64 [voices]: of the mixture, in 2**-SHARE_BITS
     worth: np.ndarray  # int64 [voices]: what of the mixture's weights voices had when samples were known, summed up
 
@@ -62,7 +62,7 @@ def room(widest, mixtures, channels, shares, worth):
     return Room(
         np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.int64),
         np.empty(streams, np.int64), np.empty(streams, np.int64),
-        np.empty(widest, np.int64), np.empty(widest, np.int64), np.empty((1, NIBBLES), np.int32), shares, worth,
+        np.empty(widest, np.int64), np.empty(widest, np.int64), np.zeros(NIBBLES + 1, np.int64), shares, worth,
     )  # fmt: skip
 
 
@@ -140,25 +140,54 @@ def _find_low(wanted, first, below, above, weights, mean, inverse, sigmoid):
 @jit
 def _low_mark(j, first, below, above, weights, mean, inverse, sigmoid):
     """tables.shares: where low nibble j begins, for j in 0 to 16."""
+    mass = np.int64(0)
+    if 0 < j < NIBBLES:
+        mass = _cumulative(first + j, weights, mean, inverse, sigmoid)
+    return _share(j, below, above, mass)
+
+
+@jit
+def _share(j, below, above, mass):
+    """``_low_mark`` where the cumulative mass is ``mass``."""
     if j == 0:
         return np.int64(0)
     if j == NIBBLES:
         return np.int64(ROW_TOTAL)
     if above <= below:  # no mass at all: uniform
         return j * np.int64(SPREAD // NIBBLES) + j
-    mass = _cumulative(first + j, weights, mean, inverse, sigmoid)
     return (mass - below) * SPREAD // (above - below) + j
 
 
 @jit
-def _weighted_row(high, below, above, values, weights, mean, inverse, sigmoid, rows):
-    """Row [1, 16] of the low nibble of an image that has weights of values."""
-    before = np.int64(0)
+def _weighted_sums(high, below, above, values, weights, mean, inverse, sigmoid, sums):
+    """Of an image that has weights of values: low nibbles' frequencies times those, summed up, int64 [17] out."""
+    first = 16 * high
+    sums[:] = 0
+    for k in range(weights.shape[0]):
+        w, m, v = weights[k], mean[k], inverse[k]
+        for j in range(1, NIBBLES):
+            sums[j] += w * component((first + j) * POSITION - HALF, m, v, sigmoid)
+    before, total = np.int64(0), np.int64(0)
     for j in range(1, NIBBLES + 1):
-        mark = _low_mark(np.int64(j), 16 * high, below, above, weights, mean, inverse, sigmoid)
-        rows[0, j - 1] = mark - before
-        before = mark
-    kernels.reweight(rows, np.full(1, high, np.int32), values)
+        mark = _share(np.int64(j), below, above, sums[j])
+        total += (mark - before) * values[first + j - 1]
+        sums[j], before = total, mark
+
+
+@jit
+def _weighted_mark(j, sums):
+    """kernels.reweight: where low nibble j begins, for j in 0 to 16; the last sum must not be 0."""
+    return sums[j] * SPREAD // sums[NIBBLES] + j
+
+
+@jit
+def _find_weighted(wanted, sums):
+    """The low nibble whose range holds the quantile: nibble, left, freq."""
+    low = np.int64(0)
+    while sums[low + 1] * SPREAD < (wanted - low) * sums[NIBBLES]:  # _weighted_mark(low + 1) <= wanted, not divided
+        low += 1
+    left = _weighted_mark(low, sums)
+    return low, left, _weighted_mark(low + 1, sums) - left
 
 
 # -- a step: ranges and take mirror each other ------------------------------------------------------------------
@@ -220,7 +249,7 @@ def ranges(voices, samples, values, weighted, room):
     """Ranges of the samples int32 [N, C], into room.left and room.freq; returns their bits."""
     n, c = samples.shape
     weights, mean, inverse, left, freq = room.weights[:n], room.mean[:n], room.inverse[:n], room.left, room.freq
-    sigmoid = voices[0].sigmoid
+    sigmoid, sums = voices[0].sigmoid, room.sums
     _priors(voices, room.shares, weights)
     for channel in range(c):
         _open(voices, samples, channel, mean, inverse)
@@ -231,11 +260,9 @@ def ranges(voices, samples, values, weighted, room):
             following, above = _high_end(high + 1, w, m, v, sigmoid)
             left[2 * channel, i], freq[2 * channel, i] = mark, following - mark
             if weighted[channel]:
-                _weighted_row(high, below, above, values[channel], w, m, v, sigmoid, room.row)
-                mark = np.int64(0)
-                for j in range(low):
-                    mark += room.row[0, j]
-                following = mark + room.row[0, low]
+                _weighted_sums(high, below, above, values[channel], w, m, v, sigmoid, sums)
+            if weighted[channel] and sums[NIBBLES]:
+                mark, following = _weighted_mark(low, sums), _weighted_mark(low + 1, sums)
             else:
                 mark = _low_mark(low, 16 * high, below, above, w, m, v, sigmoid)
                 following = _low_mark(low + 1, 16 * high, below, above, w, m, v, sigmoid)
@@ -258,7 +285,7 @@ def take(voices, samples, values, weighted, room, state, words, count):
     """Pop the samples int32 [N, C] of a step: the new state, how many words are left."""
     n, c = samples.shape
     weights, mean, inverse, below, above = room.weights[:n], room.mean[:n], room.inverse[:n], room.below, room.above
-    sigmoid = voices[0].sigmoid
+    sigmoid, sums = voices[0].sigmoid, room.sums
     _priors(voices, room.shares, weights)
     for channel in range(c):
         _open(voices, samples, channel, mean, inverse)
@@ -269,12 +296,9 @@ def take(voices, samples, values, weighted, room, state, words, count):
         for i in range(n):
             high, w, m, v = np.int64(samples[i, channel]), weights[i], mean[i], inverse[i]
             if weighted[channel]:
-                _weighted_row(high, below[i], above[i], values[channel], w, m, v, sigmoid, room.row)
-                low, left, wanted = np.int64(0), np.int64(0), ans.quantile(state)
-                while left + room.row[0, low] <= wanted:
-                    left += room.row[0, low]
-                    low += 1
-                freq = np.int64(room.row[0, low])
+                _weighted_sums(high, below[i], above[i], values[channel], w, m, v, sigmoid, sums)
+            if weighted[channel] and sums[NIBBLES]:
+                low, left, freq = _find_weighted(ans.quantile(state), sums)
             else:
                 low, left, freq = _find_low(ans.quantile(state), 16 * high, below[i], above[i], w, m, v, sigmoid)
             state, count = ans.pop(state, words, count, left, freq)
