@@ -166,9 +166,9 @@ def _mirrors(
     Models that learn on their way learn other things when they come from elsewhere: 0.2 % on average, and nets agree
     on which way is the best, so the small net tries them for what shares its weights.
     """
-    if pixels <= MIRRORED and any(step.name in other.shares for other in steps):
+    if pixels <= MIRRORED and any(step.name in other.sources for other in steps if other != step):
         return tuple(range(MIRRORS))
-    return tuple({mirrors[name] for name in step.shares if name in mirrors}) or (0,)
+    return tuple({mirrors[name] for name in step.sources if name in mirrors}) or (0,)
 
 
 def _coded(

@@ -342,13 +342,18 @@ def _learn_linear(net, rules, state, near, centre, count, steps):
 
 
 @jit
-def _learn_layer(delta, x, scale, offset, rate, bound, unit, count, master, bias, square, packed, steps, room):
-    """Move a layer's weights and repack them."""
+def _learn_layer(
+    delta, x, scale, rate, bound, unit, count, steps, room, master, bias, square, packed, offset, averaged, mean,
+    mean_bias, mean_packed, mean_offset,
+):  # fmt: skip
+    """Move a layer's weights and repack them; if there are means, let them follow."""
     g = learning.product(delta, x, room)
     learning.step_sizes(g, square, rate, count, steps)
     learning.move(g, steps, rate, bound, master)
     learning.move_bias(delta, steps, rate, unit, scale, bias, offset)
     learning.repack(master, packed)
+    if averaged:
+        learning.average(master, bias, mean, mean_bias, scale, mean_packed, mean_offset)
 
 
 @jit
@@ -375,39 +380,27 @@ def update(tile, hand):
         layer = crew.task(tile.gate, hand.ranks)  # the longest first
         if layer == 0:
             _learn_layer(
-                first, batch.features[whole], ahead.first_scale, ahead.first_offset, rules.first_rate,
-                rules.first_limit, FIRST_UNIT, count, state.first, state.first_bias, state.first_square, ahead.first,
-                steps, room,
+                first, batch.features[whole], net.first_scale, rules.first_rate, rules.first_limit, FIRST_UNIT, count,
+                steps, room, state.first, state.first_bias, state.first_square, ahead.first, ahead.first_offset,
+                rules.averaged, mean.first, mean.first_bias, net.first, net.first_offset,
             )  # fmt: skip
-            if rules.averaged:
-                learning.average(
-                    state.first, state.first_bias, mean.first, mean.first_bias, net.first_scale, net.first,
-                    net.first_offset,
-                )  # fmt: skip
         elif layer <= 2 * blocks:
             j = layer - 1
             x = batch.inner[j // 2, whole] if j % 2 else batch.stream[j // 2, whole]
             _learn_layer(
-                batch.by_inner[j, whole], x, ahead.inner_scale[j], ahead.inner_offset[j], rules.inner_rate[j],
-                rules.limit, UNIT, count, state.inner[j], state.inner_bias[j], state.inner_square[j],
-                ahead.inner[j], steps, room,
+                batch.by_inner[j, whole], x, net.inner_scale[j], rules.inner_rate[j], rules.limit, UNIT, count, steps,
+                room, state.inner[j], state.inner_bias[j], state.inner_square[j], ahead.inner[j],
+                ahead.inner_offset[j], rules.averaged, mean.inner[j], mean.inner_bias[j], net.inner[j],
+                net.inner_offset[j],
             )  # fmt: skip
             learning.repack_back(state.inner[j], rules.inner_cut[j], state.inner_back[j])
-            if rules.averaged:
-                learning.average(
-                    state.inner[j], state.inner_bias[j], mean.inner[j], mean.inner_bias[j], net.inner_scale[j],
-                    net.inner[j], net.inner_offset[j],
-                )  # fmt: skip
         elif layer == 2 * blocks + 1:
             _learn_layer(
-                last, batch.stream[blocks, whole], ahead.last_scale, ahead.last_offset, rules.last_rate, rules.limit,
-                UNIT, count, state.last, state.last_bias, state.last_square, ahead.last, steps, room,
+                last, batch.stream[blocks, whole], net.last_scale, rules.last_rate, rules.limit, UNIT, count, steps,
+                room, state.last, state.last_bias, state.last_square, ahead.last, ahead.last_offset, rules.averaged,
+                mean.last, mean.last_bias, net.last, net.last_offset,
             )  # fmt: skip
             learning.repack_back(state.last, rules.last_cut, state.last_back)
-            if rules.averaged:
-                learning.average(
-                    state.last, state.last_bias, mean.last, mean.last_bias, net.last_scale, net.last, net.last_offset
-                )
         elif layer == 2 * blocks + 2:
             _learn_linear(net, rules, state, batch.features[whole], batch.centre[whole], count, steps)
         else:

@@ -40,9 +40,9 @@ class Entry:
     members: tuple[tuple[str, int], ...] = ()  # of a pair: models that learn side by side, averaged, and their rates
 
     @property
-    def shares(self) -> set[str]:
-        """Names of the models whose weights it has, or its members have."""
-        return {name for name, _ in self.members} or {self.weights}
+    def sources(self) -> tuple[str, ...]:
+        """Names of the files of its weights."""
+        return tuple(called(name)[0].sources[0] for name, _ in self.members) or (self.weights or self.name,)
 
     def takes(self, channels: int, pixels: int, depth: int = 8) -> bool:
         """Whether the model codes an image of so many channels and pixels, of so many bits a sample."""
@@ -166,8 +166,7 @@ def named(name: str) -> Loaded:
 
 def paths(entry: Entry, where: Path | None = None) -> list[Path]:
     """The files of a model's weights."""
-    names = [called(name)[0] for name, _ in entry.members] or [entry]
-    return [(where or folder()) / f"{e.weights or e.name}.safetensors" for e in names]
+    return [(where or folder()) / f"{name}.safetensors" for name in entry.sources]
 
 
 def load(form: int) -> Loaded:
