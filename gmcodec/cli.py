@@ -175,7 +175,8 @@ def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
             click.echo("nothing to do: no suitable files found", err=True)
     bar = Bar(len(jobs), quiet)
     # closing the outcomes ends the workers when an exception leaves the loop
-    with closing(bar), closing(cli_work.run(jobs, rest.get("jobs", 1), bar)) as outcomes:
+    noted = cli_work.log_to(bar.note, True, cli_work.COMPILING)
+    with noted, closing(bar), closing(cli_work.run(jobs, rest.get("jobs", 1), bar)) as outcomes:
         for job, outcome in zip(jobs, outcomes, strict=True):
             bar.file_done()
             name = job.source.name

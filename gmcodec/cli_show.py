@@ -76,6 +76,11 @@ class Bar(Meter):
             self.bar.clear()
         click.echo(line, err=err)
 
+    def note(self, line: str) -> None:
+        """A line for who waits and looks on."""
+        if not self.hidden:
+            self.say(f"gmcodec: {line}", err=True)
+
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 ARCHIVE = b"gma"  # how archives start
+COMPILING = "gmcodec.compiling"  # the log of exact/kernels.py
 
 
 def _read(job: Job) -> bytes:
@@ -257,13 +258,14 @@ class Outcome:
 
 
 @contextmanager
-def log_to(take: Callable[[str], Any], verbose: bool) -> Iterator[None]:
-    """The package's log goes to ``take`` meanwhile: warnings, and with ``verbose`` all of it."""
-    log, handler = logging.getLogger("gmcodec"), logging.Handler()
+def log_to(take: Callable[[str], Any], verbose: bool, name: str = "gmcodec") -> Iterator[None]:
+    """The package's log, or a part of it, goes to ``take`` meanwhile: warnings, and with ``verbose`` all of it."""
+    least = logging.DEBUG if verbose else logging.WARNING
+    log, handler = logging.getLogger(name), logging.Handler(least)
     handler.emit = lambda record: take(one_line(record.getMessage()))  # type: ignore[method-assign]
     level = log.level
     log.addHandler(handler)
-    log.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    log.setLevel(least)
     try:
         yield
     finally:

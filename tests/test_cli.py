@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -18,8 +19,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import gmcodec
-from gmcodec import cli_files, codec, pixels
+from gmcodec import cli_files, cli_work, codec, pixels
 from gmcodec.cli import cli
+from gmcodec.cli_show import Bar
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 GMCODEC = (sys.executable, "-m", "gmcodec")
@@ -222,6 +224,15 @@ def _decompressed(path: Path) -> Path:
     out = path.with_suffix(".back.png")
     assert run("decompress", path, "-o", out).exit_code == 0
     return out
+
+
+@pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (True, True), (False, False)])
+def test_notes_are_for_who_looks_on(monkeypatch, capsys, terminal: bool, quiet: bool) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    bar = Bar(1, quiet)
+    with cli_work.log_to(bar.note, True, cli_work.COMPILING):
+        logging.getLogger("gmcodec.compiling").info("a minute")
+    assert capsys.readouterr().err == ("gmcodec: a minute\n" if terminal and not quiet else "")
 
 
 def test_outputs_that_would_collide(tmp_path: Path) -> None:

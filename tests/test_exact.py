@@ -4,6 +4,7 @@
 import dataclasses
 import itertools
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -547,3 +548,20 @@ def test_activations_are_clamped_to_twelve_bits():
     assert ops.hidden(acc, layer, LIMIT).ravel().tolist() == [LIMIT, -LIMIT, LIMIT, LIMIT - 1, -256]
     stream = np.full((5, 1), LIMIT)
     assert ops.residual(acc, layer, LIMIT, stream).ravel().tolist() == [LIMIT, -LIMIT, LIMIT, LIMIT, 0]
+
+
+def test_who_waits_for_a_first_run_is_told_once(caplog, monkeypatch):
+    def of_ours(x):
+        return x + 1
+
+    def of_others(x):
+        return x + 1
+
+    of_ours.__module__ = "gmcodec.toy"
+    caplog.set_level("INFO", "gmcodec.compiling")
+    monkeypatch.setattr(kernels.TOLD, "said", False)
+    numba.njit(of_others)(1)
+    assert not caplog.messages
+    numba.njit(of_ours)(1)
+    numba.njit(of_ours)(1.0)
+    assert caplog.messages == ["compiling for this processor, once: about a minute"]

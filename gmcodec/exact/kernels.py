@@ -9,12 +9,14 @@ code is cached on disk by numba.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core import event
 
 from .ops import LEAK_SHIFT, Layer
 from .tables import (
@@ -30,6 +32,7 @@ from .tables import (
     WEIGHT_BITS,
 )
 
+log = logging.getLogger("gmcodec.compiling")  # the command line listens
 REACH = SIGMOID_REACH * SIGMOID_UNIT
 LEAK = 2.0**-LEAK_SHIFT
 
@@ -56,6 +59,25 @@ def jit(function: Any) -> Any:
         kept._index_name, kept._data_name_pattern = f"{base}.nbi", f"{base}.{{number:d}}.nbc"
         kept._index_path = os.path.join(kept._cache_path, kept._index_name)
     return compiled
+
+
+class _Told(event.Listener):
+    """Says in the log, once, that a first run takes long."""
+
+    said = False
+
+    def on_start(self, event: event.Event) -> None:
+        dispatcher = event.data.get("dispatcher")
+        if not self.said and dispatcher is not None and dispatcher.py_func.__module__.startswith("gmcodec."):
+            self.said = True
+            log.info("compiling for this processor, once: about a minute")
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+TOLD = _Told()
+event.register("numba:compile", TOLD)
 
 
 def affine(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
