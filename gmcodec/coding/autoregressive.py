@@ -374,7 +374,7 @@ def sampled_bits(
 ) -> tuple[float, float] | None:
     """About the bits of ``encode``, several times faster, and the standard error of that number.
 
-    None of a model whose tiles are not all in one loop that does not learn.
+    None of a model that learns, or that has no compiled loop over a tile: only local_fused.TileCoder takes samples.
     """
     variance: list[float] = []
 
