@@ -175,8 +175,7 @@ def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
             click.echo("nothing to do: no suitable files found", err=True)
     bar = Bar(len(jobs), quiet)
     # closing the outcomes ends the workers when an exception leaves the loop
-    noted = cli_work.log_to(bar.note, True, cli_work.COMPILING)
-    with noted, closing(bar), closing(cli_work.run(jobs, rest.get("jobs", 1), bar)) as outcomes:
+    with cli_work.noting(bar.note), closing(bar), closing(cli_work.run(jobs, rest.get("jobs", 1), bar)) as outcomes:
         for job, outcome in zip(jobs, outcomes, strict=True):
             bar.file_done()
             name = job.source.name

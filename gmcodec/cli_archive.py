@@ -60,8 +60,12 @@ def _watching(images: int, quiet: bool) -> Iterator[BarWatch]:
     bar = Bar(images, quiet)
     watch = BarWatch(bar)
     try:
-        noted = cli_work.log_to(bar.note, True, cli_work.COMPILING)
-        with noted, closing(bar), cli_work.log_to(watch.warn, verbose=False), cli_work.stopping(bar):
+        with (
+            cli_work.noting(bar.note),
+            closing(bar),
+            cli_work.log_to(watch.warn, verbose=False),
+            cli_work.stopping(bar),
+        ):
             yield watch
     except GmcError as error:
         if not watch.code:

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 
 ARCHIVE = b"gma"  # how archives start
-COMPILING = "gmcodec.compiling"  # the log of exact/kernels.py
 
 
 def _read(job: Job) -> bytes:
@@ -271,6 +270,11 @@ def log_to(take: Callable[[str], Any], verbose: bool, name: str = "gmcodec") -> 
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+
+
+def noting(take: Callable[[str], Any]) -> AbstractContextManager[None]:
+    """What exact/kernels.py says of compiling goes to ``take`` meanwhile."""
+    return log_to(take, True, "gmcodec.compiling")
 
 
 def one_line(text: object) -> str:

@@ -230,7 +230,7 @@ def _decompressed(path: Path) -> Path:
 def test_notes_are_for_who_looks_on(monkeypatch, capsys, terminal: bool, quiet: bool) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     bar = Bar(1, quiet)
-    with cli_work.log_to(bar.note, True, cli_work.COMPILING):
+    with cli_work.noting(bar.note):
         logging.getLogger("gmcodec.compiling").info("a minute")
     assert capsys.readouterr().err == ("gmcodec: a minute\n" if terminal and not quiet else "")
 

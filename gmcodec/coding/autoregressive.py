@@ -29,6 +29,7 @@ of the weights, then those of all tiles.  A tile's words are those of a stack; o
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -378,17 +379,15 @@ def sampled_bits(
     """
     variance: list[float] = []
 
-    def sample(
-        part: np.ndarray, model: PixelModel, progress: Progress, weights: Weights, threads: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        bits, square = model.tile_coder.sampled_bits(part[0], weights)  # type: ignore[union-attr]
+    def sample(part: np.ndarray, model: Any, _: Progress, weights: Weights, __: int) -> tuple[np.ndarray, np.ndarray]:
+        bits, square = model.tile_coder.sampled_bits(part[0], weights)
         variance.append(square)
         return np.empty(0, np.uint32), np.array([bits])
 
     if not hasattr(model.tile_coder, "sampled_bits"):
         return None
     bits = encode(planes, model, threads, push_tile=sample, levels=levels).estimated_bits
-    return bits, float(np.sqrt(np.sum(variance)))
+    return bits, math.sqrt(math.fsum(variance))  # the same in whatever order threads finish
 
 
 def decode(

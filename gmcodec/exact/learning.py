@@ -184,6 +184,12 @@ def move(gradient, steps, rate, bound, master):
 
 
 @jit
+def _offset(bias, scale):
+    """Of kernels.affine, for a master bias."""
+    return np.float64((bias + HALF) >> FINE_BITS) * scale + 0.5
+
+
+@jit
 def move_bias(delta, steps, rate, unit, scale, master, offset):
     """Move the bias, int64 [M] with FINE_BITS: a weight whose input is always ``unit``.  ``offset``: kernels.affine."""
     top, total = np.int64(BIAS_ROOM - 1) << FINE_BITS, np.zeros(delta.shape[1], np.int32)
@@ -195,7 +201,7 @@ def move_bias(delta, steps, rate, unit, scale, master, offset):
         change = np.floor(np.float64(np.int64(total[m]) * unit) * steps[m] + 0.5)
         v = master[m] - np.int64(min(max(change, -most), most)) * unit
         master[m] = min(max(v, -top), top)
-        offset[m] = np.float64((master[m] + HALF) >> FINE_BITS) * scale[m] + 0.5
+        offset[m] = _offset(master[m], scale[m])
 
 
 @jit
@@ -207,7 +213,7 @@ def average(master, bias, mean, mean_bias, scale, packed, offset):
         for k in range(master.shape[1]):
             mean[m, k] += (master[m, k] - mean[m, k]) >> np.int32(MEAN_SHIFT)
         mean_bias[m] += (bias[m] - mean_bias[m]) >> MEAN_SHIFT
-        offset[m] = np.float64((mean_bias[m] + HALF) >> FINE_BITS) * scale[m] + 0.5
+        offset[m] = _offset(mean_bias[m], scale[m])
     repack(mean, packed)
 
 
