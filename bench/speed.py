@@ -23,7 +23,7 @@ from typing import Any
 import click
 import numpy as np
 
-from gmcodec import choice, codec, pixels
+from gmcodec import choice, codec, pixels, writing
 from gmcodec.coding import autoregressive
 from gmcodec.models import registry
 from gmcodec.models.local import LocalModel
@@ -159,7 +159,7 @@ def main(images: tuple[Path, ...], large: Path | None, runs: int) -> None:
         planes = mosaic(large)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "mosaic.png"
-            path.write_bytes(pixels.write_png(planes))
+            path.write_bytes(writing.write_png(planes))
             for effort in choice.EFFORTS:
                 whole_processes(path, planes.height * planes.width, effort, 1, warm_up=False)
 

@@ -74,7 +74,9 @@ writing = together(
                  help="File, directory (existing, or PATH/), or - for standard output."),
     click.option("-f", "--force", is_flag=True, help="Overwrite outputs; write to a terminal."),
     click.option("--keep/--delete", "keep", default=True,
-                 help="Delete each source once its result was read back and compared  [default: keep]."),
+                 help="Delete each source once its result was read back and compared, and holds all of it  "
+                      "[default: keep]."),
+    click.option("--strict", is_flag=True, help="Write nothing where something of a source would not be kept."),
 )  # fmt: skip
 
 
@@ -100,6 +102,7 @@ def cli() -> None:
 @click.option("--model", metavar="NAME", callback=known_model, help="Code with this model only, see gmcodec models.")
 @effort_option
 @click.option("--strip", is_flag=True, help="Drop ICC, EXIF, XMP, text, DPI and gamma.")
+@click.option("--first", is_flag=True, help="Of several frames or pages take the first.")
 @click.option("--verify", is_flag=True, help="Decode what was written and compare.")
 def compress(files: Sequence[str], output: str | None, recursive: bool, model: str | None, **rest: Any) -> None:
     """Compress images into .gmc files.
@@ -121,7 +124,8 @@ def compress(files: Sequence[str], output: str | None, recursive: bool, model: s
 @working
 @writing
 @click.option("--format", type=click.Choice(sorted(set(FORMATS.values()))),
-              help="Format of the images [default: from -o, else png].")  # fmt: skip
+              help="Format of the images [default: from -o, else png, or tiff for CMYK and LAB].")  # fmt: skip
+@click.option("--strip", is_flag=True, help="Leave out metadata.")
 def decompress(files: Sequence[str], output: str | None, recursive: bool, format: str | None, **rest: Any) -> None:
     """Restore images from .gmc files, pixels and metadata.
 
@@ -154,7 +158,19 @@ def info(files: Sequence[str], recursive: bool, as_json: bool, **rest: Any) -> N
 
 
 def _options(rest: dict[str, Any]) -> Options:
-    names = ("code", "effort", "strip", "threads", "jobs", "max_pixels", "verify", "force", "verbose")
+    names = (
+        "code",
+        "effort",
+        "strip",
+        "strict",
+        "first",
+        "threads",
+        "jobs",
+        "max_pixels",
+        "verify",
+        "force",
+        "verbose",
+    )
     return Options(delete=not rest.get("keep", True), **{name: rest[name] for name in names if name in rest})
 
 

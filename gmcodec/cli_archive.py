@@ -167,7 +167,7 @@ def unpack(archive: Path, names: Sequence[str], output: Path | None, threads: in
     if output is None and not archive.suffix:
         raise click.UsageError(f"name the folder to unpack {shown(archive)} to with -o")
     folder = archive.with_suffix("") if output is None else output
-    from . import pixels
+    from . import writing
 
     with _opened(archive, threads, max_pixels) as opened:
         wanted = _selected(opened.names, names)
@@ -176,7 +176,7 @@ def unpack(archive: Path, names: Sequence[str], output: Path | None, threads: in
             cli_work.refuse_to_overwrite(place, force)
         with _watching(len(wanted), quiet) as watch:
             for name, planes in opened.items(wanted, watch=watch):
-                _write(places[name], pixels.write(planes, "png"), force)
+                _write(places[name], writing.write(planes, "png").data, force)
             if not quiet:
                 watch.bar.say(f"{shown(folder)}: {len(wanted) - watch.failures} images", err=False)
 

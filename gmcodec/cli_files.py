@@ -120,6 +120,8 @@ class Options:
     code: str = "auto"
     effort: str = "default"
     strip: bool = False
+    strict: bool = False
+    first: bool = False
     threads: int | None = None
     jobs: int = 1
     max_pixels: int | None = None

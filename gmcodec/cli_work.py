@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_files import OS_ERROR, Job, Options, shown
-from .errors import GmcError, NotAGmcFileError, OutputExistsError, UnsupportedImageError
+from .errors import GmcError, NotAGmcFileError, NotKeptError, OutputExistsError, UnsupportedImageError
 from .work import Watch
 
 if TYPE_CHECKING:
@@ -129,11 +129,14 @@ def _threads(options: Options) -> int:
 
 
 def _compress(job: Job, meter: Meter) -> list[str]:
-    from . import choice, codec, pixels
+    from . import choice, codec
 
     options, before = job.options, _identity(job)
     raw = _read(job)
-    planes = pixels.read(raw, strip=options.strip, max_pixels=pixel_limit(options))
+    planes = codec.to_planes(raw, strip=options.strip, max_pixels=pixel_limit(options), first=options.first)
+    lost = codec.losses(planes)
+    if options.strict or not options.delete:  # else one line says it, and that the source is kept
+        codec.report_losses(planes, options.strict)
     if options.code == "learned" and planes.mode not in choice.LEARNED_CHANNELS:
         raise UnsupportedImageError(f"there is no model for images of mode {planes.mode}; leave out --code")
     area = planes.width * planes.height
@@ -148,6 +151,8 @@ def _compress(job: Job, meter: Meter) -> list[str]:
             raise GmcError("does not decode to the same image, so nothing was written: please report this")
 
     _write(job, encoded.data, check if options.verify or options.delete else None)
+    if options.delete and lost:
+        raise NotKeptError(f"written, but the source is kept, since this is not in the result: {lost}")
     if options.delete:
         _delete_source(job, before)
     if len(encoded.data) > len(raw):
@@ -171,25 +176,26 @@ def _describe(encoded: Any, planes: Planes, source_bytes: int) -> str:
 
 
 def _decompress(job: Job, meter: Meter) -> list[str]:
-    from . import pixels
+    from . import pixels, writing
 
-    before = _identity(job)
+    before, options = _identity(job), job.options
     raw = _read(job)
     planes = _decode(raw, job, meter)
-    data = pixels.write(planes, job.options.format)
-    whole = True
+    data, missing = writing.write(pixels.strip(planes) if options.strip else planes, options.format)
+    lost = f"{options.format.upper()} cannot hold {', '.join(missing)}"
+    if missing and options.strict:
+        raise NotKeptError(lost)
+    if missing and not options.delete:
+        logging.getLogger("gmcodec").warning("%s", lost)
 
     def check(written: bytes) -> None:
-        nonlocal whole
-        again = pixels.read(written, max_pixels=None)
-        whole = set(planes.metadata) <= set(again.metadata)  # TIFF and BMP come with DPI of their own
-        if again.mode != planes.mode or again.data.tobytes() != planes.data.tobytes():
-            raise GmcError("does not read back as the same image, so nothing was written: please report this")
+        if written != data:
+            raise GmcError("does not read back as it was written: please report this")
 
-    _write(job, data, check if job.options.delete else None)
-    if job.options.delete and not whole:
-        raise GmcError(f"decompressed, but kept: the {job.options.format} file does not hold the same metadata")
-    if job.options.delete:
+    _write(job, data, check if options.delete else None)
+    if options.delete and missing:
+        raise NotKeptError(f"written, but the source is kept: {lost}")
+    if options.delete:
         _delete_source(job, before)
     return [f"{len(raw)} -> {len(data)} bytes, {planes.width}x{planes.height} {planes.mode}"]
 

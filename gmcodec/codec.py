@@ -11,6 +11,7 @@ decode   bytes --container--> Header --parts--> Planes --pixels--> image
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,13 +22,14 @@ import numpy as np
 from . import choice, container, pixels, work
 from .coding import conventional
 from .container import DEFAULT_MAX_PIXELS, Header, Part
-from .errors import ChecksumError, UnknownModelError, WeightsError
+from .errors import ChecksumError, NotKeptError, UnknownModelError, UnsupportedImageError, WeightsError
 from .pixels import MODES, Planes
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
+log = logging.getLogger("gmcodec")
 Progress = Callable[[int], None]
 
 
@@ -163,25 +165,47 @@ def check_form(part: Part, pixels: int, depth: int = 8) -> None:
 # -- for people -------------------------------------------------------------------------------------------
 
 
-def to_planes(source: Any, *, strip: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Planes:
-    """Whatever holds an image -> Planes: a path, file, bytes of an image file, PIL image or array."""
+def to_planes(
+    source: Any, *, strip: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS, first: bool = False
+) -> Planes:
+    """Whatever holds an image -> Planes: a path, file, bytes of an image file, PIL image or array.
+
+    Arrays are whatever has ``__array__`` or ``__array_interface__``.  Raises UnsupportedImageError for anything else.
+    """
     if isinstance(source, Planes):
         return source
-    if isinstance(source, np.ndarray):
-        return pixels.from_array(source)
-    if isinstance(source, (str, os.PathLike, bytes)) or hasattr(source, "read"):
-        return pixels.read(source, strip=strip, max_pixels=max_pixels)
-    return pixels.from_image(source, strip=strip)
+    if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read"):
+        return pixels.read(source, strip=strip, max_pixels=max_pixels, first=first)
+    if hasattr(source, "getbands"):
+        return pixels.from_image(source, strip=strip)
+    if hasattr(source, "__array__") or hasattr(source, "__array_interface__"):
+        return pixels.from_array(np.asarray(source))
+    raise UnsupportedImageError(f"a {type(source).__name__} holds no image: give a path, bytes, an image or an array")
+
+
+def losses(planes: Planes) -> str:
+    """What the source holds and the planes do not, in one line; empty when nothing is lost."""
+    return ", ".join(loss.what for loss in planes.lost)
+
+
+def report_losses(planes: Planes, strict: bool) -> None:
+    """Warn of what is not kept; NotKeptError when that is not allowed."""
+    if (lost := losses(planes)) and strict:
+        raise NotKeptError(f"not all of it can be kept: {lost}")
+    if lost:
+        log.warning("not kept: %s", lost)
 
 
 def encode(
-    source: Image.Image | np.ndarray | Planes | str | os.PathLike | bytes | BinaryIO,
+    source: Image.Image | np.ndarray | Planes | str | os.PathLike | bytes | bytearray | memoryview | BinaryIO,
     *,
     code: str = "auto",
     effort: str = "default",
     strip: bool = False,
     threads: int | None = None,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    first: bool = False,
+    strict: bool = False,
 ) -> bytes:
     """Compress an image losslessly.
 
@@ -192,10 +216,13 @@ def encode(
     strip       drop ICC, EXIF, XMP, text, DPI and gamma
     threads     default all processors; the bytes do not depend on it
     max_pixels  refuse larger images; None lifts the limit
+    first       of several frames or pages take the first
+    strict      NotKeptError, in place of a warning in the log "gmcodec", when a file holds something that is not kept
 
     Returns the bytes of a .gmc file.  Raises UnsupportedImageError, ImageReadError, ImageTooLargeError, WeightsError.
     """
-    planes = to_planes(source, strip=strip, max_pixels=max_pixels)
+    planes = to_planes(source, strip=strip, max_pixels=max_pixels, first=first)
+    report_losses(planes, strict)
     return encode_planes(planes, code=code, effort=effort, threads=threads).data
 
 

@@ -29,6 +29,12 @@ class ImageTooLargeError(GmcError):
     exit_code = 4
 
 
+class NotKeptError(GmcError):
+    """The result does not hold all that its source does: with --delete, which keeps the source then, or --strict."""
+
+    exit_code = 15
+
+
 class GmcFormatError(GmcError):
     """The bytes are not a valid .gmc file or .gma archive."""
 

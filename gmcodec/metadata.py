@@ -16,12 +16,16 @@ sorted by tag, each tag once:
     11 CHROMATICITY  cHRM                           12 CICP   cICP
     13 BACKGROUND    bKGD (P: index, else 2 bytes per sample)
     14 MASTERING     mDCV   15 LIGHT_LEVEL cLLI     16 SIGNIFICANT_BITS sBIT    17 TIME tIME
+    18 PHOTOSHOP     image resource blocks ("8BIM", ...), IPTC among them *
+    19 CHUNKS        further PNG chunks, see ``pack_chunks`` *
+    20 MAXIMUM       the largest value of a PNM file, 2 bytes: samples are widened to 8 or 16 bits, see ``pnm.py``
+    21 PROFILE_NAME  what a PNG calls its ICC profile, where that is not ICC_NAME
 
     *  stored as a flag byte (0 plain, 1 zlib) and the data, whichever is shorter; at most MAX_BYTES inflated.
 
-Tags from 12 on travel from PNG to PNG only: Pillow has no place for them. Not kept: the ICC profile's name,
-hIST, sPLT, private chunks, TIFF tags other than ICC, XMP and DPI, and Photoshop resources of a JPEG (a warning
-names them); PLTE in RGB images (a hint), and whether a text was compressed.
+EXIF of a TIFF file holds its descriptive tags, private ones too. Extended XMP of a JPEG is a text of the keyword
+EXTENDED_XMP_KEY. What has no place here is named by the ledger of the file (``gmcodec.ledger``).
+Pillow has no place for tags from 12 on.
 A reader skips tags it does not know (with a warning); everything else malformed is a GmcFormatError.
 """
 
@@ -29,16 +33,14 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from gmcodec.errors import GmcFormatError, UnsupportedImageError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 log = logging.getLogger("gmcodec")
 
@@ -65,12 +67,18 @@ class Tag(IntEnum):
     LIGHT_LEVEL = 15
     SIGNIFICANT_BITS = 16
     TIME = 17
+    PHOTOSHOP = 18
+    CHUNKS = 19
+    MAXIMUM = 20
+    PROFILE_NAME = 21
 
 
 Tags = dict[Tag, bytes]
 
-DEFLATED = frozenset({Tag.PALETTE, Tag.ICC, Tag.EXIF, Tag.XMP, Tag.TEXT})
-MEANING = frozenset({Tag.PALETTE, Tag.TRANSPARENCY})  # what stripping leaves
+EXTENDED_XMP_KEY = b"http://ns.adobe.com/xmp/extension/"
+ICC_NAME = b"ICC Profile"
+DEFLATED = frozenset({Tag.PALETTE, Tag.ICC, Tag.EXIF, Tag.XMP, Tag.TEXT, Tag.PHOTOSHOP, Tag.CHUNKS})
+MEANING = frozenset({Tag.PALETTE, Tag.TRANSPARENCY, Tag.MAXIMUM})  # what stripping leaves
 FIXED = {
     Tag.DENSITY: 9,
     Tag.DPI: 16,
@@ -81,9 +89,11 @@ FIXED = {
     Tag.MASTERING: 24,
     Tag.LIGHT_LEVEL: 8,
     Tag.TIME: 7,
+    Tag.MAXIMUM: 2,
 }
-_KEY_SAMPLES = {"1": 1, "L": 1, "I;16": 1, "RGB": 3, "RGB;16": 3}  # modes that can have a colour key
-_SAMPLES = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4}
+_CHUNK_TYPE = re.compile(rb"[A-Za-z]{4}")
+KEY_SAMPLES = {"1": 1, "L": 1, "I;16": 1, "RGB": 3, "RGB;16": 3}  # modes that can have a colour key
+_SAMPLES = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "LAB": 3}
 _MAXIMUM = {"1": 1, "L": 255, "RGB": 255}
 
 
@@ -129,7 +139,7 @@ def find_problem(tag: Tag, value: bytes, mode: str) -> str | None:
     if tag == Tag.TRANSPARENCY:
         if mode == "P":
             return None if 1 <= n <= 256 else f"{n} alpha values"
-        if n != 2 * _KEY_SAMPLES.get(mode, 0) or not n:
+        if n != 2 * KEY_SAMPLES.get(mode, 0) or not n:
             return f"{n} bytes in mode {mode}"
         key = struct.unpack(f">{n // 2}H", value)
         return None if max(key) <= _MAXIMUM.get(mode, 65535) else f"colour key {key} in mode {mode}"
@@ -139,17 +149,23 @@ def find_problem(tag: Tag, value: bytes, mode: str) -> str | None:
         return None if n == expected else f"{n} bytes in mode {mode}"
     if tag == Tag.SIGNIFICANT_BITS:
         return None if n == samples else f"{n} bytes in mode {mode}"
-    if tag == Tag.TEXT:
+    if tag in _PARSED:
         try:
-            unpack_text(value)
+            _PARSED[tag](value)
         except GmcFormatError as error:
             return str(error)
-    if tag == Tag.DPI and n == FIXED[tag] and not _plausible(struct.unpack("<dd", value)):
+    if tag == Tag.MAXIMUM and n == FIXED[tag]:
+        value_of = int.from_bytes(value, "big")
+        low, high = (256, 65534) if mode in ("I;16", "RGB;16") else (1, 254) if mode in ("L", "RGB") else (1, 0)
+        return None if low <= value_of <= high else f"{value_of} in mode {mode}"
+    if tag == Tag.PROFILE_NAME and not 1 <= n <= 79:
+        return f"{n} bytes"
+    if tag == Tag.DPI and n == FIXED[tag] and not plausible_dpi(struct.unpack("<dd", value)):
         return "not two positive numbers"
     return None if n == FIXED.get(tag, n) else f"{n} bytes, not {FIXED[tag]}"
 
 
-def _plausible(dpi: Iterable[float]) -> bool:
+def plausible_dpi(dpi: Iterable[float]) -> bool:
     return all(math.isfinite(x) and 0 < x < 1e9 for x in dpi)
 
 
@@ -206,246 +222,81 @@ def pack_text(texts: Iterable[Text]) -> bytes:
         out.append(text.international)
         middle = (text.language, text.translated) if text.international else ()
         for field in (text.key, *middle, text.value):
-            n = len(field)
-            while n > 127:
-                out.append(n & 127 | 128)
-                n >>= 7
-            out.append(n)
-            out += field
+            out += _length(len(field)) + field
     return bytes(out)
+
+
+def _length(n: int) -> bytes:
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    return bytes([*out, n])
+
+
+class _Fields:
+    """A cursor over fields that follow their lengths."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw, self.at = raw, 0
+
+    def take(self, count: int) -> bytes:
+        if count > len(self.raw) - self.at:
+            raise GmcFormatError(f"field of {count} bytes, {len(self.raw) - self.at} left")
+        self.at += count
+        return self.raw[self.at - count : self.at]
+
+    def field(self) -> bytes:
+        n = 0
+        for shift in range(0, 35, 7):
+            byte = self.take(1)[0]
+            n |= (byte & 127) << shift
+            if byte < 128:
+                return self.take(n)
+        raise GmcFormatError("length takes more than 5 bytes")
 
 
 def unpack_text(raw: bytes) -> list[Text]:
     """Inverse of ``pack_text``; GmcFormatError on malformed bytes."""
-    at = 0
-
-    def field() -> bytes:
-        nonlocal at
-        n = 0
-        for shift in range(0, 35, 7):
-            if at >= len(raw):
-                raise GmcFormatError("text ends in a length")
-            n |= (raw[at] & 127) << shift
-            at += 1
-            if raw[at - 1] < 128:
-                break
-        else:
-            raise GmcFormatError("text length takes more than 5 bytes")
-        if n > len(raw) - at:
-            raise GmcFormatError(f"text field of {n} bytes, {len(raw) - at} left")
-        at += n
-        return raw[at - n : at]
-
-    texts = []
-    while at < len(raw):
-        kind = raw[at]
-        at += 1
+    fields, texts = _Fields(raw), []
+    while fields.at < len(raw):
+        kind = fields.take(1)[0]
         if kind > 1:
             raise GmcFormatError(f"text kind {kind}")
-        key = field()
-        language, translated = (field(), field()) if kind else (b"", b"")
-        texts.append(Text(key, field(), bool(kind), language, translated))
+        key = fields.field()
+        language, translated = (fields.field(), fields.field()) if kind else (b"", b"")
+        texts.append(Text(key, fields.field(), bool(kind), language, translated))
     return texts
 
 
-# --- Pillow's info dictionary ---------------------------------------------
+# --- further PNG chunks ---------------------------------------------
 
-_XMP_KEY = "XML:com.adobe.xmp"
-# strings that plugins put into info and that are not text entries
-_NOT_TEXT = {"compression", "mode", "version", "timestamp", "photoshop", "Comment", _XMP_KEY}
+BEFORE_PALETTE, AFTER_PALETTE, AFTER_DATA = 0, 1, 2  # where a chunk stands
 
 
-def from_info(image: Image.Image, mode: str) -> Tags:
-    """Metadata of a loaded Pillow image that becomes ``mode``, palette and transparency included.
+class Chunk(NamedTuple):
+    """A chunk that is kept as it is: BEFORE_PALETTE (and before IDAT), AFTER_PALETTE or AFTER_DATA; its type."""
 
-    Raises UnsupportedImageError when a transparency cannot be understood; other odd entries are dropped with
-    a warning.
-    """
-    info = image.info
-    tags: Tags = _palette_from_image(image) if mode == "P" else _key_from_info(info, mode)
-    for tag, name in ((Tag.ICC, "icc_profile"), (Tag.EXIF, "exif"), (Tag.XMP, "xmp")):
-        value = info.get(name)
-        if isinstance(value, str):
-            value = value.encode()
-        if isinstance(value, bytes) and value:
-            tags[tag] = value.removeprefix(b"Exif\0\0") if tag == Tag.EXIF else value
-    texts = [_text_from_info(k, v) for k, v in getattr(image, "text", info).items() if _is_text(k, v)]
-    comment = info.get("comment", info.get("Comment"))
-    if isinstance(comment, str):
-        comment = comment.encode("latin-1", "replace")
-    if isinstance(comment, bytes) and comment:  # JPEG and GIF comments
-        texts.append(Text(b"Comment", comment))
-    if texts:
-        tags[Tag.TEXT] = pack_text(texts)
-    for tag, make in _NUMBERS_FROM_INFO.items():
-        try:
-            found = make(info)
-        except (TypeError, ValueError, ZeroDivisionError, OverflowError, struct.error) as error:
-            log.warning("%s metadata not understood (%s), dropped", tag.name, error)
-            continue
-        if found is not None:
-            tags[tag] = found
-    if Tag.DENSITY in tags:
-        tags.pop(Tag.DPI, None)
-    return tags
+    place: int
+    kind: bytes
+    body: bytes
 
 
-# TIFF tags that say how the samples are stored, or that are kept (resolution, XMP, ICC) or applied (orientation)
-_TIFF_HANDLED = {
-    *(254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 292, 293, 296),
-    *(317, 320, 322, 323, 324, 325, 338, 339, 347, 529, 530, 531, 532, 700, 34675),
-}
+def pack_chunks(chunks: Iterable[Chunk]) -> bytes:
+    """Chunks -> bytes. Per chunk, in file order: place, four bytes of type, length (as in texts), body."""
+    return b"".join(bytes([c.place]) + c.kind + _length(len(c.body)) + c.body for c in chunks)
 
 
-def find_dropped(image: Image.Image) -> list[str]:
-    """Names of metadata in a Pillow image that has no place here, so that its loss can be reported."""
-    dropped = []
-    if image.format == "TIFF":
-        from PIL import TiffTags
-
-        found = sorted(set(getattr(image, "tag_v2", ())) - _TIFF_HANDLED)
-        dropped = [f"tag {tag} ({TiffTags.lookup(tag).name})" for tag in found]
-    if "photoshop" in image.info:
-        dropped.append("Photoshop resources (IPTC)")
-    return dropped
-
-
-def to_info(tags: Tags, mode: str) -> dict[str, Any]:
-    """Inverse of ``from_info``: the info dictionary Pillow would make from a PNG (the palette is not in it).
-
-    Text that is not valid UTF-8 gets replacement characters; of a repeated keyword Pillow holds the last.
-    """
-    from PIL.PngImagePlugin import iTXt
-
-    info: dict[str, Any] = {}
-    if Tag.TRANSPARENCY in tags:
-        value = tags[Tag.TRANSPARENCY]
-        if mode == "P":
-            clear = value.find(b"\0")
-            simple = clear >= 0 and value.count(b"\xff") == len(value) - 1
-            info["transparency"] = clear if simple else value
-        else:
-            key = struct.unpack(f">{len(value) // 2}H", value)
-            info["transparency"] = key if len(key) > 1 else key[0] * (255 if mode == "1" else 1)
-    for text in unpack_text(tags.get(Tag.TEXT, b"")):
-        if text.international:
-            language, translated = (
-                text.language.decode("utf-8", "replace"),
-                text.translated.decode("utf-8", "replace"),
-            )
-            info[text.key.decode("latin-1")] = iTXt(text.value.decode("utf-8", "replace"), language, translated)
-        else:
-            info[text.key.decode("latin-1")] = text.value.decode("latin-1")
-    for tag, name in ((Tag.ICC, "icc_profile"), (Tag.XMP, "xmp")):
-        if tag in tags:
-            info[name] = tags[tag]
-    if Tag.EXIF in tags:
-        info["exif"] = b"Exif\0\0" + tags[Tag.EXIF]
-    if Tag.DENSITY in tags:
-        x, y, unit = struct.unpack(">IIB", tags[Tag.DENSITY])
-        info["dpi" if unit == 1 else "aspect"] = (x * 0.0254, y * 0.0254) if unit == 1 else (x, y)
-    if Tag.DPI in tags:
-        info["dpi"] = struct.unpack("<dd", tags[Tag.DPI])
-    if Tag.GAMMA in tags:
-        info["gamma"] = int.from_bytes(tags[Tag.GAMMA], "big") / 100000.0
-    if Tag.SRGB in tags:
-        info["srgb"] = tags[Tag.SRGB][0]
-    if Tag.CHROMATICITY in tags:
-        info["chromaticity"] = tuple(v / 100000.0 for v in struct.unpack(">8I", tags[Tag.CHROMATICITY]))
-    return info
+def unpack_chunks(raw: bytes) -> list[Chunk]:
+    """Inverse of ``pack_chunks``; GmcFormatError on malformed bytes."""
+    chunks = []
+    fields = _Fields(raw)
+    while fields.at < len(raw):
+        head = fields.take(5)
+        if head[0] > AFTER_DATA or not _CHUNK_TYPE.fullmatch(head[1:]):
+            raise GmcFormatError(f"chunk {head[1:]!r} in place {head[0]}")
+        chunks.append(Chunk(head[0], head[1:], fields.field()))
+    return chunks
 
 
-def _is_text(key: Any, value: Any) -> bool:
-    return isinstance(key, str) and isinstance(value, str) and key not in _NOT_TEXT
-
-
-def _text_from_info(key: str, value: str) -> Text:
-    name = key.encode("latin-1", "replace")
-    if hasattr(value, "lang"):  # Pillow's iTXt
-        extra = [(getattr(value, a) or b"") for a in ("lang", "tkey")]
-        language, translated = (e if isinstance(e, bytes) else e.encode() for e in extra)
-        return Text(name, value.encode("utf-8", "replace"), True, language, translated)
-    try:
-        return Text(name, value.encode("latin-1"))
-    except UnicodeEncodeError:
-        return Text(name, value.encode("utf-8", "replace"), True)
-
-
-def _palette_from_image(image: Image.Image) -> Tags:
-    """Palette as RGB, its alpha (Pillow's RGBA palettes and info["transparency"]) as TRANSPARENCY."""
-    entries = bytes(image.getpalette("RGBA") or b"")
-    alpha = bytearray(entries[3::4])
-    clear = image.info.get("transparency")
-    if isinstance(clear, int) and 0 <= clear < 256:
-        alpha += b"\xff" * (clear + 1 - len(alpha))
-        alpha[clear] = 0
-    elif isinstance(clear, bytes) and len(clear) <= 256:
-        alpha[: len(clear)] = clear
-    elif clear is not None:
-        raise UnsupportedImageError(f"transparency {clear!r} in a palette image")
-    tags: Tags = {}
-    if entries:
-        tags[Tag.PALETTE] = bytes(v for i, v in enumerate(entries) if i % 4 != 3)
-    if alpha.rstrip(b"\xff"):  # entries beyond the alpha values are opaque: one form for each meaning
-        tags[Tag.TRANSPARENCY] = bytes(alpha.rstrip(b"\xff"))
-    return tags
-
-
-def _key_from_info(info: Mapping[Any, Any], mode: str) -> Tags:
-    key = info.get("transparency")
-    if key is None or mode not in _KEY_SAMPLES:
-        return {}
-    values = key if isinstance(key, tuple) else (key,)
-    if mode == "1" and values in ((0,), (255,)):
-        values = (values[0] // 255,)
-    try:
-        value = struct.pack(f">{len(values)}H", *values)
-    except struct.error:
-        value = b""
-    if find_problem(Tag.TRANSPARENCY, value, mode):
-        raise UnsupportedImageError(f"transparency {key!r} in an image of mode {mode}")
-    return {Tag.TRANSPARENCY: value}
-
-
-def _density(info: Mapping[Any, Any]) -> bytes | None:
-    """pHYs, when the numbers Pillow gives are exactly what it makes of a pHYs chunk."""
-    if "aspect" in info:
-        return struct.pack(">IIB", *info["aspect"], 0)
-    if "dpi" not in info:
-        return None
-    dpi = tuple(float(x) for x in info["dpi"])
-    units = [round(x / 0.0254) for x in dpi]
-    exact = len(dpi) == 2 and all(u * 0.0254 == x and 0 <= u < 1 << 32 for u, x in zip(units, dpi, strict=True))
-    return struct.pack(">IIB", *units, 1) if exact else None
-
-
-def _dpi(info: Mapping[Any, Any]) -> bytes | None:
-    if "dpi" not in info:
-        return None
-    dpi = tuple(float(x) for x in info["dpi"])
-    if len(dpi) != 2 or not _plausible(dpi):
-        raise ValueError(f"dpi {dpi}")
-    return struct.pack("<dd", *dpi)
-
-
-def _gamma(info: Mapping[Any, Any]) -> bytes | None:
-    return struct.pack(">I", round(info["gamma"] * 100000)) if "gamma" in info else None
-
-
-def _srgb(info: Mapping[Any, Any]) -> bytes | None:
-    return struct.pack(">B", info["srgb"]) if "srgb" in info else None
-
-
-def _chromaticity(info: Mapping[Any, Any]) -> bytes | None:
-    values = info.get("chromaticity")
-    return struct.pack(">8I", *(round(v * 100000) for v in values)) if values else None
-
-
-# an all-zero pHYs is legal and not a plausible DPI: DENSITY comes first and DPI only speaks when it is silent
-_NUMBERS_FROM_INFO = {
-    Tag.DENSITY: _density,
-    Tag.DPI: lambda info: None if _density(info) else _dpi(info),
-    Tag.GAMMA: _gamma,
-    Tag.SRGB: _srgb,
-    Tag.CHROMATICITY: _chromaticity,
-}
+_PARSED = {Tag.TEXT: unpack_text, Tag.CHUNKS: unpack_chunks}

@@ -30,7 +30,7 @@ class GmcImageFile(ImageFile.ImageFile):
     _data: bytes | None = None  # the file, until its pixels are decoded
 
     def _open(self) -> None:
-        from . import container, metadata, pixels  # numpy loads with the first .gmc file
+        from . import container, metadata, pillow_info, pixels  # numpy loads with the first .gmc file
 
         assert self.fp is not None
         data = self.fp.read()
@@ -44,7 +44,7 @@ class GmcImageFile(ImageFile.ImageFile):
         if mode.depth == 16 and mode.name != "I;16":
             raise SyntaxError(f"Pillow cannot hold {mode.name} images; use gmcodec.decode_array")
         self._data, self._mode, self._size = data, mode.name, (header.width, header.height)
-        self.info.update(metadata.to_info(tags, mode.name))
+        self.info.update(pillow_info.to_info(tags, mode.name))
 
     def load(self) -> Any:
         """Decode, once.  Raises OSError, as Pillow's own plugins do for damaged data."""

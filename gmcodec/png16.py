@@ -14,7 +14,6 @@ exactly and at full speed:
 from __future__ import annotations
 
 import io
-import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -22,19 +21,19 @@ from collections.abc import Iterator
 import numpy as np
 
 from gmcodec.errors import ImageReadError, UnsupportedImageError
+from gmcodec.ledger import png, resources
 from gmcodec.metadata import (
-    DEFLATED,
-    MAX_BYTES,
+    AFTER_DATA,
+    AFTER_PALETTE,
+    BEFORE_PALETTE,
+    ICC_NAME,
     Tag,
     Tags,
     Text,
     find_problem,
-    inflate,
-    pack_text,
+    unpack_chunks,
     unpack_text,
 )
-
-log = logging.getLogger("gmcodec")
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBBBBB")  # width height bits colour-type compression filter interlace
@@ -46,23 +45,8 @@ _MODES = {
     **{(16, kind): mode for kind, mode in ((_RGB, "RGB;16"), (_GREY_ALPHA, "LA;16"), (_RGBA, "RGBA;16"))},
 }
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
-_CHUNKS = {  # written in this order, before PLTE or after it
-    b"cICP": Tag.CICP,
-    b"mDCV": Tag.MASTERING,
-    b"cLLI": Tag.LIGHT_LEVEL,
-    b"sBIT": Tag.SIGNIFICANT_BITS,
-    b"gAMA": Tag.GAMMA,
-    b"cHRM": Tag.CHROMATICITY,
-    b"sRGB": Tag.SRGB,
-    b"bKGD": Tag.BACKGROUND,
-    b"pHYs": Tag.DENSITY,
-    b"eXIf": Tag.EXIF,
-    b"tIME": Tag.TIME,
-}
-_HANDLED = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"iCCP", b"tEXt", b"zTXt", b"iTXt", *_CHUNKS}
-_AFTER_PALETTE = {b"bKGD", b"pHYs", b"eXIf", b"tIME"}
+_AFTER_PALETTE = {b"bKGD", b"pHYs", b"eXIf", b"tIME", b"maXV"}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_XMP_KEY = b"XML:com.adobe.xmp"
 
 
 def read_size(raw: bytes) -> tuple[int, int]:
@@ -71,27 +55,26 @@ def read_size(raw: bytes) -> tuple[int, int]:
     return struct.unpack_from(">II", body)
 
 
-def read(raw: bytes) -> tuple[str, np.ndarray, Tags]:
-    """PNG bytes -> mode, samples [H, W, C] (uint8 or uint16), metadata.
+def read(raw: bytes, *, first: bool = False) -> tuple[str, np.ndarray, Tags]:
+    """PNG bytes -> mode, samples [H, W, C] (uint8 or uint16), palette and transparency.
+
+    first   of an animation take the picture that readers see which know of none
 
     Raises ImageReadError for anything damaged, UnsupportedImageError for animations.
     """
     header = b""
     seen: dict[bytes, list[bytes]] = {}
-    texts: list[tuple[bytes, bytes]] = []  # all kinds together: their order is kept
     for kind, body in _chunks(raw):
         if kind == b"IHDR":
             header = body
         elif not kind[0] & 32 and kind not in (b"PLTE", b"IDAT", b"IEND"):
             raise ImageReadError(f"PNG: unknown critical chunk {kind!r}")
         seen.setdefault(kind, []).append(body)
-        if kind in _TEXT_READERS:
-            texts.append((kind, body))
     if len(seen[b"IHDR"]) > 1 or b"IDAT" not in seen:
         raise ImageReadError("PNG: it must have one IHDR chunk and at least one IDAT chunk")
-    animation = seen.get(b"acTL", [b""])[0][:4]
-    if int.from_bytes(animation, "big") > 1 or b"fdAT" in seen:
-        raise UnsupportedImageError(f"animated PNG with {int.from_bytes(animation, 'big')} frames")
+    frames = int.from_bytes(seen.get(b"acTL", [b""])[0][:4], "big")
+    if (frames > 1 or b"fdAT" in seen) and not first:
+        raise UnsupportedImageError(f"animated PNG with {frames} frames; --first (first=True) takes the first picture")
     bits, colour = header[8:10]
     mode = _MODES[bits, colour]
     data = b"".join(seen[b"IDAT"])
@@ -99,7 +82,7 @@ def read(raw: bytes) -> tuple[str, np.ndarray, Tags]:
     palette = seen.get(b"PLTE", [b""])[0]
     if mode == "P" and find_problem(Tag.PALETTE, palette, "P"):
         raise ImageReadError(f"PNG: palette of {len(palette)} bytes")
-    return mode, _samples(header, palette, data), _tags(seen, mode, bits) | _text_tags(texts)
+    return mode, _samples(header, palette, data), _meaning(seen, mode, bits)
 
 
 def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -196,105 +179,20 @@ def _decode(
         raise ImageReadError(f"PNG: {error}") from error
 
 
-def _tags(seen: dict[bytes, list[bytes]], mode: str, bits: int) -> Tags:
-    """Metadata from chunk bodies. A malformed one is dropped with a warning unless pixels depend on it."""
+def _meaning(seen: dict[bytes, list[bytes]], mode: str, bits: int) -> Tags:
+    """Palette and transparency: what the samples mean depends on them, so malformed ones are refused."""
     tags: Tags = {}
-    scale = 255 // ((1 << bits) - 1) if mode == "L" else 1  # 2 and 4-bit grey becomes 8-bit: colour values follow
-
-    def keep(tag: Tag, value: bytes) -> None:
-        problem = find_problem(tag, value, mode)
-        if problem is None:
-            tags[tag] = value
-        else:
-            log.warning("PNG: %s metadata dropped: %s", tag.name, problem)
-
     if mode == "P":
         tags[Tag.PALETTE] = seen[b"PLTE"][0]
     if b"tRNS" in seen and mode not in ("LA", "RGBA", "LA;16", "RGBA;16"):
         value = seen[b"tRNS"][0]
-        value = value.rstrip(b"\xff") if mode == "P" else _scaled(value, bits, scale)
+        value = value.rstrip(b"\xff") if mode == "P" else png.scaled(value, bits, mode)
         if mode != "P" or value:
             problem = find_problem(Tag.TRANSPARENCY, value, mode)
             if problem:
                 raise ImageReadError(f"PNG: transparency: {problem}")
             tags[Tag.TRANSPARENCY] = value
-    for kind, tag in _CHUNKS.items():
-        if kind in seen and not (tag in DEFLATED and not seen[kind][0]):
-            value = seen[kind][0]
-            keep(tag, _scaled(value, bits, scale) if kind == b"bKGD" and mode != "P" else value)
-    if b"iCCP" in seen:
-        try:
-            tags[Tag.ICC] = _unzip_icc(seen[b"iCCP"][0], MAX_BYTES)
-        except ValueError as error:
-            log.warning("PNG: malformed iCCP chunk dropped: %s", error)
-    if dropped := sorted(kind.decode("latin-1") for kind in set(seen) - _HANDLED):
-        log.warning("PNG: not kept: %s", ", ".join(dropped))
     return tags
-
-
-def _text_tags(chunks: list[tuple[bytes, bytes]]) -> Tags:
-    """Text entries in file order; the first XMP packet goes to its own tag."""
-    tags: Tags = {}
-    texts = []
-    budget = MAX_BYTES // 2  # inflated bytes of all values: leaves room for keys and lengths below MAX_BYTES
-    for kind, body in chunks:
-        try:
-            text = _TEXT_READERS[kind](body, budget)
-        except ValueError as error:
-            log.warning("PNG: malformed %s chunk dropped: %s", kind.decode(), error)
-            continue
-        budget = max(0, budget - len(text.value))
-        if text.key == _XMP_KEY and text.international and Tag.XMP not in tags:
-            tags[Tag.XMP] = text.value
-        else:
-            texts.append(text)
-    if texts:
-        tags[Tag.TEXT] = pack_text(texts)
-    return tags
-
-
-def _scaled(value: bytes, bits: int, scale: int) -> bytes:
-    """Big-endian 16-bit samples, only whose low ``bits`` count, times ``scale``."""
-    if len(value) % 2:
-        return value  # refused by its length
-    return b"".join(
-        ((int.from_bytes(value[i : i + 2], "big") & (1 << bits) - 1) * scale).to_bytes(2, "big")
-        for i in range(0, len(value), 2)
-    )
-
-
-def _split(body: bytes) -> tuple[bytes, bytes]:
-    key, nul, rest = body.partition(b"\0")
-    if not key or not nul:
-        raise ValueError("no keyword")
-    return key, rest
-
-
-def _unzip_icc(body: bytes, budget: int) -> bytes:
-    _, rest = _split(body)
-    if rest[:1] != b"\0":
-        raise ValueError(f"compression method {rest[:1]!r}")
-    return inflate(rest[1:], budget)
-
-
-def _latin(body: bytes, budget: int) -> Text:
-    return Text(*_split(body))
-
-
-def _latin_zip(body: bytes, budget: int) -> Text:
-    return Text(_split(body)[0], _unzip_icc(body, budget))  # the two chunks have one layout
-
-
-def _international(body: bytes, budget: int) -> Text:
-    key, rest = _split(body)
-    flags, fields = rest[:2], rest[2:].split(b"\0", 2)
-    if flags not in (b"\0\0", b"\1\0") or len(fields) != 3:
-        raise ValueError(f"flags {flags!r}")
-    value = inflate(fields[2], budget) if flags[0] else fields[2]
-    return Text(key, value, True, fields[0], fields[1])
-
-
-_TEXT_READERS = {b"tEXt": _latin, b"zTXt": _latin_zip, b"iTXt": _international}
 
 
 # --- writing ---------------------------------------------
@@ -315,22 +213,30 @@ def write(mode: str, samples: np.ndarray, tags: Tags) -> bytes:
     packed = rows.view(np.uint8) if bits >= 8 else _pack_bits(rows, bits)
     data = zlib.compress(_filtered(packed, 0 if mode == "P" else pixel), 6)
     parts = [SIGNATURE, _chunk(b"IHDR", _HEADER.pack(width, height, bits, kind, 0, 0, 0))]
-    parts += [_chunk(name, tags[tag]) for name, tag in _CHUNKS.items() if tag in tags and name not in _AFTER_PALETTE]
+    parts += [_chunk(name, tags[tag]) for name, tag in png.CHUNKS.items() if tag in tags and name not in _AFTER_PALETTE]
     if Tag.ICC in tags:
-        parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(tags[Tag.ICC], 9)))
+        name = tags.get(Tag.PROFILE_NAME, ICC_NAME)
+        parts.append(_chunk(b"iCCP", name + b"\0\0" + zlib.compress(tags[Tag.ICC], 9)))
+    others = unpack_chunks(tags.get(Tag.CHUNKS, b""))
+    parts += [_chunk(c.kind, c.body) for c in others if c.place == BEFORE_PALETTE]
     if palette:
         parts.append(_chunk(b"PLTE", palette))
+    parts += [_chunk(c.kind, c.body) for c in others if c.kind == b"PLTE"]
     if Tag.TRANSPARENCY in tags:
         parts.append(_chunk(b"tRNS", tags[Tag.TRANSPARENCY]))
-    parts += [_chunk(name, tags[tag]) for name, tag in _CHUNKS.items() if tag in tags and name in _AFTER_PALETTE]
+    parts += [_chunk(name, tags[tag]) for name, tag in png.CHUNKS.items() if tag in tags and name in _AFTER_PALETTE]
+    parts += [_chunk(c.kind, c.body) for c in others if c.place == AFTER_PALETTE and c.kind != b"PLTE"]
     if Tag.DPI in tags and Tag.DENSITY not in tags:
         dpi = struct.unpack("<dd", tags[Tag.DPI])
         parts.append(_chunk(b"pHYs", struct.pack(">IIB", *(min(round(x / 0.0254), 0x7FFFFFFF) for x in dpi), 1)))
     if Tag.XMP in tags:
-        parts.append(_chunk(b"iTXt", _XMP_KEY + b"\0\0\0\0\0" + tags[Tag.XMP]))
+        parts.append(_chunk(b"iTXt", png.XMP_KEY + b"\0\0\0\0\0" + tags[Tag.XMP]))
+    if Tag.PHOTOSHOP in tags:
+        parts += _text_chunk(Text(resources.KEY, resources.to_text(tags[Tag.PHOTOSHOP])))
     parts += [part for text in unpack_text(tags.get(Tag.TEXT, b"")) for part in _text_chunk(text)]
     # one chunk may not exceed 2**31 - 1 bytes
     parts += [_chunk(b"IDAT", data[at : at + (1 << 30)]) for at in range(0, len(data), 1 << 30)]
+    parts += [_chunk(c.kind, c.body) for c in others if c.place == AFTER_DATA]
     return b"".join([*parts, _chunk(b"IEND", b"")])
 
 
@@ -340,8 +246,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 def _text_chunk(text: Text) -> list[bytes]:
     if not text.key or any(b"\0" in field for field in (text.key, text.language, text.translated)):
-        log.warning("PNG cannot hold the text entry %r, dropped", text.key)
-        return []
+        raise UnsupportedImageError(f"PNG cannot hold a text of the keyword {text.key!r}; --strip drops it")
     short = zlib.compress(text.value, 9) if len(text.value) > 1024 else text.value
     deflated = len(short) < len(text.value)
     if text.international:

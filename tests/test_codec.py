@@ -15,7 +15,7 @@ import toy
 from PIL import Image
 
 import gmcodec
-from gmcodec import choice, container, pixels
+from gmcodec import choice, container, pixels, writing
 from gmcodec.codec import decode_planes, encode_planes
 from gmcodec.coding import conventional
 from gmcodec.container import Part
@@ -124,7 +124,7 @@ def test_flipped_and_strided_arrays_come_back():
 
 def test_all_kinds_of_sources(tmp_path):
     planes = planes_of("RGB")
-    png = pixels.write_png(planes)
+    png = writing.write_png(planes)
     path = tmp_path / "image.png"
     path.write_bytes(png)
     image = pixels.to_image(planes)
@@ -477,7 +477,7 @@ def test_images_above_the_limit_are_refused_before_any_work(small):
             limited(small, max_pixels=34)
         limited(small, max_pixels=35)
     assert gmcodec.decode(small, max_pixels=None).size == (7, 5)
-    png = pixels.write_png(planes_of("RGB"))
+    png = writing.write_png(planes_of("RGB"))
     with pytest.raises(ImageTooLargeError):
         gmcodec.encode(png, max_pixels=13 * 17 - 1)
 

@@ -14,6 +14,7 @@ from .base import Claim, Fate, Ledger, Loss
 __all__ = ["Claim", "Fate", "Ledger", "Loss", "account"]
 
 _MODULES = {  # Pillow's name of the format: module and function
+    "PNG": ("png", "account"),
     "JPEG": ("jpeg", "account"),
     "MPO": ("jpeg", "account"),
     "TIFF": ("tiff", "account"),

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from gmcodec.metadata import Tag, Tags, Text, pack_text
+from gmcodec.metadata import MAX_BYTES, Tag, Tags, Text, pack_text
 
 
 class Fate(Enum):
@@ -94,7 +94,9 @@ class Ledger:
 
     def keep(self, tag: Tag, value: bytes, name: str) -> None:
         """Metadata of which there can be one: the first is kept, others are lost unless they say the same."""
-        if self.tags.setdefault(tag, value) != value:
+        if len(value) > MAX_BYTES:
+            self.lose(f"{name} of {_bytes(len(value))}, the limit is {MAX_BYTES:,}")
+        elif self.tags.setdefault(tag, value) != value:
             self.lose(f"a second {name} ({_bytes(len(value))})")
 
     def lose(self, what: str, *, metadata: bool = True) -> None:
