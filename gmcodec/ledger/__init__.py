@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What image files hold beside their pixels, format by format; ``account`` is the way in.
 
-base.py has the ledger itself; png, jpeg, tiff, bmp, pnm, gif, riff (WebP), boxes (JPEG 2000, AVIF, HEIF, JPEG XL) and
-small (TGA, SGI, QOI, PCX) walk over files of their formats.
+base.py has the ledger itself; png, jpeg, tiff, bmp, pnm, gif, riff (WebP), jp2, heif (AVIF, too), jxl, tga and small
+(QOI, SGI, PCX) walk over files of their formats.  boxes has what jp2, heif and jxl share.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _MODULES = {  # Pillow's name of the format: module and function
     "PPM": ("pnm", "account"),
     "GIF": ("gif", "account"),
     "WEBP": ("riff", "account"),
-    "JPEG2000": ("boxes", "account_jp2"),
-    "AVIF": ("boxes", "account_heif"),
-    "HEIF": ("boxes", "account_heif"),
-    "JXL": ("boxes", "account_jxl"),
-    "TGA": ("small", "account_tga"),
+    "JPEG2000": ("jp2", "account"),
+    "AVIF": ("heif", "account_avif"),
+    "HEIF": ("heif", "account_heif"),
+    "JXL": ("jxl", "account"),
+    "TGA": ("tga", "account"),
     "SGI": ("small", "account_sgi"),
     "QOI": ("small", "account_qoi"),
     "PCX": ("small", "account_pcx"),

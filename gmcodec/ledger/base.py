@@ -131,6 +131,11 @@ class Ledger:
             yield at, len(self.raw)
 
 
+def shown(name: bytes) -> str:
+    """A name found in a file as text that every terminal can print: ``b"caBX"`` as caBX, ``b"a\\0"`` as a\\x00."""
+    return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in name)
+
+
 def _bytes(count: int) -> str:
     return "1 byte" if count == 1 else f"{count:,} bytes"
 

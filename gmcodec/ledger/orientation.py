@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""Turns and mirrors of HEIF, as the orientation of EXIF that means the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# corners of the stored picture, clockwise from 0 at the top left, that are shown top left, top right, bottom right and
+# bottom left
+_SHOWN = {
+    (0, 1, 2, 3): 1,
+    (1, 0, 3, 2): 2,
+    (2, 3, 0, 1): 3,
+    (3, 2, 1, 0): 4,
+    (0, 3, 2, 1): 5,
+    (3, 0, 1, 2): 6,
+    (2, 1, 0, 3): 7,
+    (1, 2, 3, 0): 8,
+}
+
+
+def turned(steps: Iterable[tuple[bytes, int]]) -> int:
+    """The orientation that does what ``irot`` and ``imir`` do, in this order.
+
+    irot: quarter turns against the clock (low 2 bits); imir: 0 swaps top and bottom, 1 left and right (low bit)
+    """
+    corners: tuple[int, ...] = (0, 1, 2, 3)
+    for kind, value in steps:
+        if kind == b"irot":
+            by = value & 3
+            corners = (*corners[by:], *corners[:by])
+        else:
+            a, b, c, d = corners
+            corners = (b, a, d, c) if value & 1 else (d, c, b, a)
+    return _SHOWN[corners]
