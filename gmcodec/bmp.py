@@ -18,6 +18,7 @@ from gmcodec.errors import ImageReadError, UnsupportedImageError
 FILE_HEADER = 14
 _CORE, _INFO, _WITH_ALPHA, _V4, _V5 = 12, 40, 56, 108, 124
 RAW, BITFIELDS, ALPHA_BITFIELDS = 0, 3, 6
+PLAIN = (RAW, BITFIELDS, ALPHA_BITFIELDS)
 _EMBEDDED, _LINKED, _CALIBRATED = 0x4D424544, 0x4C494E4B, 0
 
 
@@ -39,6 +40,7 @@ class Header:
     pixels: int
     profile: tuple[int, int] | None  # start, end
     space: str  # "", "linked", "calibrated"
+    bare: bool  # without the file's header
 
     @property
     def stride(self) -> int:
@@ -70,7 +72,7 @@ def _finish(
 ) -> Header:
     compression, data_size, x, y, colours = rest
     end, masks = at + size, (0, 0, 0, 0)
-    if compression in (BITFIELDS, ALPHA_BITFIELDS):
+    if compression in PLAIN[1:]:
         count = 4 if size >= _WITH_ALPHA or compression == ALPHA_BITFIELDS else 3
         masks = (*struct.unpack_from(f"<{count}I", raw, at + _INFO), 0)[:4]
         end = max(end, at + _INFO + 4 * count)
@@ -84,19 +86,29 @@ def _finish(
             profile = (at + start, at + start + length)
     pixels = 0 if bare else struct.unpack_from("<I", raw, 10)[0]
     found = Header(size, width, abs(height), height > 0, bits, compression, data_size, (x, y), colours, masks, end,
-                   pixels, profile, space)  # fmt: skip
-    return replace(found, pixels=end + found.palette_bytes) if bare else found
+                   pixels, profile, space, bare)  # fmt: skip
+    return found if pixels else replace(found, pixels=end + found.palette_bytes)
 
 
-def read(raw: bytes, header: Header) -> np.ndarray | None:
-    """Samples of a picture of 16 or 32 bits a pixel, uint8 [H, W, 3 or 4]; None where Pillow reads it exactly.
+def find_masked(raw: bytes) -> Header | None:
+    """The header of a BMP file or DIB that ``read`` decodes, of 16 or 32 bits a pixel; else None."""
+    bare = int.from_bytes(raw[:4], "little") in (_INFO, 52, _WITH_ALPHA, 64, _V4, _V5)
+    if not bare and raw[:2] != b"BM":
+        return None
+    try:
+        header = read_header(raw, bare=bare)
+    except ImageReadError:
+        return None
+    return header if header.bits in (16, 32) and header.compression in PLAIN else None
+
+
+def read(raw: bytes, header: Header) -> np.ndarray:
+    """Samples of a picture of 16 or 32 bits a pixel, uint8 [H, W, 3 or 4].
 
     Four channels when the fourth mask says so, or when the bits of no mask are used: some programs put alpha there and
     say nothing.  Values of fewer than 8 bits are widened.  Raises ImageReadError for a cut file and
     UnsupportedImageError for masks of more than 8 bits or of bits that do not follow one another.
     """
-    if header.bits not in (16, 32) or header.compression not in (RAW, BITFIELDS, ALPHA_BITFIELDS):
-        return None
     if header.width <= 0 or not header.height:
         raise ImageReadError(f"BMP: {header.width}x{header.height}")
     if len(raw) < header.pixels + header.stride * header.height:
@@ -134,5 +146,5 @@ def _run(mask: int) -> tuple[int, int]:
 
 def _channel(values: np.ndarray, mask: int) -> np.ndarray:
     shift, top = _run(mask)
-    samples = (values >> shift & top).astype(np.uint16)
-    return ((samples * 510 + top) // (2 * top)).astype(np.uint8)
+    samples = (values >> shift & top).astype(np.uint32)
+    return (samples * 255 // top).astype(np.uint8)  # as Pillow widens them

@@ -42,8 +42,10 @@ Parts = tuple[list[Part], float]  # and their estimated bits
 Levels = Callable[[], np.ndarray]  # of weights of values, as soon as they are known
 CODES = ("auto", "learned", "conventional")
 EFFORTS = ("fast", "default", "best")
-# colour channels a model codes, by mode
-LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1, "LA;16": 1, "RGB;16": 3, "RGBA;16": 3}
+# colour channels a model codes, by mode; of CMYK black is coded like a grey picture of its own
+LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1, "LA;16": 1, "RGB;16": 3, "RGBA;16": 3,
+                    "LAB": 3, "LAB;16": 3, "CMYK": 3, "CMYK;16": 3}  # fmt: skip
+INK = {"CMYK": ("RGB", "L"), "CMYK;16": ("RGB;16", "I;16")}  # modes of colours and of black
 SMALL = 1 << 14  # pixels up to which every form is tried without further thought
 SAMPLE_SQUARES = 8  # squares of the trial that decides whether the model has a chance
 NO_CHANCE = 1.25  # estimated size over quick conventional size from which the model is not run
@@ -57,6 +59,8 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
     """Parts of the file and their estimated bits.  Raises what codec.encode_planes raises."""
     if effort not in EFFORTS:
         raise ValueError(f"effort must be one of {', '.join(EFFORTS)}, not {effort!r}")
+    if planes.mode in INK and code == "auto":
+        return _smallest_of_ink(planes, effort, threads, progress)
     colours, pixels = LEARNED_CHANNELS.get(planes.mode), planes.height * planes.width
     steps = _named(code, planes, colours) if code not in CODES else []
     if code == "learned" and colours is None:
@@ -83,6 +87,15 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
     if first < SURE_WIN * quick:
         return found
     return min(found, _conventional(planes.data, planes.depth, "best"), key=_size)
+
+
+def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Progress) -> Parts:
+    """Colours and black apart, or all four by a conventional form."""
+    pieces = zip(np.split(planes.data, [3]), INK[planes.mode], strict=True)
+    (colours, bits), (black, more) = (
+        smallest(Planes(data, mode), "auto", effort, threads, progress) for data, mode in pieces
+    )
+    return min((colours + black, bits + more), _conventional(planes.data, planes.depth, "best"), key=_size)
 
 
 def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Entry]:

@@ -55,9 +55,12 @@ id    mode     channels depth      id    mode     channels depth
 3     LA       2        8          8     LA;16    2        16
 4     P        1        8          9     RGB;16   3        16
 5     RGB      3        8          10    RGBA;16  4        16
+11    CMYK     4        8          13    CMYK;16  4        16
+12    LAB      3        8          14    LAB;16   3        16
 ===== ======== ======== =====      ===== ======== ======== =====
 
-Samples of mode ``1`` are 0 or 1. The palette of mode ``P`` travels as metadata.
+Samples of mode ``1`` are 0 or 1. The palette of mode ``P`` travels as metadata. In mode ``LAB``, a and b are unsigned:
+128, or 32768, stands for no colour.
 
 A writer has one way only to write a given header, so equal headers make equal bytes. A reader checks in this
 order: magic, version, structure and lengths, file CRC, dimensions. It needs memory proportional to the bytes
@@ -116,6 +119,10 @@ MODES = {  # append only; never renumber, never reuse
     8: Mode("LA;16", 2, 16),
     9: Mode("RGB;16", 3, 16),
     10: Mode("RGBA;16", 4, 16),
+    11: Mode("CMYK", 4, 8),
+    12: Mode("LAB", 3, 8),
+    13: Mode("CMYK;16", 4, 16),
+    14: Mode("LAB;16", 3, 16),
 }
 
 

@@ -18,7 +18,8 @@ sorted by tag, each tag once:
     14 MASTERING     mDCV   15 LIGHT_LEVEL cLLI     16 SIGNIFICANT_BITS sBIT    17 TIME tIME
     18 PHOTOSHOP     image resource blocks ("8BIM", ...), IPTC among them *
     19 CHUNKS        further PNG chunks, see ``pack_chunks`` *
-    20 MAXIMUM       the largest value of a PNM file, 2 bytes: samples are widened to 8 or 16 bits, see ``pnm.py``
+    20 MAXIMUM       the largest value of a PNM file, 2 bytes: samples are widened to 8 or 16 bits, see ``pnm.py``;
+                     and a byte 1 if they are not, since some are larger
     21 PROFILE_NAME  what a PNG calls its ICC profile, where that is not ICC_NAME
 
     *  stored as a flag byte (0 plain, 1 zlib) and the data, whichever is shorter; at most MAX_BYTES inflated.
@@ -89,7 +90,6 @@ FIXED = {
     Tag.MASTERING: 24,
     Tag.LIGHT_LEVEL: 8,
     Tag.TIME: 7,
-    Tag.MAXIMUM: 2,
 }
 _CHUNK_TYPE = re.compile(rb"[A-Za-z]{4}")
 KEY_SAMPLES = {"1": 1, "L": 1, "I;16": 1, "RGB": 3, "RGB;16": 3}  # modes that can have a colour key
@@ -154,8 +154,10 @@ def find_problem(tag: Tag, value: bytes, mode: str) -> str | None:
             _PARSED[tag](value)
         except GmcFormatError as error:
             return str(error)
-    if tag == Tag.MAXIMUM and n == FIXED[tag]:
-        value_of = int.from_bytes(value, "big")
+    if tag == Tag.MAXIMUM:
+        if n not in (2, 3) or value[2:] not in (b"", b"\1"):
+            return f"{n} bytes"
+        value_of = int.from_bytes(value[:2], "big")
         low, high = (256, 65534) if mode in ("I;16", "RGB;16") else (1, 254) if mode in ("L", "RGB") else (1, 0)
         return None if low <= value_of <= high else f"{value_of} in mode {mode}"
     if tag == Tag.PROFILE_NAME and not 1 <= n <= 79:

@@ -170,12 +170,17 @@ def _decode(raw: bytes, max_pixels: int | None, first: bool) -> tuple[str, str, 
         _check_size(png16.read_size(raw), max_pixels)
         return "PNG", *png16.read(raw, first=first)
     if raw[:2] in _PNM:
-        header = pnm.read_header(raw)
-        _check_size((header.width, header.height), max_pixels)
+        head = pnm.read_header(raw)
+        _check_size((head.width, head.height), max_pixels)
         if not first:
-            _refuse_frames(1 + count_further(raw, pnm.end_of_samples(raw, header)))
-        header, samples = pnm.read(raw)
-        return "PPM", header.mode, samples, {}
+            _refuse_frames(1 + count_further(raw, pnm.end_of_samples(raw, head)))
+        samples = pnm.read(raw, head)
+        maximum = pnm.maximum_tag(head, samples)
+        return "PPM", head.mode, samples, {} if maximum is None else {Tag.MAXIMUM: maximum}
+    if header := bmp.find_masked(raw):
+        _check_size((header.width, header.height), max_pixels)
+        samples = bmp.read(raw, header)
+        return "DIB" if header.bare else "BMP", "RGB" if samples.shape[2] == 3 else "RGBA", samples, {}
     if raw[:2] in _OTHER_PNM:
         raise UnsupportedImageError(f"{_OTHER_PNM[raw[:2]]} is not supported")
     if plugin := plugins.sniff(raw):
@@ -204,10 +209,6 @@ def _decode_with_pillow(raw: bytes, max_pixels: int | None, first: bool) -> tupl
             if hasattr(image, "_tile_size"):  # TIFF: Pillow's own limit applies when decoding allocates,
                 image.im = Image.core.new(image.mode, image._tile_size)  # so allocate first
         _refuse_frames(1 if first else frames)
-        if format in ("BMP", "DIB"):
-            samples = bmp.read(raw, bmp.read_header(raw, bare=format == "DIB"))
-            if samples is not None:
-                return format, "RGB" if samples.shape[2] == 3 else "RGBA", samples, {}
         mode, samples = _samples_of(image)
         return format, mode, samples, meaning_from_info(image, mode)
 

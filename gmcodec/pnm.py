@@ -2,7 +2,8 @@
 """PNM files (PBM, PGM, PPM; plain and binary) <-> samples, of any largest value.
 
 Samples are widened to 8 or 16 bits, so that 255 or 65535 is white; ``narrow`` gives back the values of the file, which
-is exact since each has one of its own.  Pillow would round them.
+is exact since each has one of its own.  Pillow would round them.  A file with samples above its largest value (written
+in the wrong order of bytes, say) is malformed; its samples are kept as they are.
 """
 
 from __future__ import annotations
@@ -91,9 +92,8 @@ def comments(raw: bytes, header: Header, end: int) -> list[bytes]:
     return _COMMENT.findall(raw[: end if header.plain else header.start])
 
 
-def read(raw: bytes) -> tuple[Header, np.ndarray]:
-    """The header, and samples [H, W, C], uint8 or uint16, widened.  ImageReadError for damaged files."""
-    header = read_header(raw)
+def read(raw: bytes, header: Header) -> np.ndarray:
+    """Samples [H, W, C], uint8 or uint16, widened.  ImageReadError for damaged files."""
     end = end_of_samples(raw, header)
     shape = header.height, header.width, header.samples // (header.width * header.height)
     if header.plain:
@@ -103,11 +103,25 @@ def read(raw: bytes) -> tuple[Header, np.ndarray]:
         values = np.unpackbits(packed, axis=1)[:, : header.width]
     else:
         values = np.frombuffer(raw, ">u2" if header.bytes == 2 else np.uint8, header.samples, header.start)
-    if values.max() > header.maximum:
-        raise ImageReadError(f"PNM: a sample is {values.max()}, the largest value {header.maximum}")
     if header.kind == _BIT:
-        return header, (1 - values).astype(np.uint8).reshape(shape)  # 1 is black in these files
-    return header, widen(values, header.maximum).reshape(shape)
+        return (1 - values).astype(np.uint8).reshape(shape)  # 1 is black in these files
+    if values.max() >> 8 * header.bytes:
+        raise ImageReadError(f"PNM: a sample is {values.max()}, the largest value {header.maximum}")
+    if values.max() > header.maximum:
+        return values.astype(np.uint8 if header.bytes == 1 else np.uint16).reshape(shape)
+    return widen(values, header.maximum).reshape(shape)
+
+
+def maximum_tag(header: Header, samples: np.ndarray) -> bytes | None:
+    """The value of Tag.MAXIMUM for samples that ``read`` gave; None where it is the usual one."""
+    if header.kind == _BIT or header.maximum in (255, 65535):
+        return None
+    value = header.maximum.to_bytes(2, "big")
+    try:
+        narrow(samples, header.maximum)
+    except ValueError:
+        return value + b"\1"
+    return value
 
 
 def _plain(text: bytes, header: Header) -> np.ndarray:
@@ -144,14 +158,19 @@ def narrow(samples: np.ndarray, maximum: int) -> np.ndarray:
     return values
 
 
-def write(mode: str, samples: np.ndarray, maximum: int | None, notes: list[bytes]) -> bytes:
-    """Samples [H, W, C] of mode 1, L, RGB, I;16 or RGB;16 -> a binary file with comments.  ValueError as of narrow."""
+def write(mode: str, samples: np.ndarray, tag: bytes | None, notes: list[bytes]) -> bytes:
+    """Samples [H, W, C] of mode 1, L, RGB, I;16 or RGB;16 -> a binary file with comments.
+
+    tag   value of Tag.MAXIMUM
+
+    ValueError as of ``narrow``.
+    """
     height, width, _ = samples.shape
     kind, size = next(key for key, name in _MODES.items() if name == mode)
     lines = b"".join(b"#" + note + b"\n" for note in notes)
     head = b"P%d\n" % (kind + 4) + lines + b"%d %d\n" % (width, height)
     if kind == _BIT:
         return head + np.packbits(1 - samples[:, :, 0], axis=1).tobytes()
-    maximum = maximum or (255 if size == 1 else 65535)
-    values = narrow(samples, maximum).astype(">u2" if maximum > 255 else np.uint8)
-    return head + b"%d\n" % maximum + values.tobytes()
+    maximum = int.from_bytes(tag[:2], "big") if tag else (255 if size == 1 else 65535)
+    values = samples if tag and len(tag) == 3 else narrow(samples, maximum)
+    return head + b"%d\n" % maximum + values.astype(">u2" if maximum > 255 else np.uint8).tobytes()

@@ -169,10 +169,9 @@ def _with_pillow(name: str, keys: tuple[str, ...], **options: Any) -> Callable[[
 
 
 def _pnm(planes: Planes, tags: Tags) -> bytes:
-    maximum = int.from_bytes(tags[Tag.MAXIMUM], "big") if Tag.MAXIMUM in tags else None
     notes = [text.value for text in unpack_text(tags.get(Tag.TEXT, b"")) if text.key == b"Comment"]
     notes = [note for note in notes if not set(note) & {10, 13}]
-    return pnm.write(planes.mode, planes.data.transpose(1, 2, 0), maximum, notes)
+    return pnm.write(planes.mode, planes.data.transpose(1, 2, 0), tags.get(Tag.MAXIMUM), notes)
 
 
 def _tiff(planes: Planes, tags: Tags) -> bytes:

@@ -71,4 +71,5 @@ def test_what_a_format_does_not_give_back_is_named(format):
     assert np.array_equal(again.data, planes.data)
     for tag, value in tags_of(planes).items():
         named = any(what.startswith(f"{tag.name} (") for what in lost)
-        assert named == (tags_of(again).get(tag) != value and tag != Tag.DENSITY), tag
+        same = tags_of(again).get(tag) == value or (tag == Tag.DENSITY and format in ("TIFF", "BMP"))
+        assert named != same, tag

@@ -19,6 +19,9 @@ from enum import Enum
 from gmcodec.metadata import MAX_BYTES, Tag, Tags, Text, pack_text
 
 
+_MAX_PADDING = 16  # zeros at the end of a file that say nothing
+
+
 class Fate(Enum):
     """What becomes of a range of bytes."""
 
@@ -108,16 +111,16 @@ class Ledger:
         end = max((claim.end for claim in self.claims), default=0)
         for start, stop in list(self._gaps()):
             found = self.raw[start:stop]
-            if stop == len(self.raw) and start >= end:
+            if not any(found) and (stop < len(self.raw) or len(found) <= _MAX_PADDING):
+                self.claim(start, stop, "padding", Fate.PIXELS)
+            elif stop == len(self.raw) and start >= end:
                 self.claim(start, stop, "behind the end", Fate.LOST)
                 self.lose(f"{_bytes(len(found))} behind the end{_kind(found)}", metadata=False)
-            elif any(found):
+            else:
                 self.claim(start, stop, "unknown", Fate.LOST)
                 self.lose(f"{_bytes(len(found))} that belong to no part of the format", metadata=False)
-            else:
-                self.claim(start, stop, "padding", Fate.PIXELS)
         if self.texts:
-            self.tags[Tag.TEXT] = pack_text(self.texts)
+            self.keep(Tag.TEXT, pack_text(self.texts), "texts")
         return self
 
     def _gaps(self) -> Iterator[tuple[int, int]]:

@@ -26,7 +26,7 @@ def account(ledger: Ledger) -> None:
     if header.bits <= 8 or header.colours:
         palette = min(header.palette_bytes, max(0, header.pixels - header.end))
         ledger.pixels(palette, "palette")
-    plain = header.compression in (bmp.RAW, bmp.BITFIELDS, bmp.ALPHA_BITFIELDS)
+    plain = header.compression in bmp.PLAIN
     size = header.stride * header.height if plain else header.data_size
     if not size:  # of runs whose length is not given
         size = (header.profile[0] if header.profile else len(raw)) - header.pixels

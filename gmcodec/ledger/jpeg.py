@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import re
 import struct
 
@@ -114,15 +114,16 @@ def _join_icc(ledger: Ledger, parts: dict[int, bytes]) -> None:
 
 
 def _join_extended(ledger: Ledger, found: dict[bytes, dict[int, bytes]]) -> None:
-    """Extended XMP: parts with offsets, and the MD5 of the whole, by which the main packet refers to it."""
+    """Extended XMP: parts with offsets, and the name, an MD5, by which the main packet refers to them."""
     for head, parts in found.items():
         guid, total = head[:32], int.from_bytes(head[32:], "big")
         whole = b"".join(parts[at] for at in sorted(parts))
-        sound = len(whole) == total and hashlib.md5(whole, usedforsecurity=False).hexdigest().upper().encode() == guid
-        if sound and guid in ledger.tags.get(Tag.XMP, b"") and len(found) == 1:
+        places = itertools.accumulate((len(parts[at]) for at in sorted(parts)), initial=0)
+        sound = len(whole) == total and all(a == b for a, b in zip(sorted(parts), places, strict=False))
+        if sound and guid in ledger.tags.get(Tag.XMP, b""):
             ledger.texts.append(Text(EXTENDED_XMP_KEY, whole, international=True))
         else:
-            ledger.lose(f"Extended XMP that is damaged or that nothing refers to ({len(whole):,} bytes)")
+            ledger.lose(f"Extended XMP that is incomplete or that nothing refers to ({len(whole):,} bytes)")
 
 
 def _name(body: bytes) -> str:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""PNM: comments are kept as texts, the largest value as a tag; further pictures of the stream are lost."""
+"""PNM: comments are kept as texts; further pictures of the stream are lost."""
 
 from __future__ import annotations
 
 from gmcodec import pnm
 from gmcodec.errors import ImageReadError
-from gmcodec.metadata import Tag, Text
+from gmcodec.metadata import Text
 
 from .base import Fate, Ledger
 
@@ -22,10 +22,7 @@ def account(ledger: Ledger) -> None:
         return
     ledger.pixels(end, "picture")
     ledger.texts += [Text(b"Comment", comment) for comment in pnm.comments(raw, header, end)]
-    if header.mode != "1" and header.maximum not in (255, 65535):
-        ledger.tags[Tag.MAXIMUM] = header.maximum.to_bytes(2, "big")
-    while ledger.at < len(raw) and raw[ledger.at] in _SPACES:
-        ledger.pixels(1, "space")
+    ledger.pixels(_after_spaces(raw, end) - end, "spaces")
     if further := count_further(raw, ledger.at):
         ledger.claim(ledger.at, len(raw), "further pictures", Fate.LOST)
         ledger.lose("a further picture" if further == 1 else f"{further} further pictures", metadata=False)
@@ -33,14 +30,18 @@ def account(ledger: Ledger) -> None:
 
 def count_further(raw: bytes, at: int) -> int:
     """How many whole pictures follow at an offset, up to the end of the stream; 0 when anything else does."""
-    found = 0
+    found, at = 0, _after_spaces(raw, at)
     while at < len(raw):
         try:
             header = pnm.read_header(rest := raw[at:])
-            at += pnm.end_of_samples(rest, header)
+            at = _after_spaces(raw, at + pnm.end_of_samples(rest, header))
         except ImageReadError:
             return 0
         found += 1
-        while at < len(raw) and raw[at] in _SPACES:
-            at += 1
     return found
+
+
+def _after_spaces(raw: bytes, at: int) -> int:
+    while at < len(raw) and raw[at] in _SPACES:
+        at += 1
+    return at
