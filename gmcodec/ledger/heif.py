@@ -87,11 +87,11 @@ class _Picture:
 
     def _made_of(self, items: set[int]) -> set[int]:
         """Items and what they are derived from: the tiles of a grid."""
-        new = set(items)
+        found, new = set(items), set(items)
         while new:
-            new = self.meta.refers(b"dimg", new) - items
-            items = items | new
-        return items
+            new = self.meta.refers(b"dimg", new) - found
+            found |= new
+        return found
 
     def _alpha(self) -> set[int]:
         found = {n for n in self.meta.referring(b"auxl", self.shown) if self._auxiliary(self.meta.item(n)) in _ALPHA}
