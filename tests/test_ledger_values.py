@@ -47,7 +47,7 @@ def test_gif_numbers():
     assert kept("GIF", files.gif(background=3, grey=True), "L") == {Tag.BACKGROUND: b"\0\3"}
     assert kept("GIF", files.gif(background=9)) == {}  # no such colour
     gamma = files.gif(application(b"ImageMagick", blocks(b"gamma=0.454545")))
-    assert kept("GIF", gamma) == {Tag.GAMMA: struct.pack(">I", 45454)}
+    assert kept("GIF", gamma) == {Tag.GAMMA: struct.pack(">I", 45455)}
 
 
 def test_gif_loops_of_one_frame_are_nothing_and_its_delay_is_something():
@@ -169,6 +169,10 @@ def test_heif_parts_of_the_picture_and_other_pictures():
     heif.of_items = {3: [2]}
     raw = heif.bytes()
     assert lost("AVIF", raw) == ["box auxC (22 bytes)"]  # of no item
+    heif.unused.append(box(b"udes", b"of alpha"))
+    heif.of_items = {3: [2, 4], 2: [3]}
+    assert lost("AVIF", heif.bytes()) == ["box udes (16 bytes)"]
+    heif.unused.pop()
     heif.item(b"av01\0", b"depth", (b"auxl", 1))
     heif.of_items = {3: [2], 4: [3]}
     heif.item(b"av01\0", b"thumbs", (b"thmb", 1))

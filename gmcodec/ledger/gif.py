@@ -147,7 +147,7 @@ def _application(ledger: Ledger, state: _State, start: int, name: bytes) -> None
             ledger.keep(Tag.ICC, data, "ICC profile")
     elif name == b"ImageMagick" and (gamma := re.fullmatch(rb"gamma=(0\.\d{1,9})", data)):
         ledger.kept(count, "gamma")
-        ledger.keep(Tag.GAMMA, struct.pack(">I", round(float(gamma[1]) * 100000)), "gamma")
+        ledger.keep(Tag.GAMMA, struct.pack(">I", int(float(gamma[1]) * 100000 + 0.5)), "gamma")
     elif name in (b"NETSCAPE2.0", b"ANIMEXTS1.0") and _only_loops(ledger.raw[body:end]):
         # of one frame every number of loops shows the same; further frames are named as they are lost
         ledger.pixels(count, "loop count")

@@ -151,7 +151,7 @@ class _Picture:
                 self._property(box, profile)
             elif box in of_parts and box.kind in (b"colr", b"irot", b"imir", b"clap", b"pasp"):
                 b.pixels(self.ledger, box)  # alpha goes with the picture
-            elif box in of_any:
+            elif box in of_any and box not in of_parts:
                 self.ledger.claim(box.start, box.end, shown(box.kind), Fate.LOST)  # with its item, which is named
             else:
                 b.lost(self.ledger, box)
