@@ -25,7 +25,7 @@ OS_ERROR = 12  # exit code for what the operating system refuses
 SUFFIX = ".gmc"
 IMAGE_SUFFIXES = frozenset(
     ".png .apng .jpg .jpeg .jpe .jfif .tif .tiff .bmp .dib .gif .ppm .pgm .pbm .pnm .webp .jp2 .j2k .jpx .jpf "
-    ".qoi .sgi .rgb .rgba .bw .pcx .avif .tga .icb .vda .vst".split()
+    ".qoi .sgi .rgb .rgba .bw .pcx .avif .tga .icb .vda .vst .heic .heif .hif .jxl".split()
 )
 FORMATS = {  # of decompress: suffix of the output -> format
     ".png": "png", ".tiff": "tiff", ".tif": "tiff", ".ppm": "ppm", ".pgm": "ppm", ".pbm": "ppm", ".pnm": "ppm",

@@ -22,7 +22,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -159,16 +159,32 @@ def read(
     is not installed, OSError when the file cannot be opened.
     """
     raw = bytes_of(source)
-    format, mode, samples, meaning = _decode(raw, max_pixels, first)
-    found = ledger.account(format, raw)
-    return _finished(samples, mode, meaning, found.tags, found.losses, strip)
+    image = _decode(raw, max_pixels, first)
+    found = ledger.account(image.format, raw)
+    lost = found.losses + ([Loss(f"{image.trailing:,} bytes behind the end", False)] if image.trailing else [])
+    return _finished(image.samples, image.mode, image.meaning, found.tags | image.tags, lost, strip)
 
 
-def _decode(raw: bytes, max_pixels: int | None, first: bool) -> tuple[str, str, np.ndarray, Tags]:
-    """Pillow's name of the format, mode, samples [H, W, C], and palette and transparency."""
+class _Decoded(NamedTuple):
+    """What the decoder of a file gives: samples are [H, W, C].
+
+    format    Pillow's name of it
+    meaning   palette and transparency
+    tags      further metadata, and how many bytes behind the end, that no ledger sees
+    """
+
+    format: str
+    mode: str
+    samples: np.ndarray
+    meaning: Tags
+    tags: Tags = {}  # noqa: RUF012
+    trailing: int = 0
+
+
+def _decode(raw: bytes, max_pixels: int | None, first: bool) -> _Decoded:
     if raw.startswith(png16.SIGNATURE):
         _check_size(png16.read_size(raw), max_pixels)
-        return "PNG", *png16.read(raw, first=first)
+        return _Decoded("PNG", *png16.read(raw, first=first))
     if raw[:2] in _PNM:
         head = pnm.read_header(raw)
         _check_size((head.width, head.height), max_pixels)
@@ -176,28 +192,27 @@ def _decode(raw: bytes, max_pixels: int | None, first: bool) -> tuple[str, str, 
             _refuse_frames(1 + count_further(raw, pnm.end_of_samples(raw, head)))
         samples = pnm.read(raw, head)
         maximum = pnm.maximum_tag(head, samples)
-        return "PPM", head.mode, samples, {} if maximum is None else {Tag.MAXIMUM: maximum}
+        return _Decoded("PPM", head.mode, samples, {} if maximum is None else {Tag.MAXIMUM: maximum})
     if header := bmp.find_masked(raw):
         _check_size((header.width, header.height), max_pixels)
         samples = bmp.read(raw, header)
-        return "DIB" if header.bare else "BMP", "RGB" if samples.shape[2] == 3 else "RGBA", samples, {}
+        return _Decoded("DIB" if header.bare else "BMP", "RGB" if samples.shape[2] == 3 else "RGBA", samples, {})
     if raw[:2] in _OTHER_PNM:
         raise UnsupportedImageError(f"{_OTHER_PNM[raw[:2]]} is not supported")
     if plugin := plugins.sniff(raw):
-        size, frames, decode = plugins.open(plugin, raw)
-        _check_size(size, max_pixels)
-        _refuse_frames(1 if first else frames)
-        return plugin, *decode(), {}
+        picture = plugins.read(plugin, raw, lambda size: _check_size(size, max_pixels))
+        _refuse_frames(1 if first else picture.frames)
+        return _Decoded(plugin, picture.mode, picture.samples, {}, picture.tags, picture.trailing)
     if tiff16.is_deep(raw):
         width, height, pages = tiff16.read_size(raw)
         _check_size((width, height), max_pixels)
         _refuse_frames(1 if first else pages)
         with pillow_errors("TIFF"):
-            return "TIFF", *tiff16.read(raw), {}
+            return _Decoded("TIFF", *tiff16.read(raw), {})
     return _decode_with_pillow(raw, max_pixels, first)
 
 
-def _decode_with_pillow(raw: bytes, max_pixels: int | None, first: bool) -> tuple[str, str, np.ndarray, Tags]:
+def _decode_with_pillow(raw: bytes, max_pixels: int | None, first: bool) -> _Decoded:
     from PIL import Image
 
     with _open(raw) as image:
@@ -210,7 +225,7 @@ def _decode_with_pillow(raw: bytes, max_pixels: int | None, first: bool) -> tupl
                 image.im = Image.core.new(image.mode, image._tile_size)  # so allocate first
         _refuse_frames(1 if first else frames)
         mode, samples = _samples_of(image)
-        return format, mode, samples, meaning_from_info(image, mode)
+        return _Decoded(format, mode, samples, meaning_from_info(image, mode))
 
 
 def bytes_of(source: Any) -> bytes:

@@ -21,6 +21,8 @@ ALLOWED = {
     "container": {"errors"},
     "metadata": {"errors"},
     "png16": {"errors", "metadata"},
+    "ledger": {"errors", "ledger", "metadata"},
+    "plugins": {"errors", "ledger", "metadata"},
     "pixels": {"errors", "metadata", "png16"},
     "exact": {"errors", "exact"},
     "models": {"errors", "exact", "models"},

@@ -18,7 +18,6 @@ from enum import Enum
 
 from gmcodec.metadata import MAX_BYTES, Tag, Tags, Text, pack_text
 
-
 _MAX_PADDING = 16  # zeros at the end of a file that say nothing
 
 

@@ -18,6 +18,8 @@ from .exif import find_tiff
 
 MAX_BOXES = 1 << 16  # in one row; files have tens, and what follows stays without a claim
 
+# kinds of boxes that describe the picture; what nobody knows may be content of its own
+_METADATA = (b"uuid", b"xml ", b"jumb", b"free", b"skip", b"asoc", b"nlst", b"lbl ", b"uinf", b"jp2i", b"brob", b"grpl")
 UUIDS = {
     "be7acfcb97a942e89c71999491e3afac": "XMP",
     b"JpgTiffExif->JP2".hex(): "EXIF",
@@ -39,17 +41,24 @@ class Box(NamedTuple):
 
 
 def boxes(raw: bytes, at: int, end: int) -> Iterator[Box]:
-    """Boxes from ``at`` to ``end``; one that is too long is cut, and the first that is too short ends the row."""
+    """Boxes from ``at`` to ``end``.
+
+    One that is too long is cut, as the file may be.  What cannot be a box ends the row, and so does a second ``ftyp``:
+    another file has been put behind this one, say the film of a motion photo.
+    """
+    typed = False
     for _ in range(MAX_BOXES):
         if at + 8 > end:
             return
         size, body = int.from_bytes(raw[at : at + 4], "big"), at + 8
         if size == 1:
             size, body = int.from_bytes(raw[at + 8 : at + 16], "big"), at + 16
-        stop = min(at + size, end) if size else end
-        if stop < body:
+        kind, stop = raw[at + 4 : at + 8], min(at + size, end) if size else end
+        named = kind.decode("latin-1").isprintable()
+        if stop < body or (at + size > end and not named) or (kind == b"ftyp" and typed):
             return
-        yield Box(raw[at + 4 : at + 8], at, body, stop)
+        typed |= kind == b"ftyp"
+        yield Box(kind, at, body, stop)
         at = stop
 
 
@@ -72,8 +81,13 @@ def head(ledger: Ledger, box: Box, extra: int = 0) -> int:
     return end
 
 
-def lost(ledger: Ledger, box: Box, what: str = "", *, metadata: bool = True) -> None:
-    """Nothing here knows the box.  Free space is lost only where something was left in it."""
+def lost(ledger: Ledger, box: Box, what: str = "", *, metadata: bool | None = None) -> None:
+    """The box has no place in ``Planes``: one with a name, or one that nothing here knows.
+
+    Free space is lost only where something was left in it.
+    """
+    if metadata is None:
+        metadata = bool(what) or box.kind in _METADATA
     if box.kind in (b"free", b"skip") and not ledger.raw[box.body : box.end].strip(b"\0"):
         pixels(ledger, box)
         return

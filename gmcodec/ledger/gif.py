@@ -91,10 +91,10 @@ def _control(ledger: Ledger, control: bytes) -> None:
 
 
 def _background(ledger: Ledger, state: _State, index: int) -> None:
-    """Zero is what writers put down when they mean nothing, so it is no background."""
-    if not index:
+    """Zero, and what is in no table, is what writers put down when they mean nothing, so it is no background."""
+    if not index or 3 * index >= len(state.palette):
         return
-    if state.local or 3 * index >= len(state.palette):
+    if state.local:
         ledger.lose(f"background colour {index} of the screen")
         return
     colours = enumerate(zip(*[iter(state.palette)] * 3, strict=False))
@@ -145,6 +145,9 @@ def _application(ledger: Ledger, state: _State, start: int, name: bytes) -> None
         ledger.kept(count, "ICC profile")
         if data:
             ledger.keep(Tag.ICC, data, "ICC profile")
+    elif name == b"ImageMagick" and (gamma := re.fullmatch(rb"gamma=(0\.\d{1,9})", data)):
+        ledger.kept(count, "gamma")
+        ledger.keep(Tag.GAMMA, struct.pack(">I", int(float(gamma[1]) * 100000 + 0.5)), "gamma")
     elif name in (b"NETSCAPE2.0", b"ANIMEXTS1.0") and _only_loops(ledger.raw[body:end]):
         # of one frame every number of loops shows the same; further frames are named as they are lost
         ledger.pixels(count, "loop count")
@@ -154,7 +157,7 @@ def _application(ledger: Ledger, state: _State, start: int, name: bytes) -> None
 
 def _only_loops(blocks: bytes) -> bool:
     """Whether sub-blocks hold a loop count (and the size of a buffer), and nothing else."""
-    return re.fullmatch(rb"(?:\3\1..|\5\2....)*\0?", blocks, re.DOTALL) is not None
+    return re.fullmatch(rb"(?:\x03\x01..|\x05\x02....)*\0?", blocks, re.DOTALL) is not None
 
 
 def _size(ledger: Ledger) -> int:

@@ -87,11 +87,11 @@ class _Picture:
 
     def _made_of(self, items: set[int]) -> set[int]:
         """Items and what they are derived from: the tiles of a grid."""
-        new = set(items)
+        found, new = set(items), set(items)
         while new:
-            new = self.meta.refers(b"dimg", new) - items
-            items = items | new
-        return items
+            new = self.meta.refers(b"dimg", new) - found
+            found |= new
+        return found
 
     def _alpha(self) -> set[int]:
         found = {n for n in self.meta.referring(b"auxl", self.shown) if self._auxiliary(self.meta.item(n)) in _ALPHA}
@@ -151,7 +151,7 @@ class _Picture:
                 self._property(box, profile)
             elif box in of_parts and box.kind in (b"colr", b"irot", b"imir", b"clap", b"pasp"):
                 b.pixels(self.ledger, box)  # alpha goes with the picture
-            elif box in of_any:
+            elif box in of_any and box not in of_parts:
                 self.ledger.claim(box.start, box.end, shown(box.kind), Fate.LOST)  # with its item, which is named
             else:
                 b.lost(self.ledger, box)

@@ -24,7 +24,7 @@ def account(ledger: Ledger) -> None:
     if ledger.raw.startswith(_SOC):
         _codestream(ledger, 0, len(ledger.raw))
         return
-    streams = 0
+    streams = headers = 0
     for box in b.boxes(ledger.raw, 0, len(ledger.raw)):
         if box.kind == b"jp2c":
             streams += 1
@@ -32,7 +32,8 @@ def account(ledger: Ledger) -> None:
                 _codestream(ledger, b.head(ledger, box), box.end)
             else:
                 b.lost(ledger, box, "a further picture", metadata=False)
-        elif box.kind == b"jp2h":
+        elif box.kind == b"jp2h" and not headers:
+            headers = 1
             _header(ledger, box)
         elif box.kind in (b"jP  ", b"ftyp", b"rreq"):
             b.pixels(ledger, box)

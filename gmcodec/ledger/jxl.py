@@ -70,7 +70,7 @@ def _metadata(ledger: Ledger, box: b.Box, kind: bytes, data: bytes | None) -> No
     elif kind == b"jbrd":
         b.lost(ledger, box, "the data to rebuild the original JPEG file", metadata=False)
     else:
-        b.lost(ledger, box, f"{'compressed ' * (box.kind == b'brob')}box {shown(kind)}")
+        b.lost(ledger, box, f"compressed box {shown(kind)}" if box.kind == b"brob" else "")
 
 
 def _exif(ledger: Ledger, box: b.Box, data: bytes) -> None:

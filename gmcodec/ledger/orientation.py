@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 # corners of the stored picture, clockwise from 0 at the top left, that are shown top left, top right, bottom right and
 # bottom left
-_SHOWN = {
+_SHOWN: dict[tuple[int, ...], int] = {
     (0, 1, 2, 3): 1,
     (1, 0, 3, 2): 2,
     (2, 3, 0, 1): 3,

@@ -29,6 +29,7 @@ def account(ledger: Ledger) -> None:
     frames = 0
     for name, start, body, stop in _chunks(ledger.raw, ledger.at, end):
         ledger.at = start
+        _padding(ledger, stop, end)
         count = stop - start
         if name in _METADATA:
             _metadata(ledger, name, body, stop)
@@ -48,8 +49,14 @@ def account(ledger: Ledger) -> None:
         ledger.lose(f"{frames - 1} further frame{'s' * (frames > 2)}", metadata=False)
 
 
+def _padding(ledger: Ledger, stop: int, end: int) -> None:
+    """A zero behind data of odd length; any other byte stays without a claim."""
+    if (stop - ledger.at) % 2 and stop < end and not ledger.raw[stop]:
+        ledger.claim(stop, stop + 1, "padding", Fate.PIXELS)
+
+
 def _chunks(raw: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """Name, start, start and end of the data; a byte of padding has no claim, as it should be zero."""
+    """Name, start, start and end of the data; behind data of odd length is a byte of padding."""
     while at + 8 <= end:
         size = int.from_bytes(raw[at + 4 : at + 8], "little")
         stop = min(at + 8 + size, end)
@@ -91,6 +98,7 @@ def _frame(ledger: Ledger, body: int, stop: int, number: int) -> None:
     seen: set[str] = set()
     for name, start, _, end in _chunks(ledger.raw, body + 16, stop):
         ledger.at = start
+        _padding(ledger, end, stop)
         part = _part(name)
         if part in ("image", "alpha") and part not in seen:
             seen.add(part)

@@ -75,7 +75,8 @@ def _joined(extents: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 # -- PCX: ZSoft's technical reference ----------------------------------------------------------------------
 
-_PCX_RUNS = re.compile(rb"[^\xc0-\xff]+|(?:[\xc0-\xff].)+", re.DOTALL)  # bytes as they are; runs of a byte
+_PCX_RUN = re.compile(rb"([\xc0-\xff]).", re.DOTALL)  # a count and a byte; all other bytes stand for themselves
+_PCX_LOW = re.compile(rb"[^\xc0-\xff]")
 _PCX_COUNTS = bytes(byte & 63 for byte in range(256))
 
 
@@ -120,21 +121,25 @@ def _pcx_resolution(ledger: Ledger, header: bytes, size: tuple[int, int]) -> Non
 
 def _pcx_end(raw: bytes, at: int, size: int) -> int:
     """Where ``size`` bytes have been unpacked, or no more can be."""
-    for match in _PCX_RUNS.finditer(raw, at):
-        part = match[0]
-        literal = part[0] < 0xC0
-        count = len(part) if literal else sum(part[::2].translate(_PCX_COUNTS))
-        if count < size:
-            size -= count
-            at = match.end()
-            continue
-        if literal:
-            return match.start() + size
-        for i in range(0, len(part), 2):
-            size -= part[i] & 63
-            if size <= 0:
-                return match.start() + i + 2
+    while size > 0 and at < len(raw):
+        # many runs at once, up to a byte that is no count, so that none is torn from what it counts
+        low = _PCX_LOW.search(raw, min(at + (1 << 16), len(raw)))
+        end = low.end() if low else len(raw)
+        counts = _PCX_RUN.findall(raw, at, end)
+        unpacked = end - at - 2 * len(counts) + sum(b"".join(counts).translate(_PCX_COUNTS))
+        if unpacked >= size:
+            return _pcx_last(raw, at, size)
+        size -= unpacked
+        at = end
     return at
+
+
+def _pcx_last(raw: bytes, at: int, size: int) -> int:
+    """The same, run by run."""
+    while size > 0 and at < len(raw):
+        size -= raw[at] & 63 if raw[at] >= 0xC0 else 1
+        at += 2 if raw[at] >= 0xC0 else 1
+    return min(at, len(raw))
 
 
 def _pcx_palette(ledger: Ledger, end: int) -> None:
