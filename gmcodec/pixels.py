@@ -270,7 +270,7 @@ def _open(raw: bytes) -> Any:
         importlib.import_module(f"PIL.{module}ImagePlugin")
     reasons = []
     with _open_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")
         for name in _READABLE:
             factory, accept = Image.OPEN.get(name, (None, None))
             known: bool | str = False  # by its magic bytes

@@ -93,7 +93,7 @@ class Reader:
             body = at + struct.calcsize(counting)
             found = Directory(at, body + each * count + inside)
             (found.next,) = struct.unpack_from(self.order + pointer, self.raw, found.end - inside)
-        except struct.error:
+        except (struct.error, OverflowError):  # of offsets of 64 bits
             raise ValueError(f"the directory at {at} is cut") from None
         for place in range(body, found.end - inside, each):
             tag, kind, number = struct.unpack_from(f"{self.order}HH{pointer}", self.raw, place)

@@ -194,6 +194,8 @@ def _tiff(planes: Planes, tags: Tags) -> bytes:
         if (iptc := resources.find_iptc(blocks)) is not None and all(e.tag != tiff.IPTC for e in entries):
             entries.append(tiff.Entry(tiff.IPTC, 7, len(iptc), iptc))
     entries += _resolution(tags, order)
+    if all(entry.tag != tiff.ORIENTATION for entry in entries):
+        entries.append(tiff.integers(tiff.ORIENTATION, [1], order))  # or readers look for one in XMP
     strips, layout = _samples(planes, tags, order)
     return tiff.pack_file(strips, entries + layout, order)
 

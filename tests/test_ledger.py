@@ -244,7 +244,7 @@ def test_kept_segments():
 @pytest.mark.parametrize(
     ("segments", "named"),
     [
-        ([segment(0xE1, b"Exif\0\0one"), segment(0xE1, b"Exif\0\0two")], "a second Exif block (3 bytes)"),
+        ([segment(0xE1, b"Exif\0\0II1"), segment(0xE1, b"Exif\0\0II2")], "a second Exif block (3 bytes)"),
         ([segment(0xE2, b"ICC_PROFILE\0\1\2abc")], "an ICC profile whose parts are not all there (3 bytes)"),
         ([segment(0xE0, b"JFXX\0\x10abc")], "APP0 segment (JFXX) (13 bytes)"),
         ([segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\1\1abc")], "the thumbnail in JFIF (3 bytes)"),
@@ -253,6 +253,17 @@ def test_kept_segments():
 )
 def test_segments_without_a_place(segments, named):
     assert named in names(ledger.account("JPEG", jpeg(*segments)))
+
+
+def test_a_block_of_exif_in_two_segments():
+    found = ledger.account("JPEG", jpeg(segment(0xE1, b"Exif\0\0II*\0 some"), segment(0xE1, b"Exif\0\0thing")))
+    assert (found.tags[Tag.EXIF], names(found)) == (b"II*\0 something", "")
+
+
+def test_bytes_between_segments_are_named():
+    found = ledger.account("JPEG", jpeg(b"junk", segment(0xFE, b"note")))
+    assert names(found) == "bytes between segments (4 bytes)"
+    assert metadata.unpack_text(found.tags[Tag.TEXT]) == [Text(b"Comment", b"note")]
 
 
 @pytest.mark.parametrize("behind", [b"\xff\xd8\xff\xe0 another", b"\0\0\0\x18ftypmp42", b"?"])

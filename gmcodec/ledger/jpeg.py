@@ -31,7 +31,10 @@ def account(ledger: Ledger) -> None:
     icc: dict[int, bytes] = {}
     extended: dict[bytes, dict[int, bytes]] = {}
     raw = ledger.raw
-    while ledger.left >= 2 and raw[ledger.at] == 0xFF:
+    while ledger.left >= 2 and (next_marker := raw.find(b"\xff", ledger.at)) >= 0 and raw.startswith(b"\xff\xd8"):
+        if next_marker > ledger.at:
+            ledger.lost(next_marker - ledger.at, "bytes between segments", metadata=False)
+            continue
         marker = raw[ledger.at + 1]
         if marker == 0xFF:
             ledger.pixels(1, "fill byte")
@@ -69,7 +72,10 @@ def _application(
         _density(ledger, body)
     elif number == 1 and body.startswith(_EXIF):
         ledger.kept(size, "APP1 Exif")
-        ledger.keep(Tag.EXIF, body[6:], "Exif block")
+        if Tag.EXIF in ledger.tags and body[6:8] not in (b"II", b"MM"):
+            ledger.tags[Tag.EXIF] += body[6:]  # a block of more than 64 kB goes on in the next segment
+        else:
+            ledger.keep(Tag.EXIF, body[6:], "Exif block")
     elif number == 1 and body.startswith(_XMP):
         ledger.kept(size, "APP1 XMP")
         ledger.keep(Tag.XMP, body[len(_XMP) :], "XMP packet")

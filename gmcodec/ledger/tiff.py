@@ -58,6 +58,9 @@ def _sort_out(ledger: Ledger, reader: tiff.Reader, page: tiff.Directory, entry: 
     if tag == tiff.IPTC:
         _claim_value(ledger, entry, name, Fate.KEPT)
         return not _iptc(ledger, page, entry)
+    if entry.directory is not None:
+        _claim_value(ledger, entry, name, Fate.KEPT)
+        return True
     if tag == tiff.SUB_IMAGES or entry.type == _WHOLE_IFD or entry.type in _LONG_TYPES:
         return _elsewhere(ledger, reader, entry)
     _claim_value(ledger, entry, name, Fate.KEPT)
