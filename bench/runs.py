@@ -35,6 +35,11 @@ class Run:
     result: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
 
+    @property
+    def has_bound(self) -> bool:
+        """Whether likelihood teaches its inference net: a bound with one that learned nothing says nothing."""
+        return not self.preset.adversary or self.preset.adversary.likelihood
+
 
 class Notes(Trainer):
     """What notes the parts of the bound whenever a trainer validates."""
@@ -84,8 +89,8 @@ def train(run: Run, data: Path, checkpoints: Path) -> None:
         curve.write_text(json.dumps(trainer.curve), "utf-8")
     if not finished:
         raise click.Abort
-    run.curve = trainer.curve
-    run.result = {"seconds": trainer.seconds} | trainer.curve[-1]
+    run.curve = trainer.curve if run.has_bound else []
+    run.result = {"seconds": trainer.seconds} | (trainer.curve[-1] if run.has_bound else {"step": trainer.step})
 
 
 def run_all(all_runs: list[Run], data: Path, out: Path, checkpoints: Path, only: str | None) -> dict[str, Run]:

@@ -282,17 +282,28 @@ class Ade(RoundedNet):
         h, _ = self.flow(self.dequantised(images)[0])
         for coupling in fresh:
             coupling.starting = False
-        if "log_deviation" not in loaded:
-            count, _, side, _ = self.log_deviation.shape
-            parts = h.unfold(2, side, side).unfold(3, side, side)
-            middle = parts.std((0, 2, 3)).clamp_min(SMALLEST_DEVIATION).log()
-            spread = torch.linspace(-FIRST_SPREAD, FIRST_SPREAD, count) if count > 1 else torch.zeros(1)
-            self.log_deviation.data.copy_(middle + spread.to(middle.device)[:, None, None, None])
         layers = {name: m for name, m in self.named_modules() if isinstance(m, Conv)}
         skipped = {id(m) for net in self.modules() if isinstance(net, Net) for m in (net.last, net.linear)}
         parts = [m for name, m in layers.items() if f"{name}.weight" not in loaded and id(m) not in skipped]
         labels = torch.zeros(len(images), dtype=torch.int64, device=images.device) if self.config.classes else None
         start_layers(self, parts, lambda: self.terms(images, labels=labels))
+        if "log_deviation" not in loaded:
+            # a generator that is there already is not moved to the middle of what h is
+            self._start_deviation(h, self._mean(h) if "vae.last.weight" in loaded else None)
+
+    def _start_deviation(self, h: Tensor, mean: Tensor | None) -> None:
+        """That of h [B, 4C, H/2, W/2] from ``mean``, else from the mean of each feature."""
+        count, _, side, _ = self.log_deviation.shape
+        parts = (h if mean is None else h - mean).unfold(2, side, side).unfold(3, side, side)
+        deviation = parts.std((0, 2, 3)) if mean is None else parts.square().mean((0, 2, 3)).sqrt()
+        middle = deviation.clamp_min(SMALLEST_DEVIATION).log()
+        spread = torch.linspace(-FIRST_SPREAD, FIRST_SPREAD, count) if count > 1 else torch.zeros(1)
+        self.log_deviation.data.copy_(middle + spread.to(middle.device)[:, None, None, None])
+
+    def _mean(self, h: Tensor) -> Tensor:
+        """What one sample of the posterior says of features h, of the classes that were told last."""
+        noise = self.vae.noise(len(h), h.shape[2], h.shape[3])
+        return self.vae(noise, self.vae.features(h))[0]
 
     # -- likelihoods -------------------------------------------------------------------------------
 

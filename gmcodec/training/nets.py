@@ -70,6 +70,25 @@ def of_condition(name: str) -> bool:
     return "condition" in name.split(".")
 
 
+def of_inference(name: str) -> bool:
+    """Whether a parameter of a flow or VAE is what is trained around a generator that stays as it is.
+
+    Those are the inference net, noise included, and the deviation around the generator's mean: how the thesis gives a
+    GAN a likelihood (section 5.5.1).
+    """
+    part, *inner = name.split(".")
+    if part != "vae":
+        return part in ("noise", "log_deviation", "logits")
+    return inner[0] in ("first", "up", "shrink") or not {"posterior_up", "posterior_down", "flow"}.isdisjoint(inner)
+
+
+def learns(preset: Preset, name: str) -> bool:
+    """Whether a run of a preset changes a parameter."""
+    if preset.decoder_fixed and name.startswith("decoder."):
+        return of_condition(name)
+    return not preset.generator_fixed or of_inference(name)
+
+
 def build(config: ModelConfig) -> Any:
     """A new float net, a ``DensityNet`` and an ``nn.Module``, of an architecture."""
     return NETS[config_kind(config)](config)

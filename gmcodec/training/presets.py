@@ -94,8 +94,11 @@ class Preset:
     adversary: Adversary | None = None  # of a flow
     adaptation: int | None = None  # of a net that learns while it codes: the rate, of local_learning.RATES
     decoder_fixed: bool = False  # whether what AGAVE's decoder knew before its condition stays as it is
+    generator_fixed: bool = False  # of a flow or VAE: only the inference net and the deviation learn, see nets.py
 
     def __post_init__(self) -> None:
+        if self.generator_fixed and (self.adversary or not isinstance(self.model, AdeConfig)):
+            raise ValueError("only a flow or VAE without an adversary can learn around a generator that stays as it is")
         if self.adversary and isinstance(self.model, AdeConfig):
             judged, drawn = self.adversary.discriminator.classes, self.model.classes
             if judged != drawn:
