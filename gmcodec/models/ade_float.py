@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from .ade import AdeConfig
 from .ade_passage import LOG_SCALE_MAX
-from .agave_float import VAE, log_scales
+from .agave_float import VAE, Divergence, log_scales
 from .local_float import FIRST_BITS
 from .pixelcnnpp_float import ACTIVATIONS, BLOCK_GAIN, CENTRE, Conv, RoundedNet, start_layers
 
@@ -205,11 +205,17 @@ class Terms(NamedTuple):
     divergence: Tensor  # expected, as in Divergence
     sampled: Tensor
     noise: Tensor
+    noise_sampled: Tensor
 
     @property
     def bound(self) -> Tensor:
         """The negative ELBO (eq. 5.5) in bits, an estimate with one sample: float32 [B]."""
         return self.features + self.divergence.sum(1) + self.noise
+
+    @property
+    def drawn(self) -> Tensor:
+        """Bits with the z and the u that were drawn: log q(z, u) - log p(x, z, u), float32 [B]."""
+        return self.features + self.sampled.sum(1) + self.noise_sampled
 
     @property
     def parts(self) -> dict[str, Tensor]:
@@ -311,17 +317,18 @@ class Ade(RoundedNet):
         """The negative ELBO of each image, in bits a pixel, float32 [B]; ``labels`` int64 [B] are of classes."""
         return self.terms(images, dtype, labels=labels).bound / images[0, 0].numel()
 
-    def dequantised(self, images: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """Samples y, float32 [B, C, H, W], and what their noise costs, bits [B]."""
+    def dequantised(self, images: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Divergence]:
+        """Samples y, float32 [B, C, H, W], and what their noise costs."""
         x = images.float() - CENTRE
         if self.noise is None:
-            return (x + torch.rand_like(x)) / UNIT, torch.zeros(len(x), device=x.device)
+            return (x + torch.rand_like(x)) / UNIT, Divergence.none(x)
         mean, log_scale = self.noise(squeeze(x / UNIT), dtype)
         log_scale = log_scales(log_scale)
         drawn = torch.randn_like(mean)
         e = mean + log_scale.exp() * drawn
-        cost = ((mean.square() + (2 * log_scale).exp() - 1) / 2 - log_scale).sum((1, 2, 3)) * NAT
-        return (x + unsqueeze(torch.special.ndtr(e))) / UNIT, cost
+        expected = ((mean.square() + (2 * log_scale).exp() - 1) / 2 - log_scale).sum((1, 2, 3))
+        sampled = ((e.square() - drawn.square()) / 2 - log_scale).sum((1, 2, 3))
+        return (x + unsqueeze(torch.special.ndtr(e))) / UNIT, Divergence(expected, sampled)
 
     def terms(
         self,
@@ -333,13 +340,13 @@ class Ade(RoundedNet):
         """What eq. 5.5 is made of, one sample of the posterior and of u."""
         self._tell(labels)
         count, channels, height, width = images.shape
-        y, noise_bits = self.dequantised(images, dtype)
+        y, cost = self.dequantised(images, dtype)
         h, determinant = self.flow(y, dtype)
         if noise is None:
             noise = self.vae.noise(count, height // 2, width // 2)
         mean, _, divergence = self.vae(noise, self.vae.features(h, dtype))
         features = (self.nats(h - mean).sum((1, 2, 3)) - determinant) * NAT + log2(UNIT) * channels * height * width
-        return Terms(features, divergence.expected * NAT, divergence.sampled * NAT, noise_bits)
+        return Terms(features, *(part * NAT for part in (*divergence, *cost)))
 
     def nats(self, rest: Tensor) -> Tensor:
         """-log p(h | z), each; ``rest`` is h less its mean, float32 [B, 4C, H/2, W/2]."""

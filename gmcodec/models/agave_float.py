@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from math import log
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -249,6 +249,11 @@ class Terms(NamedTuple):
         return self.primary + self.divergence.sum(1)
 
     @property
+    def drawn(self) -> Tensor:
+        """Bits with the z that was drawn: log q(z | x) - log p(x, z), float32 [B]."""
+        return self.primary + self.sampled.sum(1)
+
+    @property
     def parts(self) -> dict[str, Tensor]:
         """By name what the bound consists of, and the bits of y given z."""
         return {"KL": self.divergence.sum(1), "image": self.primary, "y": self.auxiliary}
@@ -373,13 +378,13 @@ def logistic_bits(y: Tensor, means: Tensor, log_scale: Tensor, levels: int) -> T
 
 
 @torch.no_grad()
-def importance_bits(net: Agave, images: Tensor, samples: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def importance_bits(net: Any, images: Tensor, samples: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """The importance-weighted bound with so many samples (eq. 2.64; Burda et al. 2016): bits, float32 [B].
 
-    Never below the true cost and, with more samples, nearer to it; one sample is an estimate of the ELBO.
+    On average never below the true cost and, with more samples, nearer to it; one sample is an estimate of the ELBO.
+    ``net``: an Agave, or an Ade, of which a sample is of latents and of the noise below the grey levels.
     """
     each = []
     for _ in range(samples):
-        terms = net.terms(images, dtype)
-        each.append(terms.primary + terms.sampled.sum(1))
+        each.append(net.terms(images, dtype).drawn)
     return (log(samples) - torch.logsumexp(-torch.stack(each) / NAT, 0)) * NAT

@@ -254,7 +254,7 @@ class RoundedNet(nn.Module):
 
     @property
     def fake_quant(self) -> bool:
-        """Whether weights are rounded to 8 bits in the forward pass."""
+        """Whether weights are rounded in the forward pass, to 8 bits or those of the layer."""
         return any(layer.rounding for layer in self._rounding())
 
     @fake_quant.setter

@@ -99,6 +99,8 @@ class Duel(Trainer):
         with fixed(self.net.flow):
             grey = self.net.draw(count, height, width, self.adversary.deviation, **batch.given)
         images = grey / 127.5 - 1
+        if not self.adversary.likelihood:
+            return Within.apply(images)
         return images + (images.clamp(-RANGE, RANGE) - images).detach()  # with a gradient: they may come back
 
     def _learn(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> None:
@@ -129,6 +131,24 @@ class Duel(Trainer):
             beta = adversarial.draw_beta(len(real), a.gamma, device=real.device)
             loss = MIXED[a.game].generator
             return loss(net(adversarial.mix(real, fake, beta))) + loss(net(adversarial.mix(real, fake, ~beta)))
+
+
+class Within(torch.autograd.Function):
+    """Clamped to -RANGE..RANGE, with a gradient outside only where it leads back.
+
+    Where nothing but a discriminator teaches, any other gradient takes samples further and further away: it sees none
+    of it.  The generators of GANs end with a tanh instead, which VAEs do not.
+    """
+
+    @staticmethod
+    def forward(context: Any, images: Tensor) -> Tensor:
+        context.save_for_backward(images)
+        return images.clamp(-RANGE, RANGE)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        (images,) = context.saved_tensors
+        return gradient.where((images.abs() <= RANGE) | (gradient * images > 0), 0.0)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The training loop: Muon for hidden matrices, AdamW for the rest, EMA, resume, Ctrl-C.
 
-Recipe and why: constant learning rate, then linear decay to zero, and 8-bit rounding of the weights in the forward
-pass for the last part, so that freezing costs little.  What differs between models is in nets.py and data.py.
+Recipe and why: constant learning rate, then linear decay to zero, and rounding of the weights in the forward pass, to
+the bits that they will have when frozen, for the last part, so that freezing costs little.  What differs between models
+is in nets.py and data.py.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class DensityNet(Protocol):
     """A float net that gives the bits of images; also an ``nn.Module``."""
 
     config: Any  # with ``channels``
-    fake_quant: bool  # round weights to 8 bits in the forward pass
+    fake_quant: bool  # round weights in the forward pass, as freezing does
     mixture: Callable[..., Tensor] | None  # the loss, mixture_bits or a compiled one, if the net has one
 
     def bits(self, batch: Tensor, dtype: torch.dtype = ...) -> Tensor:

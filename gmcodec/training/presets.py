@@ -85,7 +85,7 @@ class Preset:
     muon_lr: float  # hidden matrices, if the net names any
     adam_lr: float  # everything else
     decay_from: float  # share of the schedule after which learning rates fall linearly to zero
-    quantise_from: float  # share after which weights are rounded to 8 bits in the forward pass
+    quantise_from: float  # share after which weights are rounded in the forward pass, as freezing does
     ema: float  # decay of the weight average
     seed: int
     muon_decay: float = 0.0  # weight decay of the hidden matrices; deep nets without it grow until they diverge
