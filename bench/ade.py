@@ -7,7 +7,7 @@ python -m bench.ade CIFAR -o bench/results/ade [--steps 1000]
 run             shows
 ==============  ====================================================================================================
 vae             a Gaussian decoder of pixels, no flow: the baseline of Table 5.1, as many weights as v-ade
-v-ade           the same in the feature space of a flow of one scale, the couplings of the thesis
+v-ade           the same in the feature space of a flow of one scale, three checkerboards
 v-ade-s2, -s3   two and three scales: Table 5.12 (b)
 colours         two scales, couplings by position and colour; what they add
 mixtures        features as mixtures of three Gaussians

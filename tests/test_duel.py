@@ -14,7 +14,7 @@ from gmcodec.errors import TrainingError
 from gmcodec.training import trainers
 from gmcodec.training.adversarial import discriminator_loss
 from gmcodec.training.data import Batch
-from gmcodec.training.duel import Duel
+from gmcodec.training.duel import Duel, Within
 from gmcodec.training.loop import Trainer
 from gmcodec.training.nets import of_inference, preset_from_dict, preset_to_dict
 from gmcodec.training.presets import PRESETS, Adversary, DiscriminatorConfig, Preset
@@ -125,6 +125,15 @@ def test_the_generator_gives_what_the_judge_likes(mosaics: Path, tmp_path: Path)
     for _ in range(20):
         run.train_step()
     assert redness() > before + 0.05
+
+
+def test_without_likelihood_samples_do_not_go_further_away() -> None:
+    """The gradient of a sum pulls all down: what is below the range already stays."""
+    images = torch.tensor([-9.0, -1.0, 1.0, 9.0], requires_grad=True)
+    seen = Within.apply(images)
+    assert seen.tolist() == [-3, -1, 1, 3]
+    seen.sum().backward()
+    assert images.grad.tolist() == [0, 1, 1, 1]
 
 
 def test_the_judge_learns_to_tell(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811

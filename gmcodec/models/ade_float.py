@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: MIT
 """Adaptive density estimation as float torch modules: what is trained, and then frozen (thesis, chapter 5).
 
-Real-NVP after Dinh et al. 2017 with affine couplings, 3x3 convolutions and residual blocks; the VAE is that of AGAVE.
-Differences from the papers, all of them:
+Real-NVP after Dinh et al. 2017 with affine couplings, 3x3 convolutions and residual blocks; the VAE is that of AGAVE,
+with its own differences (agave_float.py).  Differences from the paper and from chapter 5, as far as we know them:
 
 * h = (x - mean) * exp(log_scale), where Real-NVP has x * exp(log_scale) + mean: the same family, and the mean is a
   prediction of the sample, in units of samples.
+* log-scales are clamped, within +-4 in couplings, where Real-NVP has a tanh times a learned factor; those of latents
+  and of noise to what tables hold.
+* Samples are grey levels on a linear scale; Real-NVP models their logits.
+* Nets of couplings see cells of 2x2 pixels (ade.py), not masked pixels, also in checkerboards.  There is no squeezing
+  and no partition by channels between them, unless a configuration names such couplings ("cd:rgb").
+* Nets of couplings have leaky ReLUs, and nothing leads past their residual blocks but the linear part.
 * The mean has a linear part, a convolution of what is kept, started by least squares: 5.0 bits/dim before any training.
 * A scale is factored out by position, three quarters at once.  What a coupling changes may differ by colour.
-* Weight normalisation or plain weights and Muon, as the PixelCNN++ here; no batch statistics, which are harmful in a
-  VAE (Kingma et al. 2016) and would have to be folded.
+* Couplings have weight normalisation, or plain weights and Muon as the PixelCNN++ here; no batch statistics, which are
+  harmful in a VAE (Kingma et al. 2016) and would have to be folded, while the thesis has both (A.2).  The penalty of
+  Real-NVP on the lengths of its weights is left out.
+* The VAE begins and ends with cells of 2x2 pixels, a quarter as many as the pixels of the thesis' VAE (Table A.1).
 * h given z has deviations of its own for each feature of the coarsest cell, not one for all; as a mixture of Gaussians
   around one mean it may have the heavy tails that predictions of images have.
 * Classes, where there are any, change the VAE by conditional weight normalisation (eq. 5.8), on both its ways, and not

@@ -3,17 +3,21 @@
 
 The VAE follows Kingma et al. 2016, as the thesis does: residual blocks, ELU, weight normalisation, a top-down
 hierarchy of latent groups, a posterior of independent Gaussians or with one step of inverse autoregressive flow
-(eq. 2.60).  Differences from the paper, all of them:
+(eq. 2.60).  Differences from the paper, as far as we know them:
 
 * Latents are standardised (agave.py): the posterior is given relative to the conditional prior.
 * An IAF step is autoregressive over the channels of a group and sees all cells of the channels before: a coder
   that inverts it takes as many steps as there are channels.
+* An IAF step is told the features of the way up only, not those of the way down too.
+* What a block adds to its stream starts at a tenth, and grows as it learns: there is no constant factor.
+* A cell of the first layer may have 4x4 pixels.  Means have one deviation a channel (section 3.4.1), not one for all.
 * Upsampling repeats cells and then convolves; the net is not causal, so nothing is shifted.
 * log-scales are clamped, so that tables can hold them.
 
 The conditioner turns f(z) into what every block of the PixelCNN++ adds to its stream: as many non-masked 3x3
-convolutions as the decoder has blocks (section 3.4.1), in a residual chain a resolution.  A local net, whose blocks
-see one pixel, is told the same features at every block.
+convolutions as the decoder has blocks (section 3.4.1), in a residual chain a resolution.  A block takes them in by a
+matrix, where the thesis has one more convolution.  A local net, whose blocks see one pixel, is told the same features
+at every block.
 """
 
 from __future__ import annotations

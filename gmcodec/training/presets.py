@@ -107,7 +107,7 @@ class Preset:
 
 # Couplings of a scale: every sample from all that a decoder knows by then, nearest neighbours of its colour included.
 BY_COLOUR = ("bc:b", "bc:r", "bc:g", "d:b", "d:r", "d:g")
-CHECKERBOARD = ("bc:rgb", "ad:rgb", "bc:rgb")  # those of the thesis
+CHECKERBOARD = ("bc:rgb", "ad:rgb", "bc:rgb")  # three, as many as in the thesis (A.2), which may have other masks
 
 
 def small_images(
@@ -182,7 +182,7 @@ SMALL_DECODER = small_images((64, 48, 48), (1, 1, 1), 48, mixtures=5, nonlineari
 MEDIUM_DECODER = small_images((160,) * 3, (1,) * 3, nonlinearity="leaky")
 
 V_ADE = flow_images(2, 48, 2, (16, 24, 32), (1, 1, 1), 4)
-# One scale and the thesis' couplings leave the latents something to say, which a discriminator can then improve.
+# One scale and checkerboards leave the latents something to say, which a discriminator can then improve.
 AV_ADE = flow_images(1, 32, 2, (32, 48, 64), (1, 1, 1), 16, mixtures=1, order=CHECKERBOARD, last=())
 V_ADE_PUBLISHED = flow_images(
     2, 64, 2, (64, 128, 256), (1, 1, 1), 32, noise=64, mixtures=1, kernels=(3, 3), order=CHECKERBOARD, last=(),
