@@ -124,7 +124,7 @@ def test_commands_and_options() -> None:
     missing, seen = [], 0
     for path, text in all_said():
         for span in CODE.findall(text):
-            found = COMMAND.match("".join(span))
+            found = COMMAND.match(" ".join("".join(span).split()))
             if not found:
                 continue
             module, name, rest = found[1] or "", found[2] or "", re.sub(r"\"[^\"]*\"|\s#.*", "", found[3])

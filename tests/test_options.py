@@ -20,9 +20,10 @@ import torch
 
 from bench import ade, likelihood, runs
 from gmcodec.cli import cli
+from gmcodec.errors import TrainingError
 from gmcodec.models.ade_float import Ade
 from gmcodec.models.pixelcnnpp_float import PixelCNN
-from gmcodec.training.nets import save_float
+from gmcodec.training.nets import load_whole, save_float
 from gmcodec.training.presets import PRESETS, Preset
 
 
@@ -73,6 +74,12 @@ def test_options_of_likelihood(mosaic: Path, tmp_path: Path) -> None:
         run(*options, "--only-float", "--float", plain, "--threads", 2, command=main), "--threads is of the archive"
     )
     refused(run(*options, "--only-float", "--float", classes, command=main), "depends on classes")
+
+
+def test_weights_that_are_given_twice(tmp_path: Path) -> None:
+    weights = saved(PRESETS["toy-ade"], tmp_path / "flow.safetensors")
+    with pytest.raises(TrainingError, match="which is given already"):
+        load_whole([weights, weights])
 
 
 def test_runs_of_other_settings_are_not_taken_for_these(tmp_path: Path) -> None:

@@ -14,6 +14,10 @@ GAN        no scales   without likelihood
 AV-GDE     no scales   with it
 AV-ADE     scales      with it
 =========  ==========  ===========================
+
+The GAN is a VAE whose inference net learns nothing, so its latents are drawn from the top down, unlike those of the
+thesis' GAN (section 5.5.2, footnote 1).  It has no likelihood until an inference net and a deviation are trained around
+its generator: ``Preset.generator_fixed``.
 """
 
 from __future__ import annotations

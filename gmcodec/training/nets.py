@@ -197,9 +197,13 @@ def load_float(net: nn.Module, path: Path) -> set[str]:
 
 
 def load_whole(paths: Sequence[Path]) -> Any:
-    """The net of float weights in one file or folder, or, of AGAVE, in several.  Raises TrainingError."""
-    net = build(read_config(paths[0]))
-    loaded = {name for path in paths for name in load_float(net, path)}
+    """The net of float weights in one file or folder, or, of AGAVE, in several parts.  Raises TrainingError."""
+    net, loaded = build(read_config(paths[0])), set[str]()
+    for path in paths:
+        more = load_float(net, path)
+        if loaded & more:
+            raise TrainingError(f"{path} holds {min(loaded & more)}, which is given already")
+        loaded |= more
     if missing := net.state_dict().keys() - loaded:
         raise TrainingError(f"{paths[0]} does not hold all weights, {min(missing)} is not there: give those too")
     return net
