@@ -20,11 +20,11 @@ av-ade-mbgan    av-ade against the discriminator of chapter 4, which sees mixed 
 ==============  ====================================================================================================
 
 A GAN is measured as the thesis does it, by a run of its own: "we train an inference network 'around it', while keeping
-the weights of the GAN generator fixed.  We also train an isotropic noise parameter" (section 5.5.1).  Two things differ.
-Each of the 12 features of a cell has a deviation, as in all other runs, while the thesis has one for all.  The generator
-is the vae of the first run, whose latents are drawn from the top down, while the thesis' GAN is the non-residual net of
-SNGAN, for which it found such sampling "not effective" (section 5.5.2, footnote 1).  Samples of a GAN are its means: to
-draw them, ``bench.draw --deviation 0``.
+the weights of the GAN generator fixed.  We also train an isotropic noise parameter" (section 5.5.1).  Two things
+differ.  Each of the 12 features of a cell has a deviation, as in all other runs, while the thesis has one for all.
+The generator is the vae of the first run, whose latents are drawn from the top down, while the thesis' GAN is the
+non-residual net of SNGAN, for which it found such sampling "not effective" (section 5.5.2, footnote 1).  Samples of a
+GAN are its means: to draw them, ``bench.draw --deviation 0``.
 """
 
 from __future__ import annotations
