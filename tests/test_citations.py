@@ -22,7 +22,20 @@ PLACES = ("gmcodec", "bench", "tests")
 SOURCES = sorted(path for place in PLACES for path in (ROOT / place).rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(path for place in PLACES for path in (ROOT / place).rglob("*.md"))])
 STEMS = {path.stem: path for path in SOURCES if path.stem not in ("__init__", "__main__")}
-SUFFIXES = {"py", "md", "html", "json", "safetensors"}
+SUFFIXES = {
+    "gma",
+    "gmc",
+    "html",
+    "jpg",
+    "json",
+    "md",
+    "npy",
+    "png",
+    "py",
+    "safetensors",
+    "svg",
+    "webp",
+}  # of files, not members
 PAST = {"CHANGELOG.md", "levers.md"}  # say what was, under the names that it had then
 FILE = re.compile(r"(?<![\w./*-])([\w*][\w./*-]*\.py)\b")
 TEST = re.compile(r"\btest_\w+")
