@@ -36,6 +36,12 @@ def draw(net: Ade, count: int, side: int, deviation: float) -> tuple[np.ndarray,
     return np.concatenate(drawn), None if labels is None else labels.numpy()
 
 
+def variety(squares: np.ndarray, labels: np.ndarray | None) -> float:
+    """By how much a value deviates from sample to sample of a class, on average over values, in grey levels."""
+    groups = [squares] if labels is None else [squares[labels == label] for label in np.unique(labels)]
+    return float(np.mean([group.std(0).mean() for group in groups]))
+
+
 def mosaic(squares: np.ndarray, columns: int) -> Image.Image:
     """Edge to edge, row by row."""
     count, channels, side, _ = squares.shape
@@ -70,7 +76,8 @@ def main(weights: tuple[Path, ...], out: Path, count: int, columns: int, deviati
         mosaic(squares, columns).save(out / f"{name}.png")
         if labels is not None:
             np.save(out / f"{name}_labels.npy", labels)
-        click.echo(f"{out / name}.png: {count} samples")
+        each = "from sample to sample" + ("" if labels is None else " of a class")
+        click.echo(f"{out / name}.png: {count} samples; values deviate by {variety(squares, labels):.1f} {each}")
 
 
 if __name__ == "__main__":

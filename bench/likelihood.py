@@ -5,7 +5,8 @@ python -m bench.likelihood MODEL MOSAIC... [--float WEIGHTS] [--tiles 32] [--imp
 
 The archive is written, read back and compared; its bits per dimension are those of the whole file.
 The float likelihood needs torch and is given with ``--float``; of models with latents it is the negative ELBO, then its
-parts and, of AGAVE with ``--importance``, the importance-weighted bound of so many samples (thesis, eq. 2.64).
+parts and, with ``--importance``, the importance-weighted bound of so many samples (thesis, eq. 2.64).  A sample of a
+flow is one of latents and of the noise below the grey levels.
 Of a frozen flow the negative ELBO of every image is given too, since an archive's first images have no latents.
 """
 
@@ -39,6 +40,11 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
     from gmcodec.training.nets import load_whole
 
     net = load_whole(weights).eval()
+    latent = isinstance(net, Agave | Ade)
+    if importance and not latent:
+        raise click.UsageError(f"--importance is a bound of models with latents, and {weights[0]} has none")
+    if isinstance(net, Ade) and net.config.classes:
+        raise click.UsageError(f"{weights[0]} depends on classes, and mosaics are measured without their labels")
     torch.manual_seed(0)
     total: dict[str, float] = {}
 
@@ -48,14 +54,14 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
 
     for start in tqdm(range(0, len(images), BATCH), desc="float"):
         planes = np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2)
-        if not isinstance(net, Agave | Ade):
+        if not latent:
             add({"float": bits(net, planes)})
             continue
         batch = prepared(net, planes)
         with torch.no_grad():
             terms = net.terms(batch)
         parts = {"-ELBO": terms.bound, **terms.parts}
-        if importance and isinstance(net, Agave):
+        if importance:
             parts[f"IW {importance}"] = importance_bits(net, batch, importance)
         add({name: part.double().sum().item() for name, part in parts.items()})
     return total
@@ -84,15 +90,21 @@ def frozen_parts(model: AdeModel, images: list[np.ndarray]) -> dict[str, float]:
     help="Float weights; of AGAVE whose decoder was not trained, those of the decoder second.",
 )
 @click.option("--tiles", default=32, show_default=True, help="Side of the images in the mosaics.")
-@click.option("--last", type=int, help="The last N images only.")
-@click.option("--importance", type=int, help="Also the importance-weighted bound with so many samples.")
+@click.option("--last", type=click.IntRange(1), help="The last N images only.")
+@click.option(
+    "--importance", type=click.IntRange(1), help="Also the importance-weighted bound of --float with so many samples."
+)
 @click.option("--only-float", is_flag=True, help="No archive.")
-@click.option("--threads", type=int, help="Default: all processors.")
+@click.option("--threads", type=click.IntRange(1), help="Of the archive.  [default: all processors]")
 def main(
     model: str, mosaics: tuple[Path, ...], weights: tuple[Path, ...], tiles: int, last: int | None,
     importance: int | None, only_float: bool, threads: int | None,
 ) -> None:  # fmt: skip
     """Float, frozen and file bits per dimension of MODEL on the images in MOSAICS."""
+    if not weights and (importance or only_float):
+        raise click.UsageError(f"{'--importance' if importance else '--only-float'} needs --float")
+    if only_float and threads:
+        raise click.UsageError("--threads is of the archive, and --only-float makes none")
     images = [image for found in open_sets(list(mosaics), False, tiles, None) for _, image in found]
     images = images[-last:] if last else images
     samples = sum(image.size for image in images)

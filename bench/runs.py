@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,6 +20,7 @@ from gmcodec.training.data import Batch
 from gmcodec.training.duel import Duel
 from gmcodec.training.loop import Trainer
 from gmcodec.training.losses import bits_per_dimension
+from gmcodec.training.nets import config_kind, preset_from_dict
 from gmcodec.training.presets import Preset
 
 HELD_OUT = 2000
@@ -34,6 +36,11 @@ class Run:
     start: str | None = None  # the run whose weights it starts from
     result: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def has_bound(self) -> bool:
+        """Whether likelihood teaches its inference net: a bound with one that learned nothing says nothing."""
+        return not self.preset.adversary or self.preset.adversary.likelihood
 
 
 class Notes(Trainer):
@@ -84,14 +91,14 @@ def train(run: Run, data: Path, checkpoints: Path) -> None:
         curve.write_text(json.dumps(trainer.curve), "utf-8")
     if not finished:
         raise click.Abort
-    run.curve = trainer.curve
-    run.result = {"seconds": trainer.seconds} | trainer.curve[-1]
+    run.curve = trainer.curve if run.has_bound else []
+    run.result = {"seconds": trainer.seconds} | (trainer.curve[-1] if run.has_bound else {"step": trainer.step})
 
 
 def run_all(all_runs: list[Run], data: Path, out: Path, checkpoints: Path, only: str | None) -> dict[str, Run]:
     """Train what is missing of the runs named in ``only``, or of all; those that are finished, by name.
 
-    ``out`` gets results.json after every run.
+    ``out`` gets results.json after every run.  Raises UsageError when it holds one of them with other settings.
     """
     wanted = only.split(",") if only else [run.name for run in all_runs]
     if unknown := set(wanted) - {run.name for run in all_runs}:
@@ -102,13 +109,23 @@ def run_all(all_runs: list[Run], data: Path, out: Path, checkpoints: Path, only:
     done: dict[str, Run] = {}
     for run in all_runs:
         if run.name in saved:
+            if _preset(run, saved[run.name]["preset"]) != run.preset:
+                raise click.UsageError(f"{path} holds {run.name} with other settings: choose another --out")
             run.result, run.curve = saved[run.name]["result"], saved[run.name]["curve"]
         elif run.name in wanted:
             train(run, data, checkpoints)
+            saved[run.name] = {"preset": asdict(run.preset), "result": run.result, "curve": run.curve}
+            (out / "results.tmp").write_text(json.dumps(saved, indent=1), "utf-8")
+            os.replace(out / "results.tmp", path)
         else:
             continue
         done[run.name] = run
-        saved[run.name] = {"preset": asdict(run.preset), "result": run.result, "curve": run.curve}
-        (out / "results.tmp").write_text(json.dumps(saved, indent=1), "utf-8")
-        os.replace(out / "results.tmp", path)
     return done
+
+
+def _preset(run: Run, saved: dict[str, Any]) -> Preset | None:
+    """That of a run in results.json, if it is of the same kind of net."""
+    try:
+        return preset_from_dict({**saved, "kind": config_kind(run.preset.model)})
+    except (KeyError, TypeError, ValueError):
+        return None

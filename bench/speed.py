@@ -145,7 +145,7 @@ def mosaic(folder: Path, width: int = 6000, height: int = 4000) -> pixels.Planes
 @click.option(
     "--large", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Photographs for a mosaic."
 )
-@click.option("--runs", default=RUNS, show_default=True)
+@click.option("--runs", default=RUNS, show_default=True, help="Of whole processes on IMAGES; the mosaic has one.")
 def main(images: tuple[Path, ...], large: Path | None, runs: int) -> None:
     """Measure speed and memory."""
     for path in images:

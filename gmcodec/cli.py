@@ -113,6 +113,8 @@ def compress(files: Sequence[str], output: str | None, recursive: bool, model: s
     """
     if model and rest["code"] != "auto":
         raise click.UsageError("--model and --code exclude one another")
+    if rest["effort"] != "default" and (model or rest["code"] == "conventional"):
+        raise click.UsageError("--effort says which models are tried: with --model or --code conventional none are")
     options = _options({**rest, "code": model or rest["code"]})
     found = cli_files.collect(files, recursive, cli_files.reason_not_image)
     jobs = cli_files.plan("compress", found, output, cli_files.gmc_name, options)
@@ -296,6 +298,10 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
 
     if preset not in PRESETS:
         raise click.UsageError(f"unknown preset {preset!r}; choose from {', '.join(PRESETS)}")
+    if steps and minutes:
+        raise click.UsageError("either --steps or --minutes")
+    if init and resume:
+        raise click.UsageError("--resume goes on from the checkpoint: leave out --init")
     measured = _measured_on(validation, val_last)
     if device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("no CUDA device can be used here; leave out --device")
@@ -313,6 +319,8 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
             replace(planned, **given), data, measured, out, device=device, bf16=bf16,
             compiled=compiled, minutes=minutes, progress=not quiet and sys.stderr.isatty(), init=init,
         )  # fmt: skip
+        if compiled and device == "cpu" and trainer.net.mixture is None:
+            raise click.UsageError(f"there is nothing of {preset} that --compile makes faster on a processor")
         if resume:
             trainer.resume()
         finished = trainer.run(report=(lambda text: None) if quiet else tqdm.write)

@@ -37,6 +37,8 @@ def bench(paths: tuple[Path, ...], output: Path, codecs: str, threads: int | Non
 
     Every size counts only after the file was decoded and compared. A run that was cut off goes on with --resume.
     """
+    if resume and force:
+        raise click.UsageError("--resume and --force exclude one another")
     _need_extra()
     from tqdm import tqdm
 

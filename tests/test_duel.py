@@ -10,12 +10,13 @@ import pytest
 import torch
 from test_ade import mosaics  # noqa: F401
 
+from gmcodec.errors import TrainingError
 from gmcodec.training import trainers
 from gmcodec.training.adversarial import discriminator_loss
 from gmcodec.training.data import Batch
-from gmcodec.training.duel import Duel
+from gmcodec.training.duel import Duel, Within
 from gmcodec.training.loop import Trainer
-from gmcodec.training.nets import preset_from_dict, preset_to_dict
+from gmcodec.training.nets import of_inference, preset_from_dict, preset_to_dict
 from gmcodec.training.presets import PRESETS, Adversary, DiscriminatorConfig, Preset
 
 TOY = replace(PRESETS["toy-av-ade"], steps=12)
@@ -126,6 +127,15 @@ def test_the_generator_gives_what_the_judge_likes(mosaics: Path, tmp_path: Path)
     assert redness() > before + 0.05
 
 
+def test_without_likelihood_samples_do_not_go_further_away() -> None:
+    """The gradient of a sum pulls all down: what is below the range already stays."""
+    images = torch.tensor([-9.0, -1.0, 1.0, 9.0], requires_grad=True)
+    seen = Within.apply(images)
+    assert seen.tolist() == [-3, -1, 1, 3]
+    seen.sum().backward()
+    assert images.grad.tolist() == [0, 1, 1, 1]
+
+
 def test_the_judge_learns_to_tell(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
     run = made(judged(penalty=1.0), mosaics, tmp_path)
     run.step = 200
@@ -152,3 +162,52 @@ def test_games_need_their_discriminators() -> None:
 def test_presets_without_an_adversary_have_the_plain_trainer(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
     run = trainers.trainer(PRESETS["toy-ade"], mosaics, 20, tmp_path, bf16=False, progress=False)
     assert type(run) is Trainer
+
+
+# -- the likelihood of a GAN ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_around_a_generator_only_the_inference_net_and_the_deviation_learn(
+    mosaics: Path,  # noqa: F811
+    tmp_path: Path,
+    classes: int,
+) -> None:
+    model = replace(TOY.model, classes=classes)
+    judge = replace(TOY.adversary.of_classes(classes), likelihood=False)
+    gan = made(replace(TOY, model=model, adversary=judge), mosaics, tmp_path / "gan")
+    with torch.no_grad():
+        gan.ema.vae.last.bias.fill_(3.0)  # a generator that is far away from the images
+    gan.save()
+    weights = tmp_path / "gan" / "float.safetensors"
+    preset = replace(TOY, model=model, adversary=None, generator_fixed=True, steps=40, adam_lr=3e-3)
+    run = trainers.trainer(preset, mosaics, 20, tmp_path / "run", bf16=False, progress=False, init=[weights])
+    before, bound = state(run.net), run.validate()
+    run.run(validate_every=100)
+    changed = moved(before, run.net)
+    assert {"log_deviation", "vae.first.weight", "vae.stages.0.posterior_up.weight"} <= changed
+    assert changed == {name for name in before if of_inference(name)} & changed
+    assert torch.equal(run.net.vae.last.bias, before["vae.last.bias"])
+    assert run.validate() < bound
+
+
+def test_the_deviation_starts_from_what_a_generator_leaves(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    gan = made(judged(likelihood=False), mosaics, tmp_path / "gan")
+    with torch.no_grad():
+        for parameter in gan.ema.vae.last.parameters():
+            parameter.zero_()
+        gan.ema.vae.last.bias.fill_(50.0)
+    gan.save()
+    preset = replace(TOY, adversary=None, generator_fixed=True)
+    init = [tmp_path / "gan" / "float.safetensors"]
+    run = trainers.trainer(preset, mosaics, 20, tmp_path / "run", bf16=False, progress=False, init=init)
+    assert (run.net.log_deviation.exp() > 40).all()
+
+
+def test_a_generator_that_stays_as_it_is_must_be_there(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    preset = replace(TOY, adversary=None, generator_fixed=True)
+    run = trainers.trainer(preset, mosaics, 20, tmp_path, bf16=False, progress=False)
+    with pytest.raises(TrainingError, match="the generator of this preset stays as it is"):
+        run.run()
+    with pytest.raises(ValueError, match="without an adversary"):
+        replace(TOY, generator_fixed=True)

@@ -7,11 +7,14 @@ SVG for the page takes the colour of the page's text (INK becomes ``currentColor
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import labels
 from .measure import OK
 from .run import SetResult
 from .summary import OURS, Figures, Spread, strongest
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, OURS_COLOUR, THEIRS_COLOUR = "#222223", "#d1495b", "#3a7ca5"
+SIZE = 6.4, 4.4  # inches
+MARKER = 6  # points
+WIDER = 1.06  # names may be set in another font than the one that they are measured in
 MANY = 2000  # points of a scatter plot from which they are drawn as pixels, not as shapes
 STYLE: Any = {
     "font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "gmcodec", "text.color": INK, "axes.edgecolor": INK,
@@ -33,8 +39,8 @@ def draw(result: SetResult, figures: list[Figures], stem: Path) -> dict[str, str
     """Write ``stem``-KIND.svg and .png; returns, by title, SVG to put into a page."""
     pages = {}
     for kind, name, paint in (
-        ("encode", "Rate against encoding speed", lambda axes: _speed(axes, figures, "encode")),
-        ("decode", "Rate against decoding speed", lambda axes: _speed(axes, figures, "decode")),
+        ("encode", "Rate against encoding speed", lambda axes: speed(axes, figures, "encode")),
+        ("decode", "Rate against decoding speed", lambda axes: speed(axes, figures, "decode")),
         ("scatter", f"Each image: gmcodec against {REFERENCE}", lambda axes: _scatter(axes, result, figures)),
     ):
         svg = _figure(f"{name} ({result.name})", paint, stem.with_name(f"{stem.name}-{kind}"))
@@ -43,14 +49,20 @@ def draw(result: SetResult, figures: list[Figures], stem: Path) -> dict[str, str
     return pages
 
 
+def styled() -> AbstractContextManager[None]:
+    """Within, matplotlib draws in our style."""
+    from matplotlib import rc_context
+
+    return rc_context(STYLE)
+
+
 def _figure(title: str, paint: Callable[[Axes], bool], path: Path) -> str:
     """Draw, save, and return SVG without a ground; nothing when there is nothing to show."""
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    with styled():
+        figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         axes.set_title(title, loc="left")
@@ -64,25 +76,31 @@ def _figure(title: str, paint: Callable[[Axes], bool], path: Path) -> str:
     return svg[svg.index("<svg") :].replace(INK, "currentColor")
 
 
-def _speed(axes: Axes, figures: list[Figures], verb: str) -> bool:
+def speed(axes: Axes, figures: list[Figures], verb: str) -> bool:
     """A point a codec; a line across it from quartile to quartile of speed."""
     points: list[tuple[Figures, Spread, float]] = [(f, s, f.bpsp or 0.0) for f in figures if (s := getattr(f, verb))]
     for f, spread, rate in points:
-        colour = OURS_COLOUR if f.codec.startswith(OURS) else THEIRS_COLOUR
+        colour = _colour(f, THEIRS_COLOUR)
         axes.plot([spread.low, spread.high], [rate, rate], color=colour, linewidth=1.2, alpha=0.6)
-        axes.plot(spread.middle, rate, marker="s" if f.archive else "o", color=colour, markersize=6)
+        axes.plot(spread.middle, rate, marker="s" if f.archive else "o", color=colour, markersize=MARKER)
+    curves = []
     for effort, colour in ((_jpeg_xl_effort, THEIRS_COLOUR), (_our_effort, OURS_COLOUR)):
         curve = sorted((effort(f.codec), spread.middle, rate) for f, spread, rate in points if effort(f.codec))
         axes.plot([s for _, s, _ in curve], [r for _, _, r in curve], color=colour, linewidth=0.8, alpha=0.5)
+        curves += [[(s, r) for _, s, r in curve]] if curve else []
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
-    axes.margins(x=0.25, y=0.08)  # room for the names
+    axes.margins(x=0.15, y=0.08)  # room for the names
     axes.set_xlabel(f"{verb[:-1]}ing speed in Mpixel/s, median over images (line: quartiles)")
     axes.set_ylabel("bits per sample (lower is better)")
     axes.grid(which="major", alpha=0.25)
-    names = [(f.codec, spread.high, rate) for f, spread, rate in points]
-    _label(axes, names, [(spread.middle, rate) for _, spread, rate in points])
+    if points:
+        _label(axes, points, curves)
     return bool(points)
+
+
+def _colour(f: Figures, theirs: str = INK) -> str:
+    return OURS_COLOUR if f.codec.startswith(OURS) else theirs
 
 
 def _jpeg_xl_effort(codec: str) -> int:
@@ -97,26 +115,37 @@ def _our_effort(codec: str) -> int:
     return efforts.index(codec) + 1 if codec in efforts else 0
 
 
-def _label(axes: Axes, names: list[tuple[str, float, float]], points: list[tuple[float, float]]) -> None:
-    """Names to the right of where they belong, moved up or down until none covers another name or a point."""
+def _label(axes: Axes, points: list[tuple[Figures, Spread, float]], curves: list[list[tuple[float, float]]]) -> None:
+    """A name at each point; ``curves``: lines that are drawn beside those of the points."""
+    from matplotlib.text import Text
+
     axes.figure.canvas.draw()  # the scales are known only when all is laid out
-    to_screen = axes.transData.transform
-    taken: list[tuple[float, float, float]] = []  # left, right, height in pixels
-    dots = [to_screen(point) for point in points]
-    for name, x, y in sorted(names, key=lambda n: n[2]):
-        left, height = to_screen((x, y))
-        start, width, line = left + 9, 7.0 * len(name), 13.0
-        shifts = [0.0] + [sign * step * line / 2 for step in range(1, 30) for sign in (1, -1)]
-        for shift in shifts:
-            if all(start > r or start + width < l_ or abs(height + shift - h) >= line for l_, r, h in taken) and all(
-                not (start < dx < start + width) or abs(height + shift - dy) >= 8 for dx, dy in dots
-            ):
-                break
-        taken.append((start, start + width, height + shift))
-        colour = OURS_COLOUR if name.startswith(OURS) else INK
-        points_per_pixel = 72 / axes.figure.dpi
-        axes.annotate(name, (x, y), (9 * points_per_pixel, shift * points_per_pixel), textcoords="offset points",
-                      fontsize=8, va="center", color=colour, annotation_clip=False)  # fmt: skip
+    renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    to_screen, pixels = axes.transData.transform, axes.figure.dpi / 72
+    placed, texts = [], []
+    for f, spread, rate in points:
+        text = axes.annotate(f.codec, (spread.middle, rate), (0, 0), textcoords="offset points", fontsize=8,
+                             ha="center", va="center", color=_colour(f), annotation_clip=False)  # fmt: skip
+        text.set_in_layout(False)  # or the axes would make room for it, and everything move
+        texts.append(text)
+        extent = Text.get_window_extent(text, renderer)
+        (x, y), left, right = (
+            to_screen((spread.middle, rate)),
+            *(to_screen((s, rate))[0] for s in (spread.low, spread.high)),
+        )
+        marker = labels.Box.around(x, y, MARKER * pixels, MARKER * pixels)
+        placed.append(labels.Point(marker, labels.Line(left, y, right, y), extent.width * WIDER, extent.height))
+    lines = [point.line for point in placed]
+    for curve in curves:
+        lines += [labels.Line(*a, *b) for a, b in itertools.pairwise(to_screen(curve))]
+    frame, whole = axes.get_window_extent(), axes.figure.bbox
+    area = labels.Box(frame.x0 + 2, frame.y0 + 2, whole.x1 - 2, frame.y1 + 2)
+    for text, point, box in zip(texts, placed, labels.place(placed, lines, area), strict=True):
+        x, y = point.middle
+        text.set_position((((box.left + box.right) / 2 - x) / pixels, ((box.bottom + box.top) / 2 - y) / pixels))
+        if tie := labels.tie(point, box):
+            ends = axes.transData.inverted().transform([tie[:2], tie[2:]])
+            axes.plot(*ends.T, color=text.get_color(), linewidth=0.5, alpha=0.6, scalex=False, scaley=False)
 
 
 def _scatter(axes: Axes, result: SetResult, figures: list[Figures]) -> bool:
@@ -136,7 +165,7 @@ def _scatter(axes: Axes, result: SetResult, figures: list[Figures]) -> bool:
     smaller = sum(o < t for o, t in zip(ours, theirs, strict=True))
     axes.set_xlabel(f"{best.codec}, bits per sample")
     axes.set_ylabel("gmcodec, bits per sample")
-    axes.text(0.98, 0.04, f"gmcodec smaller for {smaller} of {len(images)} images (below the line)",
+    axes.text(0.98, 0.04, f"gmcodec smaller for {smaller}\nof {len(images)} images (below the line)",
               transform=axes.transAxes, ha="right", fontsize=9)  # fmt: skip
     axes.grid(alpha=0.25)
     axes.set_aspect("equal", adjustable="box")

@@ -8,10 +8,12 @@ import re
 from dataclasses import asdict, replace
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from . import plots, tables
+from .measure import Row
 from .run import Results, SetResult
-from .summary import OURS, Figures, summarise
+from .summary import OURS, Figures, Spread, summarise
 
 MOST_ROWS = 200  # images of a set that the page lists one by one
 MOST_KEPT = 1000  # images of a set whose rows are in results.json; those of larger sets are in rows.jsonl alone
@@ -64,6 +66,22 @@ def _as_json(results: Results, summaries: list[list[Figures]]) -> dict:
         "not_measured": results.left_out,
         "sets": sets,
     }
+
+
+def read(folder: Path) -> list[tuple[SetResult, list[Figures]]]:
+    """Sets and figures of a finished run, from its results.json; large sets come without rows."""
+    found = []
+    for values in json.loads((folder / "results.json").read_text("utf-8"))["sets"]:
+        figures = [_figures(each) for each in values["summary"]]
+        plain = {name: value for name, value in values.items() if name != "summary"}
+        rows = [Row.from_json(row) for row in values["rows"]]
+        found.append((SetResult(**plain | {"rows": rows}), figures))
+    return found
+
+
+def _figures(values: dict[str, Any]) -> Figures:
+    speeds = {name: values[name] and Spread(**values[name]) for name in ("encode", "decode")}
+    return Figures(**values | speeds | {"problems": [tuple(problem) for problem in values["problems"]]})
 
 
 # -- the page ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The ANS stack of coding/stack.py one symbol at a time, for compiled loops that cannot call constriction.
 
-The same 64-bit state, 32-bit words and 24 bits of precision, so the words are the same; tests/test_ans.py compares.
+The same 64-bit state, 32-bit words and 24 bits of precision, so the words are the same: tests/test_local_fused.py
+compares them.
 A symbol is a range of the quantiles 0 .. 2**24 - 1: ``left`` up to ``left + freq - 1``.
 """
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """From a trained float layer to a frozen integer layer, with the accumulator bound proved.
 
-Weights become 8-bit integers with a scale per output row, activations integers of about 12 bits with
-one scale per tensor.  The row scale is max|w| / 127, as in fake quantisation during training, unless
-the sum of |w| would then break the float32 bound; such a row gets a coarser scale.
+Weights become integers of ``bits`` bits with a scale per output row: 13 bits in local nets, 8 in others, more in first
+layers and linear predictors.  Activations are integers of 12 bits, in VAEs and flows of 15.  The row scale is
+max|w| / (2**(bits - 1) - 1), as in fake quantisation during training, unless the sum of |w| would then break a bound;
+such a row gets a coarser scale.
 """
 
 from __future__ import annotations

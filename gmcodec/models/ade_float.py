@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: MIT
 """Adaptive density estimation as float torch modules: what is trained, and then frozen (thesis, chapter 5).
 
-Real-NVP after Dinh et al. 2017 with affine couplings, 3x3 convolutions and residual blocks; the VAE is that of AGAVE.
-Differences from the papers, all of them:
+Real-NVP after Dinh et al. 2017 with affine couplings, 3x3 convolutions and residual blocks; the VAE is that of AGAVE,
+with its own differences (agave_float.py).  Differences from the paper and from chapter 5, as far as we know them:
 
 * h = (x - mean) * exp(log_scale), where Real-NVP has x * exp(log_scale) + mean: the same family, and the mean is a
   prediction of the sample, in units of samples.
+* log-scales are clamped, within +-4 in couplings, where Real-NVP has a tanh times a learned factor; those of latents
+  and of noise to what tables hold.
+* Samples are grey levels on a linear scale; Real-NVP models their logits.
+* Nets of couplings see cells of 2x2 pixels (ade.py), not masked pixels, also in checkerboards.  There is no squeezing
+  and no partition by channels between them, unless a configuration names such couplings ("cd:rgb").
+* Nets of couplings have leaky ReLUs, and nothing leads past their residual blocks but the linear part.
 * The mean has a linear part, a convolution of what is kept, started by least squares: 5.0 bits/dim before any training.
 * A scale is factored out by position, three quarters at once.  What a coupling changes may differ by colour.
-* Weight normalisation or plain weights and Muon, as the PixelCNN++ here; no batch statistics, which are harmful in a
-  VAE (Kingma et al. 2016) and would have to be folded.
+* Couplings have weight normalisation, or plain weights and Muon as the PixelCNN++ here; no batch statistics, which are
+  harmful in a VAE (Kingma et al. 2016) and would have to be folded, while the thesis has both (A.2).  The penalty of
+  Real-NVP on the lengths of its weights is left out.
+* The VAE begins and ends with cells of 2x2 pixels, a quarter as many as the pixels of the thesis' VAE (Table A.1).
 * h given z has deviations of its own for each feature of the coarsest cell, not one for all; as a mixture of Gaussians
   around one mean it may have the heavy tails that predictions of images have.
 * Classes, where there are any, change the VAE by conditional weight normalisation (eq. 5.8), on both its ways, and not
@@ -34,7 +42,7 @@ from torch.nn import functional
 
 from .ade import AdeConfig
 from .ade_passage import LOG_SCALE_MAX
-from .agave_float import VAE, log_scales
+from .agave_float import VAE, Divergence, log_scales
 from .local_float import FIRST_BITS
 from .pixelcnnpp_float import ACTIVATIONS, BLOCK_GAIN, CENTRE, Conv, RoundedNet, start_layers
 
@@ -205,11 +213,17 @@ class Terms(NamedTuple):
     divergence: Tensor  # expected, as in Divergence
     sampled: Tensor
     noise: Tensor
+    noise_sampled: Tensor
 
     @property
     def bound(self) -> Tensor:
         """The negative ELBO (eq. 5.5) in bits, an estimate with one sample: float32 [B]."""
         return self.features + self.divergence.sum(1) + self.noise
+
+    @property
+    def drawn(self) -> Tensor:
+        """Bits with the z and the u that were drawn: log q(z, u) - log p(x, z, u), float32 [B]."""
+        return self.features + self.sampled.sum(1) + self.noise_sampled
 
     @property
     def parts(self) -> dict[str, Tensor]:
@@ -282,17 +296,28 @@ class Ade(RoundedNet):
         h, _ = self.flow(self.dequantised(images)[0])
         for coupling in fresh:
             coupling.starting = False
-        if "log_deviation" not in loaded:
-            count, _, side, _ = self.log_deviation.shape
-            parts = h.unfold(2, side, side).unfold(3, side, side)
-            middle = parts.std((0, 2, 3)).clamp_min(SMALLEST_DEVIATION).log()
-            spread = torch.linspace(-FIRST_SPREAD, FIRST_SPREAD, count) if count > 1 else torch.zeros(1)
-            self.log_deviation.data.copy_(middle + spread.to(middle.device)[:, None, None, None])
         layers = {name: m for name, m in self.named_modules() if isinstance(m, Conv)}
         skipped = {id(m) for net in self.modules() if isinstance(net, Net) for m in (net.last, net.linear)}
         parts = [m for name, m in layers.items() if f"{name}.weight" not in loaded and id(m) not in skipped]
         labels = torch.zeros(len(images), dtype=torch.int64, device=images.device) if self.config.classes else None
         start_layers(self, parts, lambda: self.terms(images, labels=labels))
+        if "log_deviation" not in loaded:
+            # a generator that is there already is not moved to the middle of what h is
+            self._start_deviation(h, self._mean(h) if "vae.last.weight" in loaded else None)
+
+    def _start_deviation(self, h: Tensor, mean: Tensor | None) -> None:
+        """That of h [B, 4C, H/2, W/2] from ``mean``, else from the mean of each feature."""
+        count, _, side, _ = self.log_deviation.shape
+        parts = (h if mean is None else h - mean).unfold(2, side, side).unfold(3, side, side)
+        deviation = parts.std((0, 2, 3)) if mean is None else parts.square().mean((0, 2, 3)).sqrt()
+        middle = deviation.clamp_min(SMALLEST_DEVIATION).log()
+        spread = torch.linspace(-FIRST_SPREAD, FIRST_SPREAD, count) if count > 1 else torch.zeros(1)
+        self.log_deviation.data.copy_(middle + spread.to(middle.device)[:, None, None, None])
+
+    def _mean(self, h: Tensor) -> Tensor:
+        """What one sample of the posterior says of features h, of the classes that were told last."""
+        noise = self.vae.noise(len(h), h.shape[2], h.shape[3])
+        return self.vae(noise, self.vae.features(h))[0]
 
     # -- likelihoods -------------------------------------------------------------------------------
 
@@ -300,17 +325,18 @@ class Ade(RoundedNet):
         """The negative ELBO of each image, in bits a pixel, float32 [B]; ``labels`` int64 [B] are of classes."""
         return self.terms(images, dtype, labels=labels).bound / images[0, 0].numel()
 
-    def dequantised(self, images: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """Samples y, float32 [B, C, H, W], and what their noise costs, bits [B]."""
+    def dequantised(self, images: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Divergence]:
+        """Samples y, float32 [B, C, H, W], and what their noise costs."""
         x = images.float() - CENTRE
         if self.noise is None:
-            return (x + torch.rand_like(x)) / UNIT, torch.zeros(len(x), device=x.device)
+            return (x + torch.rand_like(x)) / UNIT, Divergence.none(x)
         mean, log_scale = self.noise(squeeze(x / UNIT), dtype)
         log_scale = log_scales(log_scale)
         drawn = torch.randn_like(mean)
         e = mean + log_scale.exp() * drawn
-        cost = ((mean.square() + (2 * log_scale).exp() - 1) / 2 - log_scale).sum((1, 2, 3)) * NAT
-        return (x + unsqueeze(torch.special.ndtr(e))) / UNIT, cost
+        expected = ((mean.square() + (2 * log_scale).exp() - 1) / 2 - log_scale).sum((1, 2, 3))
+        sampled = ((e.square() - drawn.square()) / 2 - log_scale).sum((1, 2, 3))
+        return (x + unsqueeze(torch.special.ndtr(e))) / UNIT, Divergence(expected, sampled)
 
     def terms(
         self,
@@ -322,13 +348,13 @@ class Ade(RoundedNet):
         """What eq. 5.5 is made of, one sample of the posterior and of u."""
         self._tell(labels)
         count, channels, height, width = images.shape
-        y, noise_bits = self.dequantised(images, dtype)
+        y, cost = self.dequantised(images, dtype)
         h, determinant = self.flow(y, dtype)
         if noise is None:
             noise = self.vae.noise(count, height // 2, width // 2)
         mean, _, divergence = self.vae(noise, self.vae.features(h, dtype))
         features = (self.nats(h - mean).sum((1, 2, 3)) - determinant) * NAT + log2(UNIT) * channels * height * width
-        return Terms(features, divergence.expected * NAT, divergence.sampled * NAT, noise_bits)
+        return Terms(features, *(part * NAT for part in (*divergence, *cost)))
 
     def nats(self, rest: Tensor) -> Tensor:
         """-log p(h | z), each; ``rest`` is h less its mean, float32 [B, 4C, H/2, W/2]."""

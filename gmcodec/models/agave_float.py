@@ -3,24 +3,28 @@
 
 The VAE follows Kingma et al. 2016, as the thesis does: residual blocks, ELU, weight normalisation, a top-down
 hierarchy of latent groups, a posterior of independent Gaussians or with one step of inverse autoregressive flow
-(eq. 2.60).  Differences from the paper, all of them:
+(eq. 2.60).  Differences from the paper, as far as we know them:
 
 * Latents are standardised (agave.py): the posterior is given relative to the conditional prior.
 * An IAF step is autoregressive over the channels of a group and sees all cells of the channels before: a coder
   that inverts it takes as many steps as there are channels.
+* An IAF step is told the features of the way up only, not those of the way down too.
+* What a block adds to its stream starts at a tenth, and grows as it learns: there is no constant factor.
+* A cell of the first layer may have 4x4 pixels.  Means have one deviation a channel (section 3.4.1), not one for all.
 * Upsampling repeats cells and then convolves; the net is not causal, so nothing is shifted.
 * log-scales are clamped, so that tables can hold them.
 
 The conditioner turns f(z) into what every block of the PixelCNN++ adds to its stream: as many non-masked 3x3
-convolutions as the decoder has blocks (section 3.4.1), in a residual chain a resolution.  A local net, whose blocks
-see one pixel, is told the same features at every block.
+convolutions as the decoder has blocks (section 3.4.1), in a residual chain a resolution.  A block takes them in by a
+matrix, where the thesis has one more convolution.  A local net, whose blocks see one pixel, is told the same features
+at every block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from math import log
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -249,6 +253,11 @@ class Terms(NamedTuple):
         return self.primary + self.divergence.sum(1)
 
     @property
+    def drawn(self) -> Tensor:
+        """Bits with the z that was drawn: log q(z | x) - log p(x, z), float32 [B]."""
+        return self.primary + self.sampled.sum(1)
+
+    @property
     def parts(self) -> dict[str, Tensor]:
         """By name what the bound consists of, and the bits of y given z."""
         return {"KL": self.divergence.sum(1), "image": self.primary, "y": self.auxiliary}
@@ -373,13 +382,13 @@ def logistic_bits(y: Tensor, means: Tensor, log_scale: Tensor, levels: int) -> T
 
 
 @torch.no_grad()
-def importance_bits(net: Agave, images: Tensor, samples: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def importance_bits(net: Any, images: Tensor, samples: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """The importance-weighted bound with so many samples (eq. 2.64; Burda et al. 2016): bits, float32 [B].
 
-    Never below the true cost and, with more samples, nearer to it; one sample is an estimate of the ELBO.
+    On average never below the true cost and, with more samples, nearer to it; one sample is an estimate of the ELBO.
+    ``net``: an Agave, or an Ade, of which a sample is of latents and of the noise below the grey levels.
     """
     each = []
     for _ in range(samples):
-        terms = net.terms(images, dtype)
-        each.append(terms.primary + terms.sampled.sum(1))
+        each.append(net.terms(images, dtype).drawn)
     return (log(samples) - torch.logsumexp(-torch.stack(each) / NAT, 0)) * NAT

@@ -5,7 +5,7 @@ The likelihood is the discretised mixture of logistics of PixelCNN++ (Salimans e
 section 2.9): K components shared by the colour channels, and channels coupled linearly.  Differences
 from the paper: the net is one causal window followed by pointwise residual layers, so that any pixel
 needs only its window; inputs are differences to the local mean; the coupling acts on residuals; a
-linear predictor over the nearest pixels is added to the means.
+linear predictor over the nearest pixels is added to the means; log-scales are clamped.
 
 Layout is [features, pixels] throughout: the loss then vectorises over pixels.
 """

@@ -2,11 +2,12 @@
 """PixelCNN++ (Salimans et al. 2017) as a float torch module: what is trained, and then frozen.
 
 Thesis section 3.4 conditions this net on the output of a variational autoencoder; ``condition`` is for that.
-Differences from the paper, all of them:
+Differences from the paper, as far as we know them:
 
 * What comes in and goes out is as in the local net, with which this one shares its loss and integer tables: the left
   stream starts from a window of differences to the local mean, whose nearest pixels also enter a linear predictor;
-  means are relative to that prediction, in grey levels; couplings act on residuals; log-scales are clamped.
+  means are relative to that prediction, in grey levels; couplings act on residuals, without the tanh of the published
+  code; log-scales are clamped, from above too.
   The upper stream starts from one shifted convolution of samples, of their own differences to the local mean, and
   of ones.  Float likelihood of 500 held-out CIFAR-10 images after 150 s on two cores: 4.26 bits/dim with convolutions
   of samples and concat-ELU, 48 features, and 3.95 with this and leaky ReLU, 64 features.
@@ -23,6 +24,8 @@ Differences from the paper, all of them:
 * Layers that the paper applies to concatenated inputs are sums of one layer each, and the activation of a
   feature is computed once for all its readers: the same function, less work, and one cache for a decoder that
   evaluates pixel by pixel.
+* A condition, which the paper has none of but a class, is added to the stream behind a block by a matrix without a
+  bias, not inside the block.
 * The paper averages weights and drops half of the features; here both are the training preset's choice.
 
 There is no normalisation over batches or positions: a pixel's features depend on the pixels before it only.
@@ -254,7 +257,7 @@ class RoundedNet(nn.Module):
 
     @property
     def fake_quant(self) -> bool:
-        """Whether weights are rounded to 8 bits in the forward pass."""
+        """Whether weights are rounded in the forward pass, to 8 bits or those of the layer."""
         return any(layer.rounding for layer in self._rounding())
 
     @fake_quant.setter

@@ -14,6 +14,10 @@ GAN        no scales   without likelihood
 AV-GDE     no scales   with it
 AV-ADE     scales      with it
 =========  ==========  ===========================
+
+The GAN is a VAE whose inference net learns nothing, so its latents are drawn from the top down, unlike those of the
+thesis' GAN (section 5.5.2, footnote 1).  It has no likelihood until an inference net and a deviation are trained around
+its generator: ``Preset.generator_fixed``.
 """
 
 from __future__ import annotations
@@ -99,6 +103,8 @@ class Duel(Trainer):
         with fixed(self.net.flow):
             grey = self.net.draw(count, height, width, self.adversary.deviation, **batch.given)
         images = grey / 127.5 - 1
+        if not self.adversary.likelihood:
+            return Within.apply(images)
         return images + (images.clamp(-RANGE, RANGE) - images).detach()  # with a gradient: they may come back
 
     def _learn(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> None:
@@ -129,6 +135,24 @@ class Duel(Trainer):
             beta = adversarial.draw_beta(len(real), a.gamma, device=real.device)
             loss = MIXED[a.game].generator
             return loss(net(adversarial.mix(real, fake, beta))) + loss(net(adversarial.mix(real, fake, ~beta)))
+
+
+class Within(torch.autograd.Function):
+    """Clamped to -RANGE..RANGE, with a gradient outside only where it leads back.
+
+    Where nothing but a discriminator teaches, any other gradient takes samples further and further away: it sees none
+    of it.  The generators of GANs end with a tanh instead, which VAEs do not.
+    """
+
+    @staticmethod
+    def forward(context: Any, images: Tensor) -> Tensor:
+        context.save_for_backward(images)
+        return images.clamp(-RANGE, RANGE)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        (images,) = context.saved_tensors
+        return gradient.where((images.abs() <= RANGE) | (gradient * images > 0), 0.0)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The training loop: Muon for hidden matrices, AdamW for the rest, EMA, resume, Ctrl-C.
 
-Recipe and why: constant learning rate, then linear decay to zero, and 8-bit rounding of the weights in the forward
-pass for the last part, so that freezing costs little.  What differs between models is in nets.py and data.py.
+Recipe and why: constant learning rate, then linear decay to zero, and rounding of the weights in the forward pass, to
+the bits that they will have when frozen, for the last part, so that freezing costs little.  What differs between models
+is in nets.py and data.py.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from . import data as images
 from .data import Batch
 from .losses import objective_bits
 from .muon import Muon
-from .nets import build, load_float, of_condition, preset_from_dict, preset_to_dict, save_float
+from .nets import build, learns, load_float, of_inference, preset_from_dict, preset_to_dict, save_float
 from .presets import Objective, Preset
 
 log = logging.getLogger("gmcodec")
@@ -82,16 +83,17 @@ class Trainer:
         self.source, self.validation, self.glimpse = images.load(preset, data, validation, progress)
         self.net = build(preset.model).to(self.device)
         loaded = {name for path in init for name in load_float(self.net, path)}
+        if preset.generator_fixed:  # what a GAN has of these never learned: they begin anew
+            loaded = {name for name in loaded if not of_inference(name)}
         if self.net.state_dict().keys() - loaded:
             state = self.source.random.bit_generator.state
             self.net.initialise(self._tensors(self.source.batch(preset.batch)).images, loaded)
             self.source.random.bit_generator.state = state  # the first step learns from the same batch
         self.lacking: set[str] = set()  # what will not be trained and was not loaded
-        if preset.decoder_fixed:
-            for name, parameter in self.net.decoder.named_parameters():
-                parameter.requires_grad_(of_condition(name))
-                if not parameter.requires_grad and f"decoder.{name}" not in loaded:
-                    self.lacking.add(name)
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad_(learns(preset, name))
+            if not parameter.requires_grad and name not in loaded:
+                self.lacking.add(name)
         self.ema = copy.deepcopy(self.net).eval()
         self.cost = self._cost
         if compiled and self.device.type == "cuda":  # there memory is what limits a net
@@ -268,7 +270,8 @@ class Trainer:
         """
         validate_every = validate_every or self.validate_every
         if self.lacking:
-            raise TrainingError("the decoder of this preset stays as it is: its weights must be there to begin with")
+            what = "decoder" if self.preset.decoder_fixed else "generator"
+            raise TrainingError(f"the {what} of this preset stays as it is: its weights must be there to begin with")
         previous = signal.signal(signal.SIGINT, self._stop)
         bar = tqdm(total=None if self.minutes else self.preset.steps, initial=self.step, unit="step",
                    disable=not self.progress)  # fmt: skip

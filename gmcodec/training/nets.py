@@ -52,7 +52,7 @@ class DensityNet(Protocol):
     """A float net that gives the bits of images; also an ``nn.Module``."""
 
     config: Any  # with ``channels``
-    fake_quant: bool  # round weights to 8 bits in the forward pass
+    fake_quant: bool  # round weights in the forward pass, as freezing does
     mixture: Callable[..., Tensor] | None  # the loss, mixture_bits or a compiled one, if the net has one
 
     def bits(self, batch: Tensor, dtype: torch.dtype = ...) -> Tensor:
@@ -68,6 +68,25 @@ class DensityNet(Protocol):
 def of_condition(name: str) -> bool:
     """Whether a parameter is what a decoder learns from its condition."""
     return "condition" in name.split(".")
+
+
+def of_inference(name: str) -> bool:
+    """Whether a parameter of a flow or VAE is what is trained around a generator that stays as it is.
+
+    Those are the inference net, noise included, and the deviation around the generator's mean: how the thesis gives a
+    GAN a likelihood (section 5.5.1).
+    """
+    part, *inner = name.split(".")
+    if part != "vae":
+        return part in ("noise", "log_deviation", "logits")
+    return inner[0] in ("first", "up", "shrink") or not {"posterior_up", "posterior_down", "flow"}.isdisjoint(inner)
+
+
+def learns(preset: Preset, name: str) -> bool:
+    """Whether a run of a preset changes a parameter."""
+    if preset.decoder_fixed and name.startswith("decoder."):
+        return of_condition(name)
+    return not preset.generator_fixed or of_inference(name)
 
 
 def build(config: ModelConfig) -> Any:
@@ -178,9 +197,13 @@ def load_float(net: nn.Module, path: Path) -> set[str]:
 
 
 def load_whole(paths: Sequence[Path]) -> Any:
-    """The net of float weights in one file or folder, or, of AGAVE, in several.  Raises TrainingError."""
-    net = build(read_config(paths[0]))
-    loaded = {name for path in paths for name in load_float(net, path)}
+    """The net of float weights in one file or folder, or, of AGAVE, in several parts.  Raises TrainingError."""
+    net, loaded = build(read_config(paths[0])), set[str]()
+    for path in paths:
+        more = load_float(net, path)
+        if loaded & more:
+            raise TrainingError(f"{path} holds {min(loaded & more)}, which is given already")
+        loaded |= more
     if missing := net.state_dict().keys() - loaded:
         raise TrainingError(f"{paths[0]} does not hold all weights, {min(missing)} is not there: give those too")
     return net

@@ -85,7 +85,7 @@ class Preset:
     muon_lr: float  # hidden matrices, if the net names any
     adam_lr: float  # everything else
     decay_from: float  # share of the schedule after which learning rates fall linearly to zero
-    quantise_from: float  # share after which weights are rounded to 8 bits in the forward pass
+    quantise_from: float  # share after which weights are rounded in the forward pass, as freezing does
     ema: float  # decay of the weight average
     seed: int
     muon_decay: float = 0.0  # weight decay of the hidden matrices; deep nets without it grow until they diverge
@@ -94,8 +94,11 @@ class Preset:
     adversary: Adversary | None = None  # of a flow
     adaptation: int | None = None  # of a net that learns while it codes: the rate, of local_learning.RATES
     decoder_fixed: bool = False  # whether what AGAVE's decoder knew before its condition stays as it is
+    generator_fixed: bool = False  # of a flow or VAE: only the inference net and the deviation learn, see nets.py
 
     def __post_init__(self) -> None:
+        if self.generator_fixed and (self.adversary or not isinstance(self.model, AdeConfig)):
+            raise ValueError("only a flow or VAE without an adversary can learn around a generator that stays as it is")
         if self.adversary and isinstance(self.model, AdeConfig):
             judged, drawn = self.adversary.discriminator.classes, self.model.classes
             if judged != drawn:
@@ -104,7 +107,7 @@ class Preset:
 
 # Couplings of a scale: every sample from all that a decoder knows by then, nearest neighbours of its colour included.
 BY_COLOUR = ("bc:b", "bc:r", "bc:g", "d:b", "d:r", "d:g")
-CHECKERBOARD = ("bc:rgb", "ad:rgb", "bc:rgb")  # those of the thesis
+CHECKERBOARD = ("bc:rgb", "ad:rgb", "bc:rgb")  # three, as many as in the thesis (A.2), which may have other masks
 
 
 def small_images(
@@ -179,7 +182,7 @@ SMALL_DECODER = small_images((64, 48, 48), (1, 1, 1), 48, mixtures=5, nonlineari
 MEDIUM_DECODER = small_images((160,) * 3, (1,) * 3, nonlinearity="leaky")
 
 V_ADE = flow_images(2, 48, 2, (16, 24, 32), (1, 1, 1), 4)
-# One scale and the thesis' couplings leave the latents something to say, which a discriminator can then improve.
+# One scale and checkerboards leave the latents something to say, which a discriminator can then improve.
 AV_ADE = flow_images(1, 32, 2, (32, 48, 64), (1, 1, 1), 16, mixtures=1, order=CHECKERBOARD, last=())
 V_ADE_PUBLISHED = flow_images(
     2, 64, 2, (64, 128, 256), (1, 1, 1), 32, noise=64, mixtures=1, kernels=(3, 3), order=CHECKERBOARD, last=(),
