@@ -371,7 +371,11 @@ def encode(
 
 
 def sampled_bits(
-    planes: np.ndarray, model: PixelModel, threads: int, levels: Callable[[], np.ndarray] | None
+    planes: np.ndarray,
+    model: PixelModel,
+    threads: int,
+    levels: Callable[[], np.ndarray] | None,
+    progress: Progress = lambda n: None,
 ) -> tuple[float, float] | None:
     """About the bits of ``encode``, several times faster, and the standard error of that number.
 
@@ -379,14 +383,16 @@ def sampled_bits(
     """
     variance: list[float] = []
 
-    def sample(part: np.ndarray, model: Any, _: Progress, weights: Weights, __: int) -> tuple[np.ndarray, np.ndarray]:
-        bits, square = model.tile_coder.sampled_bits(part[0], weights)
+    def sample(
+        part: np.ndarray, model: Any, progress: Progress, weights: Weights, _: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        bits, square = model.tile_coder.sampled_bits(part[0], progress, weights)
         variance.append(square)
         return np.empty(0, np.uint32), np.array([bits])
 
     if not hasattr(model.tile_coder, "sampled_bits"):
         return None
-    bits = encode(planes, model, threads, push_tile=sample, levels=levels).estimated_bits
+    bits = encode(planes, model, threads, progress, push_tile=sample, levels=levels).estimated_bits
     return bits, math.sqrt(math.fsum(variance))  # the same in whatever order threads finish
 
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .local import LocalModel
 
 MOST = 4  # threads that share a tile: a step has about a hundred pixels
+CALL_PIXELS = 1 << 12  # coded between two reports of progress, which may end the work: a tenth of a second
 STACKS, GROUP = 2, 4  # a stack has a multiple of GROUP of a step's pixels, but for the last; part of the format
 
 
@@ -339,7 +340,7 @@ class LearningCoder:
         with ExitStack() as stack:
             canvas, tiles, team, pool = self._open(height, width, threads, stack)
             canvas.fill(planes[None])
-            calls = calls_of(tiles[0].place)
+            calls = calls_of(tiles[0].place, CALL_PIXELS)
             first = pixels_of(tiles[0].place, 0) * len(planes) * code.nibbles
             for hands in team:
                 hands[0].symbols[:] = 0, first
@@ -357,7 +358,7 @@ class LearningCoder:
         states, left = np.array([s for s, _ in found], np.uint64), np.array([n for _, n in found], np.int64)
         with ExitStack() as stack:
             canvas, tiles, team, pool = self._open(height, width, threads, stack)
-            calls = calls_of(tiles[0].place)
+            calls = calls_of(tiles[0].place, CALL_PIXELS)
             for number, (begin, end) in enumerate(calls):
                 crew.work(_pop, tiles, team, pool, begin, end, code, states, parts, left)
                 report(progress, height * width, number, len(calls))
