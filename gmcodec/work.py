@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from .errors import GmcError, OutputExistsError
 
@@ -29,7 +29,9 @@ LOOK_UP = 0.1  # seconds: where a signal does not wake who waits, it is heard th
 class _Blas:
     """The limit of BLAS threads, a global of the process, and how many need it."""
 
-    lock, users, limit = threading.Lock(), 0, None
+    lock = threading.Lock()
+    users = 0
+    limit: Any = None
 
 
 @contextmanager
@@ -88,13 +90,14 @@ def interruptible(task: Callable[[], T], stop: Stoppable) -> T:
     # a daemon: the program may end while the task comes to its next report
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name="gmcodec", daemon=True).start()
     try:
-        return _result(future)
+        return result_of(future)
     finally:
         if not future.done():
             stop.stopped = True
 
 
-def _result(future: Future[T]) -> T:
+def result_of(future: Future[T]) -> T:
+    """What a future gives; who waits hears signals, on every system."""
     while not wait([future], LOOK_UP).done:
         pass
     return future.result()
@@ -143,9 +146,9 @@ def in_order(jobs: Iterable[Callable[[], T]], threads: int, stop: Stoppable) -> 
         for job in jobs:
             waiting.append(pool.submit(job))
             if len(waiting) > threads:
-                yield _result(waiting.popleft())
+                yield result_of(waiting.popleft())
         while waiting:
-            yield _result(waiting.popleft())
+            yield result_of(waiting.popleft())
         finished = True
     finally:
         stop.stopped = stop.stopped or not finished

@@ -30,9 +30,11 @@ ALLOWED = {
     "archive_format": {"errors", "container"},
     "sampling": {"pixels", "coding", "models"},
     "work": {"errors"},
+    "safe_path": set(),
+    "workers": {"", "safe_path", "work"},
     "archive": {"archive_format", "codec", "coding", "container", "errors", "models", "pixels", "work"},
     "training": {"errors", "exact", "models", "coding", "training"},
-    "bench": {"", "archive", "errors", "pixels", "codec", "models", "bench"},
+    "bench": {"", "safe_path", "archive", "errors", "pixels", "codec", "models", "bench"},
 }
 TORCH_AT_TOP = {
     "models.ade_float",
@@ -45,7 +47,8 @@ TORCH_AT_TOP = {
     "models.pixelcnnpp_freeze",
     "models.vae_freeze",
 }  # and training
-LIGHT = ("cli", "cli_archive", "cli_bench", "cli_files", "cli_show", "cli_work", "work", "__main__", "", "errors")
+LIGHT = ("cli", "cli_archive", "cli_bench", "cli_exit", "cli_files", "cli_resume", "cli_show", "cli_work", "work",
+         "workers", "safe_path", "__main__", "", "errors")  # fmt: skip
 HEAVY = {"numpy", "torch", "PIL", "numba", "constriction", "safetensors", "tqdm", "threadpoolctl",
          "imagecodecs", "matplotlib"}  # fmt: skip
 

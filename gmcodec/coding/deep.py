@@ -145,9 +145,7 @@ def from_ranks(ranks: np.ndarray, lists: Lists) -> np.ndarray:
 # -- the scale -------------------------------------------------------------------------------------------------
 
 
-def choose_shift(
-    ranks: np.ndarray, model: Model, bits: int, progress: Progress = lambda n: None
-) -> tuple[int, float]:
+def choose_shift(ranks: np.ndarray, model: Model, bits: int, progress: Progress = lambda n: None) -> tuple[int, float]:
     """The scale on which a sample of uint16 [C, H, W] costs least, of three that suit its noise; bits a sample."""
     fine = ranks.astype(np.int32)
     second = fine[:, 1:, 1:] - fine[:, :-1, 1:] - fine[:, 1:, :-1] + fine[:, :-1, :-1]

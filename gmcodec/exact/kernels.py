@@ -51,11 +51,11 @@ STAMP = _stamp()
 class _Places(caching.CompileResultCacheImpl):
     """Where compiled code may be kept; without a home, numba would make a folder named ~ in the current one."""
 
-    _locator_classes = (
+    _locator_classes = [  # type: ignore[assignment]  # noqa: RUF012
         caching.UserProvidedCacheLocator,
         caching.InTreeCacheLocator,
         *([caching.UserWideCacheLocator] if os.path.isabs(os.path.expanduser("~")) else []),
-    )
+    ]
 
 
 class Kept(caching.FunctionCache):
@@ -91,7 +91,7 @@ class Kept(caching.FunctionCache):
 
 def jit(function: Any) -> Any:
     """Compile a function when it is first called, and keep it on disk, if that can be, until our sources change."""
-    compiled = njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+    compiled: Any = njit(nogil=True, boundscheck=False, error_model="numpy")(function)
     with suppress(RuntimeError, OSError):  # there is no place for it
         compiled._cache = Kept(function)
     return compiled
