@@ -22,7 +22,6 @@ errors or more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +31,7 @@ from .coding import conventional
 from .container import Part
 from .errors import UnsupportedImageError
 from .pixels import Planes
+from .threads import Threads
 from .work import single_threaded_blas
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
         with single_threaded_blas():
             found, _ = _learned(planes.data, colours, steps, None, threads, progress)
         return found if forced else min(found, _conventional(planes.data, planes.depth, "best", quietly), key=_size)
-    with single_threaded_blas(), ThreadPoolExecutor(1) as beside:  # what one thread does beside the others
+    with single_threaded_blas(), Threads(1) as beside:  # what one thread does beside the others
         running = beside.submit(_conventional, planes.data, planes.depth, "quick", quietly)
         levels = beside.submit(_levels, planes.data[:colours], steps[0]).result
         trial = _trial_bits(planes.data[:colours], steps[0], quietly)

@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from . import __version__, cli_archive, cli_bench, cli_files, cli_work
-from .cli_exit import INTERRUPTED, heeding_signals, leave, missing, open_missing_streams, reported
+from .cli_exit import INTERRUPTED, heeding_signals, leave, missing, prepare_streams, reported
 from .cli_files import FORMATS, Found, Job, Options
 from .cli_show import NUMBER, Bar, effort_option, known_model, say_error, tell, together
 from .cli_work import failure, log_to
@@ -164,7 +164,7 @@ def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
     if writes and sys.stdout.isatty() and not jobs[0].options.force:
         raise click.UsageError("refusing to write an image to a terminal; use -o FILE, or --force")
     if writes and "stdout" in missing:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard output")
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), cli_work.OUTPUT)
     code = skipped = 0
     for error in (*found.errors, *found.collisions):
         message, first = failure(error)
@@ -476,9 +476,11 @@ for command in (cli_archive.pack, cli_archive.unpack, cli_archive.list_members, 
 
 def main() -> None:
     """Entry point."""
-    open_missing_streams()
+    prepare_streams()
     try:
         cli(prog_name="gmcodec")
     except SystemExit as leaving:
         leave(leaving.code)
         raise
+    except OSError:  # standard error does not even take what is wrong with the command
+        sys.exit(2)

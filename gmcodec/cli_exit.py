@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import click
 
 from .cli_show import say_error
-from .cli_work import failure
+from .cli_work import OUTPUT, failure
 from .errors import GmcError
+from .work import naming
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell shows for a program ended by SIGPIPE
@@ -31,7 +34,7 @@ class Terminated(KeyboardInterrupt):
         self.code = SIGNALLED + number
 
 
-def open_missing_streams() -> None:
+def prepare_streams() -> None:
     """Put a device that takes all where standard streams are closed: the next file opened would get their place."""
     for number, (name, mode) in enumerate(STREAMS):
         try:
@@ -45,6 +48,20 @@ def open_missing_streams() -> None:
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", errors="replace", closefd=False))
+    out: Any = sys.stdout
+    sys.stdout = _Output(out.buffer, out.encoding, out.errors, line_buffering=out.line_buffering)
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output, which errors name."""
+
+    def write(self, text: str) -> int:
+        with naming(OUTPUT):
+            return super().write(text)
+
+    def flush(self) -> None:
+        with naming(OUTPUT):
+            super().flush()
 
 
 @contextmanager
@@ -95,20 +112,11 @@ def _report(error: GmcError | OSError | MemoryError | KeyboardInterrupt) -> int:
     if isinstance(error, KeyboardInterrupt):
         say_error("terminated" if isinstance(error, Terminated) else "interrupted")
         return error.code if isinstance(error, Terminated) else INTERRUPTED
-    if isinstance(error, OSError) and error.filename is None and not _can_flush():
-        error.filename = "standard output"
+    if isinstance(error, OSError) and error.filename == OUTPUT:
+        _abandon_output()
     message, code = failure(error)
     say_error(f"error: {message}")
     return code
-
-
-def _can_flush() -> bool:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _abandon_output()
-        return False
-    return True
 
 
 def _abandon_output() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 ARCHIVE = b"gma"  # how archives start
+OUTPUT = "standard output"  # where errors name a file
 
 
 def _read(job: Job) -> bytes:
@@ -51,7 +52,7 @@ def _naming_output(write: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(write)
     def named(job: Job, *rest: Any) -> None:
-        with naming("standard output" if job.output is None else job.output, job.temporary):
+        with naming(OUTPUT if job.output is None else job.output, job.temporary):
             write(job, *rest)
 
     return named

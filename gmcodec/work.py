@@ -15,12 +15,13 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from .errors import GmcError, OutputExistsError
+from .threads import Threads, fulfil, start
 
 T = TypeVar("T")
 LOOK_UP = 0.1  # seconds: where a signal does not wake who waits, it is heard then
@@ -80,15 +81,8 @@ def interruptible(task: Callable[[], T], stop: Stoppable) -> T:
     if threading.current_thread() is not threading.main_thread():
         return task()
     future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(task())
-        except BaseException as error:
-            future.set_exception(error)
-
-    # a daemon: the program may end while the task comes to its next report
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), name="gmcodec", daemon=True).start()
+    context = contextvars.copy_context()
+    start(lambda: context.run(fulfil, future, task))
     try:
         return result_of(future)
     finally:
@@ -139,7 +133,7 @@ def in_order(jobs: Iterable[Callable[[], T]], threads: int, stop: Stoppable) -> 
 
     When it ends early, by an error or a signal, it stops those at work and does not wait for them.
     """
-    pool = ThreadPoolExecutor(threads)
+    pool = Threads(threads)
     waiting: deque[Future[T]] = deque()
     finished = False
     try:

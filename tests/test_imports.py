@@ -23,13 +23,14 @@ ALLOWED = {
     "png16": {"errors", "metadata"},
     "pixels": {"errors", "metadata", "png16"},
     "exact": {"errors", "exact"},
-    "models": {"errors", "exact", "models"},
-    "coding": {"errors", "exact", "coding"},
-    "choice": {"errors", "container", "pixels", "coding", "models", "work"},
+    "models": {"errors", "exact", "models", "threads"},
+    "coding": {"errors", "exact", "coding", "threads"},
+    "choice": {"errors", "container", "pixels", "coding", "models", "threads", "work"},
     "codec": {"errors", "choice", "container", "pixels", "coding", "models", "work"},
     "archive_format": {"errors", "container"},
     "sampling": {"pixels", "coding", "models"},
-    "work": {"errors"},
+    "threads": set(),
+    "work": {"errors", "threads"},
     "safe_path": set(),
     "workers": {"", "safe_path", "work"},
     "archive": {"archive_format", "codec", "coding", "container", "errors", "models", "pixels", "work"},
@@ -48,7 +49,7 @@ TORCH_AT_TOP = {
     "models.vae_freeze",
 }  # and training
 LIGHT = ("cli", "cli_archive", "cli_bench", "cli_exit", "cli_files", "cli_resume", "cli_show", "cli_work", "work",
-         "workers", "safe_path", "__main__", "", "errors")  # fmt: skip
+         "workers", "safe_path", "threads", "__main__", "", "errors")  # fmt: skip
 HEAVY = {"numpy", "torch", "PIL", "numba", "constriction", "safetensors", "tqdm", "threadpoolctl",
          "imagecodecs", "matplotlib"}  # fmt: skip
 

@@ -31,7 +31,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,6 +38,7 @@ import numpy as np
 
 from ..errors import GmcFormatError
 from ..exact import kernels
+from ..threads import Threads
 from . import histogram
 from .stack import ROW_TOTAL, Stack
 
@@ -359,7 +359,7 @@ def encode(
     weights = _weights(found)
     parts = [planes[None, :, y, x] for y, x in tiles(height, width, tile)]
     side_by_side, each = workers(len(parts), threads)
-    with ThreadPoolExecutor(side_by_side) as pool:
+    with Threads(side_by_side) as pool:
         coded = list(pool.map(lambda part: push_tile(part, model, progress, weights, each), parts))
     head = write_varint(bool(changes) | mask << 1)
     head += write_varint(len(changes)) + changes if changes else b""
@@ -427,7 +427,7 @@ def decode(
         part = out[None, :, where[0], where[1]]
         part[:] = pop_tile(words[ends[number] : ends[number + 1]], part.shape, model, progress, weights, each)
 
-    with ThreadPoolExecutor(side_by_side) as pool:
+    with Threads(side_by_side) as pool:
         list(pool.map(decode_tile, range(len(lengths)), tiles(height, width, tile)))
     return out
 

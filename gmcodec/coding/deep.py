@@ -18,13 +18,13 @@ low ones; then the tiles: height and width, the number of 32-bit words of each i
 from __future__ import annotations
 
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
 from ..errors import GmcFormatError, WeightsError
 from ..exact.tables import MAX_SHIFT
+from ..threads import Threads
 from .autoregressive import (
     Encoded,
     Progress,
@@ -199,7 +199,7 @@ def encode(
     coder = model.deep_coder(bits, shift, rate)
     parts = [np.ascontiguousarray(ranks[:, y, x]) for y, x in tiles(height, width, tile)]
     side_by_side, each = workers(len(parts), threads)
-    with ThreadPoolExecutor(side_by_side) as pool:
+    with Threads(side_by_side) as pool:
         coded = list(pool.map(lambda part: coder.push_words(part, progress, each), parts))
     mask, packed = pack_lists(lists)
     head = write_varint(mask) + bytes([bits, shift, rate])
@@ -242,6 +242,6 @@ def decode(
         if not finished:
             raise GmcFormatError("coded data is left over after the last pixel")
 
-    with ThreadPoolExecutor(side_by_side) as pool:
+    with Threads(side_by_side) as pool:
         list(pool.map(decode_tile, range(len(lengths)), tiles(height, width, tile)))
     return from_ranks(out, lists)

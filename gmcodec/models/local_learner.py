@@ -14,7 +14,6 @@ of a part of every step's pixels, so that two threads can take symbols at once::
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +25,7 @@ from ..exact import ans, crew, evaluators
 from ..exact.kernels import jit
 from ..exact.learning import Room
 from ..exact.tables import BYTES, Scale
+from ..threads import Threads
 from . import local_learning, mixture_step
 from .local_fused import (
     Net,
@@ -366,7 +366,7 @@ class LearningCoder:
 
     def _open(
         self, height: int, width: int, threads: int, stack: ExitStack
-    ) -> tuple[Canvas, tuple[Tile, ...], list[tuple[Hand, ...]], ThreadPoolExecutor | None]:
+    ) -> tuple[Canvas, tuple[Tile, ...], list[tuple[Hand, ...]], Threads | None]:
         """An empty canvas; for every net a tile; hands of every thread, whose pool is there until ``stack`` closes."""
         window = max((m.config.window for m in self._models), key=lambda w: w.reach)
         canvas, gate, nets = Canvas(window, height, width, 1, self.dtype), crew.gate(), len(self._models)
@@ -385,7 +385,7 @@ class LearningCoder:
                     np.zeros(nets, np.int64),
                 )
                 team[rank].append(Hand(rank, ranks, counts, symbols, at, local_learning.room(own), shares, hoard))
-        pool = stack.enter_context(ThreadPoolExecutor(ranks - 1)) if ranks > 1 else None
+        pool = stack.enter_context(Threads(ranks - 1)) if ranks > 1 else None
         return canvas, tuple(tiles), [tuple(hands) for hands in team], pool
 
 
