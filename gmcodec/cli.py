@@ -467,7 +467,10 @@ def _show_compiled() -> None:
     found = [f.stats for m in modules for f in vars(m).values() if hasattr(f, "stats")]
     hits, misses = (sum(sum(getattr(s, kind).values()) for s in found) for kind in ("cache_hits", "cache_misses"))
     click.echo(f"compiled     {hits} functions from numba's cache, {misses} anew" + (" (slow, once)" if misses else ""))
-    click.echo(f"  cache      {', '.join(sorted({cli_files.shown(str(s.cache_path)) for s in found}))}")
+    places = {
+        cli_files.shown(s.cache_path) if s.cache_path else "nowhere: no folder for it can be written" for s in found
+    }
+    click.echo(f"  cache      {', '.join(sorted(places))}")
 
 
 for command in (cli_archive.pack, cli_archive.unpack, cli_archive.list_members, cli_bench.bench):

@@ -49,11 +49,14 @@ def prepare_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", errors="replace", closefd=False))
     out: Any = sys.stdout
-    sys.stdout = _Output(out.buffer, out.encoding, out.errors, line_buffering=out.line_buffering)
+    sys.stdout = named = _Output(out.buffer, out.encoding, out.errors, line_buffering=out.line_buffering)
+    named.before = out
 
 
 class _Output(io.TextIOWrapper):
     """Standard output, which errors name."""
+
+    before: Any  # who has the same buffer, and closes it when it goes
 
     def write(self, text: str) -> int:
         with naming(OUTPUT):

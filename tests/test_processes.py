@@ -73,7 +73,7 @@ def trap(tmp_path: Path) -> Path:
 def test_files_of_the_current_folder_do_not_run(trap: Path, jobs: str) -> None:
     done = shell("compress", "-r", ".", "-j", jobs, cwd=trap)
     assert (done.returncode, [name for name in names(trap) if name.startswith("RAN")]) == (0, []), done.stderr
-    assert done.stdout.count(b" bpd") == 3
+    assert done.stdout.count(b" bpd; ") == 3
 
 
 def test_a_checkout_in_the_current_folder_comes_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
