@@ -272,7 +272,13 @@ class _Queue:
     """Images in, jobs out: those of the same size wait for one another."""
 
     def __init__(
-        self, taken: set[str], asked: Loaded | None, effort: str, strip: bool, max_pixels: int | None, watch: Watch
+        self,
+        taken: set[str],
+        asked: Loaded | None,
+        effort: str,
+        strip: bool,
+        max_pixels: int | None,
+        watch: StoppableWatch,
     ) -> None:
         self._taken, self._asked, self._effort = taken, asked, effort
         self._strip, self._max_pixels = strip, max_pixels
@@ -315,7 +321,8 @@ class _Queue:
             raise MemberNameError(f"cannot be the name of a member: it {problem}")
         if name in self._taken:
             raise MemberNameError(f"the archive already holds {name!r}")
-        planes = codec.to_planes(source, strip=self._strip, max_pixels=self._max_pixels)
+        read = partial(codec.to_planes, source, strip=self._strip, max_pixels=self._max_pixels)
+        planes = interruptible(read, self._watch)
         self._taken.add(name)
         return planes
 

@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from . import cli_files, cli_work
 from .cli_files import Options, shown
 from .cli_show import NUMBER, Bar, effort_option, known_model, say_error, tell, together
 from .errors import GmcError, MemberNameError
-from .work import Watch, naming
+from .work import Watch, interruptible, naming
 
 if TYPE_CHECKING:
     from .archive import Archive, Packed
@@ -175,7 +176,7 @@ def unpack(archive: Path, names: Sequence[str], output: Path | None, threads: in
             cli_work.refuse_to_overwrite(place, force)
         with _watching(len(wanted), quiet) as watch:
             for name, planes in opened.items(wanted, watch=watch):
-                _write(places[name], pixels.write(planes, "png"), force)
+                _write(places[name], interruptible(partial(pixels.write, planes, "png"), watch.bar), force)
             if not quiet:
                 watch.bar.say(f"{shown(folder)}: {len(wanted) - watch.failures} images", err=False)
 

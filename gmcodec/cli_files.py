@@ -204,7 +204,7 @@ def plan(action: str, found: Found, output: str | None, name: Callable[[Path], s
         temporary = place.with_name(f".gmcodec-{secrets.token_hex(6)}.part")
         job = Job(action, source, options, place, temporary, folder is not None)
         other = jobs.setdefault(os.path.realpath(place), job)
-        if other is not job:
+        if other is not job and os.path.realpath(other.source.path or "") != os.path.realpath(source.path or ""):
             keep = action == "compress" and not options.keep_suffix
             help = "--keep-suffix keeps them apart" if keep else "-o names another place"
             found.collisions.append(OutputExistsError(

@@ -157,9 +157,14 @@ def main() -> NoReturn:
     os.dup2(2, 1)
     queue: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_listen, args=(jobs, queue), daemon=True).start()
-    while True:
-        function, argument, _ = queue.get()
-        _send(results, function(argument))
+    try:
+        while True:
+            function, argument, _ = queue.get()
+            _send(results, function(argument))
+    except BaseException:  # not one of those that the function turns into its result
+        traceback.print_exc()
+    finally:
+        os._exit(1)
 
 
 def _listen(jobs: IO[bytes], queue: SimpleQueue[Any]) -> None:

@@ -124,6 +124,11 @@ def _back(path: Path) -> Path:
     return out
 
 
+def test_a_file_named_twice_is_done_once(twins: Path) -> None:
+    assert run("compress", twins / "b.png", twins / "b.png").exit_code == 0
+    assert names(twins) == ["a.bmp", "a.png", "b.gmc", "b.png"]
+
+
 def test_force_never_lets_one_result_replace_another(twins: Path) -> None:
     assert run("compress", "-r", twins, "--force", "--delete").exit_code == 11
     assert names(twins) == ["a.gmc", "a.png", "b.gmc"]

@@ -193,6 +193,22 @@ def test_no_worker_outlives_the_run(tmp_path: Path, number: str, code: int, jobs
         assert names(tmp_path) == ["a.gmc", "a.ppm", "b.ppm", "c.ppm", "d.ppm"]
 
 
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_an_archive_that_is_not_finished(tmp_path: Path, number: str, code: int) -> None:
+    for n in range(3):
+        photo(tmp_path / f"{n}.ppm", 1500, 1500)
+    command = [*GMCODEC, "pack", str(tmp_path), "-o", str(tmp_path / "a.gma"), "--effort", "best"]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert wait_until(lambda: any(name.endswith(".part") for name in names(tmp_path)), 30.0)
+        time.sleep(0.3)
+        os.kill(process.pid, getattr(signal, number))
+        begun = time.monotonic()
+        _, err = process.communicate(timeout=30)
+        assert time.monotonic() - begun < 1.5
+    assert (process.returncode, err) == (code, b"gmcodec: terminated\n" if code == 143 else b"gmcodec: interrupted\n")
+    assert names(tmp_path) == ["0.ppm", "1.ppm", "2.ppm"]
+
+
 def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
     source = photo(tmp_path / "a.png")
     code = (
@@ -219,15 +235,15 @@ image = (120 + 60 * np.sin(smooth) + np.random.default_rng(0).normal(0, 6, smoot
 small = image[:150, :150]
 what, path = sys.argv[1:]
 
-def pack(image):
-    gmcodec.pack({f"{n}.png": image for n in range(3)}, path, effort="best", force=True)
+def pack(image, effort="fast"):
+    gmcodec.pack({f"{n}.png": image for n in range(2)}, path, effort=effort, force=True)
 
 if what == "encode":
     prepare, work = None, lambda image: gmcodec.encode(image, effort="best")
 elif what == "decode":
     prepare, work = gmcodec.encode, gmcodec.decode
 elif what == "pack":
-    prepare, work = None, pack
+    prepare, work = None, lambda image: pack(image, "best")
 else:
     prepare, work = pack, lambda _: gmcodec.Archive(path)["1.png"] if what == "read" else list(
         gmcodec.Archive(path).items())
