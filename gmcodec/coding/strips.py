@@ -103,7 +103,7 @@ def push_strips(
     best = stack.words(), bits + ROWS_BITS
     quietly: Progress = lambda n: progress(0)  # noqa: E731  (it may end the work)
     for share in SHARES if _may_pay(tile, model, quietly, weights) else ():
-        found = _push_latents(tile, model, tile.shape[2] // model.cell // share, quietly, weights)
+        found = _push_latents(tile, model, tile.shape[2] // model.cell // share, weights, quietly)
         if found is not None:
             return min(best, found, key=lambda coded: len(coded[0]))
     return best
@@ -120,7 +120,7 @@ def _may_pay(tile: np.ndarray, model: StripModel, progress: Progress, weights: W
 
 
 def _push_latents(
-    tile: np.ndarray, model: StripModel, seeds: int, progress: Progress, weights: Weights
+    tile: np.ndarray, model: StripModel, seeds: int, weights: Weights, progress: Progress = lambda n: None
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """``push_strips`` with latents, the lowest strip of so many rows of cells; None if it cannot pay for them."""
     height, width = tile.shape[2:]
