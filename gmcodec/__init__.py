@@ -6,21 +6,20 @@
 >>> image = gmcodec.decode(data)            # PIL image: same pixels, mode and metadata
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
 from .errors import GmcError
 
 __version__ = "0.1.0"
 __all__ = ["Archive", "GmcError", "__version__", "decode", "decode_array", "encode", "info", "pack", "verify"]
 
+TYPE_CHECKING = False  # nothing is imported here that ``python -m gmcodec`` would look for in the current folder
 if TYPE_CHECKING:
+    from typing import Any
+
     from .archive import Archive, pack
     from .codec import decode, decode_array, encode, info, verify
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     # importing gmcodec stays instant: numpy and the rest load with the first use
     if name in __all__:
         from . import archive, codec

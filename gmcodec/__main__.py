@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: MIT
 """``python -m gmcodec`` is the command ``gmcodec``."""
 
-from .cli import main
+import sys
 
-if __name__ == "__main__":  # worker processes import this module too
+from . import safe_path
+
+if __name__ == "__main__":
+    sys.path[:] = safe_path.import_path()
+    from .cli import main
+
     main()

@@ -36,7 +36,7 @@ from .errors import (
     UnknownModelError,
 )
 from .pixels import MODES, Planes
-from .work import Watch, in_order, replacing, single_threaded_blas
+from .work import StoppableWatch, Watch, in_order, interruptible, replacing, single_threaded_blas
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -121,9 +121,10 @@ def _encode_group(
     from .coding import conventional
 
     samples = np.stack([planes.data for planes in images])
-    loaded = _best(models, samples)
+    quietly = lambda count: watch.pixels(0)  # noqa: E731  (it may end the work)
+    loaded = _best(models, samples, quietly)
     payload, bits = _encode_samples(samples, loaded, watch)
-    quick = [len(conventional.encode(image, 8, "quick")[1]) + SINGLE_BYTES for image in samples]
+    quick = [len(conventional.encode(image, 8, "quick", quietly)[1]) + SINGLE_BYTES for image in samples]
     stay = np.flatnonzero(bits / 8 <= quick)
     if len(stay) < 2:
         stay = stay[:0]
@@ -162,14 +163,14 @@ def _decode_samples(payload: bytes, shape: tuple[int, int, int, int], loaded: Lo
     return chain.decode_chain(payload, shape, loaded.latents, watch.pixels)
 
 
-def _best(models: list[Loaded], samples: np.ndarray) -> Loaded:
+def _best(models: list[Loaded], samples: np.ndarray, progress: Callable[[int], None]) -> Loaded:
     """The model that codes a few images of uint8 [B, C, H, W], spread over them, in the fewest bits."""
     from .coding import autoregressive
 
     if len(models) == 1:
         return models[0]
     trial = samples[:: -(-len(samples) // TRIAL_COUNT)]
-    bits = [autoregressive.push_words(trial, loaded.pixels, lambda n: None)[1].sum() for loaded in models]
+    bits = [autoregressive.push_words(trial, loaded.pixels, progress)[1].sum() for loaded in models]
     return models[int(np.argmin(bits))]
 
 
@@ -225,7 +226,7 @@ def pack(
     Raises what ``encode`` raises; OutputExistsError; MemberNameError for names that are refused or taken;
     GmcError when there is no image; ValueError for an unknown model; with ``append`` what ``Archive`` raises.
     """
-    watch, threads, place = watch or Watch(), threads or codec.available_threads(), Path(output)
+    watch, threads, place = StoppableWatch(watch or Watch()), threads or codec.available_threads(), Path(output)
     from .models import registry
 
     asked = registry.named(model) if model else None
@@ -240,7 +241,7 @@ def pack(
         start = file.tell()
         queue = _Queue({name for block in before for name in block.names}, asked, effort, strip, max_pixels, watch)
         blocks, bits = [], 0.0
-        with single_threaded_blas(), closing(in_order(queue.jobs(pairs, threads), threads)) as results:
+        with single_threaded_blas(), closing(in_order(queue.jobs(pairs, threads), threads, watch)) as results:
             for coded in (block for made in results for block in made):
                 file.write(coded.data)
                 blocks.append(coded.block)
@@ -271,7 +272,13 @@ class _Queue:
     """Images in, jobs out: those of the same size wait for one another."""
 
     def __init__(
-        self, taken: set[str], asked: Loaded | None, effort: str, strip: bool, max_pixels: int | None, watch: Watch
+        self,
+        taken: set[str],
+        asked: Loaded | None,
+        effort: str,
+        strip: bool,
+        max_pixels: int | None,
+        watch: StoppableWatch,
     ) -> None:
         self._taken, self._asked, self._effort = taken, asked, effort
         self._strip, self._max_pixels = strip, max_pixels
@@ -314,7 +321,8 @@ class _Queue:
             raise MemberNameError(f"cannot be the name of a member: it {problem}")
         if name in self._taken:
             raise MemberNameError(f"the archive already holds {name!r}")
-        planes = codec.to_planes(source, strip=self._strip, max_pixels=self._max_pixels)
+        read = partial(codec.to_planes, source, strip=self._strip, max_pixels=self._max_pixels)
+        planes = interruptible(read, self._watch)
         self._taken.add(name)
         return planes
 
@@ -423,7 +431,8 @@ class Archive:
         """The image as integer planes.  The last group read is kept for the next call."""
         block = self._find(name)
         if block is not (last := self._last)[0]:
-            self._last = last = block, self._decode(block, Watch())
+            watch = StoppableWatch(Watch())
+            self._last = last = block, interruptible(lambda: self._decode(block, watch), watch)
         return last[1][block.names.index(name)]
 
     def items(self, names: Iterable[str] | None = None, *, watch: Watch | None = None) -> Iterator[tuple[str, Planes]]:
@@ -431,12 +440,12 @@ class Archive:
 
         ``watch.failed`` may let damaged members pass.
         """
-        watch = watch or Watch()
+        watch = StoppableWatch(watch or Watch())
         wanted = set(self._block_of if names is None else names)
         of = {self._find(name).offset for name in sorted(wanted)}
         blocks = [block for block in self.blocks if block.offset in of]
         jobs = (partial(self._attempt, block, watch) for block in blocks)
-        with single_threaded_blas(), closing(in_order(jobs, self._threads)) as results:
+        with single_threaded_blas(), closing(in_order(jobs, self._threads, watch)) as results:
             for block, result in zip(blocks, results, strict=True):
                 here = [name for name in block.names if name in wanted]
                 if isinstance(result, list):

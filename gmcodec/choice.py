@@ -22,7 +22,6 @@ errors or more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +31,7 @@ from .coding import conventional
 from .container import Part
 from .errors import UnsupportedImageError
 from .pixels import Planes
+from .threads import Threads
 from .work import single_threaded_blas
 
 if TYPE_CHECKING:
@@ -59,14 +59,16 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
     """Parts of the file and their estimated bits.  Raises what codec.encode_planes raises."""
     if effort not in EFFORTS:
         raise ValueError(f"effort must be one of {', '.join(EFFORTS)}, not {effort!r}")
+    progress(0)  # it may end the work, here and later
     if planes.mode in INK and code == "auto":
         return _smallest_of_ink(planes, effort, threads, progress)
     colours, pixels = LEARNED_CHANNELS.get(planes.mode), planes.height * planes.width
     steps = _named(code, planes, colours) if code not in CODES else []
+    quietly = _quiet(progress)
     if code == "learned" and colours is None:
         raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
     if code == "conventional" or (colours is None and not steps):
-        return _conventional(planes.data, planes.depth, "best")
+        return _conventional(planes.data, planes.depth, "best", quietly)
     from .models import registry
 
     colours = steps[0].channels if steps else colours
@@ -75,18 +77,18 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
     if forced or pixels <= SMALL:
         with single_threaded_blas():
             found, _ = _learned(planes.data, colours, steps, None, threads, progress)
-        return found if forced else min(found, _conventional(planes.data, planes.depth, "best"), key=_size)
-    with single_threaded_blas(), ThreadPoolExecutor(1) as beside:  # what one thread does beside the others
-        running = beside.submit(_conventional, planes.data, planes.depth, "quick")
+        return found if forced else min(found, _conventional(planes.data, planes.depth, "best", quietly), key=_size)
+    with single_threaded_blas(), Threads(1) as beside:  # what one thread does beside the others
+        running = beside.submit(_conventional, planes.data, planes.depth, "quick", quietly)
         levels = beside.submit(_levels, planes.data[:colours], steps[0]).result
-        trial = _trial_bits(planes.data[:colours], steps[0])
+        trial = _trial_bits(planes.data[:colours], steps[0], quietly)
         quick = _size(running.result())
         if trial / 8 > NO_CHANCE * quick:
-            return _conventional(planes.data, planes.depth, "best")
+            return _conventional(planes.data, planes.depth, "best", quietly)
         found, first = _learned(planes.data, colours, steps, levels, threads, progress)
     if first < SURE_WIN * quick:
         return found
-    return min(found, _conventional(planes.data, planes.depth, "best"), key=_size)
+    return min(found, _conventional(planes.data, planes.depth, "best", quietly), key=_size)
 
 
 def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Progress) -> Parts:
@@ -95,7 +97,9 @@ def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Progre
     (colours, bits), (black, more) = (
         smallest(Planes(data, mode), "auto", effort, threads, progress) for data, mode in pieces
     )
-    return min((colours + black, bits + more), _conventional(planes.data, planes.depth, "best"), key=_size)
+    return min(
+        (colours + black, bits + more), _conventional(planes.data, planes.depth, "best", _quiet(progress)), key=_size
+    )
 
 
 def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Entry]:
@@ -121,8 +125,8 @@ def _size(parts: Parts) -> int:
     return sum(2 + len(p.weights_id) + len(container.varint(len(p.payload))) + len(p.payload) for p in parts[0])
 
 
-def _conventional(data: np.ndarray, depth: int, effort: str) -> Parts:
-    form, payload = conventional.encode(data, depth, effort)
+def _conventional(data: np.ndarray, depth: int, effort: str, progress: Progress) -> Parts:
+    form, payload = conventional.encode(data, depth, effort, progress)
     return [Part(form, len(data), payload)], 8.0 * len(payload)
 
 
@@ -137,25 +141,26 @@ def _learned(
     """The smallest of the models' codes, alpha by a conventional form; bytes with the first model's, at most."""
     coded: list[Parts] = []
     mirrors: dict[str, int] = {}  # that suit the models so far
-    sampled = _sampled(data[:colours], steps, levels, threads)
+    quietly = _quiet(progress)
+    sampled = _sampled(data[:colours], steps, levels, threads, quietly)
     for step in steps[1:] if sampled else steps:
         tried = _mirrors(step, steps, mirrors, data[0].size)
-        shown = _unless(step is not steps[-1], progress)
+        shown = progress if step is steps[-1] else quietly
         found = [_coded(data[:colours], step, levels, threads, shown, mirror) for mirror in tried]
         best = min(range(len(tried)), key=lambda number: _size(found[number]))
         coded, mirrors[step.name] = [*coded, found[best]], tried[best]
     if sampled and sampled[0] < min(map(_size, coded)):
-        coded, sampled = [_coded(data[:colours], steps[0], levels, threads, _ignore, 0), *coded], None
+        coded, sampled = [_coded(data[:colours], steps[0], levels, threads, quietly, 0), *coded], None
     first = sampled[1] if sampled else _size(coded[0])
     parts, bits = min(coded, key=_size)
     if len(data) > colours:
-        alpha = _conventional(data[colours:], 8 * data.itemsize, "best")
+        alpha = _conventional(data[colours:], 8 * data.itemsize, "best", quietly)
         parts, bits, first = parts + alpha[0], bits + alpha[1], first + _size(alpha)
     return (parts, bits), first
 
 
 def _sampled(
-    colours: np.ndarray, steps: list[registry.Entry], levels: Levels | None, threads: int
+    colours: np.ndarray, steps: list[registry.Entry], levels: Levels | None, threads: int, progress: Progress
 ) -> tuple[float, float] | None:
     """How many bytes the first of several models takes at least and at most, by a sample of the pixels.
 
@@ -167,7 +172,7 @@ def _sampled(
     loaded = registry.load(steps[0].form)
     if len(steps) == 1 or colours[0].size <= SMALL or loaded.learns or loaded.latents:
         return None
-    found = autoregressive.sampled_bits(colours, loaded.pixels, threads, levels)
+    found = autoregressive.sampled_bits(colours, loaded.pixels, threads, levels, progress)
     return found and ((found[0] - SURE * found[1]) / 8, (found[0] + SURE * found[1]) / 8)
 
 
@@ -210,15 +215,15 @@ def _coded(
     return [Part(entry.form, len(colours), payload, loaded.weights_id)], bits
 
 
-def _trial_bits(colours: np.ndarray, entry: registry.Entry) -> float:
+def _trial_bits(colours: np.ndarray, entry: registry.Entry, progress: Progress) -> float:
     """The model's estimate for the whole image from a sample of it, each square coded on its own."""
     from .coding import autoregressive, deep
     from .models import registry
 
     if entry.depth == 16:
-        return deep.estimate(colours, registry.load(entry.form).learner)
+        return deep.estimate(colours, registry.load(entry.form).learner, progress)
     sample = autoregressive.squares(colours, SAMPLE_SQUARES)
-    bits = autoregressive.push_words(sample, registry.load(entry.form).pixels, _ignore)[1]
+    bits = autoregressive.push_words(sample, registry.load(entry.form).pixels, progress)[1]
     return bits.sum() / sample.size * colours.size
 
 
@@ -232,9 +237,6 @@ def _levels(colours: np.ndarray, entry: registry.Entry) -> np.ndarray:
     return autoregressive.choose_levels(colours, registry.load(entry.form).pixels)
 
 
-def _unless(silent: bool, progress: Progress) -> Progress:
-    return _ignore if silent else progress
-
-
-def _ignore(count: int) -> None:
-    pass
+def _quiet(progress: Progress) -> Progress:
+    """Reports of work beside what progress is measured by: none of its pixels, but they may end the work."""
+    return lambda count: progress(0)

@@ -3,29 +3,30 @@
 of ``cli_files`` and ``cli_work``.
 
 Exit codes: 0, 2 for a usage error, an error's ``exit_code`` (errors.py), 12 for what the operating system
-refuses, 130 for Ctrl-C.  Of several files the first failure's.
+refuses, 130 for Ctrl-C, 143 for SIGTERM, 141 for a closed pipe.  Of several files the first failure's.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from . import __version__, cli_archive, cli_bench, cli_files, cli_work
+from .cli_exit import INTERRUPTED, heeding_signals, leave, missing, prepare_streams, reported
 from .cli_files import FORMATS, Found, Job, Options
-from .cli_show import NUMBER, Bar, effort_option, known_model, say_error, together
+from .cli_show import NUMBER, Bar, effort_option, known_model, say_error, tell, together
 from .cli_work import failure, log_to
-from .errors import EvaluatorError, GmcError, OutputExistsError, TrainingError, WeightsError
+from .errors import EvaluatorError, OutputExistsError, TrainingError, WeightsError
 
-INTERRUPTED = 130
-BROKEN_PIPE = 141  # what a shell shows for a program ended by SIGPIPE
 SHOW_SKIPPED = 10  # of one kind; others are counted
 
 # -- errors -----------------------------------------------------------------------------------------------
@@ -34,22 +35,13 @@ SHOW_SKIPPED = 10  # of one kind; others are counted
 class Cli(click.Group):
     """Errors that a user can meet become one line and an exit code."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with reported():  # --version and --help print here
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
-        except BrokenPipeError:  # e.g. "| head"; nothing more can be said there, not even while exiting
-            with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(BROKEN_PIPE)
-        except (GmcError, OSError, MemoryError) as error:
-            message, code = failure(error)
-            say_error(f"error: {message}")
-            ctx.exit(code)
-        except KeyboardInterrupt:
-            say_error("interrupted")
-            ctx.exit(INTERRUPTED)
+        with reported(), heeding_signals():
+            return super().invoke(ctx)
 
 
 # -- the four commands on files ------------------------------------------------------------------------------
@@ -73,6 +65,8 @@ writing = together(
     click.option("-o", "--output", metavar="PATH",
                  help="File, directory (existing, or PATH/), or - for standard output."),
     click.option("-f", "--force", is_flag=True, help="Overwrite outputs; write to a terminal."),
+    click.option("--skip-existing", is_flag=True,
+                 help="Go on with a run that was cut off: skip files whose output is there and fits."),
     click.option("--keep/--delete", "keep", default=True,
                  help="Delete each source once its result was read back and compared, and holds all of it  "
                       "[default: keep]."),
@@ -104,6 +98,7 @@ def cli() -> None:
 @click.option("--strip", is_flag=True, help="Drop ICC, EXIF, XMP, text, DPI and gamma.")
 @click.option("--first", is_flag=True, help="Of several frames or pages take the first.")
 @click.option("--verify", is_flag=True, help="Decode what was written and compare.")
+@click.option("--keep-suffix", is_flag=True, help="Write a.png.gmc, not a.gmc.")
 def compress(files: Sequence[str], output: str | None, recursive: bool, model: str | None, **rest: Any) -> None:
     """Compress images into .gmc files.
 
@@ -117,7 +112,8 @@ def compress(files: Sequence[str], output: str | None, recursive: bool, model: s
         raise click.UsageError("--effort says which models are tried: with --model or --code conventional none are")
     options = _options({**rest, "code": model or rest["code"]})
     found = cli_files.collect(files, recursive, cli_files.reason_not_image)
-    jobs = cli_files.plan("compress", found, output, cli_files.gmc_name, options)
+    name = partial(cli_files.gmc_name, keep_suffix=options.keep_suffix)
+    jobs = cli_files.plan("compress", found, output, name, options)
     _run(jobs, found, rest)
 
 
@@ -160,19 +156,10 @@ def info(files: Sequence[str], recursive: bool, as_json: bool, **rest: Any) -> N
 
 
 def _options(rest: dict[str, Any]) -> Options:
-    names = (
-        "code",
-        "effort",
-        "strip",
-        "strict",
-        "first",
-        "threads",
-        "jobs",
-        "max_pixels",
-        "verify",
-        "force",
-        "verbose",
-    )
+    names = ("code", "effort", "strip", "strict", "first", "threads", "jobs", "max_pixels", "verify", "force",
+             "verbose", "keep_suffix", "skip_existing")  # fmt: skip
+    if rest.get("skip_existing") and rest["force"]:
+        raise click.UsageError("--skip-existing and --force exclude one another")
     return Options(delete=not rest.get("keep", True), **{name: rest[name] for name in names if name in rest})
 
 
@@ -182,20 +169,23 @@ def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
     writes = bool(jobs) and jobs[0].action in ("compress", "decompress") and jobs[0].output is None
     if writes and sys.stdout.isatty() and not jobs[0].options.force:
         raise click.UsageError("refusing to write an image to a terminal; use -o FILE, or --force")
-    code = 0
-    for error in found.errors:
+    if writes and "stdout" in missing:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), cli_work.OUTPUT)
+    code = skipped = 0
+    for error in (*found.errors, *found.collisions):
         message, first = failure(error)
         say_error(message)
         code = code or first
     if not quiet:
         _report_skipped(found, rest["verbose"])
         if not jobs and not found.errors:
-            click.echo("nothing to do: no suitable files found", err=True)
+            tell("nothing to do: no suitable files found")
     bar = Bar(len(jobs), quiet)
     # closing the outcomes ends the workers when an exception leaves the loop
     with cli_work.noting(bar.note), closing(bar), closing(cli_work.run(jobs, rest.get("jobs", 1), bar)) as outcomes:
         for job, outcome in zip(jobs, outcomes, strict=True):
             bar.file_done()
+            skipped += outcome.skipped
             name = job.source.name
             for text in outcome.warnings:
                 bar.say(f"gmcodec: {name}: warning: {text}", err=True)
@@ -204,6 +194,8 @@ def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
                 code = code or outcome.code
             for line in outcome.lines if whole or not quiet else ():
                 bar.say(line if whole else f"{name}: {line}", err=writes)
+    if skipped and not quiet:
+        tell(f"skipped, already done: {skipped} file{'s' * (skipped != 1)}")
     if code:
         click.get_current_context().exit(code)
 
@@ -215,7 +207,7 @@ def _report_skipped(found: Found, verbose: bool) -> None:
     for reason, names in reasons.items():
         more = [] if verbose or len(names) <= SHOW_SKIPPED else [f"and {len(names) - SHOW_SKIPPED} more"]
         few = names[:SHOW_SKIPPED] if more else names
-        click.echo(f"skipped, {reason}: {', '.join(few + more)}", err=True)
+        tell(f"skipped, {reason}: {', '.join(few + more)}")
 
 
 # -- models, train, freeze -----------------------------------------------------------------------------------
@@ -328,7 +320,7 @@ def train(preset: str, data: Path, validation: Path | None, val_last: int | None
         click.echo("step {}: training {:.4f}, validation {:.4f} bits per dimension".format(*trainer.history[-1]))
     click.echo(f"float weights: {cli_files.shown(out / 'float.safetensors')}")
     if not finished:
-        click.echo(f"stopped at step {trainer.step} of {trainer.preset.steps}; --resume continues", err=True)
+        tell(f"stopped at step {trainer.step} of {trainer.preset.steps}; --resume continues")
         click.get_current_context().exit(INTERRUPTED)
 
 
@@ -487,7 +479,10 @@ def _show_compiled() -> None:
     found = [f.stats for m in modules for f in vars(m).values() if hasattr(f, "stats")]
     hits, misses = (sum(sum(getattr(s, kind).values()) for s in found) for kind in ("cache_hits", "cache_misses"))
     click.echo(f"compiled     {hits} functions from numba's cache, {misses} anew" + (" (slow, once)" if misses else ""))
-    click.echo(f"  cache      {', '.join(sorted({cli_files.shown(str(s.cache_path)) for s in found}))}")
+    places = {
+        cli_files.shown(s.cache_path) if s.cache_path else "nowhere: no folder for it can be written" for s in found
+    }
+    click.echo(f"  cache      {', '.join(sorted(places))}")
 
 
 for command in (cli_archive.pack, cli_archive.unpack, cli_archive.list_members, cli_bench.bench):
@@ -496,4 +491,11 @@ for command in (cli_archive.pack, cli_archive.unpack, cli_archive.list_members, 
 
 def main() -> None:
     """Entry point."""
-    cli(prog_name="gmcodec")
+    prepare_streams()
+    try:
+        cli(prog_name="gmcodec")
+    except SystemExit as leaving:
+        leave(leaving.code)
+        raise
+    except OSError:  # standard error does not even take what is wrong with the command
+        sys.exit(2)

@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,9 @@ import click
 
 from . import cli_files, cli_work
 from .cli_files import Options, shown
-from .cli_show import NUMBER, Bar, effort_option, known_model, say_error, together
+from .cli_show import NUMBER, Bar, effort_option, known_model, say_error, tell, together
 from .errors import GmcError, MemberNameError
-from .work import Watch
+from .work import Watch, interruptible, naming
 
 if TYPE_CHECKING:
     from .archive import Archive, Packed
@@ -64,7 +65,6 @@ def _watching(images: int, quiet: bool) -> Iterator[BarWatch]:
             cli_work.noting(bar.note),
             closing(bar),
             cli_work.log_to(watch.warn, verbose=False),
-            cli_work.stopping(bar),
         ):
             yield watch
     except GmcError as error:
@@ -100,12 +100,12 @@ def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: s
     found = cli_files.collect(files, True, cli_files.reason_not_image)
     paths = _named(found)
     if not paths and not found.errors:
-        click.echo("nothing to do: no suitable files found", err=True)
+        tell("nothing to do: no suitable files found")
         return
     from . import archive
 
     if found.skipped and not quiet:
-        click.echo(f"skipped, not images: {len(found.skipped)} files", err=True)
+        tell(f"skipped, not images: {len(found.skipped)} files")
     limit = cli_work.pixel_limit(Options(max_pixels=max_pixels))
     with _watching(len(paths), quiet) as watch:
         for error in found.errors:
@@ -169,14 +169,17 @@ def unpack(archive: Path, names: Sequence[str], output: Path | None, threads: in
     folder = archive.with_suffix("") if output is None else output
     from . import writing
 
-    with _opened(archive, threads, max_pixels) as opened:
+    with naming(archive), _opened(archive, threads, max_pixels) as opened:
         wanted = _selected(opened.names, names)
         places = {name: folder / place for name, place in png_names(opened.names).items() if name in wanted}
         for place in places.values():
             cli_work.refuse_to_overwrite(place, force)
         with _watching(len(wanted), quiet) as watch:
             for name, planes in opened.items(wanted, watch=watch):
-                _write(places[name], writing.write(planes, "png").data, force)
+                data, lost = interruptible(partial(writing.write, planes, "png"), watch.bar)
+                if lost:
+                    watch.warn(f"{name}: PNG cannot hold {', '.join(lost)}")
+                _write(places[name], data, force)
             if not quiet:
                 watch.bar.say(f"{shown(folder)}: {len(wanted) - watch.failures} images", err=False)
 
@@ -200,7 +203,7 @@ def _selected(have: Iterable[str], names: Sequence[str]) -> set[str]:
 
 def png_names(names: Sequence[str]) -> dict[str, str]:
     """Where members are unpacked to: a/b.webp -> a/b.png, but a/b.webp.png if another b would be there, too."""
-    short = {name: cli_files.image_name(Path(cli_files.gmc_name(Path(name))), "png") for name in names}
+    short = {name: Path(cli_files.gmc_name(Path(name))).stem + ".png" for name in names}
     places = {name: str(Path(name).with_name(last)) for name, last in short.items()}
     claims: dict[str, int] = {}
     for place in places.values():
@@ -216,9 +219,11 @@ def _write(place: Path, data: bytes, force: bool) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f".gmcodec-{secrets.token_hex(6)}.part")
     try:
-        temporary.write_bytes(data)
+        with naming(place, temporary):
+            temporary.write_bytes(data)
         cli_work.refuse_to_overwrite(place, force)  # again: two names may be one to the file system
-        os.replace(temporary, place)
+        with naming(place, temporary):
+            os.replace(temporary, place)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -231,7 +236,7 @@ def _write(place: Path, data: bytes, force: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def list_members(archive: Path, as_json: bool) -> None:
     """Say what an archive holds, without decoding it; bytes are an even share of those coded together."""
-    with _opened(archive, None, 0) as opened:
+    with naming(archive), _opened(archive, None, 0) as opened:
         said: dict[str, Any] = {
             "file": str(archive),
             "bytes": opened.size,

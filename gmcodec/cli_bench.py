@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
+from .cli_show import tell
 from .errors import BenchError
+from .work import naming
 
 NUMBER = click.IntRange(min=1)
 
@@ -53,11 +55,12 @@ def bench(paths: tuple[Path, ...], output: Path, codecs: str, threads: int | Non
             bar.set_description(text, refresh=False)
             bar.update()
 
-        results = run.run(settings, output, resume=resume, force=force, progress=progress)
-    report.write(results, output)
+        with naming(output):
+            results = run.run(settings, output, resume=resume, force=force, progress=progress)
+            report.write(results, output)
     if not quiet:
         click.echo(tables.markdown(results))
-    click.echo(f"written: {output / 'report.html'}", err=True)
+    tell(f"written: {output / 'report.html'}")
 
 
 def _need_extra() -> None:

@@ -13,12 +13,10 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    pass
+from .errors import OutputExistsError
 
 STDIO = "-"
 OS_ERROR = 12  # exit code for what the operating system refuses
@@ -54,6 +52,7 @@ class Found:
 
     sources: list[Source] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    collisions: list[OutputExistsError] = field(default_factory=list)  # sources whose place another one has
     errors: list[OSError] = field(default_factory=list)
     from_folder: bool = False
 
@@ -128,6 +127,8 @@ class Options:
     verify: bool = False
     delete: bool = False
     force: bool = False
+    keep_suffix: bool = False
+    skip_existing: bool = False
     format: str = "png"
     json: bool = False
     verbose: bool = False
@@ -145,14 +146,16 @@ class Job:
     make_folders: bool = False
 
 
-def gmc_name(path: Path) -> str:
-    """photo.png -> photo.gmc, photo.v2 -> photo.v2.gmc."""
-    return path.with_suffix(SUFFIX).name if path.suffix.lower() in IMAGE_SUFFIXES else path.name + SUFFIX
+def gmc_name(path: Path, keep_suffix: bool = False) -> str:
+    """photo.png -> photo.gmc, photo.v2 -> photo.v2.gmc; photo.png.gmc to keep the suffix."""
+    drop = path.suffix.lower() in IMAGE_SUFFIXES and not keep_suffix
+    return path.with_suffix(SUFFIX).name if drop else path.name + SUFFIX
 
 
 def image_name(path: Path, format: str) -> str:
-    """photo.gmc -> photo.png."""
-    return (path.stem if path.suffix.lower() == SUFFIX else path.name) + f".{format}"
+    """photo.gmc, photo.png.gmc -> photo.png; photo.jpg.gmc -> photo.jpg.png."""
+    name = Path(path.stem if path.suffix.lower() == SUFFIX else path.name)
+    return name.name if FORMATS.get(name.suffix.lower()) == format else f"{name}.{format}"
 
 
 def format_of(output: str | None, format: str | None) -> str:
@@ -169,7 +172,10 @@ def format_of(output: str | None, format: str | None) -> str:
 
 
 def plan(action: str, found: Found, output: str | None, name: Callable[[Path], str], options: Options) -> list[Job]:
-    """Jobs with their outputs.  UsageError when the places are not clear or two are the same."""
+    """Jobs with their outputs; of several with one output the first, the others become errors.
+
+    UsageError when the places are not clear.
+    """
     sources = found.sources
     if not sources:
         return []
@@ -200,8 +206,12 @@ def plan(action: str, found: Found, output: str | None, name: Callable[[Path], s
         temporary = place.with_name(f".gmcodec-{secrets.token_hex(6)}.part")
         job = Job(action, source, options, place, temporary, folder is not None)
         other = jobs.setdefault(os.path.realpath(place), job)
-        if other is not job:
-            raise click.UsageError(f"{other.source.name} and {source.name} would both be written to {shown(place)}")
+        if other is not job and os.path.realpath(other.source.path or "") != os.path.realpath(source.path or ""):
+            keep = action == "compress" and not options.keep_suffix
+            help = "--keep-suffix keeps them apart" if keep else "-o names another place"
+            found.collisions.append(OutputExistsError(
+                f"{source.name}: would be written to {shown(place)}, as {other.source.name} is; {help}"
+            ))  # fmt: skip
     return list(jobs.values())
 
 

@@ -7,6 +7,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -16,9 +17,15 @@ from .cli_work import Meter
 NUMBER = click.IntRange(min=1)
 
 
+def tell(line: str) -> None:
+    """A line on standard error; where it cannot be written, nobody can be told."""
+    with suppress(OSError, ValueError):
+        click.echo(line, err=True)
+
+
 def say_error(message: str) -> None:
     """One line on standard error."""
-    click.echo(f"gmcodec: {message}", err=True)
+    tell(f"gmcodec: {message}")
 
 
 effort_option = click.option(
@@ -74,7 +81,10 @@ class Bar(Meter):
         """A line that does not run into the bar."""
         if self.bar is not None:
             self.bar.clear()
-        click.echo(line, err=err)
+        if err:
+            tell(line)
+        else:
+            click.echo(line)
 
     def note(self, line: str) -> None:
         """A line for who waits and looks on."""

@@ -6,12 +6,11 @@ Nothing here prints. Heavy modules load inside functions, so that ``gmcodec --he
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cli_files import OS_ERROR, Job, Options, shown
 from .errors import GmcError, NotAGmcFileError, NotKeptError, OutputExistsError, UnsupportedImageError
-from .work import Watch
+from .work import Watch, interruptible, naming
 
 if TYPE_CHECKING:
     from .pixels import Planes
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 
 ARCHIVE = b"gma"  # how archives start
+OUTPUT = "standard output"  # where errors name a file
 
 
 def _read(job: Job) -> bytes:
@@ -47,6 +47,18 @@ def refuse_to_overwrite(path: Path | None, force: bool) -> None:
         raise OutputExistsError(f"{shown(path)} exists" + ("" if path.is_dir() else "; --force overwrites it"))
 
 
+def _naming_output(write: Callable[..., None]) -> Callable[..., None]:
+    """What the system refuses while a result is written names the output, never the temporary file."""
+
+    @functools.wraps(write)
+    def named(job: Job, *rest: Any) -> None:
+        with naming(OUTPUT if job.output is None else job.output, job.temporary):
+            write(job, *rest)
+
+    return named
+
+
+@_naming_output
 def _write(job: Job, data: bytes, check: Callable[[bytes], None] | None = None) -> None:
     """To a temporary file that is read back, checked and renamed: an output is complete or not there."""
     if job.output is None or job.temporary is None:
@@ -260,6 +272,7 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     error: str | None = None
     code: int = 0
+    skipped: bool = False
 
 
 @contextmanager
@@ -297,79 +310,51 @@ def failure(error: Exception, path: Path | None = None) -> tuple[str, int]:
     return "not enough memory", 1
 
 
+def _is_done(job: Job) -> bool:
+    from . import cli_resume
+
+    return cli_resume.is_done(job)
+
+
 def attempt(job: Job, meter: Meter | None = None) -> Outcome:
     """Do a job; errors a user can meet become part of the outcome."""
     warnings: list[str] = []
     with log_to(warnings.append, job.options.verbose):
         try:
+            if job.options.skip_existing and _is_done(job):
+                return Outcome(skipped=True)
             refuse_to_overwrite(job.output, job.options.force)
             return Outcome(ACTIONS[job.action](job, meter or Meter()), warnings)
         except BrokenPipeError:
             raise
         except (GmcError, OSError, MemoryError) as error:
-            if isinstance(error, OSError) and str(error.filename) == str(job.temporary):
-                error.filename = str(job.output)  # the name the user knows
             message, code = failure(error, job.source.path)
             return Outcome([], warnings, message, code)
 
 
 def run(jobs: Sequence[Job], workers: int, meter: Meter) -> Generator[Outcome, None, None]:
-    """Outcomes in the order of the jobs, with ``workers`` processes if more than one.  Ctrl-C leaves no parts."""
+    """Outcomes in the order of the jobs, with ``workers`` processes if more than one.  Signals leave no parts."""
     workers = min(workers, len(jobs))
     jobs = [replace(job, options=replace(job.options, jobs=workers)) for job in jobs]  # they share the threads
     if workers > 1:
         yield from _run_processes(jobs, workers)
         return
-    with stopping(meter):
-        for job in jobs:
-            yield attempt(job, meter)
+    for job in jobs:
+        yield _attempt_here(job, meter)
 
 
-@contextmanager
-def stopping(meter: Meter) -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt here, and in the threads that report to the meter."""
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        meter.stopped = True
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGINT, stop)
+def _attempt_here(job: Job, meter: Meter) -> Outcome:
+    """``attempt``, heeding signals meanwhile."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
+        return interruptible(lambda: attempt(job, meter), meter)
+    except BaseException:
+        if job.temporary is not None:
+            job.temporary.unlink(missing_ok=True)
+        raise
 
 
 def _run_processes(jobs: Sequence[Job], workers: int) -> Generator[Outcome, None, None]:
-    import multiprocessing
-    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+    from .workers import outcomes
 
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-    main = threading.current_thread() is threading.main_thread()
-    finished = False
-    try:
-        # workers inherit that they ignore Ctrl-C: this process ends them
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
-        try:
-            futures = [pool.submit(attempt, job) for job in jobs]
-        finally:
-            if main:
-                signal.signal(signal.SIGINT, previous)
-        for future in futures:
-            try:
-                yield future.result()
-            except BrokenExecutor:
-                yield Outcome(error="a worker process died, perhaps for lack of memory", code=1)
-        finished = True
-    finally:
-        if not finished:
-            for child in set(multiprocessing.active_children()) - others:
-                child.terminate()
-        pool.shutdown(cancel_futures=True)
-        for job in jobs:  # of workers that were ended
-            if job.temporary is not None:
-                job.temporary.unlink(missing_ok=True)
+    for outcome in outcomes(attempt, [(job, job.temporary) for job in jobs], workers):
+        yield outcome or Outcome(error="a worker process died, perhaps for lack of memory", code=1)

@@ -24,6 +24,7 @@ from .coding import conventional
 from .container import DEFAULT_MAX_PIXELS, Header, Part
 from .errors import ChecksumError, NotKeptError, UnknownModelError, UnsupportedImageError, WeightsError
 from .pixels import MODES, Planes
+from .work import Stop, interruptible
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,7 +74,10 @@ def encode_planes(
     Raises WeightsError when a model is missing, UnsupportedImageError for a mode that has no model or not
     the one named, ValueError for an unknown ``code`` or ``effort``.
     """
-    parts, bits = choice.smallest(planes, code, effort, threads or available_threads(), progress)
+    stop = Stop(progress)
+    parts, bits = interruptible(
+        lambda: choice.smallest(planes, code, effort, threads or available_threads(), stop), stop
+    )
     crc = container.pixels_crc(planes.data)
     mode = MODES[planes.mode].id
     header = Header(mode, planes.width, planes.height, crc, planes.metadata, tuple(parts))
@@ -92,12 +96,18 @@ def decode_planes(
     header = container.unpack(data, max_pixels=max_pixels)
     for part in header.parts:  # before any work
         check_form(part, header.height * header.width, header.depth)
-    decoded = [_decode_part(part, header, threads or available_threads(), progress) for part in header.parts]
+    stop = Stop(progress)
+    samples = interruptible(lambda: _decode_parts(header, threads or available_threads(), stop), stop)
+    mode = next(m.name for m in MODES.values() if m.id == header.mode_id)
+    return Planes(samples, mode, header.metadata)
+
+
+def _decode_parts(header: Header, threads: int, progress: Progress) -> np.ndarray:
+    decoded = [_decode_part(part, header, threads, progress) for part in header.parts]
     samples = decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
     if container.pixels_crc(samples) != header.pixels_crc:
         raise ChecksumError("the decoded pixels do not match their checksum")
-    mode = next(m.name for m in MODES.values() if m.id == header.mode_id)
-    return Planes(samples, mode, header.metadata)
+    return samples
 
 
 def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -> np.ndarray:
@@ -221,9 +231,14 @@ def encode(
 
     Returns the bytes of a .gmc file.  Raises UnsupportedImageError, ImageReadError, ImageTooLargeError, WeightsError.
     """
-    planes = to_planes(source, strip=strip, max_pixels=max_pixels, first=first)
-    report_losses(planes, strict)
-    return encode_planes(planes, code=code, effort=effort, threads=threads).data
+    stop = Stop(_ignore)
+
+    def work() -> bytes:
+        planes = to_planes(source, strip=strip, max_pixels=max_pixels, first=first)
+        report_losses(planes, strict)
+        return encode_planes(planes, code=code, effort=effort, threads=threads, progress=stop).data
+
+    return interruptible(work, stop)
 
 
 def decode(data: bytes, *, threads: int | None = None, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Image.Image:

@@ -1,21 +1,38 @@
 # SPDX-License-Identifier: MIT
-"""Long work: how it is watched, jobs side by side with results in order, a file that changes whole or not at all."""
+"""Long work: how it is watched and ended, jobs side by side with results in order, a file that changes whole or not
+at all.
+
+Signals are heard by the main thread only, and only between steps of Python.  So work of the main thread is done by
+another one, while the main thread waits; what a signal raises there ends the work at its next report of progress.
+"""
 
 from __future__ import annotations
 
+import contextvars
 import os
 import secrets
 import shutil
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from .errors import GmcError, OutputExistsError
+from .threads import Threads, fulfil, start
 
 T = TypeVar("T")
+LOOK_UP = 0.1  # seconds: where a signal does not wake who waits, it is heard then
+
+
+class _Blas:
+    """The limit of BLAS threads, a global of the process, and how many need it."""
+
+    lock = threading.Lock()
+    users = 0
+    limit: Any = None
 
 
 @contextmanager
@@ -23,8 +40,61 @@ def single_threaded_blas() -> Iterator[None]:
     """Tiles are the unit of parallel work; BLAS threads inside each would only compete."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"):
+    with _Blas.lock:  # the first one sets the limit, the last one lifts it
+        if not _Blas.users:
+            _Blas.limit = threadpool_limits(1, user_api="blas")
+        _Blas.users += 1
+    try:
         yield
+    finally:
+        with _Blas.lock:
+            _Blas.users -= 1
+            if not _Blas.users:
+                _Blas.limit.restore_original_limits()
+
+
+# -- how work is watched and ended -------------------------------------------------------------------------
+
+
+class Stoppable(Protocol):
+    """Something that threads report to; once it is ``stopped``, reports raise KeyboardInterrupt."""
+
+    stopped: bool
+
+
+class Stop:
+    """Passes reports of progress on, until it is ``stopped``."""
+
+    stopped = False
+
+    def __init__(self, progress: Callable[[int], None]) -> None:
+        self._progress = progress
+
+    def __call__(self, count: int) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        self._progress(count)
+
+
+def interruptible(task: Callable[[], T], stop: Stoppable) -> T:
+    """What ``task`` gives.  In the main thread, signals are heard meanwhile, and what they raise stops the task."""
+    if threading.current_thread() is not threading.main_thread():
+        return task()
+    future: Future[T] = Future()
+    context = contextvars.copy_context()
+    start(lambda: context.run(fulfil, future, task))
+    try:
+        return result_of(future)
+    finally:
+        if not future.done():
+            stop.stopped = True
+
+
+def result_of(future: Future[T]) -> T:
+    """What a future gives; who waits hears signals, on every system."""
+    while not wait([future], LOOK_UP).done:
+        pass
+    return future.result()
 
 
 class Watch:
@@ -45,19 +115,52 @@ class Watch:
         raise error
 
 
-def in_order(jobs: Iterable[Callable[[], T]], threads: int) -> Generator[T, None, None]:
-    """Results in the order of the jobs, ``threads`` of which are at work; a few more wait."""
-    pool = ThreadPoolExecutor(threads)
+class StoppableWatch(Watch):
+    """Passes everything on to another watch, until it is ``stopped``."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch.pixels)
+        self.images, self.failed, self.stopped = watch.images, watch.failed, False  # type: ignore[method-assign]
+
+    def pixels(self, count: int) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        super().pixels(count)
+
+
+def in_order(jobs: Iterable[Callable[[], T]], threads: int, stop: Stoppable) -> Generator[T, None, None]:
+    """Results in the order of the jobs, ``threads`` of which are at work; a few more wait.
+
+    When it ends early, by an error or a signal, it stops those at work and does not wait for them.
+    """
+    pool = Threads(threads)
     waiting: deque[Future[T]] = deque()
+    finished = False
     try:
         for job in jobs:
             waiting.append(pool.submit(job))
             if len(waiting) > threads:
-                yield waiting.popleft().result()
+                yield result_of(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield result_of(waiting.popleft())
+        finished = True
     finally:
-        pool.shutdown(cancel_futures=True)
+        stop.stopped = stop.stopped or not finished
+        pool.shutdown(wait=finished, cancel_futures=True)
+
+
+# -- files -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def naming(place: Path | str, temporary: Path | None = None) -> Iterator[None]:
+    """What the system refuses to do with a temporary file, or without saying with which, names ``place``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or str(error.filename) == str(temporary):
+            error.filename, error.filename2 = str(place), None
+        raise
 
 
 @contextmanager
@@ -70,7 +173,7 @@ def replacing(place: Path, append: bool, force: bool) -> Iterator[BinaryIO]:
         raise OutputExistsError(f"{place} exists; --force overwrites it, --append adds to it")
     temporary = place.with_name(f".gmcodec-{secrets.token_hex(6)}.part")
     try:
-        with open(temporary, "x+b") as file:
+        with naming(place, temporary), open(temporary, "x+b") as file:
             if append and old is not None:
                 with open(place, "rb") as source:
                     shutil.copyfileobj(source, file)
@@ -79,11 +182,8 @@ def replacing(place: Path, append: bool, force: bool) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         if _state(place) != old:  # the work took a while
             raise OutputExistsError(f"{place} was changed by another program meanwhile; nothing was written")
-        os.replace(temporary, place)
-    except OSError as error:
-        if str(error.filename) == str(temporary):
-            error.filename = str(place)  # the name the user knows
-        raise
+        with naming(place, temporary):
+            os.replace(temporary, place)
     finally:
         temporary.unlink(missing_ok=True)
 

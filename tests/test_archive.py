@@ -27,7 +27,7 @@ from gmcodec.errors import (
 )
 from gmcodec.models import registry
 from gmcodec.pixels import MODES, Planes
-from gmcodec.work import Watch, in_order
+from gmcodec.work import Stop, Watch, in_order
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -481,7 +481,7 @@ def test_max_pixels(small):
 
 
 def test_results_come_in_order_and_errors_end_the_work():
-    assert list(in_order((lambda i=i: i * i for i in range(50)), 3)) == [i * i for i in range(50)]
+    assert list(in_order((lambda i=i: i * i for i in range(50)), 3, Stop(print))) == [i * i for i in range(50)]
     started = []
 
     def jobs():
@@ -490,5 +490,5 @@ def test_results_come_in_order_and_errors_end_the_work():
             yield lambda i=i: 1 // (5 - i)
 
     with pytest.raises(ZeroDivisionError):
-        list(in_order(jobs(), 2))
+        list(in_order(jobs(), 2, Stop(print)))
     assert len(started) < 12

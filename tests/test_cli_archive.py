@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import names, photo, run, same
 from PIL import Image
-from test_cli import names, photo, run, same
 
 from gmcodec import pixels
 from gmcodec.archive import Archive

@@ -30,20 +30,34 @@ ALLOWED = {
     "tiff16": {"errors", "planes", "tiff"},
     "exactness": {"errors"},
     "pillow_info": {"errors", "metadata"},
-    "pixels": {"bmp", "errors", "exactness", "ledger", "metadata", "pillow_info", "planes", "plugins", "png16", "pnm",
-               "tiff16"},  # fmt: skip
+    "pixels": {
+        "bmp",
+        "errors",
+        "exactness",
+        "ledger",
+        "metadata",
+        "pillow_info",
+        "planes",
+        "plugins",
+        "png16",
+        "pnm",
+        "tiff16",
+    },
     "writing": {"errors", "ledger", "metadata", "pixels", "planes", "png16", "pnm", "tiff"},
     "exact": {"errors", "exact"},
-    "models": {"errors", "exact", "models"},
-    "coding": {"errors", "exact", "coding"},
-    "choice": {"errors", "container", "pixels", "coding", "models", "work"},
+    "models": {"errors", "exact", "models", "threads"},
+    "coding": {"errors", "exact", "coding", "threads"},
+    "choice": {"errors", "container", "pixels", "coding", "models", "threads", "work"},
     "codec": {"errors", "choice", "container", "pixels", "coding", "models", "work"},
     "archive_format": {"errors", "container"},
     "sampling": {"pixels", "coding", "models"},
-    "work": {"errors"},
+    "threads": set(),
+    "work": {"errors", "threads"},
+    "safe_path": set(),
+    "workers": {"", "safe_path", "work"},
     "archive": {"archive_format", "codec", "coding", "container", "errors", "models", "pixels", "work"},
     "training": {"errors", "exact", "models", "coding", "training"},
-    "bench": {"", "archive", "errors", "pixels", "codec", "models", "bench"},
+    "bench": {"", "safe_path", "archive", "errors", "pixels", "codec", "models", "bench"},
 }
 TORCH_AT_TOP = {
     "models.ade_float",
@@ -56,7 +70,8 @@ TORCH_AT_TOP = {
     "models.pixelcnnpp_freeze",
     "models.vae_freeze",
 }  # and training
-LIGHT = ("cli", "cli_archive", "cli_bench", "cli_files", "cli_show", "cli_work", "work", "__main__", "", "errors")
+LIGHT = ("cli", "cli_archive", "cli_bench", "cli_exit", "cli_files", "cli_resume", "cli_show", "cli_work", "work",
+         "workers", "safe_path", "threads", "__main__", "", "errors")  # fmt: skip
 HEAVY = {"numpy", "torch", "PIL", "numba", "constriction", "safetensors", "tqdm", "threadpoolctl",
          "imagecodecs", "matplotlib"}  # fmt: skip
 

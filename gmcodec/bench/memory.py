@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import safe_path
+
 BASELINE = "(no codec)"
 
 
@@ -36,8 +38,9 @@ def of_codec(name: str, image: np.ndarray, threads: int) -> int | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.npy"
         np.save(path, image)
-        command = [sys.executable, "-m", __name__, name, str(path), str(threads)]
-        done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+        command = safe_path.command(f"from {__name__} import main; main(*sys.argv[1:])", name, str(path), str(threads))
+        environment = safe_path.environment()
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)  # noqa: S603
     return int(done.stdout) if done.returncode == 0 else None
 
 

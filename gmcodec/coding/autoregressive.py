@@ -31,7 +31,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,6 +38,7 @@ import numpy as np
 
 from ..errors import GmcFormatError
 from ..exact import kernels
+from ..threads import Threads
 from . import histogram
 from .stack import ROW_TOTAL, Stack
 
@@ -359,7 +359,7 @@ def encode(
     weights = _weights(found)
     parts = [planes[None, :, y, x] for y, x in tiles(height, width, tile)]
     side_by_side, each = workers(len(parts), threads)
-    with ThreadPoolExecutor(side_by_side) as pool:
+    with Threads(side_by_side) as pool:
         coded = list(pool.map(lambda part: push_tile(part, model, progress, weights, each), parts))
     head = write_varint(bool(changes) | mask << 1)
     head += write_varint(len(changes)) + changes if changes else b""
@@ -371,7 +371,11 @@ def encode(
 
 
 def sampled_bits(
-    planes: np.ndarray, model: PixelModel, threads: int, levels: Callable[[], np.ndarray] | None
+    planes: np.ndarray,
+    model: PixelModel,
+    threads: int,
+    levels: Callable[[], np.ndarray] | None,
+    progress: Progress = lambda n: None,
 ) -> tuple[float, float] | None:
     """About the bits of ``encode``, several times faster, and the standard error of that number.
 
@@ -379,14 +383,16 @@ def sampled_bits(
     """
     variance: list[float] = []
 
-    def sample(part: np.ndarray, model: Any, _: Progress, weights: Weights, __: int) -> tuple[np.ndarray, np.ndarray]:
-        bits, square = model.tile_coder.sampled_bits(part[0], weights)
+    def sample(
+        part: np.ndarray, model: Any, progress: Progress, weights: Weights, _: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        bits, square = model.tile_coder.sampled_bits(part[0], progress, weights)
         variance.append(square)
         return np.empty(0, np.uint32), np.array([bits])
 
     if not hasattr(model.tile_coder, "sampled_bits"):
         return None
-    bits = encode(planes, model, threads, push_tile=sample, levels=levels).estimated_bits
+    bits = encode(planes, model, threads, progress, push_tile=sample, levels=levels).estimated_bits
     return bits, math.sqrt(math.fsum(variance))  # the same in whatever order threads finish
 
 
@@ -421,7 +427,7 @@ def decode(
         part = out[None, :, where[0], where[1]]
         part[:] = pop_tile(words[ends[number] : ends[number + 1]], part.shape, model, progress, weights, each)
 
-    with ThreadPoolExecutor(side_by_side) as pool:
+    with Threads(side_by_side) as pool:
         list(pool.map(decode_tile, range(len(lengths)), tiles(height, width, tile)))
     return out
 

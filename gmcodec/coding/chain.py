@@ -106,7 +106,7 @@ def _push_seeds(images: np.ndarray, model: ChainModel, cost: float, progress: Pr
     """A stack of the first images, in their order, worth ``cost`` bits or all there are, and the bits of each."""
     count, _, height, width = images.shape
     trial = images[:: -(-count // TRIAL)]
-    each = push(Stack(), trial, model.plain, lambda n: None).mean()
+    each = push(Stack(), trial, model.plain, lambda n: progress(0)).mean()
     seeds = count if SEED_EXCESS * cost >= count * each else int(SEED_EXCESS * cost / each) + 1
     while True:
         stack, bits = Stack(), np.zeros(seeds)

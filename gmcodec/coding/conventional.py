@@ -47,6 +47,7 @@ import lzma
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,15 +72,18 @@ _SLOW_WEBP_PIXELS = 1 << 19  # the slowest setting takes up to 20 s per megapixe
 _SIMPLE = 0.05  # WebP's size over raw size: nothing much is going on below
 
 
-def encode(planes: np.ndarray, depth: int, effort: str) -> tuple[int, bytes]:
+def encode(
+    planes: np.ndarray, depth: int, effort: str, progress: Callable[[int], None] = lambda n: None
+) -> tuple[int, bytes]:
     """Smallest (form, payload) found for uint8 or uint16 ``[C, H, W]``, C 1..4, values below ``2**depth``.
 
     ``effort`` "quick" is an estimate in tens of milliseconds per megasample; "best" tries what has a chance,
-    in about a second per megasample of a photograph and several of a picture of few colours.
+    in about a second per megasample of a photograph and several of a picture of few colours.  ``progress`` is told
+    of no pixels after every trial: it may end the work.
     """
     if effort not in ("quick", "best"):
         raise ValueError(f"effort {effort!r} is neither 'quick' nor 'best'")
-    best = _Smallest(STORED, _encode_stored(planes, depth))  # the floor
+    best = _Smallest(STORED, _encode_stored(planes, depth), progress)  # the floor
     (_try_quick if effort == "quick" else _try_best)(best, planes, depth)
     return best.form, best.payload
 
@@ -111,9 +115,11 @@ class _Smallest:
 
     form: int
     payload: bytes
+    progress: Callable[[int], None]
 
     def offer(self, form: int, payload: bytes) -> int:
         """Keep ``payload`` if it is smaller; returns its size."""
+        self.progress(0)
         if len(payload) < len(self.payload):
             self.form, self.payload = form, payload
         return len(payload)

@@ -18,13 +18,13 @@ low ones; then the tiles: height and width, the number of 32-bit words of each i
 from __future__ import annotations
 
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
 from ..errors import GmcFormatError, WeightsError
 from ..exact.tables import MAX_SHIFT
+from ..threads import Threads
 from .autoregressive import (
     Encoded,
     Progress,
@@ -145,7 +145,7 @@ def from_ranks(ranks: np.ndarray, lists: Lists) -> np.ndarray:
 # -- the scale -------------------------------------------------------------------------------------------------
 
 
-def choose_shift(ranks: np.ndarray, model: Model, bits: int) -> tuple[int, float]:
+def choose_shift(ranks: np.ndarray, model: Model, bits: int, progress: Progress = lambda n: None) -> tuple[int, float]:
     """The scale on which a sample of uint16 [C, H, W] costs least, of three that suit its noise; bits a sample."""
     fine = ranks.astype(np.int32)
     second = fine[:, 1:, 1:] - fine[:, :-1, 1:] - fine[:, 1:, :-1] + fine[:, :-1, :-1]
@@ -156,17 +156,17 @@ def choose_shift(ranks: np.ndarray, model: Model, bits: int) -> tuple[int, float
     strip = np.ascontiguousarray(np.concatenate(list(sample), 1))
 
     def cost(shift: int) -> float:
-        return model.deep_coder(bits, shift, rate_of(model)).push_words(strip, lambda count: None)[1]
+        return model.deep_coder(bits, shift, rate_of(model)).push_words(strip, lambda count: progress(0))[1]
 
     costs = {shift: cost(shift) / strip.size for shift in candidates}
     shift = min(costs, key=costs.__getitem__)
     return shift, costs[shift]
 
 
-def estimate(planes: np.ndarray, model: Model) -> float:
+def estimate(planes: np.ndarray, model: Model, progress: Progress = lambda n: None) -> float:
     """Bits that uint16 [C, H, W] will take, from a sample."""
     ranks = to_ranks(planes, choose_lists(planes))
-    return choose_shift(ranks, model, bits_of(ranks.max()))[1] * ranks.size
+    return choose_shift(ranks, model, bits_of(ranks.max()), progress)[1] * ranks.size
 
 
 def rate_of(model: Model) -> int:
@@ -195,11 +195,11 @@ def encode(
     tile, lists = tile or tile_shape(height, width), choose_lists(planes)
     ranks = to_ranks(planes, lists)
     bits = bits_of(ranks.max())
-    rate, (shift, _) = rate_of(model), choose_shift(ranks, model, bits)
+    rate, (shift, _) = rate_of(model), choose_shift(ranks, model, bits, progress)
     coder = model.deep_coder(bits, shift, rate)
     parts = [np.ascontiguousarray(ranks[:, y, x]) for y, x in tiles(height, width, tile)]
     side_by_side, each = workers(len(parts), threads)
-    with ThreadPoolExecutor(side_by_side) as pool:
+    with Threads(side_by_side) as pool:
         coded = list(pool.map(lambda part: coder.push_words(part, progress, each), parts))
     mask, packed = pack_lists(lists)
     head = write_varint(mask) + bytes([bits, shift, rate])
@@ -242,6 +242,6 @@ def decode(
         if not finished:
             raise GmcFormatError("coded data is left over after the last pixel")
 
-    with ThreadPoolExecutor(side_by_side) as pool:
+    with Threads(side_by_side) as pool:
         list(pool.map(decode_tile, range(len(lengths)), tiles(height, width, tile)))
     return from_ranks(out, lists)

@@ -237,6 +237,6 @@ def _fast(loop: Callable[..., None], samples: int) -> Callable[..., None]:
 
 @functools.cache
 def _compiled(loop: Callable[..., None]) -> Callable[..., None]:
-    from numba import njit  # half a second, so only when it is needed
+    from ..exact.kernels import jit  # half a second, so only when it is needed
 
-    return njit(cache=True, nogil=True)(loop)  # type: ignore[no-any-return, unused-ignore]
+    return jit(loop)  # type: ignore[no-any-return, unused-ignore]

@@ -149,6 +149,7 @@ def push_batch(
     passage.enter(planes, noise)
     moved = np.zeros(count)
     for n in range(passage.couplings):
+        progress(0)  # it may end the work
         affine = passage.affine(n)
         changed, level = push_affine(stack, passage.changed(n), affine)
         lowest = min(lowest, level)

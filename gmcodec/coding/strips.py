@@ -101,25 +101,26 @@ def push_strips(
     bits = push(stack, tile, model.plain, progress, weights)
     stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
     best = stack.words(), bits + ROWS_BITS
-    for share in SHARES if _may_pay(tile, model, weights) else ():
-        found = _push_latents(tile, model, tile.shape[2] // model.cell // share, weights)
+    quietly: Progress = lambda n: progress(0)  # noqa: E731  (it may end the work)
+    for share in SHARES if _may_pay(tile, model, quietly, weights) else ():
+        found = _push_latents(tile, model, tile.shape[2] // model.cell // share, weights, quietly)
         if found is not None:
             return min(best, found, key=lambda coded: len(coded[0]))
     return best
 
 
-def _may_pay(tile: np.ndarray, model: StripModel, weights: Weights) -> bool:
+def _may_pay(tile: np.ndarray, model: StripModel, progress: Progress, weights: Weights) -> bool:
     """Whether latents make a few squares of a tile smaller, each coded on its own."""
     sample = squares(tile[0], TRIAL_SQUARES, TRIAL_SIDE)
     sample = sample[:, :, : sample.shape[2] // model.cell * model.cell]
     if not sample.size:
         return False
     latents = scheme(model).trial(model, sample, weights).bits.sum()
-    return bool(latents < push(Stack(), sample, model.plain, lambda n: None, weights).sum())
+    return bool(latents < push(Stack(), sample, model.plain, progress, weights).sum())
 
 
 def _push_latents(
-    tile: np.ndarray, model: StripModel, seeds: int, weights: Weights
+    tile: np.ndarray, model: StripModel, seeds: int, weights: Weights, progress: Progress = lambda n: None
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """``push_strips`` with latents, the lowest strip of so many rows of cells; None if it cannot pay for them."""
     height, width = tile.shape[2:]
@@ -128,7 +129,7 @@ def _push_latents(
         return None
     row_cost = scheme(model).needed(model, tile[:, :, :cell])
     top = (height // cell - max(1, seeds)) * cell
-    bits += push(stack, tile[:, :, top:], below(model.plain, tile[:, :, :top]), lambda n: None, weights)
+    bits += push(stack, tile[:, :, top:], below(model.plain, tile[:, :, :top]), progress, weights)
     stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
     most = max(1, scheme(model).BATCH_PIXELS // (cell * width))
     while top:
@@ -137,7 +138,7 @@ def _push_latents(
         while rows and pushed is None:
             strip, above = tile[:, :, top - rows * cell : top], tile[:, :, : top - rows * cell]
             try:
-                pushed = scheme(model).push_batch(stack, strip, model, weights=weights, above=above)
+                pushed = scheme(model).push_batch(stack, strip, model, progress, weights, above)
             except Underflow:  # these rows borrow more than the first one
                 stack, rows = Stack(words), rows // 2
         if pushed is None:

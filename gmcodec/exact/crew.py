@@ -15,7 +15,7 @@ sooner cost a third of the speed: there are three meetings in every batch that i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,7 @@ def share(count, rank, ranks, whole):
     return min(count, rank * each), min(count, (rank + 1) * each)
 
 
-def work(loop: Any, shared: Any, hands: Sequence[Any], pool: ThreadPoolExecutor | None, *arguments: Any) -> list[Any]:
+def work(loop: Any, shared: Any, hands: Sequence[Any], pool: Executor | None, *arguments: Any) -> list[Any]:
     """What ``loop(shared, hand, *arguments)`` gives every hand, side by side: the first in this thread.
 
     The others run in a pool of theirs alone: one that had to wait for a thread would keep all waiting.

@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
-from numba.core import event
+from numba.core import caching, event
 
 from .ops import LEAK_SHIFT, Layer
 from .tables import (
@@ -47,17 +48,52 @@ def _stamp() -> str:
 STAMP = _stamp()
 
 
-def jit(function: Any) -> Any:
-    """Compile a function when it is first called, and keep it on disk until any of our sources changes.
+class _Places(caching.CompileResultCacheImpl):
+    """Where compiled code may be kept; without a home, numba would make a folder named ~ in the current one."""
+
+    _locator_classes = [  # type: ignore[assignment]  # noqa: RUF012
+        caching.UserProvidedCacheLocator,
+        caching.InTreeCacheLocator,
+        *([caching.UserWideCacheLocator] if os.path.isabs(os.path.expanduser("~")) else []),
+    ]
+
+
+class Kept(caching.FunctionCache):
+    """Compiled code on disk; where it cannot be read it is made again, where it cannot be written it is not kept.
 
     Files are named by the sources they were made from: what numba keeps cannot even be read once a module is gone.
     """
-    compiled = njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
-    kept = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
-    if kept is not None:
-        base = f"{kept._index_name.removesuffix('.nbi')}-{STAMP}"
-        kept._index_name, kept._data_name_pattern = f"{base}.nbi", f"{base}.{{number:d}}.nbc"
-        kept._index_path = os.path.join(kept._cache_path, kept._index_name)
+
+    _impl_class = _Places
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        file = self._cache_file
+        base = f"{file._index_name.removesuffix('.nbi')}-{STAMP}"
+        file._index_name, file._data_name_pattern = f"{base}.nbi", f"{base}.{{number:d}}.nbc"
+        file._index_path = os.path.join(file._cache_path, file._index_name)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # a damaged pickle raises nearly everything
+            log.debug("compiled code cannot be read: %s", error)
+            with suppress(OSError):
+                self.flush()  # a damaged index would keep out what is compiled now
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:  # a full disk, a folder that is gone
+            log.debug("compiled code is not kept: %s", error)
+
+
+def jit(function: Any) -> Any:
+    """Compile a function when it is first called, and keep it on disk, if that can be, until our sources change."""
+    compiled: Any = njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+    with suppress(RuntimeError, OSError):  # there is no place for it
+        compiled._cache = Kept(function)
     return compiled
 
 

@@ -31,7 +31,7 @@ Progress = Callable[[int], None]
 LANES = int16.LANES
 BLOCK = 64  # pixels whose activations stay in a core's cache while the weights pass
 SAMPLED = 4  # one pixel of so many tells about what a tile takes
-CALL_PIXELS = 1 << 15  # coded between two reports of progress
+CALL_PIXELS = 1 << 15  # coded between two reports of progress, which may end the work
 
 
 class Net(NamedTuple):
@@ -276,17 +276,24 @@ class TileCoder:
             report(progress, height * width, number, len(calls))
         return ans.closed(state, out), np.array([bits])
 
-    def sampled_bits(self, planes: np.ndarray, weights: Weights) -> tuple[float, float]:
+    def sampled_bits(self, planes: np.ndarray, progress: Progress, weights: Weights) -> tuple[float, float]:
         """About the bits of a tile uint8 [C, H, W], from one of SAMPLED of its pixels, and the variance of that number.
 
         The variance is that of samples side by side: the tile is no different there (von Neumann 1941).
         """
         _, height, width = planes.shape
-        canvas, place, _, values, weighted = open_tile(self._model, height, width, weights)
+        canvas, place, calls, values, weighted = open_tile(self._model, height, width, weights)
         canvas.fill(planes[None])
         groups = -(-place.steps // SAMPLED)
         seen, bits, words = np.empty(groups, np.int64), np.empty(groups), np.empty(0, np.uint32)
-        _push(self._net, place, canvas.flat, place.steps, 0, SAMPLED, values, weighted, np.uint64(0), words, seen, bits)
+        each = SAMPLED * calls[0][1]
+        for last in range(place.steps, 0, -each):
+            part, first = slice((place.steps - last) // SAMPLED, None), max(0, last - each)
+            _push(
+                self._net, place, canvas.flat, last, first, SAMPLED, values, weighted, np.uint64(0), words,
+                seen[part], bits[part],
+            )  # fmt: skip
+            progress(0)  # it may end the work
         bits, seen = bits[seen > 0], seen[seen > 0]
         more = planes[0].size / max(seen.sum(), 1)
         differences = np.diff(bits / seen) ** 2 / 2 * seen[1:] * seen[:-1]
@@ -330,7 +337,7 @@ def open_tile(
     """An empty canvas, its geometry, the calls that code it, ``value_weights``."""
     canvas = model.canvas(height, width)
     place = place_of(model, canvas)
-    return canvas, place, calls_of(place), *value_weights(weights, model.channels)
+    return canvas, place, calls_of(place, CALL_PIXELS), *value_weights(weights, model.channels)
 
 
 def place_of(model: LocalModel, canvas: Canvas, scale: Scale = BYTES) -> Place:
@@ -344,9 +351,9 @@ def place_of(model: LocalModel, canvas: Canvas, scale: Scale = BYTES) -> Place:
     )  # fmt: skip
 
 
-def calls_of(place: Place) -> list[tuple[int, int]]:
-    """Runs of steps, each for one call of the loop."""
-    each = max(1, CALL_PIXELS * place.steps // (place.height * place.width))
+def calls_of(place: Place, pixels: int) -> list[tuple[int, int]]:
+    """Runs of steps, each for one call of the loop that codes about so many pixels."""
+    each = max(1, pixels * place.steps // (place.height * place.width))
     return [(start, min(start + each, place.steps)) for start in range(0, place.steps, each)]
 
 

@@ -14,7 +14,6 @@ of a part of every step's pixels, so that two threads can take symbols at once::
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +25,7 @@ from ..exact import ans, crew, evaluators
 from ..exact.kernels import jit
 from ..exact.learning import Room
 from ..exact.tables import BYTES, Scale
+from ..threads import Threads
 from . import local_learning, mixture_step
 from .local_fused import (
     Net,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .local import LocalModel
 
 MOST = 4  # threads that share a tile: a step has about a hundred pixels
+CALL_PIXELS = 1 << 12  # coded between two reports of progress, which may end the work: a tenth of a second
 STACKS, GROUP = 2, 4  # a stack has a multiple of GROUP of a step's pixels, but for the last; part of the format
 
 
@@ -339,7 +340,7 @@ class LearningCoder:
         with ExitStack() as stack:
             canvas, tiles, team, pool = self._open(height, width, threads, stack)
             canvas.fill(planes[None])
-            calls = calls_of(tiles[0].place)
+            calls = calls_of(tiles[0].place, CALL_PIXELS)
             first = pixels_of(tiles[0].place, 0) * len(planes) * code.nibbles
             for hands in team:
                 hands[0].symbols[:] = 0, first
@@ -357,7 +358,7 @@ class LearningCoder:
         states, left = np.array([s for s, _ in found], np.uint64), np.array([n for _, n in found], np.int64)
         with ExitStack() as stack:
             canvas, tiles, team, pool = self._open(height, width, threads, stack)
-            calls = calls_of(tiles[0].place)
+            calls = calls_of(tiles[0].place, CALL_PIXELS)
             for number, (begin, end) in enumerate(calls):
                 crew.work(_pop, tiles, team, pool, begin, end, code, states, parts, left)
                 report(progress, height * width, number, len(calls))
@@ -365,7 +366,7 @@ class LearningCoder:
 
     def _open(
         self, height: int, width: int, threads: int, stack: ExitStack
-    ) -> tuple[Canvas, tuple[Tile, ...], list[tuple[Hand, ...]], ThreadPoolExecutor | None]:
+    ) -> tuple[Canvas, tuple[Tile, ...], list[tuple[Hand, ...]], Threads | None]:
         """An empty canvas; for every net a tile; hands of every thread, whose pool is there until ``stack`` closes."""
         window = max((m.config.window for m in self._models), key=lambda w: w.reach)
         canvas, gate, nets = Canvas(window, height, width, 1, self.dtype), crew.gate(), len(self._models)
@@ -384,7 +385,7 @@ class LearningCoder:
                     np.zeros(nets, np.int64),
                 )
                 team[rank].append(Hand(rank, ranks, counts, symbols, at, local_learning.room(own), shares, hoard))
-        pool = stack.enter_context(ThreadPoolExecutor(ranks - 1)) if ranks > 1 else None
+        pool = stack.enter_context(Threads(ranks - 1)) if ranks > 1 else None
         return canvas, tuple(tiles), [tuple(hands) for hands in team], pool
 
 

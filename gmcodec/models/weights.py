@@ -274,6 +274,12 @@ def write(model: Model, path: Path) -> bytes:
     """Write frozen weights by way of a temporary file; returns their id."""
     data = to_bytes(model)
     temporary = Path(str(path) + ".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # the name the user knows
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
     return weights_id(data)
