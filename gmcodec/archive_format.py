@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The ``.gma`` archive: bytes <-> ``Block``s. This docstring is the format specification, version 1.
 
-MUST, MAY, little-endian integers and ``v`` (unsigned LEB128) are meant as in ``container.py``.
+MUST, MAY, little-endian integers and ``v`` (``varint.py``) are meant as in ``container.py``.
 
 ::
 
@@ -80,7 +80,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from .container import MODES, WEIGHTS_ID_BYTES, Reader, varint
+from . import varint
+from .container import MODES, WEIGHTS_ID_BYTES, Reader
 from .errors import (
     ChecksumError,
     GmcFormatError,
@@ -198,21 +199,21 @@ def write_index(blocks: Sequence[Block], start: int) -> bytes:
 
     Raises MemberNameError for a name that no archive may hold, GmcFormatError for anything else wrong.
     """
-    body = bytearray(varint(len(blocks)))
+    body = bytearray(varint.write(len(blocks)))
     for block in blocks:
         for name in block.names:
             if problem := name_problem(name):
                 raise MemberNameError(f"{name!r} {problem}")
         _check(block)
         body += bytes([block.kind, block.mode_id, block.form])
-        body += b"".join(map(varint, (block.width, block.height, len(block.names), block.length)))
+        body += b"".join(map(varint.write, (block.width, block.height, len(block.names), block.length)))
     body += _write_names([name.encode() for block in blocks for name in block.names])
     if len(body) > MAX_INDEX_BYTES:
         raise GmcFormatError(f"an index of {len(body)} bytes is larger than the format allows: pack fewer images")
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = deflate.compress(body) + deflate.flush()
     method, stored = (_DEFLATED, packed) if len(packed) < len(body) else (_STORED, bytes(body))
-    head = varint(start) + bytes([method]) + varint(len(body)) + varint(len(stored))
+    head = varint.write(start) + bytes([method]) + varint.write(len(body)) + varint.write(len(stored))
     crcs = b"".join(crc.to_bytes(2, "little") for block in blocks for crc in block.crcs)
     index = head + stored + crcs
     index += len(index).to_bytes(4, "little")
@@ -324,8 +325,8 @@ def _write_names(names: Sequence[bytes]) -> bytes:
     for name in names:
         same = next((i for i, (a, b) in enumerate(zip(before, name, strict=False)) if a != b), None)
         same = min(len(before), len(name)) if same is None else same
-        shared += varint(same)
-        own += varint(len(name) - same)
+        shared += varint.write(same)
+        own += varint.write(len(name) - same)
         text += name[same:]
         before = name
     return bytes(shared + own + text)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import container
+from . import varint
 from .coding import conventional
 from .container import Part
 from .errors import UnsupportedImageError
@@ -105,7 +105,7 @@ def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Entr
 
 def _size(parts: Parts) -> int:
     """Bytes of the parts in the file: form, channels, weights id, length, payload."""
-    return sum(2 + len(p.weights_id) + len(container.varint(len(p.payload))) + len(p.payload) for p in parts[0])
+    return sum(2 + len(p.weights_id) + len(varint.write(len(p.payload))) + len(p.payload) for p in parts[0])
 
 
 def _conventional(data: np.ndarray, depth: int, effort: str) -> Parts:

@@ -35,6 +35,7 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gmcodec import varint
 from gmcodec.errors import GmcFormatError, UnsupportedImageError
 
 if TYPE_CHECKING:
@@ -198,20 +199,14 @@ class Text(NamedTuple):
 
 def pack_text(texts: Iterable[Text]) -> bytes:
     """Entries -> bytes. Per entry, in file order: a kind byte (0 Latin-1, 1 international), then key,
-    [language, translated,] value, each after its length (7 bits per byte, low bits first, high bit set on all
-    but the last byte).
+    [language, translated,] value, each after its length (a number of ``varint.py``).
     """
     out = bytearray()
     for text in texts:
         out.append(text.international)
         middle = (text.language, text.translated) if text.international else ()
         for field in (text.key, *middle, text.value):
-            n = len(field)
-            while n > 127:
-                out.append(n & 127 | 128)
-                n >>= 7
-            out.append(n)
-            out += field
+            out += varint.write(len(field)) + field
     return bytes(out)
 
 
@@ -221,16 +216,7 @@ def unpack_text(raw: bytes) -> list[Text]:
 
     def field() -> bytes:
         nonlocal at
-        n = 0
-        for shift in range(0, 35, 7):
-            if at >= len(raw):
-                raise GmcFormatError("text ends in a length")
-            n |= (raw[at] & 127) << shift
-            at += 1
-            if raw[at - 1] < 128:
-                break
-        else:
-            raise GmcFormatError("text length takes more than 5 bytes")
+        n, at = varint.read(raw, at, "the length of a text")
         if n > len(raw) - at:
             raise GmcFormatError(f"text field of {n} bytes, {len(raw) - at} left")
         at += n

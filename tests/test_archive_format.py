@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmcodec import archive_format
+from gmcodec import archive_format, varint
 from gmcodec.archive_format import (
     END,
     GROUP,
@@ -26,7 +26,6 @@ from gmcodec.archive_format import (
     write_group,
     write_index,
 )
-from gmcodec.container import varint
 from gmcodec.errors import (
     ChecksumError,
     GmcError,
@@ -78,7 +77,7 @@ def sealed(index: bytes, blocks: bytes = b"") -> bytes:
 
 def index(body: bytes, crcs: bytes = b"", method: int = 0, length: int | None = None, start: int = 4) -> bytes:
     length = len(body) if length is None else length
-    return varint(start) + bytes([method]) + varint(length) + varint(len(body)) + body + crcs
+    return varint.write(start) + bytes([method]) + varint.write(length) + varint.write(len(body)) + body + crcs
 
 
 def deflated(body: bytes) -> bytes:
@@ -89,12 +88,12 @@ def deflated(body: bytes) -> bytes:
 def entry(
     kind: int = 1, mode: int = 2, form: int = 1, width: int = 1, height: int = 1, count: int = 1, length: int = 1
 ):
-    return bytes([kind, mode, form]) + b"".join(map(varint, (width, height, count, length)))
+    return bytes([kind, mode, form]) + b"".join(map(varint.write, (width, height, count, length)))
 
 
 def one(name: bytes = b"x", **changes: int) -> bytes:
     """An archive of one single, whose entry is changed."""
-    body = b"\1" + entry(**changes) + b"\0" + varint(len(name)) + name
+    body = b"\1" + entry(**changes) + b"\0" + varint.write(len(name)) + name
     return sealed(index(body), bytes(changes.get("length", 1)))
 
 
@@ -294,8 +293,8 @@ def bomb_of_members(count: int) -> bytes:
 
 def bomb_of_names(count: int) -> bytes:
     """Few bytes that stand for many long names."""
-    body = b"\1" + entry(kind=GROUP, count=count) + varint(0) + varint(4000) * (count - 1)
-    body += varint(4003) + varint(3) * (count - 1) + b"x" * 4000
+    body = b"\1" + entry(kind=GROUP, count=count) + varint.write(0) + varint.write(4000) * (count - 1)
+    body += varint.write(4003) + varint.write(3) * (count - 1) + b"x" * 4000
     body += b"".join(i.to_bytes(3, "little") for i in range(count))
     return sealed(index(deflated(body), bytes(2 * count), method=1, length=len(body)), b"\0")
 
@@ -303,7 +302,7 @@ def bomb_of_names(count: int) -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        sealed(index(varint(2**40) + bytes(20)), b"\0"),  # blocks
+        sealed(index(varint.write(2**40) + bytes(20)), b"\0"),  # blocks
         one(count=2**40),
         one(kind=GROUP, count=2**40),
         sealed(index(b"\1" + entry(length=2**40) + b"\0\1x"), b"\0"),
