@@ -20,7 +20,7 @@ import click
 
 from . import __version__, cli_archive, cli_bench, cli_files, cli_work
 from .cli_files import FORMATS, Found, Job, Options
-from .cli_show import NUMBER, Bar, effort_option, known_model, say_error, together
+from .cli_show import NUMBER, Bar, effort_option, known_model, report_skipped, say_error, times_option, together
 from .cli_work import failure, log_to
 from .errors import EvaluatorError, GmcError, OutputExistsError, TrainingError, WeightsError
 
@@ -75,6 +75,7 @@ writing = together(
     click.option("-f", "--force", is_flag=True, help="Overwrite outputs; write to a terminal."),
     click.option("--keep/--delete", "keep", default=True,
                  help="Delete each source once its result was read back and compared  [default: keep]."),
+    times_option,
 )  # fmt: skip
 
 
@@ -154,7 +155,7 @@ def info(files: Sequence[str], recursive: bool, as_json: bool, **rest: Any) -> N
 
 
 def _options(rest: dict[str, Any]) -> Options:
-    names = ("code", "effort", "strip", "threads", "jobs", "max_pixels", "verify", "force", "verbose")
+    names = ("code", "effort", "strip", "threads", "jobs", "max_pixels", "verify", "force", "verbose", "times")
     return Options(delete=not rest.get("keep", True), **{name: rest[name] for name in names if name in rest})
 
 
@@ -170,7 +171,7 @@ def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
         say_error(message)
         code = code or first
     if not quiet:
-        _report_skipped(found, rest["verbose"])
+        report_skipped(found, SHOW_SKIPPED if not rest["verbose"] else None)
         if not jobs and not found.errors:
             click.echo("nothing to do: no suitable files found", err=True)
     bar = Bar(len(jobs), quiet)
@@ -188,16 +189,6 @@ def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
                 bar.say(line if whole else f"{name}: {line}", err=writes)
     if code:
         click.get_current_context().exit(code)
-
-
-def _report_skipped(found: Found, verbose: bool) -> None:
-    reasons: dict[str, list[str]] = {}
-    for name, reason in found.skipped:
-        reasons.setdefault(reason, []).append(name)
-    for reason, names in reasons.items():
-        more = [] if verbose or len(names) <= SHOW_SKIPPED else [f"and {len(names) - SHOW_SKIPPED} more"]
-        few = names[:SHOW_SKIPPED] if more else names
-        click.echo(f"skipped, {reason}: {', '.join(few + more)}", err=True)
 
 
 # -- models, train, freeze -----------------------------------------------------------------------------------

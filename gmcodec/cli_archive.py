@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +15,20 @@ import click
 
 from . import cli_files, cli_work
 from .cli_files import Options, shown
-from .cli_show import NUMBER, Bar, effort_option, known_model, say_error, together
+from .cli_show import NUMBER, Bar, effort_option, known_model, report_skipped, say_error, times_option, together
 from .errors import GmcError, MemberNameError
-from .work import Watch
+from .work import Watch, create, set_times
 
 if TYPE_CHECKING:
     from .archive import Archive, Packed
+    from .archive_format import Attributes
 
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 working = together(
     click.option("--threads", type=NUMBER, metavar="N", help="Threads  [default: all]."),
     click.option("--max-pixels", type=click.IntRange(min=0), metavar="N",
                  help="Refuse images of more pixels; 0 lifts the limit."),
+    times_option,
     click.option("-f", "--force", is_flag=True, help="Overwrite outputs."),
     click.option("-q", "--quiet", is_flag=True, help="Show errors and warnings only."),
 )  # fmt: skip
@@ -88,11 +90,12 @@ def _watching(images: int, quiet: bool) -> Iterator[BarWatch]:
 @effort_option
 @working
 def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: str | None, effort: str,
-         threads: int | None, max_pixels: int | None, force: bool, quiet: bool) -> None:  # fmt: skip
+         threads: int | None, max_pixels: int | None, times: bool, force: bool, quiet: bool) -> None:  # fmt: skip
     """Pack images, and all images below folders, into one archive.
 
     Small images (up to 128x128 pixels, grey or RGB, without metadata) of equal size are coded together; all others
-    as compress does. Names are paths below the folders given. Images that cannot be read are reported and left out.
+    as compress does. Names are paths below the folders given. All files that are left out are named, with the reason.
+    Permissions and, without --no-times, times go along; nobody may read the archive who could not read all its images.
     The bpd reported is that of the whole archive; estimate: the model's own.
     """
     if cli_files.STDIO in files or str(output) == cli_files.STDIO:
@@ -104,8 +107,8 @@ def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: s
         return
     from . import archive
 
-    if found.skipped and not quiet:
-        click.echo(f"skipped, not images: {len(found.skipped)} files", err=True)
+    if not quiet:
+        report_skipped(found, None)
     limit = cli_work.pixel_limit(Options(max_pixels=max_pixels))
     with _watching(len(paths), quiet) as watch:
         for error in found.errors:
@@ -118,7 +121,7 @@ def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: s
             watch.now = ""
 
         packed = archive.pack(
-            sources(), output, model=model, effort=effort, strip=strip, append=append, force=force,
+            sources(), output, model=model, effort=effort, strip=strip, times=times, append=append, force=force,
             threads=threads, max_pixels=limit, watch=watch,
         )  # fmt: skip
         for line in _describe(packed) if not quiet else ():
@@ -162,8 +165,12 @@ def _describe(packed: Packed) -> list[str]:
               help="Where to  [default: a folder beside the archive, named like it].")  # fmt: skip
 @working
 def unpack(archive: Path, names: Sequence[str], output: Path | None, threads: int | None, max_pixels: int | None,
-           force: bool, quiet: bool) -> None:  # fmt: skip
-    """Restore all images of an archive, or those of the NAMEs (of images, or of folders in it), as PNG."""
+           times: bool, force: bool, quiet: bool) -> None:  # fmt: skip
+    """Restore all images of an archive, or those of the NAMEs (of images, or of folders in it), as PNG.
+
+    Images that PNG cannot hold become TIFF. The images have the permissions of those that were packed, as far as the
+    umask grants them, and their times.
+    """
     if output is None and not archive.suffix:
         raise click.UsageError(f"name the folder to unpack {shown(archive)} to with -o")
     folder = archive.with_suffix("") if output is None else output
@@ -171,12 +178,15 @@ def unpack(archive: Path, names: Sequence[str], output: Path | None, threads: in
 
     with _opened(archive, threads, max_pixels) as opened:
         wanted = _selected(opened.names, names)
-        places = {name: folder / place for name, place in png_names(opened.names).items() if name in wanted}
+        formats = {member.name: cli_files.format_for(member.mode) for member in opened.members}
+        places = {name: folder / place for name, place in place_names(formats).items() if name in wanted}
         for place in places.values():
             cli_work.refuse_to_overwrite(place, force)
         with _watching(len(wanted), quiet) as watch:
             for name, planes in opened.items(wanted, watch=watch):
-                _write(places[name], pixels.write(planes, "png"), force)
+                watch.now = shown(name)
+                _write(places[name], pixels.write(planes, formats[name]), force, opened.attributes(name), times)
+                watch.now = ""
             if not quiet:
                 watch.bar.say(f"{shown(folder)}: {len(wanted) - watch.failures} images", err=False)
 
@@ -198,25 +208,32 @@ def _selected(have: Iterable[str], names: Sequence[str]) -> set[str]:
     return wanted if names else set(have)
 
 
-def png_names(names: Sequence[str]) -> dict[str, str]:
-    """Where members are unpacked to: a/b.webp -> a/b.png, but a/b.webp.png if another b would be there, too."""
-    short = {name: cli_files.image_name(Path(cli_files.gmc_name(Path(name))), "png") for name in names}
+def place_names(formats: Mapping[str, str]) -> dict[str, str]:
+    """Where members, given with their formats, are unpacked to.
+
+    a/b.webp -> a/b.png, but a/b.webp.png if another b would be there, too.
+    """
+    ends = {name: cli_files.SHORT.get(format, format) for name, format in formats.items()}
+    short = {n: cli_files.image_name(Path(cli_files.gmc_name(Path(n))), end) for n, end in ends.items()}
     places = {name: str(Path(name).with_name(last)) for name, last in short.items()}
     claims: dict[str, int] = {}
     for place in places.values():
         claims[place] = claims.get(place, 0) + 1
     return {
-        name: f"{name}.png" if claims[place] > 1 and place != str(Path(name)) else place
+        name: f"{name}.{ends[name]}" if claims[place] > 1 and place != str(Path(name)) else place
         for name, place in places.items()
     }
 
 
-def _write(place: Path, data: bytes, force: bool) -> None:
+def _write(place: Path, data: bytes, force: bool, kept: Attributes, times: bool) -> None:
     """By way of a temporary file: a picture is complete or not there."""
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f".gmcodec-{secrets.token_hex(6)}.part")
     try:
-        temporary.write_bytes(data)
+        with create(temporary, 0o666 if kept.permissions is None else kept.permissions) as file:
+            file.write(data)
+        if times and kept.modified is not None:
+            set_times(temporary, kept.modified, kept.modified)
         cli_work.refuse_to_overwrite(place, force)  # again: two names may be one to the file system
         os.replace(temporary, place)
     finally:

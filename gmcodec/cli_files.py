@@ -126,6 +126,7 @@ class Options:
     verify: bool = False
     delete: bool = False
     force: bool = False
+    times: bool = True
     format: str = "png"
     json: bool = False
     verbose: bool = False
@@ -141,6 +142,7 @@ class Job:
     output: Path | None = None
     temporary: Path | None = None  # beside the output, renamed to it once complete
     make_folders: bool = False
+    state: os.stat_result | None = None  # of the source before the work, if it is a file
 
 
 def gmc_name(path: Path) -> str:
@@ -151,6 +153,14 @@ def gmc_name(path: Path) -> str:
 def image_name(path: Path, format: str) -> str:
     """photo.gmc -> photo.png."""
     return (path.stem if path.suffix.lower() == SUFFIX else path.name) + f".{format}"
+
+
+SHORT = {"tiff": "tif"}  # what files of a format are called, if not like it
+
+
+def format_for(mode: str) -> str:
+    """The format that holds images of a mode exactly when nobody asks for another."""
+    return "tiff" if mode in ("CMYK", "LAB", "CMYK;16", "LAB;16") else "png"
 
 
 def format_of(output: str | None, format: str | None) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cli_files import OS_ERROR, Job, Options, shown
 from .errors import GmcError, NotAGmcFileError, OutputExistsError, UnsupportedImageError
-from .work import Watch
+from .work import Watch, attributes, copy_attributes, create
 
 if TYPE_CHECKING:
     from .pixels import Planes
@@ -65,12 +65,13 @@ def _write(job: Job, data: bytes, check: Callable[[bytes], None] | None = None) 
     if job.make_folders:
         job.output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(job.temporary, "xb") as file:
+        with create(job.temporary, 0o666 if job.state is None else 0o600) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if check:
             check(job.temporary.read_bytes())
+        copy_attributes(job.state, job.temporary, job.options.times)
         refuse_to_overwrite(job.output, job.options.force)  # again: the work took a while
         os.replace(job.temporary, job.output)
     finally:
@@ -297,6 +298,7 @@ def attempt(job: Job, meter: Meter | None = None) -> Outcome:
     with log_to(warnings.append, job.options.verbose):
         try:
             refuse_to_overwrite(job.output, job.options.force)
+            job = replace(job, state=attributes(job.source.path))
             return Outcome(ACTIONS[job.action](job, meter or Meter()), warnings)
         except BrokenPipeError:
             raise

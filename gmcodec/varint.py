@@ -49,10 +49,20 @@ def read(data: bytes | memoryview, at: int, what: str) -> tuple[int, int]:
 
 def write_signed(value: int) -> bytes:
     """The bytes of a signed number, -2**62 <= ``value`` < 2**62."""
-    return write(2 * value if value >= 0 else -2 * value - 1)
+    return write(to_unsigned(value))
 
 
 def read_signed(data: bytes | memoryview, at: int, what: str) -> tuple[int, int]:
     """Inverse of ``write_signed``, otherwise like ``read``."""
     value, at = read(data, at, what)
-    return -(value >> 1) - 1 if value & 1 else value >> 1, at
+    return to_signed(value), at
+
+
+def to_unsigned(value: int) -> int:
+    """Zigzag: 0, -1, 1, -2, ... to 0, 1, 2, 3, ..."""
+    return 2 * value if value >= 0 else -2 * value - 1
+
+
+def to_signed(value: int) -> int:
+    """Inverse of ``to_unsigned``."""
+    return -(value >> 1) - 1 if value & 1 else value >> 1

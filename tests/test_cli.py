@@ -529,3 +529,79 @@ def test_no_binary_to_a_terminal(tmp_path: Path) -> None:
         os.close(main)
     assert done.returncode == 2
     assert b"refusing to write an image to a terminal" in done.stderr
+
+
+# -- permissions and times ---------------------------------------------------------------------------------
+
+
+def dated(path: Path, mode: int, modified: int = 1_234_567_890_123_456_789) -> Path:
+    os.utime(path, ns=(modified, modified))
+    path.chmod(mode)
+    return path
+
+
+def attributes(path: Path) -> tuple[int, int]:
+    return path.stat().st_mode & 0o7777, path.stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666])
+def test_permissions_and_times_go_along(tmp_path: Path, mode: int) -> None:
+    source = dated(photo(tmp_path / "a.png"), mode)
+    assert run("compress", source, "--verify").exit_code == 0
+    assert attributes(tmp_path / "a.gmc") == attributes(source)
+    source.unlink()
+    dated(tmp_path / "a.gmc", 0o640, 987_654_321)
+    assert run("decompress", tmp_path / "a.gmc").exit_code == 0
+    assert attributes(source) == (0o640, 987_654_321)
+
+
+def test_set_user_id_does_not_go_along(tmp_path: Path) -> None:
+    source = dated(photo(tmp_path / "a.png"), 0o6755)
+    run("compress", source)
+    assert attributes(tmp_path / "a.gmc")[0] == 0o755
+
+
+def test_without_times(tmp_path: Path) -> None:
+    source = dated(photo(tmp_path / "a.png"), 0o640)
+    run("compress", source, "--no-times")
+    assert attributes(tmp_path / "a.gmc")[0] == 0o640
+    assert (tmp_path / "a.gmc").stat().st_mtime > time.time() - 1000
+
+
+def test_a_file_that_is_replaced_gets_the_permissions_of_the_source(tmp_path: Path) -> None:
+    source = dated(photo(tmp_path / "a.png"), 0o600)
+    (tmp_path / "a.gmc").write_bytes(b"old")
+    dated(tmp_path / "a.gmc", 0o644)
+    assert run("compress", source, "--force").exit_code == 0
+    assert attributes(tmp_path / "a.gmc") == attributes(source)
+
+
+def test_nobody_else_reads_a_result_that_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append(os.fstat(descriptor).st_mode & 0o777))
+    run("compress", dated(photo(tmp_path / "a.png"), 0o604))
+    assert seen == [0o600]
+
+
+def test_standard_input_has_no_permissions(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        data = photo(tmp_path / "a.png").read_bytes()
+        assert run("compress", "-", "-o", tmp_path / "b.gmc", data=data).exit_code == 0
+    finally:
+        os.umask(before)
+    assert attributes(tmp_path / "b.gmc")[0] == 0o640
+
+
+def test_file_systems_without_permissions_are_worth_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    source = photo(tmp_path / "a.png")
+    monkeypatch.setattr(os, "chmod", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
+    result = run("compress", source)
+    assert result.exit_code == 0
+    assert "warning: its time cannot be set: Operation not permitted\n" in result.output
+    assert "warning: its permissions cannot be set: Operation not permitted\n" in result.output
+    assert (tmp_path / "a.gmc").exists()

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from test_cli import names, photo, run, same
 
 from gmcodec import pixels
 from gmcodec.archive import Archive
-from gmcodec.cli_archive import png_names
+from gmcodec.cli_archive import place_names
+from gmcodec.cli_files import format_for
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -43,7 +45,7 @@ def test_there_and_back(folder: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     size = (tmp_path / "x.gma").stat().st_size
     for part in (f"x.gma: 7 images -> {size} bytes, ", " bpd; estimate ", "5 in 1 group, 2 alone, 1 of them small but",
-                 "skipped, not images: 1 files"):  # fmt: skip
+                 f"skipped, not an image: {folder / 'notes.txt'}\n"):  # fmt: skip
         assert part in result.output
     result = run("unpack", tmp_path / "x.gma")
     assert result.exit_code == 0
@@ -74,6 +76,8 @@ def test_list(folder: Path, tmp_path: Path) -> None:
     assert [member["name"] for member in said["members"]] == sorted(opened(tmp_path / "x.gma").names)
     assert said["members"][0] | {"bytes": 0} == {
         "name": "a/0.png", "mode": "RGB", "width": 9, "height": 8, "kind": "group", "code": "local-rgb", "bytes": 0,
+        "modified": (folder / "a/0.png").stat().st_mtime_ns / 1e9,
+        "permissions": (folder / "a/0.png").stat().st_mode & 0o777,
     }  # fmt: skip
     assert said["bits_per_dimension"] == 8 * said["bytes"] / said["dimensions"]
 
@@ -164,11 +168,21 @@ def test_interrupt_leaves_no_file(folder: Path, tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_png_names() -> None:
-    assert png_names(["a/b.png", "c", "d.v2", "e.webp"]) == {
+def test_place_names() -> None:
+    assert place_names(dict.fromkeys(["a/b.png", "c", "d.v2", "e.webp"], "png")) == {
         "a/b.png": "a/b.png", "c": "c.png", "d.v2": "d.v2.png", "e.webp": "e.png",
     }  # fmt: skip
-    assert png_names(["x.webp", "x.bmp", "x.png"]) == {"x.webp": "x.webp.png", "x.bmp": "x.bmp.png", "x.png": "x.png"}
+    assert place_names(dict.fromkeys(["x.webp", "x.bmp", "x.png"], "png")) == {
+        "x.webp": "x.webp.png", "x.bmp": "x.bmp.png", "x.png": "x.png",
+    }  # fmt: skip
+    assert place_names({"x.jpg": "tiff", "x.webp": "png", "y.tif": "tiff", "y.jpg": "tiff"}) == {
+        "x.jpg": "x.tif", "x.webp": "x.png", "y.tif": "y.tif", "y.jpg": "y.jpg.tif",
+    }  # fmt: skip
+
+
+def test_formats_of_modes() -> None:
+    assert {format_for(mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "RGB;16")} == {"png"}
+    assert {format_for(mode) for mode in ("CMYK", "LAB", "CMYK;16", "LAB;16")} == {"tiff"}
 
 
 def test_names_are_those_of_any_language(tmp_path: Path) -> None:
@@ -176,3 +190,93 @@ def test_names_are_those_of_any_language(tmp_path: Path) -> None:
     run("pack", tmp_path / "set", "-o", tmp_path / "x.gma")
     assert run("unpack", tmp_path / "x.gma").exit_code == 0
     assert same(tmp_path / "x/für dich/ž 1.png", source)
+
+
+# -- permissions and times ---------------------------------------------------------------------------------
+
+
+def permissions(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+def dated(path: Path, mode: int, modified: int) -> Path:
+    os.utime(path, ns=(modified, modified))
+    path.chmod(mode)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def test_permissions_and_times_go_along(folder: Path, tmp_path: Path) -> None:
+    dated(folder / "a/0.png", 0o640, 1_234_567_890_123_456_789)
+    dated(folder / "a/1.png", 0o444, -1_500_000_000)
+    dated(folder / "wide.webp", 0o604, 2_000_000_000_000_000_001)
+    run("pack", folder, "-o", tmp_path / "x.gma")
+    assert permissions(tmp_path / "x.gma") == 0o400  # 640 & 444 & 604
+    assert run("unpack", tmp_path / "x.gma").exit_code == 0
+    for packed, unpacked in (("a/0.png", "a/0.png"), ("a/1.png", "a/1.png"), ("wide.webp", "wide.png")):
+        assert permissions(tmp_path / "x" / unpacked) == permissions(folder / packed)
+        assert (tmp_path / "x" / unpacked).stat().st_mtime_ns == (folder / packed).stat().st_mtime_ns
+    run("unpack", tmp_path / "x.gma", "-o", tmp_path / "now", "--no-times")
+    assert permissions(tmp_path / "now/a/0.png") == 0o640
+    assert (tmp_path / "now/a/0.png").stat().st_mtime > time.time() - 1000
+
+
+def test_without_times(folder: Path, tmp_path: Path) -> None:
+    dated(folder / "a/0.png", 0o640, 10**18)
+    run("pack", folder / "a", "-o", tmp_path / "x.gma", "--no-times")
+    member = opened(tmp_path / "x.gma").members[0]
+    assert (member.modified, member.permissions) == (None, 0o640)
+    run("unpack", tmp_path / "x.gma")
+    assert (tmp_path / "x/0.png").stat().st_mtime > time.time() - 1000
+
+
+def test_an_archive_is_as_private_as_its_images(folder: Path, tmp_path: Path) -> None:
+    run("pack", folder / "a", "-o", tmp_path / "x.gma")
+    assert permissions(tmp_path / "x.gma") == 0o644
+    (folder / "b/0.png").chmod(0o600)
+    run("pack", folder / "b", "-o", tmp_path / "y.gma")
+    assert permissions(tmp_path / "y.gma") == 0o600
+    run("pack", folder / "b/0.png", "-o", tmp_path / "x.gma", "--append")
+    assert run("pack", folder / "b/0.ppm", "-o", tmp_path / "x.gma", "--append").exit_code == 0
+    run("pack", folder / "wide.webp", "-o", tmp_path / "y.gma", "--append")
+    assert permissions(tmp_path / "y.gma") == 0o600
+    run("pack", folder / "wide.webp", "-o", tmp_path / "y.gma", "--force")
+    assert permissions(tmp_path / "y.gma") == 0o644
+
+
+def test_nobody_else_reads_an_archive_that_is_being_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append(os.fstat(descriptor).st_mode & 0o777))
+    run("pack", folder / "a", "-o", tmp_path / "x.gma")
+    assert seen == [0o600]
+
+
+def test_the_umask_holds(tmp_path: Path) -> None:
+    """Of what an archive says only what the user grants to new files is set, and nothing but permissions."""
+    path = photo(tmp_path / "set/a.png", 8, 9)
+    path.chmod(0o6777)
+    run("pack", path, "-o", tmp_path / "x.gma")
+    assert permissions(tmp_path / "x.gma") == 0o644
+    assert opened(tmp_path / "x.gma").members[0].permissions == 0o777
+    run("unpack", tmp_path / "x.gma")
+    assert permissions(tmp_path / "x/a.png") == 0o755
+
+
+def test_pack_names_all_that_it_leaves_out(folder: Path, tmp_path: Path) -> None:
+    for number in range(25):
+        (folder / f"a/{number:02d}.txt").touch()
+    photo(folder / "old.png", 8, 9)
+    run("compress", folder / "old.png")
+    output = run("pack", folder, "-o", tmp_path / "x.gma").output
+    for number in range(25):
+        assert str(folder / f"a/{number:02d}.txt") in output
+    assert f"skipped, already .gmc: {folder / 'old.gmc'}\n" in output
+    assert "skipped" not in run("pack", folder, "-o", tmp_path / "y.gma", "--quiet").output

@@ -31,7 +31,8 @@ ALLOWED = {
     "archive_format": {"errors", "container", "varint"},
     "sampling": {"pixels", "coding", "models"},
     "work": {"errors"},
-    "archive": {"archive_format", "codec", "coding", "container", "errors", "models", "pixels", "work"},
+    "archive_blocks": {"archive_format", "codec", "coding", "container", "errors", "models", "pixels", "work"},
+    "archive": {"archive_blocks", "archive_format", "codec", "container", "errors", "models", "pixels", "work"},
     "training": {"errors", "exact", "models", "coding", "training"},
     "bench": {"", "archive", "errors", "pixels", "codec", "models", "bench"},
 }

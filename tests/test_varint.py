@@ -124,20 +124,20 @@ PLACES = {
 @pytest.mark.parametrize("make", PLACES, ids=lambda make: make.__name__)
 def test_padding_at_every_place(make: Callable[[], tuple[bytes, Callable[[bytes], Any]]], monkeypatch) -> None:
     """Every number of a payload is padded in turn while it is written; what follows it, lengths and CRCs, fits."""
-    plain, count, padded = varint.write, 0, -1
+    plain, count, target = varint.write, 0, -1
 
     def write(value: int) -> bytes:
         nonlocal count
         data, count = plain(value), count + 1
-        return data[:-1] + bytes([data[-1] | 128, 0]) if count - 1 == padded else data
+        return data[:-1] + bytes([data[-1] | 128, 0]) if count - 1 == target else data
 
     monkeypatch.setattr(varint, "write", write)
     good, decode = make()
     decode(good)
     total = count
     assert total >= PLACES[make]
-    for padded in range(total):  # noqa: B007  (write reads it)
-        count = 0
+    for place in range(total):
+        count, target = 0, place
         broken, _ = make()
         assert broken != good
         with pytest.raises(GmcFormatError, match="padding"):
