@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -190,84 +189,6 @@ def test_names_are_those_of_any_language(tmp_path: Path) -> None:
     run("pack", tmp_path / "set", "-o", tmp_path / "x.gma")
     assert run("unpack", tmp_path / "x.gma").exit_code == 0
     assert same(tmp_path / "x/für dich/ž 1.png", source)
-
-
-# -- permissions and times ---------------------------------------------------------------------------------
-
-
-def permissions(path: Path) -> int:
-    return path.stat().st_mode & 0o7777
-
-
-def dated(path: Path, mode: int, modified: int) -> Path:
-    os.utime(path, ns=(modified, modified))
-    path.chmod(mode)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def umask() -> Iterator[None]:
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
-
-
-def test_permissions_and_times_go_along(folder: Path, tmp_path: Path) -> None:
-    dated(folder / "a/0.png", 0o640, 1_234_567_890_123_456_789)
-    dated(folder / "a/1.png", 0o444, -1_500_000_000)
-    dated(folder / "wide.webp", 0o604, 2_000_000_000_000_000_001)
-    run("pack", folder, "-o", tmp_path / "x.gma")
-    assert permissions(tmp_path / "x.gma") == 0o400  # 640 & 444 & 604
-    assert run("unpack", tmp_path / "x.gma").exit_code == 0
-    for packed, unpacked in (("a/0.png", "a/0.png"), ("a/1.png", "a/1.png"), ("wide.webp", "wide.png")):
-        assert permissions(tmp_path / "x" / unpacked) == permissions(folder / packed)
-        assert (tmp_path / "x" / unpacked).stat().st_mtime_ns == (folder / packed).stat().st_mtime_ns
-    run("unpack", tmp_path / "x.gma", "-o", tmp_path / "now", "--no-times")
-    assert permissions(tmp_path / "now/a/0.png") == 0o640
-    assert (tmp_path / "now/a/0.png").stat().st_mtime > time.time() - 1000
-
-
-def test_without_times(folder: Path, tmp_path: Path) -> None:
-    dated(folder / "a/0.png", 0o640, 10**18)
-    run("pack", folder / "a", "-o", tmp_path / "x.gma", "--no-times")
-    member = opened(tmp_path / "x.gma").members[0]
-    assert (member.modified, member.permissions) == (None, 0o640)
-    run("unpack", tmp_path / "x.gma")
-    assert (tmp_path / "x/0.png").stat().st_mtime > time.time() - 1000
-
-
-def test_an_archive_is_as_private_as_its_images(folder: Path, tmp_path: Path) -> None:
-    run("pack", folder / "a", "-o", tmp_path / "x.gma")
-    assert permissions(tmp_path / "x.gma") == 0o644
-    (folder / "b/0.png").chmod(0o600)
-    run("pack", folder / "b", "-o", tmp_path / "y.gma")
-    assert permissions(tmp_path / "y.gma") == 0o600
-    run("pack", folder / "b/0.png", "-o", tmp_path / "x.gma", "--append")
-    assert run("pack", folder / "b/0.ppm", "-o", tmp_path / "x.gma", "--append").exit_code == 0
-    run("pack", folder / "wide.webp", "-o", tmp_path / "y.gma", "--append")
-    assert permissions(tmp_path / "y.gma") == 0o600
-    run("pack", folder / "wide.webp", "-o", tmp_path / "y.gma", "--force")
-    assert permissions(tmp_path / "y.gma") == 0o644
-
-
-def test_nobody_else_reads_an_archive_that_is_being_written(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append(os.fstat(descriptor).st_mode & 0o777))
-    run("pack", folder / "a", "-o", tmp_path / "x.gma")
-    assert seen == [0o600]
-
-
-def test_the_umask_holds(tmp_path: Path) -> None:
-    """Of what an archive says only what the user grants to new files is set, and nothing but permissions."""
-    path = photo(tmp_path / "set/a.png", 8, 9)
-    path.chmod(0o6777)
-    run("pack", path, "-o", tmp_path / "x.gma")
-    assert permissions(tmp_path / "x.gma") == 0o644
-    assert opened(tmp_path / "x.gma").members[0].permissions == 0o777
-    run("unpack", tmp_path / "x.gma")
-    assert permissions(tmp_path / "x/a.png") == 0o755
 
 
 def test_pack_names_all_that_it_leaves_out(folder: Path, tmp_path: Path) -> None:
