@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Archives: many images in one .gma file, small ones of equal size coded together by one model.
 
-pack     images --_jobs--> groups and singles --_encode_group, _encode_single--> blocks --index--> file
-Archive  file --index--> blocks --_decode_group, _decode_single--> images
+pack     images --jobs--> groups and singles --encode_group, encode_single--> blocks --index--> file
+Archive  file --index--> blocks --decode_group, decode_single--> images
+
+Blocks are coded in archive_blocks.py.
 
 A small image alone pays for a header and cannot use more than one processor; in a group it pays for
 its name and two bytes.  Reading one image of a group decodes the group.  The bytes do not depend on the
@@ -16,27 +18,27 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-
-from . import archive_format, codec, container, pixels
-from .archive_format import GROUP, GROUP_MODES, HEAD, KINDS, SINGLE, Block, Group
-from .container import DEFAULT_MAX_PIXELS, Part, pixels_crc
-from .errors import (
-    ChecksumError,
-    GmcError,
-    GmcFormatError,
-    ImageTooLargeError,
-    MemberNameError,
-    TruncatedFileError,
-    UnknownModelError,
+from . import archive_format, codec, pixels
+from .archive_blocks import Coded, decode_group, decode_single, encode_group, encode_single
+from .archive_format import GROUP, GROUP_MODES, HEAD, KINDS, Attributes, Block
+from .container import DEFAULT_MAX_PIXELS
+from .errors import GmcError, ImageTooLargeError, MemberNameError, TruncatedFileError, UnknownModelError
+from .pixels import Planes
+from .work import (
+    PERMISSIONS,
+    StoppableWatch,
+    Watch,
+    attributes,
+    in_order,
+    interruptible,
+    replacing,
+    single_threaded_blas,
 )
-from .pixels import MODES, Planes
-from .work import StoppableWatch, Watch, in_order, interruptible, replacing, single_threaded_blas
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,17 +46,18 @@ if TYPE_CHECKING:
     from .models.registry import Loaded
 
 MEMBER_PIXELS = 1 << 14  # an image of more is coded alone
-TRIAL_COUNT = 16  # images of a group on which models are compared
 GROUP_PIXELS, GROUP_COUNT = 1 << 18, 1024  # of a group, at most: reading one member decodes all of it
 CHAIN_PIXELS = 1 << 20  # the same of a chain, whose seeds should be few
 FLOW_PIXELS, FLOW_COUNT = 1 << 21, 2048  # of a flow's chain, which is fast and has more seeds
 WAITING_PIXELS = 1 << 24  # of images that wait for others of their size
-SINGLE_BYTES = 26  # that a small image alone costs beside its payload, in the container and in the index
 
 
 @dataclass(frozen=True)
 class Member:
-    """What the index says of an image.  ``bytes``: of its block, shared evenly by the block's images."""
+    """What the index says of an image.  ``bytes``: of its block, shared evenly by the block's images.
+
+    ``modified``, seconds since 1970, and ``permissions`` are those of the file that was packed; None if not known.
+    """
 
     name: str
     mode: str
@@ -63,6 +66,8 @@ class Member:
     kind: str
     code: str
     bytes: float
+    modified: float | None = None
+    permissions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,112 +95,6 @@ class Packed:
         return 8 * self.bytes / self.dimensions
 
 
-@dataclass(frozen=True)
-class _Coded:
-    block: Block
-    data: bytes
-    estimated_bits: float
-
-
-# -- blocks: encode and decode ---------------------------------------------------------------------------
-
-
-def _encode_single(name: str, planes: Planes, effort: str, threads: int, watch: Watch) -> list[_Coded]:
-    coded = codec.encode_planes(planes, effort=effort, threads=threads, progress=watch.pixels)
-    form = container.unpack(coded.data, max_pixels=None).parts[0].form
-    block = Block(SINGLE, MODES[planes.mode].id, form, planes.width, planes.height, len(coded.data), (name,))
-    return [_Coded(block, coded.data, coded.estimated_bits)]
-
-
-def _decode_single(block: Block, data: bytes, threads: int, watch: Watch) -> list[Planes]:
-    planes = codec.decode_planes(data, threads=threads, max_pixels=block.pixels, progress=watch.pixels)
-    if (planes.mode, planes.width, planes.height) != (block.mode, block.width, block.height):
-        raise GmcFormatError(f"{block.names[0]!r} is not the image that the index promises")
-    return [planes]
-
-
-def _encode_group(
-    names: list[str], images: list[Planes], models: list[Loaded], effort: str, watch: Watch
-) -> list[_Coded]:
-    """A group with the best of ``models``, then as singles those that cost less alone: flat, drawings, noise."""
-    from .coding import conventional
-
-    samples = np.stack([planes.data for planes in images])
-    quietly = lambda count: watch.pixels(0)  # noqa: E731  (it may end the work)
-    loaded = _best(models, samples, quietly)
-    payload, bits = _encode_samples(samples, loaded, watch)
-    quick = [len(conventional.encode(image, 8, "quick", quietly)[1]) + SINGLE_BYTES for image in samples]
-    stay = np.flatnonzero(bits / 8 <= quick)
-    if len(stay) < 2:
-        stay = stay[:0]
-    coded = []
-    if len(stay):
-        if len(stay) < len(images):
-            samples = samples[stay]
-            payload, bits = _encode_samples(samples, loaded, watch)
-        data = archive_format.write_group(Group(loaded.weights_id, payload, _crc(samples)))
-        mode, width, height = MODES[images[0].mode].id, images[0].width, images[0].height
-        crcs = tuple(pixels_crc(image) & 0xFFFF for image in samples)
-        members = tuple(names[i] for i in stay)
-        block = Block(GROUP, mode, loaded.entry.form, width, height, len(data), members, crcs)
-        coded.append(_Coded(block, data, float(bits.sum())))
-    for i in sorted({*range(len(images))} - {*stay.tolist()}):
-        coded += _encode_single(names[i], images[i], effort, 1, watch)
-    return coded
-
-
-def _encode_samples(samples: np.ndarray, loaded: Loaded, watch: Watch) -> tuple[bytes, np.ndarray]:
-    """uint8 [B, C, H, W] -> payload of a group, and the estimated bits of each image, float64 [B]."""
-    from .coding import autoregressive, chain
-
-    if not loaded.latents:
-        return autoregressive.encode_batch(samples, loaded.pixels, watch.pixels)
-    found = chain.encode_chain(samples, loaded.latents, watch.pixels)
-    return found.payload, found.bits
-
-
-def _decode_samples(payload: bytes, shape: tuple[int, int, int, int], loaded: Loaded, watch: Watch) -> np.ndarray:
-    """Inverse of ``_encode_samples``."""
-    from .coding import autoregressive, chain
-
-    if not loaded.latents:
-        return autoregressive.decode_batch(payload, shape, loaded.pixels, watch.pixels)
-    return chain.decode_chain(payload, shape, loaded.latents, watch.pixels)
-
-
-def _best(models: list[Loaded], samples: np.ndarray, progress: Callable[[int], None]) -> Loaded:
-    """The model that codes a few images of uint8 [B, C, H, W], spread over them, in the fewest bits."""
-    from .coding import autoregressive
-
-    if len(models) == 1:
-        return models[0]
-    trial = samples[:: -(-len(samples) // TRIAL_COUNT)]
-    bits = [autoregressive.push_words(trial, loaded.pixels, progress)[1].sum() for loaded in models]
-    return models[int(np.argmin(bits))]
-
-
-def _decode_group(block: Block, data: bytes, watch: Watch) -> list[Planes]:
-    from .models import registry
-
-    group = archive_format.read_group(data)
-    if block.form < container.FIRST_LEARNED_FORM:
-        raise UnknownModelError(f"a group cannot have the conventional form {block.form}")
-    codec.check_form(Part(block.form, block.channels, b"", group.weights_id), block.width * block.height)
-    shape = (len(block.names), block.channels, block.height, block.width)
-    samples = _decode_samples(group.payload, shape, registry.load(block.form), watch)
-    if _crc(samples) != group.pixels_crc:
-        raise ChecksumError("the decoded pixels of a group do not match their checksum")
-    for name, image, crc in zip(block.names, samples, block.crcs, strict=True):
-        if pixels_crc(image) & 0xFFFF != crc:
-            raise ChecksumError(f"the decoded pixels of {name!r} do not match their checksum")
-    return [Planes(image, block.mode) for image in samples]
-
-
-def _crc(samples: np.ndarray) -> int:
-    """CRC-32 of uint8 [B, C, H, W]."""
-    return pixels_crc(samples.reshape(-1, *samples.shape[2:]))
-
-
 # -- pack ------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +105,9 @@ def pack(
     model: str | None = None,
     effort: str = "default",
     strip: bool = False,
+    first: bool = False,
+    strict: bool = False,
+    times: bool = True,
     append: bool = False,
     force: bool = False,
     threads: int | None = None,
@@ -218,10 +120,15 @@ def pack(
     model       name of the model of the groups that it can code; default: the best for a few images of each group
     effort      of images that are coded alone, as of ``encode``
     strip       drop metadata; small images with metadata are coded alone
+    first       of several frames or pages take the first
+    strict      NotKeptError, in place of a warning, for a file that holds something that is not kept
+    times       remember when files were modified; of images that are not given as a path nothing is known
     append      add to ``output`` if it exists; its bytes stay as they are
     force       overwrite ``output``
     threads     default all processors; the bytes do not depend on it
     max_pixels  refuse larger images; None lifts the limit
+
+    Permissions of files are remembered, too, and nobody may read the archive who could not read all of them.
 
     Raises what ``encode`` raises; OutputExistsError; MemberNameError for names that are refused or taken;
     GmcError when there is no image; ValueError for an unknown model; with ``append`` what ``Archive`` raises.
@@ -232,19 +139,27 @@ def pack(
     asked = registry.named(model) if model else None
     pairs = sources.items() if isinstance(sources, Mapping) else sources
     before: list[Block] = []
-    with replacing(place, append, force) as file:
+
+    def read(source: Any) -> Planes:
+        planes = codec.to_planes(source, strip=strip, max_pixels=max_pixels, first=first)
+        codec.report_losses(planes, strict)
+        return planes
+
+    queue = _Queue(asked, effort, times, read, watch)
+    with replacing(place, append, force, lambda: queue.permissions) as file:
         if append and (start := file.tell()):
             before = archive_format.read_blocks(partial(_read_at, file), start)
             file.seek(start)
         else:
             file.write(HEAD)
         start = file.tell()
-        queue = _Queue({name for block in before for name in block.names}, asked, effort, strip, max_pixels, watch)
+        queue.taken = {name for block in before for name in block.names}
         blocks, bits = [], 0.0
         with single_threaded_blas(), closing(in_order(queue.jobs(pairs, threads), threads, watch)) as results:
             for coded in (block for made in results for block in made):
                 file.write(coded.data)
-                blocks.append(coded.block)
+                mine = tuple(queue.attributes[name] for name in coded.block.names)
+                blocks.append(replace(coded.block, attributes=mine))
                 bits += coded.estimated_bits
                 watch.images(len(coded.block.names))
         if not blocks:
@@ -273,15 +188,16 @@ class _Queue:
 
     def __init__(
         self,
-        taken: set[str],
         asked: Loaded | None,
         effort: str,
-        strip: bool,
-        max_pixels: int | None,
+        times: bool,
+        read: Callable[[Any], Planes],
         watch: StoppableWatch,
     ) -> None:
-        self._taken, self._asked, self._effort = taken, asked, effort
-        self._strip, self._max_pixels = strip, max_pixels
+        self._asked, self._effort, self._times, self._planes_of = asked, effort, times, read
+        self.taken: set[str] = set()  # names
+        self.attributes: dict[str, Attributes] = {}
+        self.permissions: int | None = None  # that all files grant
         self._largest = GROUP_PIXELS, GROUP_COUNT  # of a group: pixels, images
         if asked and asked.latents:
             self._largest = (FLOW_PIXELS, FLOW_COUNT) if asked.is_flow else (CHAIN_PIXELS, GROUP_COUNT)
@@ -289,7 +205,7 @@ class _Queue:
         self._waiting: dict[tuple[str, int, int], list[tuple[str, Planes]]] = {}
         self.with_metadata = 0
 
-    def jobs(self, sources: Iterable[tuple[str, Any]], threads: int) -> Iterator[Callable[[], list[_Coded]]]:
+    def jobs(self, sources: Iterable[tuple[str, Any]], threads: int) -> Iterator[Callable[[], list[Coded]]]:
         """Work that makes the blocks, in their order in the file."""
         waiting_pixels = 0
         for name, source in sources:
@@ -319,29 +235,38 @@ class _Queue:
     def _read(self, name: str, source: Any) -> Planes:
         if problem := archive_format.name_problem(name):
             raise MemberNameError(f"cannot be the name of a member: it {problem}")
-        if name in self._taken:
+        if name in self.taken:
             raise MemberNameError(f"the archive already holds {name!r}")
-        read = partial(codec.to_planes, source, strip=self._strip, max_pixels=self._max_pixels)
-        planes = interruptible(read, self._watch)
-        self._taken.add(name)
+        state = attributes(Path(source)) if isinstance(source, str | os.PathLike) else None
+        planes = interruptible(partial(self._planes_of, source), self._watch)
+        self.taken.add(name)
+        self._remember(name, state)
         return planes
 
-    def _single(self, name: str, planes: Planes, threads: int) -> list[_Coded]:
+    def _remember(self, name: str, state: os.stat_result | None) -> None:
+        if state is None:
+            self.attributes[name] = Attributes()
+            return
+        permissions = state.st_mode & PERMISSIONS
+        self.attributes[name] = Attributes(permissions, state.st_mtime_ns if self._times else None)
+        self.permissions = permissions if self.permissions is None else self.permissions & permissions
+
+    def _single(self, name: str, planes: Planes, threads: int) -> list[Coded]:
         large = planes.height * planes.width > GROUP_PIXELS
         with self._large if large else nullcontext():  # one large image at a time, with all threads
-            return _encode_single(name, planes, self._effort, threads if large else 1, self._watch)
+            return encode_single(name, planes, self._effort, threads if large else 1, self._watch)
 
-    def _group(self, members: list[tuple[str, Planes]]) -> Callable[[], list[_Coded]]:
+    def _group(self, members: list[tuple[str, Planes]]) -> Callable[[], list[Coded]]:
         from .models import registry
 
         names, images = [name for name, _ in members], [planes for _, planes in members]
         if len(members) == 1:
-            return partial(_encode_single, names[0], images[0], self._effort, 1, self._watch)
+            return partial(encode_single, names[0], images[0], self._effort, 1, self._watch)
         channels = images[0].channels
         area, asked = images[0].height * images[0].width, self._asked
         fits = asked is not None and asked.entry.takes(channels, area)
         models = [asked] if asked and fits else registry.installed(channels, area)
-        return partial(_encode_group, names, images, models, self._effort, self._watch)
+        return partial(encode_group, names, images, models, self._effort, self._watch)
 
 
 def _read_at(file: BinaryIO, offset: int, count: int) -> bytes:
@@ -403,11 +328,18 @@ class Archive:
     @cached_property
     def members(self) -> list[Member]:
         """What the index says of each member, in the order they are stored."""
-        return [
-            Member(name, b.mode, b.width, b.height, KINDS.get(b.kind, f"unknown ({b.kind})"),
-                   codec.name_or_number(b.form), b.length / len(b.names))
-            for b in self.blocks for name in b.names
-        ]  # fmt: skip
+        return [self._member(name, block, place) for block in self.blocks for place, name in enumerate(block.names)]
+
+    def _member(self, name: str, block: Block, place: int) -> Member:
+        b, kept = block, block.attributes[place] if block.attributes else Attributes()
+        kind, code = KINDS.get(b.kind, f"unknown ({b.kind})"), codec.name_or_number(b.form)
+        modified = None if kept.modified is None else kept.modified / 1e9
+        return Member(name, b.mode, b.width, b.height, kind, code, b.length / len(b.names), modified, kept.permissions)
+
+    def attributes(self, name: str) -> Attributes:
+        """Permissions of the file that was packed, and when it was modified, in nanoseconds since 1970."""
+        block = self._find(name)
+        return block.attributes[block.names.index(name)] if block.attributes else Attributes()
 
     @property
     def dimensions(self) -> int:
@@ -474,11 +406,11 @@ class Archive:
                 f"{block.width}x{block.height} is {block.pixels} pixels, the limit is {self._max_pixels}"
             )
         if block.kind == GROUP:
-            return _decode_group(block, self._read(block.offset, block.length), watch)
+            return decode_group(block, self._read(block.offset, block.length), watch)
         large = block.pixels > GROUP_PIXELS
         with self._large if large else nullcontext():  # one large image at a time, with all threads
             data = self._read(block.offset, block.length)
-            return _decode_single(block, data, self._threads if large else 1, watch)
+            return decode_single(block, data, self._threads if large else 1, watch)
 
     def _read(self, offset: int, count: int) -> bytes:
         with self._lock:

@@ -13,8 +13,9 @@
     fast      the small net, learning from the image: default is the same
     best      that one; the larger net (in grey: the same), learning, with means of its weights
 
-and by the conventional forms, unless the learned code wins so clearly, or loses, that they need not be tried.  That
-depends on the first model only, so what a higher effort tries includes what a lower one tries: no file gets larger.
+and by the conventional forms, unless the learned code wins so clearly that they need not be tried.  That depends on the
+first model only, and efforts above fast ask for more, so what a higher effort tries includes what a lower one tries: no
+file gets larger.
 Nor does it where the first model is left out since a sample of its pixels says that it is beaten, by SURE standard
 errors or more.
 """
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import container
+from . import varint
 from .coding import conventional
 from .container import Part
 from .errors import UnsupportedImageError
@@ -52,7 +53,9 @@ NO_CHANCE = 1.25  # estimated size over quick conventional size from which the m
 MIRRORS = 4  # that effort best tries: local_learner.mirrored
 MIRRORED = 1 << 18  # pixels up to which it does: beyond, best would be slower than 0.05 megapixels a second
 SURE = 5  # standard errors of a sample that are taken for certain
-SURE_WIN = 0.9  # real size over quick conventional size below which no conventional form can win
+SURE_WIN = 0.9  # real size over quick conventional size below which no conventional form can win: of photographs
+SURE_WIN_GRAPHIC = 0.45  # and of pictures that the slow settings of WebP may suit
+GRAPHIC = 0.2  # quick conventional size over raw size: pictures of less are graphics, or may be
 
 
 def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Progress) -> Parts:
@@ -68,7 +71,7 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
     if code == "learned" and colours is None:
         raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
     if code == "conventional" or (colours is None and not steps):
-        return _conventional(planes.data, planes.depth, "best", quietly)
+        return _conventional(planes.data, planes.depth, effort, quietly)
     from .models import registry
 
     colours = steps[0].channels if steps else colours
@@ -76,19 +79,21 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
     forced, steps = code != "auto", steps or registry.ladder(colours, effort, planes.depth)
     if forced or pixels <= SMALL:
         with single_threaded_blas():
-            found, _ = _learned(planes.data, colours, steps, None, threads, progress)
-        return found if forced else min(found, _conventional(planes.data, planes.depth, "best", quietly), key=_size)
+            found, first = _learned(planes.data, colours, steps, None, threads, progress)
+        if forced:
+            return found
+        return min(found, _conventional(planes.data, planes.depth, effort, quietly, first), key=_size)
     with single_threaded_blas(), Threads(1) as beside:  # what one thread does beside the others
         running = beside.submit(_conventional, planes.data, planes.depth, "quick", quietly)
         levels = beside.submit(_levels, planes.data[:colours], steps[0]).result
         trial = _trial_bits(planes.data[:colours], steps[0], quietly)
         quick = _size(running.result())
         if trial / 8 > NO_CHANCE * quick:
-            return _conventional(planes.data, planes.depth, "best", quietly)
+            return _conventional(planes.data, planes.depth, effort, quietly)
         found, first = _learned(planes.data, colours, steps, levels, threads, progress)
-    if first < SURE_WIN * quick:
+    if first < _sure_win(planes, quick, effort) * quick:
         return found
-    return min(found, _conventional(planes.data, planes.depth, "best", quietly), key=_size)
+    return min(found, _conventional(planes.data, planes.depth, effort, quietly, first), key=_size)
 
 
 def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Progress) -> Parts:
@@ -97,9 +102,14 @@ def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Progre
     (colours, bits), (black, more) = (
         smallest(Planes(data, mode), "auto", effort, threads, progress) for data, mode in pieces
     )
-    return min(
-        (colours + black, bits + more), _conventional(planes.data, planes.depth, "best", _quiet(progress)), key=_size
-    )
+    together = _conventional(planes.data, planes.depth, effort, _quiet(progress))
+    return min((colours + black, bits + more), together, key=_size)
+
+
+def _sure_win(planes: Planes, quick: int, effort: str) -> float:
+    """The size of a learned code, over the quick conventional one, below which no conventional form is tried."""
+    photograph = quick > GRAPHIC * planes.data.nbytes and not conventional.has_few_colours(planes.data)
+    return SURE_WIN if photograph or effort == "fast" or planes.depth == 16 else SURE_WIN_GRAPHIC
 
 
 def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Entry]:
@@ -122,11 +132,13 @@ def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Entr
 
 def _size(parts: Parts) -> int:
     """Bytes of the parts in the file: form, channels, weights id, length, payload."""
-    return sum(2 + len(p.weights_id) + len(container.varint(len(p.payload))) + len(p.payload) for p in parts[0])
+    return sum(2 + len(p.weights_id) + len(varint.write(len(p.payload))) + len(p.payload) for p in parts[0])
 
 
-def _conventional(data: np.ndarray, depth: int, effort: str, progress: Progress) -> Parts:
-    form, payload = conventional.encode(data, depth, effort, progress)
+def _conventional(data: np.ndarray, depth: int, effort: str, progress: Progress, below: float | None = None) -> Parts:
+    """The smallest conventional form that an effort finds; ``below``: bytes that the first model needs."""
+    kind = effort if effort in ("quick", "fast") else "best"
+    form, payload = conventional.encode(data, depth, kind, below, progress)
     return [Part(form, len(data), payload)], 8.0 * len(payload)
 
 
@@ -154,7 +166,8 @@ def _learned(
     first = sampled[1] if sampled else _size(coded[0])
     parts, bits = min(coded, key=_size)
     if len(data) > colours:
-        alpha = _conventional(data[colours:], 8 * data.itemsize, "best", quietly)
+        # fast with any effort, since first depends on it
+        alpha = _conventional(data[colours:], 8 * data.itemsize, "fast", quietly)
         parts, bits, first = parts + alpha[0], bits + alpha[1], first + _size(alpha)
     return (parts, bits), first
 

@@ -23,7 +23,7 @@ import click
 from . import __version__, cli_archive, cli_bench, cli_files, cli_work
 from .cli_exit import INTERRUPTED, heeding_signals, leave, missing, prepare_streams, reported
 from .cli_files import FORMATS, Found, Job, Options
-from .cli_show import NUMBER, Bar, effort_option, known_model, say_error, tell, together
+from .cli_show import NUMBER, Bar, effort_option, known_model, report_skipped, say_error, tell, times_option, together
 from .cli_work import failure, log_to
 from .errors import EvaluatorError, OutputExistsError, TrainingError, WeightsError
 
@@ -71,6 +71,7 @@ writing = together(
                  help="Delete each source once its result was read back and compared, and holds all of it  "
                       "[default: keep]."),
     click.option("--strict", is_flag=True, help="Write nothing where something of a source would not be kept."),
+    times_option,
 )  # fmt: skip
 
 
@@ -157,7 +158,7 @@ def info(files: Sequence[str], recursive: bool, as_json: bool, **rest: Any) -> N
 
 def _options(rest: dict[str, Any]) -> Options:
     names = ("code", "effort", "strip", "strict", "first", "threads", "jobs", "max_pixels", "verify", "force",
-             "verbose", "keep_suffix", "skip_existing")  # fmt: skip
+             "verbose", "keep_suffix", "skip_existing", "times")  # fmt: skip
     if rest.get("skip_existing") and rest["force"]:
         raise click.UsageError("--skip-existing and --force exclude one another")
     return Options(delete=not rest.get("keep", True), **{name: rest[name] for name in names if name in rest})
@@ -177,7 +178,7 @@ def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
         say_error(message)
         code = code or first
     if not quiet:
-        _report_skipped(found, rest["verbose"])
+        report_skipped(found, SHOW_SKIPPED if not rest["verbose"] else None)
         if not jobs and not found.errors:
             tell("nothing to do: no suitable files found")
     bar = Bar(len(jobs), quiet)
@@ -198,16 +199,6 @@ def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
         tell(f"skipped, already done: {skipped} file{'s' * (skipped != 1)}")
     if code:
         click.get_current_context().exit(code)
-
-
-def _report_skipped(found: Found, verbose: bool) -> None:
-    reasons: dict[str, list[str]] = {}
-    for name, reason in found.skipped:
-        reasons.setdefault(reason, []).append(name)
-    for reason, names in reasons.items():
-        more = [] if verbose or len(names) <= SHOW_SKIPPED else [f"and {len(names) - SHOW_SKIPPED} more"]
-        few = names[:SHOW_SKIPPED] if more else names
-        tell(f"skipped, {reason}: {', '.join(few + more)}")
 
 
 # -- models, train, freeze -----------------------------------------------------------------------------------

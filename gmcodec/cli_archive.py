@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,18 +16,20 @@ import click
 
 from . import cli_files, cli_work
 from .cli_files import Options, shown
-from .cli_show import NUMBER, Bar, effort_option, known_model, say_error, tell, together
+from .cli_show import NUMBER, Bar, effort_option, known_model, report_skipped, say_error, tell, times_option, together
 from .errors import GmcError, MemberNameError
-from .work import Watch, interruptible, naming
+from .work import Watch, create, interruptible, naming, set_times
 
 if TYPE_CHECKING:
     from .archive import Archive, Packed
+    from .archive_format import Attributes
 
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 working = together(
     click.option("--threads", type=NUMBER, metavar="N", help="Threads  [default: all]."),
     click.option("--max-pixels", type=click.IntRange(min=0), metavar="N",
                  help="Refuse images of more pixels; 0 lifts the limit."),
+    times_option,
     click.option("-f", "--force", is_flag=True, help="Overwrite outputs."),
     click.option("-q", "--quiet", is_flag=True, help="Show errors and warnings only."),
 )  # fmt: skip
@@ -83,16 +85,20 @@ def _watching(images: int, quiet: bool) -> Iterator[BarWatch]:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The archive, NAME.gma.")
 @click.option("--append", is_flag=True, help="Add to the archive if it exists.")
 @click.option("--strip", is_flag=True, help="Drop ICC, EXIF, XMP, text, DPI and gamma.")
+@click.option("--first", is_flag=True, help="Of several frames or pages take the first.")
+@click.option("--strict", is_flag=True, help="Leave out images of which something would not be kept.")
 @click.option("--model", metavar="NAME", callback=known_model,
               help="Model of small images, see gmcodec models  [default: the best].")  # fmt: skip
 @effort_option
 @working
-def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: str | None, effort: str,
-         threads: int | None, max_pixels: int | None, force: bool, quiet: bool) -> None:  # fmt: skip
+def pack(files: Sequence[str], output: Path, append: bool, strip: bool, first: bool, strict: bool,
+         model: str | None, effort: str, threads: int | None, max_pixels: int | None, times: bool, force: bool,
+         quiet: bool) -> None:  # fmt: skip
     """Pack images, and all images below folders, into one archive.
 
     Small images (up to 128x128 pixels, grey or RGB, without metadata) of equal size are coded together; all others
-    as compress does. Names are paths below the folders given. Images that cannot be read are reported and left out.
+    as compress does. Names are paths below the folders given. All files that are left out are named, with the reason.
+    Permissions and, without --no-times, times go along; nobody may read the archive who could not read all its images.
     The bpd reported is that of the whole archive; estimate: the model's own.
     """
     if cli_files.STDIO in files or str(output) == cli_files.STDIO:
@@ -104,8 +110,8 @@ def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: s
         return
     from . import archive
 
-    if found.skipped and not quiet:
-        tell(f"skipped, not images: {len(found.skipped)} files")
+    if not quiet:
+        report_skipped(found, None)
     limit = cli_work.pixel_limit(Options(max_pixels=max_pixels))
     with _watching(len(paths), quiet) as watch:
         for error in found.errors:
@@ -118,8 +124,8 @@ def pack(files: Sequence[str], output: Path, append: bool, strip: bool, model: s
             watch.now = ""
 
         packed = archive.pack(
-            sources(), output, model=model, effort=effort, strip=strip, append=append, force=force,
-            threads=threads, max_pixels=limit, watch=watch,
+            sources(), output, model=model, effort=effort, strip=strip, first=first, strict=strict, times=times,
+            append=append, force=force, threads=threads, max_pixels=limit, watch=watch,
         )  # fmt: skip
         for line in _describe(packed) if not quiet else ():
             watch.bar.say(f"{shown(output)}: {line}", err=False)
@@ -162,8 +168,12 @@ def _describe(packed: Packed) -> list[str]:
               help="Where to  [default: a folder beside the archive, named like it].")  # fmt: skip
 @working
 def unpack(archive: Path, names: Sequence[str], output: Path | None, threads: int | None, max_pixels: int | None,
-           force: bool, quiet: bool) -> None:  # fmt: skip
-    """Restore all images of an archive, or those of the NAMEs (of images, or of folders in it), as PNG."""
+           times: bool, force: bool, quiet: bool) -> None:  # fmt: skip
+    """Restore all images of an archive, or those of the NAMEs (of images, or of folders in it), as PNG.
+
+    Images that PNG cannot hold become TIFF. The images have the permissions of those that were packed, as far as the
+    umask grants them, and their times.
+    """
     if output is None and not archive.suffix:
         raise click.UsageError(f"name the folder to unpack {shown(archive)} to with -o")
     folder = archive.with_suffix("") if output is None else output
@@ -171,15 +181,18 @@ def unpack(archive: Path, names: Sequence[str], output: Path | None, threads: in
 
     with naming(archive), _opened(archive, threads, max_pixels) as opened:
         wanted = _selected(opened.names, names)
-        places = {name: folder / place for name, place in png_names(opened.names).items() if name in wanted}
+        formats = {member.name: cli_files.format_for(member.mode) for member in opened.members}
+        places = {name: folder / place for name, place in place_names(formats).items() if name in wanted}
         for place in places.values():
             cli_work.refuse_to_overwrite(place, force)
         with _watching(len(wanted), quiet) as watch:
             for name, planes in opened.items(wanted, watch=watch):
-                data, lost = interruptible(partial(writing.write, planes, "png"), watch.bar)
+                watch.now = shown(name)
+                data, lost = interruptible(partial(writing.write, planes, formats[name]), watch.bar)
                 if lost:
-                    watch.warn(f"{name}: PNG cannot hold {', '.join(lost)}")
-                _write(places[name], data, force)
+                    watch.warn(f"{formats[name].upper()} cannot hold {', '.join(lost)}")
+                _write(places[name], data, force, opened.attributes(name), times)
+                watch.now = ""
             if not quiet:
                 watch.bar.say(f"{shown(folder)}: {len(wanted) - watch.failures} images", err=False)
 
@@ -201,26 +214,33 @@ def _selected(have: Iterable[str], names: Sequence[str]) -> set[str]:
     return wanted if names else set(have)
 
 
-def png_names(names: Sequence[str]) -> dict[str, str]:
-    """Where members are unpacked to: a/b.webp -> a/b.png, but a/b.webp.png if another b would be there, too."""
-    short = {name: Path(cli_files.gmc_name(Path(name))).stem + ".png" for name in names}
+def place_names(formats: Mapping[str, str]) -> dict[str, str]:
+    """Where members, given with their formats, are unpacked to.
+
+    a/b.webp -> a/b.png, but a/b.webp.png if another b would be there, too.
+    """
+    ends = {name: cli_files.SHORT.get(format, format) for name, format in formats.items()}
+    short = {n: f"{Path(cli_files.gmc_name(Path(n))).stem}.{end}" for n, end in ends.items()}
     places = {name: str(Path(name).with_name(last)) for name, last in short.items()}
     claims: dict[str, int] = {}
     for place in places.values():
         claims[place] = claims.get(place, 0) + 1
     return {
-        name: f"{name}.png" if claims[place] > 1 and place != str(Path(name)) else place
+        name: f"{name}.{ends[name]}" if claims[place] > 1 and place != str(Path(name)) else place
         for name, place in places.items()
     }
 
 
-def _write(place: Path, data: bytes, force: bool) -> None:
+def _write(place: Path, data: bytes, force: bool, kept: Attributes, times: bool) -> None:
     """By way of a temporary file: a picture is complete or not there."""
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f".gmcodec-{secrets.token_hex(6)}.part")
     try:
         with naming(place, temporary):
-            temporary.write_bytes(data)
+            with create(temporary, 0o666 if kept.permissions is None else kept.permissions) as file:
+                file.write(data)
+            if times and kept.modified is not None:
+                set_times(temporary, kept.modified, kept.modified)
         cli_work.refuse_to_overwrite(place, force)  # again: two names may be one to the file system
         with naming(place, temporary):
             os.replace(temporary, place)

@@ -129,6 +129,7 @@ class Options:
     force: bool = False
     keep_suffix: bool = False
     skip_existing: bool = False
+    times: bool = True
     format: str = "png"
     json: bool = False
     verbose: bool = False
@@ -144,6 +145,7 @@ class Job:
     output: Path | None = None
     temporary: Path | None = None  # beside the output, renamed to it once complete
     make_folders: bool = False
+    state: os.stat_result | None = None  # of the source before the work, if it is a file
 
 
 def gmc_name(path: Path, keep_suffix: bool = False) -> str:
@@ -156,6 +158,14 @@ def image_name(path: Path, format: str) -> str:
     """photo.gmc, photo.png.gmc -> photo.png; photo.jpg.gmc -> photo.jpg.png."""
     name = Path(path.stem if path.suffix.lower() == SUFFIX else path.name)
     return name.name if FORMATS.get(name.suffix.lower()) == format else f"{name}.{format}"
+
+
+SHORT = {"tiff": "tif"}  # what files of a format are called, if not like it
+
+
+def format_for(mode: str) -> str:
+    """The format that holds images of a mode exactly when nobody asks for another."""
+    return "tiff" if mode in ("CMYK", "LAB", "CMYK;16", "LAB;16") else "png"
 
 
 def format_of(output: str | None, format: str | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from .cli_files import Found
 from .cli_work import Meter
 
 NUMBER = click.IntRange(min=1)
@@ -32,6 +33,22 @@ effort_option = click.option(
     "--effort", type=click.Choice(["fast", "default", "best"]), default="default", show_default=True,
     help="Slower efforts never give larger files.",
 )  # fmt: skip
+
+
+times_option = click.option(
+    "--times/--no-times", default=True, help="Give each output the time of its source  [default: times]."
+)
+
+
+def report_skipped(found: Found, at_most: int | None) -> None:
+    """Name the files met in folders that are left out, by reason; of one reason ``at_most``, others are counted."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in found.skipped:
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        more = [] if at_most is None or len(names) <= at_most else [f"and {len(names) - at_most} more"]
+        few = names[:at_most] if more else names
+        click.echo(f"skipped, {reason}: {', '.join(few + more)}", err=True)
 
 
 def known_model(context: click.Context, option: click.Parameter, name: str | None) -> str | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cli_files import OS_ERROR, Job, Options, shown
 from .errors import GmcError, NotAGmcFileError, NotKeptError, OutputExistsError, UnsupportedImageError
-from .work import Watch, interruptible, naming
+from .work import Watch, attributes, copy_attributes, create, interruptible, naming
 
 if TYPE_CHECKING:
     from .pixels import Planes
@@ -77,12 +77,13 @@ def _write(job: Job, data: bytes, check: Callable[[bytes], None] | None = None) 
     if job.make_folders:
         job.output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(job.temporary, "xb") as file:
+        with create(job.temporary, 0o666 if job.state is None else 0o600) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if check:
             check(job.temporary.read_bytes())
+        copy_attributes(job.state, job.temporary, job.options.times)
         refuse_to_overwrite(job.output, job.options.force)  # again: the work took a while
         os.replace(job.temporary, job.output)
     finally:
@@ -324,6 +325,7 @@ def attempt(job: Job, meter: Meter | None = None) -> Outcome:
             if job.options.skip_existing and _is_done(job):
                 return Outcome(skipped=True)
             refuse_to_overwrite(job.output, job.options.force)
+            job = replace(job, state=attributes(job.source.path))
             return Outcome(ACTIONS[job.action](job, meter or Meter()), warnings)
         except BrokenPipeError:
             raise

@@ -2,8 +2,9 @@
 """The ``.gmc`` container: bytes <-> ``Header``. This docstring is the format specification, version 1.
 
 MUST, MUST NOT and MAY are meant as in RFC 2119. Every multi-byte integer is **little-endian**. A ``v`` is an
-unsigned LEB128 integer: seven bits per byte, lowest first, bit 7 set on every byte but the last. It MUST be
-canonical (the last byte of a longer one MUST NOT be zero) and MUST be below 2**63, so it takes 1 to 9 bytes.
+unsigned LEB128 integer as in ``varint.py``: seven bits per byte, lowest first, bit 7 set on every byte but the last.
+It MUST be canonical (the last byte of a longer one MUST NOT be zero) and MUST be below 2**63, so it takes 1 to 9
+bytes.
 
 ::
 
@@ -78,6 +79,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gmcodec import varint
 from gmcodec.errors import (
     ChecksumError,
     GmcFormatError,
@@ -95,7 +97,6 @@ DEFAULT_MAX_PIXELS = 178_956_970  # 512 MiB of RGB; where Pillow starts to refus
 
 _MODE_BITS, _RESERVED_BITS, _METADATA_FLAG = 0x1F, 0x60, 0x80
 _MAX_SIDE = 2**31
-_MAX_VARINT_BYTES = 9
 _CRC_BYTES = 4
 _CRC_CHUNK = 1 << 20  # bytes that pixels_crc may copy at a time
 
@@ -174,14 +175,14 @@ def pack(header: Header) -> bytes:
     out = bytearray(MAGIC)
     out.append(FORMAT_VERSION)
     out.append(header.mode_id | (_METADATA_FLAG if header.metadata else 0))
-    out += varint(header.width) + varint(header.height)
+    out += varint.write(header.width) + varint.write(header.height)
     out += header.pixels_crc.to_bytes(_CRC_BYTES, "little")
     if header.metadata:
-        section = b"".join(bytes([tag]) + varint(len(data)) + data for tag, data in header.metadata)
-        out += varint(len(section)) + section
+        section = b"".join(bytes([tag]) + varint.write(len(data)) + data for tag, data in header.metadata)
+        out += varint.write(len(section)) + section
     for part in header.parts:
         out += bytes([part.form, part.channels]) + part.weights_id
-        out += varint(len(part.payload)) + part.payload
+        out += varint.write(len(part.payload)) + part.payload
     out += zlib.crc32(out).to_bytes(_CRC_BYTES, "little")
     return bytes(out)
 
@@ -301,17 +302,7 @@ def overhead(header: Header) -> int:
     bare = tuple(Part(part.form, part.channels, b"", part.weights_id) for part in header.parts)
     empty = Header(header.mode_id, header.width, header.height, header.pixels_crc, header.metadata, bare)
     # an empty payload's length takes one byte
-    return len(pack(empty)) + sum(len(varint(len(part.payload))) - 1 for part in header.parts)
-
-
-def varint(value: int) -> bytes:
-    """Canonical unsigned LEB128 of ``value`` >= 0; ``Reader.varint`` is the inverse."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return len(pack(empty)) + sum(len(varint.write(len(part.payload))) - 1 for part in header.parts)
 
 
 class Reader:
@@ -336,13 +327,6 @@ class Reader:
         return self.take(1, what)[0]
 
     def varint(self, what: str) -> int:
-        """The inverse of ``varint``; refuses padding, so a value has one spelling only."""
-        value = 0
-        for index in range(_MAX_VARINT_BYTES):
-            byte = self.byte(what)
-            value |= (byte & 0x7F) << 7 * index
-            if byte < 0x80:
-                if byte == 0 and index > 0:
-                    raise GmcFormatError(f"{what} is written with padding")
-                return value
-        raise GmcFormatError(f"{what} takes more than {_MAX_VARINT_BYTES} bytes")
+        """A number as ``varint.write`` makes it; one way to write it is accepted."""
+        value, self.at = varint.read(self._view, self.at, what)
+        return value

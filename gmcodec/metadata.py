@@ -41,6 +41,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
+from gmcodec import varint
 from gmcodec.errors import GmcFormatError, UnsupportedImageError
 
 log = logging.getLogger("gmcodec")
@@ -216,24 +217,15 @@ class Text(NamedTuple):
 
 def pack_text(texts: Iterable[Text]) -> bytes:
     """Entries -> bytes. Per entry, in file order: a kind byte (0 Latin-1, 1 international), then key,
-    [language, translated,] value, each after its length (7 bits per byte, low bits first, high bit set on all
-    but the last byte).
+    [language, translated,] value, each after its length (a number of ``varint.py``).
     """
     out = bytearray()
     for text in texts:
         out.append(text.international)
         middle = (text.language, text.translated) if text.international else ()
         for field in (text.key, *middle, text.value):
-            out += _length(len(field)) + field
+            out += varint.write(len(field)) + field
     return bytes(out)
-
-
-def _length(n: int) -> bytes:
-    out = bytearray()
-    while n > 127:
-        out.append(n & 127 | 128)
-        n >>= 7
-    return bytes([*out, n])
 
 
 class _Fields:
@@ -249,13 +241,8 @@ class _Fields:
         return self.raw[self.at - count : self.at]
 
     def field(self) -> bytes:
-        n = 0
-        for shift in range(0, 35, 7):
-            byte = self.take(1)[0]
-            n |= (byte & 127) << shift
-            if byte < 128:
-                return self.take(n)
-        raise GmcFormatError("length takes more than 5 bytes")
+        count, self.at = varint.read(self.raw, self.at, "the length of a field")
+        return self.take(count)
 
 
 def unpack_text(raw: bytes) -> list[Text]:
@@ -286,7 +273,7 @@ class Chunk(NamedTuple):
 
 def pack_chunks(chunks: Iterable[Chunk]) -> bytes:
     """Chunks -> bytes. Per chunk, in file order: place, four bytes of type, length (as in texts), body."""
-    return b"".join(bytes([c.place]) + c.kind + _length(len(c.body)) + c.body for c in chunks)
+    return b"".join(bytes([c.place]) + c.kind + varint.write(len(c.body)) + c.body for c in chunks)
 
 
 def unpack_chunks(raw: bytes) -> list[Chunk]:

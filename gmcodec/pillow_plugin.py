@@ -4,15 +4,25 @@
 >>> import gmcodec.pillow_plugin
 >>> image = Image.open("photo.gmc")     # reads the header; pixels are decoded when they are first used
 >>> image.save("copy.gmc")              # options: code, strip, threads, and icc_profile, exif, xmp, dpi
+
+Pillow empties an existing file before it asks a plugin for the new bytes. ``Image.save`` is therefore wrapped for files
+of this format: a save that fails leaves the file as it was. Everything else goes to Pillow's own method.
 """
 
 from __future__ import annotations
 
+import functools
+import io
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 from PIL import Image, ImageFile
 
 from .errors import GmcError
+from .work import PERMISSIONS, attributes, create, set_permissions
 
 FORMAT = "GMC"
 _METADATA = ("icc_profile", "exif", "xmp", "dpi")
@@ -77,6 +87,59 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         raise OSError(f"cannot write this image as {FORMAT}: {error}") from error
 
 
+# -- a save that fails leaves the file as it was ---------------------------------------------------------
+
+
+def _safely(save: Callable[..., None]) -> Callable[..., None]:
+    """``Image.save`` that writes .gmc files by way of a temporary file; of all others it does what it did."""
+
+    @functools.wraps(save)
+    def wrapped(self: Image.Image, fp: Any, format: str | None = None, **params: Any) -> None:
+        place = _place(fp, format)
+        if place is None:
+            save(self, fp, format, **params)
+            return
+        made = io.BytesIO()
+        save(self, made, FORMAT, **params)
+        _replace(place, made.getvalue())
+
+    wrapped._gmcodec = True  # type: ignore[attr-defined]
+    return wrapped
+
+
+def _place(fp: Any, format: str | None) -> Path | None:
+    """The file that is to be written, if it is one of this format: not a pipe, a device or an open file."""
+    if not isinstance(fp, str | bytes | os.PathLike):
+        return None
+    place = Path(os.fsdecode(fp))
+    extension = Image.EXTENSION.get(place.suffix.lower())
+    if (format.upper() if format else extension) != FORMAT or (place.exists() and not place.is_file()):
+        return None
+    return Path(os.path.realpath(place))  # a link stays one
+
+
+def _replace(place: Path, data: bytes) -> None:
+    before = attributes(place)
+    if before is not None and not os.access(place.parent, os.W_OK):  # no room for a temporary file
+        place.write_bytes(data)
+        return
+    temporary = place.with_name(f".gmcodec-{secrets.token_hex(6)}.part")
+    try:
+        with create(temporary, 0o666 if before is None else 0o600) as file:
+            file.write(data)
+        if before is not None:
+            set_permissions(temporary, before.st_mode & PERMISSIONS)
+        os.replace(temporary, place)
+    except OSError as error:
+        if str(error.filename) == str(temporary):
+            error.filename = str(place)  # the name the user knows
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if not hasattr(Image.Image.save, "_gmcodec"):  # once, however often this module is imported
+    Image.Image.save = _safely(Image.Image.save)  # type: ignore[method-assign]
 Image.register_open(FORMAT, GmcImageFile, _accept)
 Image.register_save(FORMAT, _save)
 Image.register_extension(FORMAT, ".gmc")

@@ -4,14 +4,19 @@ at all.
 
 Signals are heard by the main thread only, and only between steps of Python.  So work of the main thread is done by
 another one, while the main thread waits; what a signal raises there ends the work at its next report of progress.
+
+A new file that stands for others gets their permissions, or fewer, and their times; until it is complete only its owner
+can read it.
 """
 
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 import secrets
 import shutil
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -25,6 +30,8 @@ from .threads import Threads, fulfil, start
 
 T = TypeVar("T")
 LOOK_UP = 0.1  # seconds: where a signal does not wake who waits, it is heard then
+PERMISSIONS = 0o777  # the bits of a mode that go along: set-user-id and the like do not
+log = logging.getLogger("gmcodec")
 
 
 class _Blas:
@@ -163,9 +170,63 @@ def naming(place: Path | str, temporary: Path | None = None) -> Iterator[None]:
         raise
 
 
+# -- permissions and times -------------------------------------------------------------------------------
+
+
+def create(path: Path, permissions: int = 0o666) -> BinaryIO:
+    """A new file to write and read, with at most these permissions, from its first byte on; the umask holds."""
+    return open(path, "x+b", opener=lambda name, flags: os.open(name, flags, permissions))
+
+
+def attributes(path: Path | None) -> os.stat_result | None:
+    """The permissions and times of a regular file; None for anything else."""
+    try:
+        state = None if path is None else path.stat()
+    except OSError:
+        return None  # who reads the file will say it
+    return state if state is not None and stat.S_ISREG(state.st_mode) else None
+
+
+def copy_attributes(source: os.stat_result | None, target: Path, times: bool) -> None:
+    """Give ``target`` the permissions of ``source`` and, with ``times``, its times; what fails is a warning."""
+    if source is None:
+        return
+    if times:
+        set_times(target, source.st_atime_ns, source.st_mtime_ns)
+    set_permissions(target, source.st_mode & PERMISSIONS)
+
+
+def set_times(target: Path, accessed: int, modified: int) -> None:
+    """Set times in nanoseconds; file systems that refuse are worth a warning, not a failure."""
+    try:
+        os.utime(target, ns=(accessed, modified))
+    except (OSError, OverflowError) as error:
+        log.warning("its time cannot be set: %s", getattr(error, "strerror", None) or error)
+
+
+def set_permissions(target: Path, permissions: int) -> None:
+    """Set the permissions; file systems that refuse are worth a warning, not a failure."""
+    try:
+        os.chmod(target, permissions)
+    except OSError as error:
+        log.warning("its permissions cannot be set: %s", error.strerror or error)
+
+
+def usual_permissions() -> int:
+    """The permissions of a new file of this process."""
+    mask = os.umask(0o077)  # there is no other way to ask; what is created meanwhile is private
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 @contextmanager
-def replacing(place: Path, append: bool, force: bool) -> Iterator[BinaryIO]:
-    """A temporary file beside ``place`` that takes its place when all went well: a copy of it to append to."""
+def replacing(
+    place: Path, append: bool, force: bool, permissions: Callable[[], int | None] = lambda: None
+) -> Iterator[BinaryIO]:
+    """A temporary file beside ``place`` that takes its place when all went well: a copy of it to append to.
+
+    ``permissions``: asked when the work is done, what the file may have at most; None for no limit.
+    """
     old = _state(place)
     if old is not None and not place.is_file():
         raise OutputExistsError(f"{place} exists and is no file")
@@ -173,7 +234,7 @@ def replacing(place: Path, append: bool, force: bool) -> Iterator[BinaryIO]:
         raise OutputExistsError(f"{place} exists; --force overwrites it, --append adds to it")
     temporary = place.with_name(f".gmcodec-{secrets.token_hex(6)}.part")
     try:
-        with naming(place, temporary), open(temporary, "x+b") as file:
+        with naming(place, temporary), create(temporary, 0o600) as file:
             if append and old is not None:
                 with open(place, "rb") as source:
                     shutil.copyfileobj(source, file)
@@ -182,6 +243,10 @@ def replacing(place: Path, append: bool, force: bool) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         if _state(place) != old:  # the work took a while
             raise OutputExistsError(f"{place} was changed by another program meanwhile; nothing was written")
+        usual = place.stat().st_mode & PERMISSIONS if append and old is not None else usual_permissions()
+        most = permissions()
+        # the owner could read all that went into it
+        set_permissions(temporary, usual if most is None else usual & most | stat.S_IRUSR)
         with naming(place, temporary):
             os.replace(temporary, place)
     finally:

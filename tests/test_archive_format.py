@@ -6,11 +6,12 @@ import tracemalloc
 import zlib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmcodec import archive_format
+from gmcodec import archive_format, varint
 from gmcodec.archive_format import (
     END,
     GROUP,
@@ -18,6 +19,7 @@ from gmcodec.archive_format import (
     MAX_GROUP_COUNT,
     MAX_GROUP_PIXELS,
     SINGLE,
+    Attributes,
     Block,
     Group,
     name_problem,
@@ -26,7 +28,6 @@ from gmcodec.archive_format import (
     write_group,
     write_index,
 )
-from gmcodec.container import varint
 from gmcodec.errors import (
     ChecksumError,
     GmcError,
@@ -56,6 +57,25 @@ GOLDEN = bytes.fromhex(
 )
 
 
+NEW = (
+    replace(TWO[0], attributes=(Attributes(0o644, 1_700_000_000_123_456_789), Attributes(None, None))),
+    replace(TWO[1], attributes=(Attributes(0o600, 1_699_999_999_000_000_000),)),
+)
+NEW_GOLDEN = bytes.fromhex(
+    "676d6102"  # gma, version 2
+    "aaaaaa bbbb"
+    "04 00 30 30"  # 48 bytes
+    "02  02 05 10 20 10 02 03  01 02 03 ac02 01 01 02  00 01 00  03 01 01  70c3a9 71 62"  # as in version 1
+    "03"  # permissions and times
+    "a503 00 8103"  # 1 + 0o644, not known, 1 + 0o600
+    "81c49fd50c 00 02"  # 1 + zigzag of the seconds; not known; a second before
+    "15cd5b07 00000000"  # nanoseconds
+    "3412 ffff"
+    "38000000"
+    "33d69619 616d6702"
+)
+
+
 def archive(*sections: tuple[Block, ...]) -> bytes:
     """Sections with blocks of zeros."""
     data = HEAD
@@ -70,15 +90,16 @@ def read(data: bytes) -> list[Block]:
     return read_blocks(lambda offset, count: data[offset : offset + count], len(data))
 
 
-def sealed(index: bytes, blocks: bytes = b"") -> bytes:
+def sealed(index: bytes, blocks: bytes = b"", version: int = 1) -> bytes:
     """An archive of one section with a correct CRC, so that only the structure of the index is wrong."""
     tail = index + len(index).to_bytes(4, "little")
-    return HEAD + blocks + tail + zlib.crc32(tail).to_bytes(4, "little") + END
+    head, end = HEAD[:3] + bytes([version]), END[:3] + bytes([version])
+    return head + blocks + tail + zlib.crc32(tail).to_bytes(4, "little") + end
 
 
 def index(body: bytes, crcs: bytes = b"", method: int = 0, length: int | None = None, start: int = 4) -> bytes:
     length = len(body) if length is None else length
-    return varint(start) + bytes([method]) + varint(length) + varint(len(body)) + body + crcs
+    return varint.write(start) + bytes([method]) + varint.write(length) + varint.write(len(body)) + body + crcs
 
 
 def deflated(body: bytes) -> bytes:
@@ -89,12 +110,12 @@ def deflated(body: bytes) -> bytes:
 def entry(
     kind: int = 1, mode: int = 2, form: int = 1, width: int = 1, height: int = 1, count: int = 1, length: int = 1
 ):
-    return bytes([kind, mode, form]) + b"".join(map(varint, (width, height, count, length)))
+    return bytes([kind, mode, form]) + b"".join(map(varint.write, (width, height, count, length)))
 
 
 def one(name: bytes = b"x", **changes: int) -> bytes:
     """An archive of one single, whose entry is changed."""
-    body = b"\1" + entry(**changes) + b"\0" + varint(len(name)) + name
+    body = b"\1" + entry(**changes) + b"\0" + varint.write(len(name)) + name
     return sealed(index(body), bytes(changes.get("length", 1)))
 
 
@@ -102,12 +123,35 @@ def one(name: bytes = b"x", **changes: int) -> bytes:
 
 
 def test_golden_bytes():
-    made = HEAD + b"\xaa\xaa\xaa\xbb\xbb" + write_index(TWO, 4)
-    assert made == GOLDEN
     assert tuple(read(GOLDEN)) == TWO
+    made = HEAD + b"\xaa\xaa\xaa\xbb\xbb" + write_index(NEW, 4)
+    assert made == NEW_GOLDEN
+    assert tuple(read(NEW_GOLDEN)) == NEW
+
+
+def test_a_section_of_version_2_may_follow_one_of_version_1():
+    added = replace(NEW[1], names=("c",), offset=len(GOLDEN))
+    data = GOLDEN + bytes(2) + write_index([added], len(GOLDEN))
+    assert tuple(read(data)) == (*TWO, added)
+
+
+def test_what_nothing_is_known_of_costs_a_byte():
+    assert len(archive(TWO)) == len(GOLDEN) + 1
+    assert tuple(read(archive(TWO))) == TWO
+
+
+@pytest.mark.parametrize("modified", [10**30, -(10**30)])
+def test_times_that_no_file_has_are_not_kept(modified):
+    made = replace(NEW[1], attributes=(Attributes(0o600, modified),), offset=4)
+    assert read(archive((made,)))[0].attributes == (Attributes(0o600, None),)
 
 
 NAMES = st.text(st.sampled_from("ab/.é1"), min_size=1, max_size=12).filter(lambda name: name_problem(name) is None)
+
+
+ATTRIBUTES = st.builds(
+    Attributes, st.none() | st.integers(0, 0o777), st.none() | st.integers(-(2**40 - 1) * 10**9, 2**40 * 10**9 - 1)
+)
 
 
 @st.composite
@@ -121,19 +165,28 @@ def sections(draw: st.DrawFn) -> list[tuple[Block, ...]]:
         crcs = () if kind == SINGLE else tuple(draw(st.integers(0, 65535)) for _ in mine)
         mode = draw(st.sampled_from([2, 5])) if kind == GROUP else draw(st.integers(1, 10))
         side = st.integers(1, 128)
-        out[-1].append(
-            Block(kind, mode, draw(st.integers(1, 255)), draw(side), draw(side), draw(st.integers(1, 300)), mine, crcs)
-        )
+        form, length = draw(st.integers(1, 255)), draw(st.integers(1, 300))
+        kept = tuple(draw(ATTRIBUTES) for _ in mine)
+        out[-1].append(Block(kind, mode, form, draw(side), draw(side), length, mine, crcs, kept))
         if draw(st.booleans()):
             out.append([])
     return [tuple(blocks) for blocks in out]
+
+
+def as_made(block: Block) -> Block:
+    """Without what is not stored: where it is, and that nothing is known."""
+    return replace(block, offset=0, attributes=block.attributes if any(map(any_known, block.attributes)) else ())
+
+
+def any_known(kept: Attributes) -> bool:
+    return kept != Attributes()
 
 
 @settings(max_examples=150, deadline=None)
 @given(sections())
 def test_round_trip(made):
     blocks = read(archive(*made))
-    assert [replace(block, offset=0) for block in blocks] == [block for section in made for block in section]
+    assert [as_made(block) for block in blocks] == [as_made(block) for section in made for block in section]
     for block, following in itertools.pairwise(blocks):
         assert block.offset + block.length <= following.offset
 
@@ -143,6 +196,18 @@ def test_numbered_names_cost_a_tenth_of_a_byte(name):
     names = tuple(name.format(i) for i in range(4_000))
     block = Block(GROUP, 2, 17, 4, 4, 1, names, (7,) * 4_000)
     assert len(write_index([block], 4)) < 4_000 * 2.1 + 100
+
+
+@pytest.mark.parametrize(("equal", "cost"), [(True, 0.05), (False, 8.5)])
+def test_times_and_permissions_cost_little(equal, cost):
+    """Of 1,000 files: of one moment, as when they come from an archive, or of any nanosecond of three years."""
+    random, names = np.random.default_rng(0), tuple(f"{i:04d}.png" for i in range(1000))
+    times = [1_700_000_000_000_000_000 + (0 if equal else int(random.integers(10**17))) for _ in names]
+    plain = Block(GROUP, 2, 17, 4, 4, 1, names, (7,) * 1000)
+    kept = replace(plain, attributes=tuple(Attributes(0o644, time) for time in times))
+    more = len(write_index([kept], 4)) - len(write_index([plain], 4))
+    print(f"{more / 1000:.3f} bytes a member")
+    assert more < 1000 * cost
 
 
 def test_properties():
@@ -180,6 +245,69 @@ def test_bytes_that_follow(extra):
         read(archive(TWO) + extra)
 
 
+GOOD_2 = b"\1" + bytes([1, 2, 1, 1, 1, 1, 1]) + b"\0\1x"
+DAY = varint.write(1 + varint.to_unsigned(86400))
+
+
+def test_the_helpers_make_good_attributes():
+    for rest, kept in (
+        (b"\0", ()),
+        (b"\1\0", (Attributes(),)),
+        (b"\1" + varint.write(512), (Attributes(0o777),)),
+        (b"\2\0", (Attributes(),)),
+        (b"\3\1" + DAY + b"\1\0\0\0", (Attributes(0, 86400 * 10**9 + 1),)),
+    ):
+        assert read(sealed(index(GOOD_2 + rest), b"\0", 2))[0].attributes == kept
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"",
+        b"\0\0",
+        b"\4\0\0",  # nobody knows what is kept
+        b"\xff\1\1\0\0\0\0",
+        b"\1",
+        b"\1" + varint.write(513),
+        b"\1" + varint.write(2**62),
+        b"\1\x81\0",  # padded
+        b"\1\1\1",
+        b"\2",
+        b"\2" + DAY,
+        b"\2" + DAY + bytes(3),
+        b"\2" + DAY + bytes(5),
+        b"\2" + DAY + (10**9).to_bytes(4, "little"),
+        b"\2" + DAY + b"\xff" * 4,
+        b"\2\0" + bytes(4),  # nanoseconds of a time that is not known
+        b"\2\x81\0" + bytes(4),
+        b"\2" + varint.write(1 + varint.to_unsigned(2**40)) + bytes(4),
+        b"\2" + varint.write(1 + varint.to_unsigned(-(2**40))) + bytes(4),
+        b"\2" + varint.write(2**63 - 1) + bytes(4),
+    ],
+)
+def test_bad_attributes(rest):
+    with pytest.raises(GmcFormatError):
+        read(sealed(index(GOOD_2 + rest), b"\0", 2))
+
+
+def test_attributes_in_version_1():
+    with pytest.raises(GmcFormatError, match="follow the end"):
+        read(sealed(index(GOOD_2 + b"\0"), b"\0", 1))
+
+
+def test_versions_of_sections():
+    second = archive((replace(TWO[1], names=("c",)),))
+    with pytest.raises(GmcFormatError, match="the first section has version 2"):
+        read(b"gma\1" + second[4:])
+    with pytest.raises(GmcFormatError, match="the first section has version 1"):
+        read(b"gma\2" + GOLDEN[4:])
+    with pytest.raises(UnsupportedVersionError, match="version 3"):
+        read(archive(TWO)[:-1] + b"\3")
+    older = sealed(index(GOOD_2, start=len(second)), b"\0")[4:]
+    with pytest.raises(GmcFormatError, match="version 1 follows one of version 2"):
+        read(second + older)
+
+
 def test_other_files():
     for data in (b"\x89PNG\r\n\x1a\n" + bytes(40), b"gmc\1" + bytes(40), b"x"):
         with pytest.raises(NotAGmcFileError):
@@ -187,8 +315,8 @@ def test_other_files():
     for data in (b"", b"g", b"gma\1"):
         with pytest.raises(TruncatedFileError):
             read(data)
-    with pytest.raises(UnsupportedVersionError, match="version 2"):
-        read(b"gma\2" + archive(TWO)[4:])
+    with pytest.raises(UnsupportedVersionError, match="version 3"):
+        read(b"gma\3" + archive(TWO)[4:])
 
 
 GOOD_BODY = b"\1" + entry() + b"\0\1x"
@@ -294,8 +422,8 @@ def bomb_of_members(count: int) -> bytes:
 
 def bomb_of_names(count: int) -> bytes:
     """Few bytes that stand for many long names."""
-    body = b"\1" + entry(kind=GROUP, count=count) + varint(0) + varint(4000) * (count - 1)
-    body += varint(4003) + varint(3) * (count - 1) + b"x" * 4000
+    body = b"\1" + entry(kind=GROUP, count=count) + varint.write(0) + varint.write(4000) * (count - 1)
+    body += varint.write(4003) + varint.write(3) * (count - 1) + b"x" * 4000
     body += b"".join(i.to_bytes(3, "little") for i in range(count))
     return sealed(index(deflated(body), bytes(2 * count), method=1, length=len(body)), b"\0")
 
@@ -303,7 +431,7 @@ def bomb_of_names(count: int) -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        sealed(index(varint(2**40) + bytes(20)), b"\0"),  # blocks
+        sealed(index(varint.write(2**40) + bytes(20)), b"\0"),  # blocks
         one(count=2**40),
         one(kind=GROUP, count=2**40),
         sealed(index(b"\1" + entry(length=2**40) + b"\0\1x"), b"\0"),

@@ -18,11 +18,9 @@ from gmcodec.coding.autoregressive import (
     encode_batch,
     pop_words,
     push_words,
-    read_varint,
     tile_shape,
     tiles,
     wavefront,
-    write_varint,
 )
 from gmcodec.errors import GmcFormatError
 from gmcodec.exact.evaluators import EVALUATORS
@@ -355,12 +353,3 @@ def test_places_are_a_permutation_in_coding_order(counts, streams, offset):
     step = np.repeat(np.arange(len(counts)), counts)
     key = [(step[p], s, p) for s in range(streams) for p in range(sum(counts))]
     assert [key[i] for i in np.argsort(place.ravel())] == sorted(key)
-
-
-@given(st.integers(0, 2**35 - 1), st.binary(max_size=3))
-def test_numbers_round_trip(value, rest):
-    data = write_varint(value)
-    assert read_varint(rest + data + rest, len(rest)) == (value, len(rest) + len(data))
-    for cut in range(len(data)):
-        with pytest.raises(GmcFormatError):
-            read_varint(data[:cut], 0)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import toy
 
+from gmcodec import varint
 from gmcodec.coding import bitsback
-from gmcodec.coding.autoregressive import write_varint
 from gmcodec.coding.bitsback import pop_batch, push_batch
 from gmcodec.coding.chain import decode_chain, encode_chain
 from gmcodec.coding.stack import Stack
@@ -102,10 +102,10 @@ def test_a_damaged_chain_is_refused_or_decodes_to_something_else() -> None:
     for broken, problem in (
         (b"", "ends inside"),
         (head + payload[2:] + b"\x01", "whole number"),
-        (write_varint(8) + payload[1:], "do not make a chain"),
-        (write_varint(7) + payload[1:], "do not make a chain"),
-        (head[:1] + write_varint(0) + payload[2:], "do not make a chain"),
-        (head[:1] + write_varint(5) + payload[2:], "larger than the format allows"),
+        (varint.write(8) + payload[1:], "do not make a chain"),
+        (varint.write(7) + payload[1:], "do not make a chain"),
+        (head[:1] + varint.write(0) + payload[2:], "do not make a chain"),
+        (head[:1] + varint.write(5) + payload[2:], "larger than the format allows"),
         (payload[:-4] + bytes(4), "zero word"),
         (head + b"\x01\x02\x03\x04" * 4 + payload[2:], "left over"),
     ):

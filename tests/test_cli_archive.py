@@ -15,7 +15,8 @@ from PIL import Image
 
 from gmcodec import pixels
 from gmcodec.archive import Archive
-from gmcodec.cli_archive import png_names
+from gmcodec.cli_archive import place_names
+from gmcodec.cli_files import format_for
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -43,7 +44,7 @@ def test_there_and_back(folder: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     size = (tmp_path / "x.gma").stat().st_size
     for part in (f"x.gma: 7 images -> {size} bytes, ", " bpd; estimate ", "5 in 1 group, 2 alone, 1 of them small but",
-                 "skipped, not images: 1 files"):  # fmt: skip
+                 f"skipped, not an image: {folder / 'notes.txt'}\n"):  # fmt: skip
         assert part in result.output
     result = run("unpack", tmp_path / "x.gma")
     assert result.exit_code == 0
@@ -74,6 +75,8 @@ def test_list(folder: Path, tmp_path: Path) -> None:
     assert [member["name"] for member in said["members"]] == sorted(opened(tmp_path / "x.gma").names)
     assert said["members"][0] | {"bytes": 0} == {
         "name": "a/0.png", "mode": "RGB", "width": 9, "height": 8, "kind": "group", "code": "local-rgb", "bytes": 0,
+        "modified": (folder / "a/0.png").stat().st_mtime_ns / 1e9,
+        "permissions": (folder / "a/0.png").stat().st_mode & 0o777,
     }  # fmt: skip
     assert said["bits_per_dimension"] == 8 * said["bytes"] / said["dimensions"]
 
@@ -164,11 +167,21 @@ def test_interrupt_leaves_no_file(folder: Path, tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_png_names() -> None:
-    assert png_names(["a/b.png", "c", "d.v2", "e.webp"]) == {
+def test_place_names() -> None:
+    assert place_names(dict.fromkeys(["a/b.png", "c", "d.v2", "e.webp"], "png")) == {
         "a/b.png": "a/b.png", "c": "c.png", "d.v2": "d.v2.png", "e.webp": "e.png",
     }  # fmt: skip
-    assert png_names(["x.webp", "x.bmp", "x.png"]) == {"x.webp": "x.webp.png", "x.bmp": "x.bmp.png", "x.png": "x.png"}
+    assert place_names(dict.fromkeys(["x.webp", "x.bmp", "x.png"], "png")) == {
+        "x.webp": "x.webp.png", "x.bmp": "x.bmp.png", "x.png": "x.png",
+    }  # fmt: skip
+    assert place_names({"x.jpg": "tiff", "x.webp": "png", "y.tif": "tiff", "y.jpg": "tiff"}) == {
+        "x.jpg": "x.tif", "x.webp": "x.png", "y.tif": "y.tif", "y.jpg": "y.jpg.tif",
+    }  # fmt: skip
+
+
+def test_formats_of_modes() -> None:
+    assert {format_for(mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "RGB;16")} == {"png"}
+    assert {format_for(mode) for mode in ("CMYK", "LAB", "CMYK;16", "LAB;16")} == {"tiff"}
 
 
 def test_names_are_those_of_any_language(tmp_path: Path) -> None:
@@ -176,3 +189,15 @@ def test_names_are_those_of_any_language(tmp_path: Path) -> None:
     run("pack", tmp_path / "set", "-o", tmp_path / "x.gma")
     assert run("unpack", tmp_path / "x.gma").exit_code == 0
     assert same(tmp_path / "x/für dich/ž 1.png", source)
+
+
+def test_pack_names_all_that_it_leaves_out(folder: Path, tmp_path: Path) -> None:
+    for number in range(25):
+        (folder / f"a/{number:02d}.txt").touch()
+    photo(folder / "old.png", 8, 9)
+    run("compress", folder / "old.png")
+    output = run("pack", folder, "-o", tmp_path / "x.gma").output
+    for number in range(25):
+        assert str(folder / f"a/{number:02d}.txt") in output
+    assert f"skipped, already .gmc: {folder / 'old.gmc'}\n" in output
+    assert "skipped" not in run("pack", folder, "-o", tmp_path / "y.gma", "--quiet").output

@@ -92,7 +92,7 @@ def pillow_size(planes: np.ndarray, depth: int, mode: str | None = None) -> int:
     st.sampled_from(KINDS),
     st.tuples(st.integers(1, 4), st.integers(1, 24), st.integers(1, 24)),
     st.sampled_from([1, 8, 16]),
-    st.sampled_from(["quick", "best"]),
+    st.sampled_from(["quick", "fast", "best"]),
     st.integers(0, 99),
 )
 def test_round_trip(kind, shape, depth, effort, seed):
@@ -378,4 +378,4 @@ def test_shapes_that_are_no_image(shape):
 
 def test_unknown_effort():
     with pytest.raises(ValueError, match="effort"):
-        encode(np.zeros((1, 1, 1), np.uint8), 8, "fast")
+        encode(np.zeros((1, 1, 1), np.uint8), 8, "utmost")

@@ -14,7 +14,7 @@ from gmcodec.exact.evaluators import EVALUATORS, self_test
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
-from regenerate import CASES, SETS  # noqa: E402
+from regenerate import CASES, DATED, SETS, dated  # noqa: E402
 
 FILES = sorted(GOLDEN.glob("*.gmc"))
 
@@ -57,16 +57,31 @@ def test_learned_bytes_are_frozen(name: str, evaluator: str, monkeypatch: pytest
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.gma")), ids=lambda p: p.stem)
 def test_archives_decode_to_their_images(path: Path) -> None:
     with archive.Archive(path) as opened:
-        assert dict(opened.items()) == SETS[path.stem.split("-")[1]][0]
+        assert dict(opened.items()) == {**SETS, "dated": (DATED, None)}[path.stem.split("-")[1]][0]
+
+
+def test_attributes_of_files_are_frozen(tmp_path: Path) -> None:
+    path = GOLDEN / "v2-dated.gma"
+    with archive.Archive(path) as opened:
+        assert [(member.name, member.permissions, member.modified) for member in opened.members] == [
+            ("a.png", 0o640, 1_000_000_000.5), ("b.png", 0o600, 999_999_990.0), ("c", None, None),
+        ]  # fmt: skip
+        assert opened.attributes("a.png").modified == 1_000_000_000_500_000_001
+    archive.pack(dated(tmp_path), tmp_path / "set.gma", model="local-grey")
+    with archive.Archive(tmp_path / "set.gma") as made, archive.Archive(path) as opened:
+        assert made.members == opened.members
 
 
 @pytest.mark.parametrize("evaluator", ["", pytest.param("int64", marks=pytest.mark.slow)])  # others: files of one image
+@pytest.mark.parametrize("version", archive_format.VERSIONS)
 @pytest.mark.parametrize("name", SETS)
-def test_groups_are_frozen(tmp_path: Path, name: str, evaluator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_are_frozen(
+    tmp_path: Path, name: str, version: int, evaluator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # the index is deflated and may change with the version of zlib
     if evaluator:
         monkeypatch.setenv("GMCODEC_EVALUATOR", evaluator)
-    frozen = (GOLDEN / f"v{archive_format.FORMAT_VERSION}-{name}.gma").read_bytes()
+    frozen = (GOLDEN / f"v{version}-{name}.gma").read_bytes()
     images, model = SETS[name]
     archive.pack(images, tmp_path / "set.gma", model=model)
     made = (tmp_path / "set.gma").read_bytes()

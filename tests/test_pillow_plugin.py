@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,3 +108,77 @@ def test_a_mode_that_cannot_be_kept_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="CMYK"):
         Image.new("CMYK", (3, 3)).save(tmp_path / "a.gmc")
     assert not list(tmp_path.iterdir())
+
+
+# -- a save that fails leaves the file as it was ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"effort": "utmost"}, {"code": "remote"}, {"code": "agave", "effort": "no"}])
+def test_a_wrong_option_leaves_the_file(tmp_path: Path, options: dict[str, str]) -> None:
+    make("RGB").save(tmp_path / "a.gmc")
+    before = (tmp_path / "a.gmc").read_bytes()
+    with pytest.raises(ValueError, match="must be one of"):
+        make("L").save(tmp_path / "a.gmc", **options)
+    assert (tmp_path / "a.gmc").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gmc"]
+
+
+@pytest.mark.parametrize("name", [str, Path, lambda path: str(path).encode()])
+def test_a_mode_that_cannot_be_kept_leaves_the_file(tmp_path: Path, name: Callable[[Path], Any]) -> None:
+    path = tmp_path / "a.gmc"
+    path.write_bytes(b"precious")
+    with pytest.raises(OSError, match="F"):
+        Image.new("F", (3, 3)).save(name(path))
+    assert path.read_bytes() == b"precious"
+    with pytest.raises(OSError, match="F"):
+        Image.new("F", (3, 3)).save(name(tmp_path / "b.dat"), "gmc")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gmc"]
+
+
+def test_an_error_while_writing_leaves_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.gmc").write_bytes(b"precious")
+
+    def refuse(source: str, target: str) -> None:
+        raise OSError(28, "No space left on device", str(source))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="No space left") as raised:
+        make("RGB").save(tmp_path / "a.gmc")
+    assert raised.value.filename == str(tmp_path / "a.gmc")
+    assert (tmp_path / "a.gmc").read_bytes() == b"precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gmc"]
+
+
+def test_a_file_keeps_its_permissions_and_a_link_stays_one(tmp_path: Path) -> None:
+    make("RGB").save(tmp_path / "a.gmc")
+    (tmp_path / "a.gmc").chmod(0o640)
+    (tmp_path / "link.gmc").symlink_to("a.gmc")
+    make("L").save(tmp_path / "link.gmc")
+    assert (tmp_path / "link.gmc").is_symlink()
+    assert (tmp_path / "a.gmc").stat().st_mode & 0o777 == 0o640
+    with Image.open(tmp_path / "a.gmc") as again:
+        assert again.mode == "L"
+
+
+def test_files_of_other_formats_and_open_files_go_to_pillow(tmp_path: Path) -> None:
+    image, out = make("RGB"), io.BytesIO()
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "b.gmc", format="PNG")
+    image.save(out, format="GMC")
+    with open(tmp_path / "c.gmc", "wb") as file:
+        image.save(file, "GMC")
+    assert (tmp_path / "a.png").read_bytes()[:4] == (tmp_path / "b.gmc").read_bytes()[:4] == b"\x89PNG"
+    assert out.getvalue()[:3] == (tmp_path / "c.gmc").read_bytes()[:3] == b"gmc"
+    with pytest.raises(ValueError, match="unknown file extension"):
+        image.save(tmp_path / "a.nothing")
+    with pytest.raises(FileNotFoundError):
+        image.save(tmp_path / "nowhere" / "a.gmc")
+
+
+def test_the_wrapper_is_there_once() -> None:
+    wrapped = Image.Image.save
+    importlib.reload(plugin)
+    assert Image.Image.save is wrapped
+    assert wrapped.__name__ == "save"
+    assert not hasattr(wrapped.__wrapped__, "_gmcodec")
+    assert wrapped.__doc__ == wrapped.__wrapped__.__doc__

@@ -17,7 +17,7 @@ stack: the encoder walks the steps backwards.
 A model that learns while it codes starts anew with every tile, and from one step of a tile to the next it changes as
 models/local_learning.py says; images that share a stream teach it nothing.
 
-Payload of one part (numbers are unsigned LEB128): a number, 0 for most small images: bit 0 says that changes follow
+Payload of one part (numbers as in varint.py): a number, 0 for most small images: bit 0 says that changes follow
 which fit the model to the image, or the rates at which its nets learn (a byte each) and, if tiles are mirrored, how
 (a byte: local_learner.mirrored), bit c + 1 that channel c has weights of values (histogram.py); if so, the length of
 the changes and that many bytes; if so, the number of words of the weights; tile height and width, a tile of at most
@@ -36,6 +36,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .. import varint
 from ..errors import GmcFormatError
 from ..exact import kernels
 from ..threads import Threads
@@ -361,10 +362,10 @@ def encode(
     side_by_side, each = workers(len(parts), threads)
     with Threads(side_by_side) as pool:
         coded = list(pool.map(lambda part: push_tile(part, model, progress, weights, each), parts))
-    head = write_varint(bool(changes) | mask << 1)
-    head += write_varint(len(changes)) + changes if changes else b""
-    head += write_varint(len(weight_words)) if mask else b""
-    head += b"".join(map(write_varint, (*tile, *(len(words) for words, _ in coded))))
+    head = varint.write(bool(changes) | mask << 1)
+    head += varint.write(len(changes)) + changes if changes else b""
+    head += varint.write(len(weight_words)) if mask else b""
+    head += b"".join(map(varint.write, (*tile, *(len(words) for words, _ in coded))))
     body = b"".join(words.astype("<u4").tobytes() for words in (weight_words, *(words for words, _ in coded)))
     bits = np.sum([bits for _, bits in coded], 0) + 32.0 * len(weight_words) + 8.0 * len(changes)
     return Encoded(head + body, float(bits[0]))
@@ -406,11 +407,11 @@ def decode(
 ) -> np.ndarray:
     """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
     channels, height, width = shape
-    extras, position = read_varint(payload, 0)
-    changed, position = read_varint(payload, position) if extras & 1 else (0, position)
+    extras, position = varint.read(payload, 0, "the head of a payload")
+    changed, position = varint.read(payload, position, "the length of the changes") if extras & 1 else (0, position)
     changes, position = payload[position : position + changed], position + changed
     mask = extras >> 1
-    weight_length, position = read_varint(payload, position) if mask else (0, position)
+    weight_length, position = varint.read(payload, position, "the length of the weights") if mask else (0, position)
     tile, lengths, position = read_tiles(payload, position, height, width)
     if position + 4 * (weight_length + sum(lengths)) != len(payload):
         raise GmcFormatError("the lengths of the tiles do not add up to the payload")
@@ -440,8 +441,8 @@ def workers(count: int, threads: int) -> tuple[int, int]:
 
 def read_tiles(payload: bytes, position: int, height: int, width: int) -> tuple[tuple[int, int], list[int], int]:
     """Shape of tiles, how many words each has, the position after it.  Raises GmcFormatError."""
-    tile_height, position = read_varint(payload, position)
-    tile_width, position = read_varint(payload, position)
+    tile_height, position = varint.read(payload, position, "the height of a tile")
+    tile_width, position = varint.read(payload, position, "the width of a tile")
     if not (0 < tile_height <= height and 0 < tile_width <= width):
         raise GmcFormatError(f"tiles of {tile_width}x{tile_height} do not fit an image of {width}x{height}")
     if tile_height * tile_width > MAX_TILE_PIXELS:
@@ -451,7 +452,7 @@ def read_tiles(payload: bytes, position: int, height: int, width: int) -> tuple[
         raise GmcFormatError(f"{count} tiles promised, the payload has {len(payload)} bytes")
     lengths = []
     for _ in range(count):
-        length, position = read_varint(payload, position)
+        length, position = varint.read(payload, position, "the length of a tile")
         lengths.append(length)
     return (tile_height, tile_width), lengths, position
 
@@ -477,30 +478,3 @@ def decode_batch(
     if len(payload) % 4:
         raise GmcFormatError(f"{len(payload)} bytes are no whole number of 32-bit words")
     return pop_words(np.frombuffer(payload, "<u4"), shape, model, progress)
-
-
-# -- numbers ---------------------------------------------------------------------------------------------
-
-
-def write_varint(value: int) -> bytes:
-    """Unsigned LEB128."""
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """Value and the position after it.  Raises GmcFormatError."""
-    value = 0
-    for shift in range(0, 35, 7):
-        if position >= len(data):
-            raise GmcFormatError("the payload ends inside a number")
-        byte = data[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-    raise GmcFormatError("a number in the payload is too long")

@@ -4,7 +4,7 @@
 The first images, the *seeds*, are coded by the model's plain form, without latents or noise, until they are worth what
 a batch of images pops before it pushes anything.  No bits are wasted: a chain starts from data.
 
-Payload of a chain (numbers are unsigned LEB128): the number of seeds; the number of images of a batch, 0 if all are
+Payload of a chain (numbers as in varint.py): the number of seeds; the number of images of a batch, 0 if all are
 seeds; then the 32-bit words, little-endian.  Seeds, in batches of 2**18 pixels, are at the bottom; above them the
 other images in their order, batch by batch, the last one maybe smaller.
 """
@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from .. import varint
 from ..errors import GmcFormatError
 from . import bitsback, flow
-from .autoregressive import Progress, open_stack, pop, push, read_varint, write_varint
+from .autoregressive import Progress, open_stack, pop, push
 from .bitsback import LatentModel, Pushed, shape_of
 from .flow import FlowModel, Underflow
 from .stack import Stack
@@ -59,7 +60,7 @@ def encode_chain(images: np.ndarray, model: ChainModel, progress: Progress = lam
             cost *= SEED_EXCESS
     bits = np.concatenate([seed_bits, *(pushed.bits for pushed in found)])
     divergence = np.concatenate([np.zeros(len(seed_bits)), *(pushed.parts["latents"] for pushed in found)])
-    head = write_varint(len(seed_bits)) + write_varint(batch if found else 0)
+    head = varint.write(len(seed_bits)) + varint.write(batch if found else 0)
     payload = head + stack.words().astype("<u4").tobytes()
     return Chain(payload, bits, divergence, len(seed_bits), found[0].borrowed if found else 0.0)
 
@@ -72,8 +73,8 @@ def decode_chain(
     Memory and time grow with ``shape``, whatever the payload: its limits are the caller's business.
     """
     count, _, height, width = shape
-    seeds, position = read_varint(payload, 0)
-    batch, position = read_varint(payload, position)
+    seeds, position = varint.read(payload, 0, "the number of seeds")
+    batch, position = varint.read(payload, position, "the size of batches")
     if seeds > count or (batch == 0) != (seeds == count) or batch > count:
         raise GmcFormatError(f"{seeds} seeds and batches of {batch} do not make a chain of {count} images")
     if batch and not model.takes(height, width):

@@ -48,7 +48,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -68,24 +68,50 @@ _WEBP_SIDE = 16383
 _WEBP_MODES = {1: "RGB", 2: "RGBA", 3: "RGB", 4: "RGBA"}
 
 _SMALL = 1 << 16  # bytes of samples; below, every method is tried
-_SLOW_WEBP_PIXELS = 1 << 19  # the slowest setting takes up to 20 s per megapixel
 _SIMPLE = 0.05  # WebP's size over raw size: nothing much is going on below
+# pixels up to which the slowest setting of WebP is tried: it takes 1 to 5 s a megapixel of a picture where nothing
+# much is going on, up to 100 s of others
+_SLOW_SIMPLE_FAST, _SLOW_FEW, _SLOW_SIMPLE, _SLOW = 1 << 19, 1 << 24, 1 << 21, 1 << 18
+_FEW_COLOURS = 2048
+# how much smaller that setting was than the others, at most: of few colours, and of many or grey
+_SLOW_GAIN_FEW, _SLOW_GAIN = 2.2, 1.08
 
 
 def encode(
-    planes: np.ndarray, depth: int, effort: str, progress: Callable[[int], None] = lambda n: None
+    planes: np.ndarray,
+    depth: int,
+    effort: str,
+    below: float | None = None,
+    progress: Callable[[int], None] = lambda n: None,
 ) -> tuple[int, bytes]:
     """Smallest (form, payload) found for uint8 or uint16 ``[C, H, W]``, C 1..4, values below ``2**depth``.
 
-    ``effort`` "quick" is an estimate in tens of milliseconds per megasample; "best" tries what has a chance,
-    in about a second per megasample of a photograph and several of a picture of few colours.  ``progress`` is told
-    of no pixels after every trial: it may end the work.
+    ``effort`` "quick" is an estimate in tens of milliseconds per megasample; "fast" tries what has a chance, in about
+    a second per megasample of a photograph and several of a picture of few colours; "best" tries all of that and the
+    slow settings of WebP, unless they are sure to stay above ``below`` bytes: such a result is of no use.
+    ``progress`` is told of no pixels after every trial: it may end the work.
     """
-    if effort not in ("quick", "best"):
-        raise ValueError(f"effort {effort!r} is neither 'quick' nor 'best'")
+    if effort not in ("quick", "fast", "best"):
+        raise ValueError(f"effort {effort!r} is not one of 'quick', 'fast', 'best'")
     best = _Smallest(STORED, _encode_stored(planes, depth), progress)  # the floor
-    (_try_quick if effort == "quick" else _try_best)(best, planes, depth)
+    if effort == "quick":
+        _try_quick(best, planes, depth)
+    else:
+        tried = _try_fast(best, planes, depth)
+        if effort == "best" and tried.sizes:
+            _try_slow_webp(best, planes, tried, below)
     return best.form, best.payload
+
+
+def has_few_colours(planes: np.ndarray) -> bool:
+    """Whether uint8 [C, H, W] has few colours, by a sample of its pixels; grey levels are no colours."""
+    if planes.shape[0] < 3 or planes.itemsize > 1:
+        return False
+    step = max(1, planes[0].size >> 16)
+    keys = np.zeros(-(-planes[0].size // step), np.uint32)
+    for plane in planes:
+        keys = keys << 8 | plane.reshape(-1)[::step]
+    return len(np.unique(keys)) <= _FEW_COLOURS
 
 
 def decode(form: int, payload: bytes, shape: tuple[int, int, int], depth: int) -> np.ndarray:
@@ -145,25 +171,40 @@ def _try_quick(best: _Smallest, planes: np.ndarray, depth: int) -> None:
             best.offer(DEFLATED, _deflated(planes, kind, 0, 1))
 
 
-def _try_best(best: _Smallest, planes: np.ndarray, depth: int) -> None:
+@dataclass
+class _Tried:
+    """Sizes of WebP by (quality, method)."""
+
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def webp(self, best: _Smallest, planes: np.ndarray, quality: int, method: int) -> int:
+        """Offer a setting that was not tried yet; returns its size."""
+        setting = quality, method
+        if setting not in self.sizes:
+            self.sizes[setting] = best.offer(WEBP, _encode_webp(planes, quality, method))
+        return self.sizes[setting]
+
+
+def _try_fast(best: _Smallest, planes: np.ndarray, depth: int) -> _Tried:
     """Every form, with what is known to gain nothing left out.
 
     A photograph gets one WebP run and nothing else: what LZ77 makes of such data was 10 to 50 % larger.
     """
+    tried = _Tried()
     small = planes.nbytes <= _SMALL
     webp = max(planes.shape[1:]) <= _WEBP_SIDE
     found = _find_palette(planes, depth)
     if depth <= 8 and webp:
-        fast = best.offer(WEBP, _encode_webp(planes, quality=0, method=1))
+        fast = tried.webp(best, planes, 0, 1)
         probe = best.offer(DEFLATED, _deflated(planes, INTERLEAVED, 0, 1))
         few = found is not None or _least_packing(planes) > 0
         # noise leaves LZ77 and WebP less to differ by
         photograph = not (small or few) and fast > _SIMPLE * planes.size
         photograph = photograph and probe > (1.4 if fast < planes.size / 2 else 1.05) * fast
-        for quality, method in _webp_settings(planes, few or fast < _SIMPLE * planes.size, photograph):
-            best.offer(WEBP, _encode_webp(planes, quality, method))
+        for setting in _webp_settings(planes, few or fast < _SIMPLE * planes.size, photograph):
+            tried.webp(best, planes, *setting)
         if photograph:
-            return
+            return tried
     if found is not None:
         head, indices, bits = found
         best.offer(PALETTE, head + bytes([STORED]) + _encode_stored(indices, bits))
@@ -172,18 +213,39 @@ def _try_best(best: _Smallest, planes: np.ndarray, depth: int) -> None:
         _try_deflated(best, indices, PALETTE, head + bytes([DEFLATED]))
     if found is None or small:
         _try_deflated(best, planes, DEFLATED, b"")
+    return tried
 
 
 def _webp_settings(planes: np.ndarray, simple: bool, photograph: bool) -> list[tuple[int, int]]:
-    """(quality, method) worth trying.
+    """(quality, method) worth trying in any case.
 
     (100, 6) tries all of WebP's transforms. It takes 20 times as long as (75, 5) and gains 1 % on photographs
-    but up to 12 % on a picture of few colours.
+    but up to half on a picture of few colours.
     """
     pixels = planes[0].size
-    if pixels <= _SMALL // 4 or (simple and pixels <= _SLOW_WEBP_PIXELS):
+    if pixels <= _SMALL // 4 or (simple and pixels <= _SLOW_SIMPLE_FAST):
         return [(100, 4), (75, 5), (100, 6)]
     return [(75, 5)] if photograph else [(100, 4), (75, 5)]
+
+
+def _try_slow_webp(best: _Smallest, planes: np.ndarray, tried: _Tried, below: float | None) -> None:
+    """WebP with its slow settings, where they can win and take seconds.
+
+    Which of its transforms suit a picture WebP guesses, but for (100, 6), which tries them. It guesses wrong where
+    colours are few but do not fit a palette: a texture, or a dithered one.
+    """
+    least, few = min(tried.sizes.values()), has_few_colours(planes)
+    simple = tried.sizes[0, 1] < _SIMPLE * planes.size
+    target = len(best.payload) if below is None else min(below, len(best.payload))
+    if target * (_SLOW_GAIN_FEW if few else _SLOW_GAIN) < least:
+        return
+    pixels, largest = planes[0].size, _SLOW
+    if simple:
+        largest = _SLOW_FEW if few else _SLOW_SIMPLE
+    for setting in [(100, 4), (100, 5)] if simple or few or pixels <= largest else []:
+        tried.webp(best, planes, *setting)
+    if pixels <= largest:
+        tried.webp(best, planes, 100, 6)
 
 
 def _encode_stored(planes: np.ndarray, depth: int) -> bytes:

@@ -9,7 +9,7 @@ What the encoder tells the decoder of an image beforehand::
     shift     a grey level of the model is 2**shift ranks: so many that noise has the size the model knows
     rate      of learning
 
-Payload of one part (numbers are unsigned LEB128): a number, bit c set if channel c has a list of values; bytes: bits,
+Payload of one part (numbers as in varint.py): a number, bit c set if channel c has a list of values; bytes: bits,
 shift, rate; if there are lists, their length and raw deflate of them: for each channel with a list its first value,
 the differences between neighbours, 0 behind the last, first the high bytes of all these numbers of 16 bits, then the
 low ones; then the tiles: height and width, the number of 32-bit words of each in raster order, all words.
@@ -22,6 +22,7 @@ from typing import Protocol
 
 import numpy as np
 
+from .. import varint
 from ..errors import GmcFormatError, WeightsError
 from ..exact.tables import MAX_SHIFT
 from ..threads import Threads
@@ -30,12 +31,10 @@ from .autoregressive import (
     Progress,
     check_words,
     read_tiles,
-    read_varint,
     squares,
     tile_shape,
     tiles,
     workers,
-    write_varint,
 )
 
 
@@ -202,9 +201,9 @@ def encode(
     with Threads(side_by_side) as pool:
         coded = list(pool.map(lambda part: coder.push_words(part, progress, each), parts))
     mask, packed = pack_lists(lists)
-    head = write_varint(mask) + bytes([bits, shift, rate])
-    head += write_varint(len(packed)) + packed if mask else b""
-    head += b"".join(map(write_varint, (*tile, *(len(words) for words, _ in coded))))
+    head = varint.write(mask) + bytes([bits, shift, rate])
+    head += varint.write(len(packed)) + packed if mask else b""
+    head += b"".join(map(varint.write, (*tile, *(len(words) for words, _ in coded))))
     body = b"".join(words.astype("<u4").tobytes() for words, _ in coded)
     return Encoded(head + body, float(sum(cost for _, cost in coded)) + 8 * len(packed))
 
@@ -218,12 +217,12 @@ def decode(
 ) -> np.ndarray:
     """Inverse of ``encode``: uint16 [C, H, W].  Raises GmcFormatError before large allocations."""
     channels, height, width = shape
-    mask, position = read_varint(payload, 0)
+    mask, position = varint.read(payload, 0, "the head of a payload")
     if mask >> channels or position + 3 > len(payload):
         raise GmcFormatError(f"lists of values {mask:#x} for {channels} channels, or the payload ends")
     bits, shift, rate = payload[position : position + 3]
     coder = model.deep_coder(bits, shift, rate)
-    length, position = read_varint(payload, position + 3) if mask else (0, position + 3)
+    length, position = varint.read(payload, position + 3, "the length of the lists") if mask else (0, position + 3)
     lists: Lists = [None] * channels
     if mask:
         lists = unpack_lists(mask, payload[position : position + length], channels)

@@ -7,7 +7,7 @@ sends them; both sides then code with the changed integer layers (``adapted``), 
     net (unchanged) -> outputs + change of bias           logits, means, log-scales, couplings
     near differences x (linear predictor + change)        centre of the means
 
-Sent: one signed integer for every output, then for every weight of the linear predictor, as zigzag LEB128.  Their
+Sent: one number for every output, then for every weight of the linear predictor, signed as in varint.py.  Their
 units are ``QUANTA``; they are part of the format.  Natural gradient steps with the empirical Fisher matrix
 (Amari 1998) converge in a few iterations, since the net itself is evaluated only once.
 """
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import varint
 from ..errors import GmcFormatError, WeightsError
 from ..exact.ops import Layer
 from ..exact.tables import LOG_SCALE_MAX, LOG_SCALE_MIN, POSITION
@@ -48,29 +49,19 @@ def quanta(config: LocalConfig) -> np.ndarray:
 
 def pack(changes: np.ndarray) -> bytes:
     """int64 [outputs + C * C * neighbours] -> bytes."""
-    out = bytearray()
-    for change in changes.tolist():
-        value = 2 * change if change >= 0 else -2 * change - 1
-        while value > 127:
-            out.append(value & 127 | 128)
-            value >>= 7
-        out.append(value)
-    return bytes(out)
+    return b"".join(map(varint.write_signed, changes.tolist()))
 
 
 def unpack(data: bytes, count: int) -> np.ndarray:
     """Inverse of ``pack``.  Raises GmcFormatError."""
     changes: list[int] = []
-    value = shift = 0
-    for byte in data:
-        value |= (byte & 127) << shift
-        shift += 7
-        if value > 2 * MAX_CHANGE or shift > 28 or len(changes) == count:
+    at = 0
+    while at < len(data):
+        change, at = varint.read_signed(data, at, "a change fitted to the image")
+        if abs(change) > MAX_CHANGE or len(changes) == count:
             raise GmcFormatError("the changes fitted to the image are not valid")
-        if byte < 128:
-            changes.append(value >> 1 if value % 2 == 0 else -(value >> 1) - 1)
-            value = shift = 0
-    if len(changes) != count or shift:
+        changes.append(change)
+    if len(changes) != count:
         raise GmcFormatError(f"{len(changes)} changes were fitted to the image, the model has {count}")
     return np.array(changes, np.int64)
 

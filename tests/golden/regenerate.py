@@ -7,8 +7,11 @@ decode.
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,17 +73,38 @@ CHAIN = {f"{i:02d}.png": pixels.Planes(pattern(3, 8, 40)[:, :, 2 * i : 2 * i + 8
 
 SETS = {"set": (ARCHIVE, None), "chain": (CHAIN, "agave")}  # images, name of the model
 
+# two files and an image from memory
+DATED = {
+    name: pixels.Planes(pattern(1, 9, 8)[:, :, i : i + 6].copy(), "L") for i, name in enumerate(("a.png", "b.png", "c"))
+}
+
+
+def dated(folder: Path) -> dict[str, Any]:
+    """Two files with permissions and times, made in a folder, and an image from memory."""
+    sources: dict[str, Any] = dict(DATED)
+    for name, permissions, modified in (("a.png", 0o640, 10**18 + 500_000_001), ("b.png", 0o600, 10**18 - 10**10)):
+        sources[name] = folder / name
+        sources[name].write_bytes(pixels.write(DATED[name], "png"))
+        os.utime(sources[name], ns=(modified, modified))
+        sources[name].chmod(permissions)
+    return sources
+
 
 def main(names: list[str]) -> None:
-    for name in names or CASES:
+    for name in [name for name in names or CASES if name in CASES]:
         planes, code = CASES[name]
         stem = HERE / f"v{container.FORMAT_VERSION}-{name}"
         stem.with_suffix(".gmc").write_bytes(codec.encode_planes(planes, code=code).data)
         np.save(stem.with_suffix(".npy"), planes.data)
     for name, (images, model) in SETS.items():
-        if names:
-            break
+        if names and name not in names:
+            continue
         archive.pack(images, HERE / f"v{archive_format.FORMAT_VERSION}-{name}.gma", model=model, force=True)
+    if not names or "dated" in names:
+        with tempfile.TemporaryDirectory() as folder:
+            place = HERE / f"v{archive_format.FORMAT_VERSION}-dated.gma"
+            archive.pack(dated(Path(folder)), place, model="local-grey", force=True)
+            place.chmod(0o644)
 
 
 if __name__ == "__main__":
