@@ -75,7 +75,9 @@ def test_words_are_those_of_the_general_way_and_give_the_pixels(channels, height
 def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
     planes = image("smooth", (3, 37, 41), 0)
     words, _ = push_words(planes[None], model(3), ignore)
+    sampled = model(3).tile_coder.sampled_bits(planes, ignore, None)
     monkeypatch.setattr(local_fused, "CALL_PIXELS", pixels)
+    assert model(3).tile_coder.sampled_bits(planes, ignore, None) == sampled
     counts: list[int] = []
     assert np.array_equal(push_words(planes[None], model(3), counts.append)[0], words)
     assert np.array_equal(pop_words(words, (1, 3, 37, 41), model(3), counts.append)[0], planes)

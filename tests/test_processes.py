@@ -235,7 +235,7 @@ image = (120 + 60 * np.sin(smooth) + np.random.default_rng(0).normal(0, 6, smoot
 small = image[:150, :150]
 what, path = sys.argv[1:]
 
-def pack(image, effort="fast"):
+def pack(image, effort="default"):
     gmcodec.pack({f"{n}.png": image for n in range(2)}, path, effort=effort, force=True)
 
 if what == "encode":
@@ -303,6 +303,22 @@ def test_work_goes_on_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> Non
     other = work_module.Stop(lambda count: None)
     assert work_module.interruptible(lambda: 5, other) == 5
     assert not other.stopped
+
+
+def test_the_limit_of_blas_is_lifted_by_the_last_one() -> None:
+    from threadpoolctl import threadpool_info
+
+    def limits() -> list[int]:
+        return [found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"]
+
+    before = limits()
+    first, second = work_module.single_threaded_blas(), work_module.single_threaded_blas()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(limits()) <= {1}
+    second.__exit__(None, None, None)
+    assert limits() == before
 
 
 def test_errors_of_the_work_are_those_of_the_call() -> None:
