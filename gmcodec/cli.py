@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,10 @@ def compress(files: Sequence[str], output: str | None, recursive: bool, model: s
         raise click.UsageError("--effort says which models are tried: with --model or --code conventional none are")
     options = _options({**rest, "code": model or rest["code"]})
     found = cli_files.collect(files, recursive, cli_files.reason_not_image)
-    name = partial(cli_files.gmc_name, keep_suffix=options.keep_suffix)
+
+    def name(source: cli_files.Source) -> str:
+        return cli_files.gmc_name(source.relative, options.keep_suffix)
+
     jobs = cli_files.plan("compress", found, output, name, options)
     _run(jobs, found, rest)
 
@@ -128,11 +130,15 @@ def compress(files: Sequence[str], output: str | None, recursive: bool, model: s
 def decompress(files: Sequence[str], output: str | None, recursive: bool, format: str | None, **rest: Any) -> None:
     """Restore images from .gmc files, pixels and metadata.
 
-    A format that cannot hold an image exactly is refused; PNG holds all of them.
+    A format that cannot hold an image exactly is refused; PNG holds all but CMYK and LAB, TIFF all.
     """
     options = replace(_options(rest), format=cli_files.format_of(output, format))
     found = cli_files.collect(files, recursive, cli_files.reason_not_gmc)
-    jobs = cli_files.plan("decompress", found, output, lambda path: cli_files.image_name(path, options.format), options)
+
+    def name(source: cli_files.Source) -> str:
+        return cli_files.image_name(source.relative, options.format or cli_files.format_of_source(source))
+
+    jobs = cli_files.plan("decompress", found, output, name, options)
     _run(jobs, found, rest)
 
 

@@ -130,7 +130,7 @@ class Options:
     keep_suffix: bool = False
     skip_existing: bool = False
     times: bool = True
-    format: str = "png"
+    format: str = ""  # of decompress; "": what suits the image
     json: bool = False
     verbose: bool = False
 
@@ -169,20 +169,36 @@ def format_for(mode: str) -> str:
 
 
 def format_of(output: str | None, format: str | None) -> str:
-    """The format of decompress from -o and --format.  UsageError when they disagree or neither is lossless."""
+    """The format of decompress from -o and --format; "" when they leave it to the image (``format_for``).
+
+    UsageError when they disagree or neither is lossless.
+    """
     name = Path(output or "")
     if output in (None, STDIO) or not name.suffix or _is_folder(output or ""):
-        return format or "png"
+        return format or ""
     deduced = FORMATS.get(name.suffix.lower())
     if deduced is None and format is None:
         raise click.UsageError(f"{name.suffix} is not a lossless format of decompress; choose one with --format")
     if format and deduced not in (None, format):
         raise click.UsageError(f"-o {shown(name)} does not fit --format {format}")
-    return format or deduced or "png"
+    return format or deduced or ""
 
 
-def plan(action: str, found: Found, output: str | None, name: Callable[[Path], str], options: Options) -> list[Job]:
+def format_of_source(source: Source) -> str:
+    """The format that holds the image of a .gmc file, by the file's first bytes."""
+    try:
+        with open(source.path or os.devnull, "rb") as file:
+            head = file.read(5)
+    except OSError:
+        head = b""  # what is wrong with it will be said when it is read
+    inks = {11, 12, 13, 14}  # ids of CMYK and LAB, see container.py, which is not loaded only to know them
+    return "tiff" if head[:3] == b"gmc" and len(head) == 5 and head[4] & 31 in inks else "png"
+
+
+def plan(action: str, found: Found, output: str | None, name: Callable[[Source], str], options: Options) -> list[Job]:
     """Jobs with their outputs; of several with one output the first, the others become errors.
+
+    name    what the output of a source is called
 
     UsageError when the places are not clear.
     """
@@ -205,12 +221,12 @@ def plan(action: str, found: Found, output: str | None, name: Callable[[Path], s
         if source.path is None and folder is not None:
             raise click.UsageError("standard input has no name: give -o a file name")
         if folder is not None:
-            place = folder / source.relative.with_name(name(source.relative))
+            place = folder / source.relative.with_name(name(source))
         elif output is not None:
             place = Path(output)
         else:
             assert source.path is not None
-            place = source.path.with_name(name(source.path))
+            place = source.path.with_name(name(source))
         if source.path is not None and place.exists() and source.path.exists() and place.samefile(source.path):
             raise click.UsageError(f"{source.name} would be replaced by its own result")
         temporary = place.with_name(f".gmcodec-{secrets.token_hex(6)}.part")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli_files import OS_ERROR, Job, Options, shown
+from .cli_files import OS_ERROR, Job, Options, format_for, shown
 from .errors import GmcError, NotAGmcFileError, NotKeptError, OutputExistsError, UnsupportedImageError
 from .work import Watch, attributes, copy_attributes, create, interruptible, naming
 
@@ -194,8 +194,9 @@ def _decompress(job: Job, meter: Meter) -> list[str]:
     before, options = _identity(job), job.options
     raw = _read(job)
     planes = _decode(raw, job, meter)
-    data, missing = writing.write(pixels.strip(planes) if options.strip else planes, options.format)
-    lost = f"{options.format.upper()} cannot hold {', '.join(missing)}"
+    format = options.format or format_for(planes.mode)
+    data, missing = writing.write(pixels.strip(planes) if options.strip else planes, format)
+    lost = f"{format.upper()} cannot hold {', '.join(missing)}"
     if missing and options.strict:
         raise NotKeptError(lost)
     if missing and not options.delete:

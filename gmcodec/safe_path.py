@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Where this program's own processes import from: never from the current folder, which may hold anybody's files.
 
-A picture folder with a ``socket.py`` in it must not decide what runs.  Python puts the current folder first for ``-c``
-and ``-m``; its switch against that (-P) is younger than the oldest Python that we support.  Nothing is imported here
-that Python has not loaded when it starts.
+A picture folder with a file in it that is called like a module of the standard library (socket) must not decide what
+runs.  Python puts the current folder first for ``-c`` and ``-m``; its switch against that (-P) is younger than the
+oldest Python that we support.  Nothing is imported here that Python has not loaded when it starts.
 """
 
 import os

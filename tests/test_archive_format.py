@@ -359,7 +359,7 @@ def test_bad_indexes(made):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"kind": 0}, {"mode": 0}, {"mode": 11}, {"form": 0}, {"width": 0}, {"height": 2**31}, {"count": 0}, {"length": 0}],
+    [{"kind": 0}, {"mode": 0}, {"mode": 15}, {"form": 0}, {"width": 0}, {"height": 2**31}, {"count": 0}, {"length": 0}],
 )
 def test_bad_entries(changes):
     with pytest.raises(GmcFormatError):

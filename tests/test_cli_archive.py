@@ -95,7 +95,7 @@ def test_append(folder: Path, tmp_path: Path) -> None:
 
 def test_failures_do_not_stop_the_others(folder: Path, tmp_path: Path) -> None:
     (folder / "a/bad.png").write_bytes(b"damaged")
-    Image.new("CMYK", (4, 4)).save(folder / "c.tif")
+    Image.new("F", (4, 4)).save(folder / "c.tif")
     result = run("pack", folder, tmp_path / "missing.png", "-o", tmp_path / "x.gma")
     assert result.exit_code == 3
     assert f"gmcodec: {folder / 'a/bad.png'}: not an image of a known format\n" in result.output

@@ -13,7 +13,7 @@ import toy
 from commands import GMCODEC, environment, names, photo, run, same, shell
 
 import gmcodec
-from gmcodec import codec, pixels
+from gmcodec import codec, writing
 from gmcodec.models import weights
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
@@ -98,7 +98,7 @@ def test_closed_streams(tmp_path: Path, closed: str, jobs: str) -> None:
 
 
 def codec_image(path: Path) -> bytes:
-    return pixels.write_png(codec.decode_planes(path.read_bytes()))
+    return writing.write_png(codec.decode_planes(path.read_bytes()))
 
 
 def in_shell(command: str, **options: object) -> subprocess.CompletedProcess[bytes]:

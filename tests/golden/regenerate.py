@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gmcodec import archive, archive_format, codec, container, pixels
+from gmcodec import archive, archive_format, codec, container, pixels, writing
 
 HERE = Path(__file__).parent
 
@@ -84,7 +84,7 @@ def dated(folder: Path) -> dict[str, Any]:
     sources: dict[str, Any] = dict(DATED)
     for name, permissions, modified in (("a.png", 0o640, 10**18 + 500_000_001), ("b.png", 0o600, 10**18 - 10**10)):
         sources[name] = folder / name
-        sources[name].write_bytes(pixels.write(DATED[name], "png"))
+        sources[name].write_bytes(writing.write(DATED[name], "png").data)
         os.utime(sources[name], ns=(modified, modified))
         sources[name].chmod(permissions)
     return sources
