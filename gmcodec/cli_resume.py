@@ -27,6 +27,8 @@ def is_done(job: Job) -> bool:
 
 def _not_compressed(job: Job) -> str | None:
     """Why an output is not the source's .gmc file; None if it may be."""
+    from .pixels import read_size
+
     source, output = job.source.path, job.output
     assert output is not None
     if source is None:
@@ -37,17 +39,19 @@ def _not_compressed(job: Job) -> str | None:
         header = _header(output.read_bytes())
     except GmcError as error:
         return f"is no complete .gmc file ({error})"
-    return _differs(_size(source.read_bytes()), (header.width, header.height))
+    return _differs(read_size(source.read_bytes()), (header.width, header.height))
 
 
 def _not_decompressed(job: Job) -> str | None:
     """Why an output is not the source's image; None if it may be."""
     if job.source.path is None:
         return "what comes from standard input cannot be compared"
+    from .pixels import read_size
+
     assert job.output is not None
     header = _header(job.source.path.read_bytes())
     try:
-        size = _size(job.output.read_bytes())
+        size = read_size(job.output.read_bytes())
     except GmcError as error:
         return f"is no image ({error})"
     return _differs((header.width, header.height), size)
@@ -57,16 +61,6 @@ def _header(raw: bytes) -> Header:
     from . import container
 
     return container.unpack(raw, max_pixels=None)
-
-
-def _size(raw: bytes) -> tuple[int, int]:
-    """Width and height of an image file from its header."""
-    from . import pixels, png16
-
-    if raw.startswith(png16.SIGNATURE):
-        return png16.read_size(raw)
-    with pixels._open(raw) as image:
-        return image.size  # type: ignore[no-any-return]
 
 
 def _differs(source: tuple[int, int], output: tuple[int, int]) -> str | None:

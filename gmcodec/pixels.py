@@ -165,6 +165,39 @@ def read(
     return _finished(image.samples, image.mode, image.meaning, found.tags | image.tags, lost, strip)
 
 
+def read_size(raw: bytes) -> tuple[int, int]:
+    """Width and height of an image file, from its header; a TIFF's before it is turned.  Raises as ``read`` does."""
+    if raw.startswith(png16.SIGNATURE):
+        return png16.read_size(raw)
+    if raw[:2] in _PNM:
+        head = pnm.read_header(raw)
+        return head.width, head.height
+    if plugin := plugins.sniff(raw):
+        return _size_by_plugin(plugin, raw)
+    if header := bmp.find_masked(raw):
+        return header.width, header.height
+    if tiff16.is_deep(raw):
+        return tiff16.read_size(raw)[:2]
+    with _open(raw) as image:
+        return image.size  # type: ignore[no-any-return]
+
+
+def _size_by_plugin(format: str, raw: bytes) -> tuple[int, int]:
+    """The decoder is told to stop when it knows the size."""
+    found: list[tuple[int, int]] = []
+
+    def check(size: tuple[int, int]) -> None:
+        found.append(size)
+        raise ImageTooLargeError("that is enough")
+
+    try:
+        plugins.read(format, raw, check)
+    except ImageTooLargeError:
+        if not found:
+            raise
+    return found[0]
+
+
 class _Decoded(NamedTuple):
     """What the decoder of a file gives: samples are [H, W, C].
 

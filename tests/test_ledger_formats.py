@@ -52,11 +52,12 @@ def test_ordinary_files_lose_nothing(format, raw):
     assert lost(format, raw) == []
 
 
-@pytest.mark.parametrize(("format", "raw"), FILES)
+WITH_AN_END = [case for case in FILES if not case.values[1].startswith(b"\xff\x0a")]  # only decoding finds that of JXL
+
+
+@pytest.mark.parametrize(("format", "raw"), WITH_AN_END)
 @pytest.mark.parametrize("tail", [b"x", b"\0\0\0\1ab", b"PK\3\4" + bytes(100), bytes(range(256)) * 4])
 def test_bytes_behind_the_end_are_named(format, raw, tail):
-    if raw.startswith(b"\xff\x0a"):
-        pytest.skip("only decoding finds the end")
     ledger = account(format, raw + tail)
     assert covered(ledger)
     assert any(not loss.metadata for loss in ledger.losses)

@@ -552,3 +552,18 @@ def test_pillow_limit_does_not_apply(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
     for raw in raws:
         assert pixels.read(raw, max_pixels=None).width == 9
+
+
+@pytest.mark.parametrize(
+    "format", ["PNG", "JPEG", "TIFF", "BMP", "DIB", "PPM", "GIF", "WEBP", "TGA", "SGI", "QOI", "PCX"]
+)
+def test_sizes_from_headers(format):
+    image = pixels.to_image(random_planes("P" if format == "GIF" else "RGB", (5, 9)))
+    assert pixels.read_size(saved(image, format)) == (9, 5)
+
+
+def test_sizes_of_what_pillow_does_not_decode():
+    assert pixels.read_size(writing.write(random_planes("RGB;16", (5, 9)), "TIFF").data) == (9, 5)
+    assert pixels.read_size(saved(pixels.to_image(random_planes("RGBA", (5, 9))), "BMP")) == (9, 5)
+    with pytest.raises(ImageReadError):
+        pixels.read_size(b"no image")

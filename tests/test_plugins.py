@@ -8,7 +8,7 @@ import ledger_files as files
 import numpy as np
 import pytest
 
-from gmcodec import plugins
+from gmcodec import pixels, plugins
 from gmcodec.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
 from gmcodec.ledger import account
 from gmcodec.metadata import Tag
@@ -80,6 +80,13 @@ def test_heic_that_is_damaged_or_large():
     for count in (0, 12, 40, len(raw) // 2, len(raw) - 3):
         with pytest.raises(ImageReadError):
             plugins.open_heif(raw[:count])
+
+
+def test_sizes_from_headers():
+    assert pixels.read_size(heic(noise(8, 3), "RGB")) == (12, 9)
+    assert pixels.read_size(encoded(noise(8, 3), 8)) == (12, 9)
+    with pytest.raises(ImageTooLargeError):
+        pixels.read(heic(noise(8, 3), "RGB"), max_pixels=107)
 
 
 def test_heic_of_several_pictures():
