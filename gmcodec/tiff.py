@@ -77,12 +77,12 @@ class Reader:
             return ()
         return struct.unpack(f"{self.order}{len(entry.value) // SIZES[entry.type]}{code}", entry.value)
 
-    def rationals(self, entry: Entry | None) -> tuple[float, ...]:
-        """Values of an entry of type RATIONAL or of an integer type."""
+    def rationals(self, entry: Entry | None) -> tuple[Fraction, ...]:
+        """Values of an entry of type RATIONAL or of an integer type; 0 for those without a value."""
         if entry is None or entry.type != 5:
-            return tuple(map(float, self.integers(entry)))
+            return tuple(map(Fraction, self.integers(entry)))
         found = struct.unpack(f"{self.order}{2 * (len(entry.value) // 8)}I", entry.value)
-        return tuple(a / b if b else 0.0 for a, b in zip(found[::2], found[1::2], strict=True))
+        return tuple(Fraction(a, b) if b else Fraction(0) for a, b in zip(found[::2], found[1::2], strict=True))
 
     def directory(self, at: int, depth: int = 0) -> Directory:
         """The directory at an offset, and those of SUB_DIRECTORIES below it.  ValueError when it is not all there."""

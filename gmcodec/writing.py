@@ -162,10 +162,18 @@ def _with_pillow(name: str, keys: tuple[str, ...], **options: Any) -> Callable[[
         image, out = pixels.to_image(planes), io.BytesIO()
         given = {key: image.info[key] for key in keys if key in image.info}
         image.info.clear()
-        image.save(out, name, **options, **given)
+        image.save(out, name, **(options | given))
         return out.getvalue()
 
     return save
+
+
+def _bmp(planes: Planes, tags: Tags) -> bytes:
+    """With the density to the pixel per metre; where there is none Pillow would say 96 dots per inch."""
+    data = bytearray(_with_pillow("BMP", (), dpi=(0, 0))(planes, tags))
+    if (found := _pixels_per_metre(tags)) is not None:
+        struct.pack_into("<ii", data, 38, *(min(x, 0x7FFFFFFF) for x in found))
+    return bytes(data)
 
 
 def _pnm(planes: Planes, tags: Tags) -> bytes:
@@ -243,6 +251,6 @@ _WRITERS: dict[str, Callable[[Planes, Tags], bytes]] = {
     "PNG": lambda planes, tags: write_png(planes),
     "TIFF": _tiff,
     "PPM": _pnm,
-    "BMP": _with_pillow("BMP", ("dpi",)),
+    "BMP": _bmp,
     "WEBP": _with_pillow("WEBP", ("icc_profile", "exif", "xmp"), lossless=True, exact=True, quality=100),
 }

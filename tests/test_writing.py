@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Planes are written into lossless formats, and what a format does not give back is refused or named."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import features
@@ -73,3 +75,24 @@ def test_what_a_format_does_not_give_back_is_named(format):
         named = any(what.startswith(f"{tag.name} (") for what in lost)
         same = tags_of(again).get(tag) == value or (tag == Tag.DENSITY and format in ("TIFF", "BMP"))
         assert named != same, tag
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM", "BMP", "WEBP"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "1", "P", "I;16", "LA"])
+def test_nothing_is_invented(format, mode):
+    if mode not in writing._WRITABLE[format]:
+        return
+    planes = random_planes(mode)
+    data, lost = writing.write(planes, format)
+    assert lost == ()
+    assert tags_of(pixels.read(data)).keys() == tags_of(planes).keys()
+
+
+@pytest.mark.parametrize("metres", [1, 72, 2834, 2835, 3937, 11811, 39370, 1000003])
+def test_density_of_bmp_and_tiff(metres):
+    density = {Tag.DENSITY: struct.pack(">IIB", metres, metres + 1, 1)}
+    planes = Planes(random_planes("RGB").data, "RGB", metadata.pack(density))
+    for format in ("BMP", "TIFF", "PNG"):
+        data, lost = writing.write(planes, format)
+        assert lost == (), format
+        assert pixels.read(data).metadata == planes.metadata, format

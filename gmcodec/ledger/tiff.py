@@ -121,14 +121,14 @@ def _resolution(ledger: Ledger, reader: tiff.Reader, page: tiff.Directory) -> No
         return
     x, y = found[0][0], found[1][0]
     unit = (reader.integers(page.get(tiff.RESOLUTION_UNIT)) or (2,))[0]
-    whole = all(value == int(value) < 1 << 24 for value in (100 * x, 100 * y))
+    whole = all(value.denominator == 1 and value < 1 << 32 for value in (100 * x, 100 * y))
     if unit == 3 and whole:
         ledger.tags[Tag.DENSITY] = struct.pack(">IIB", int(100 * x), int(100 * y), 1)
     elif unit in (2, 3):
         factor = 2.54 if unit == 3 else 1
-        ledger.tags[Tag.DPI] = struct.pack("<dd", x * factor, y * factor)
+        ledger.tags[Tag.DPI] = struct.pack("<dd", float(x) * factor, float(y) * factor)
     elif x != y:  # without a unit only the shape of a pixel is left
-        if x == int(x) and y == int(y):
+        if x.denominator == y.denominator == 1:
             ledger.tags[Tag.DENSITY] = struct.pack(">IIB", int(x), int(y), 0)
         else:
-            ledger.lose(f"resolution {x:g} x {y:g} without a unit")
+            ledger.lose(f"resolution {float(x):g} x {float(y):g} without a unit")
