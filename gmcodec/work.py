@@ -89,8 +89,8 @@ def interruptible(task: Callable[[], T], stop: Stoppable) -> T:
         return task()
     future: Future[T] = Future()
     context = contextvars.copy_context()
-    start(lambda: context.run(fulfil, future, task))
     try:
+        start(lambda: context.run(fulfil, future, task))  # a signal may be heard as soon as it runs
         return result_of(future)
     finally:
         if not future.done():

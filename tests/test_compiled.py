@@ -54,7 +54,9 @@ def test_compiled_code_without_a_place(copy: Path) -> None:
     assert not (copy / "~").exists()
 
 
-@pytest.mark.parametrize("damage", ["index", "code", "both", "folder"])
+@pytest.mark.parametrize(
+    "damage", ["code", *(pytest.param(d, marks=pytest.mark.slow) for d in ("index", "both", "folder"))]
+)
 def test_damaged_compiled_code(copy: Path, damage: str) -> None:
     first = compiled(copy)
     place = Path(first.stdout.split()[1])

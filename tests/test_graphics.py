@@ -104,7 +104,10 @@ def planes_of(name: str) -> tuple[np.ndarray, Planes]:
     return pixels, Planes(np.ascontiguousarray(pixels.transpose(2, 0, 1)), mode)
 
 
-@pytest.mark.parametrize("name", PICTURES)
+SLOW = {"large dialog", "plot of many colours", "grain of fewer colours", "large plot", "plot"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in PICTURES])
 def test_never_larger_than_webp(name: str) -> None:
     pixels, planes = planes_of(name)
     made = codec.encode_planes(planes)

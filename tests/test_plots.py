@@ -61,7 +61,7 @@ def test_names_of_what_was_measured(name: str, verb: str) -> None:
                 assert found[f.codec].within(Box(*figure.bbox.extents)), f.codec
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 14), st.integers(0, 10_000))
 def test_names_of_any_points(count: int, seed: int) -> None:
     random = np.random.default_rng(seed)

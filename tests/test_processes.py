@@ -171,7 +171,7 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs to see processes")
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGKILL", -9)])
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_no_worker_outlives_the_run(tmp_path: Path, number: str, code: int, jobs: int) -> None:
     small, *large = (photo(tmp_path / f"{n}.ppm", s, s) for n, s in (("a", 20), ("b", 1500), ("c", 1500), ("d", 1500)))
     command = [*GMCODEC, "compress", "--code", "learned", "-j", str(jobs), *map(str, (small, *large))]

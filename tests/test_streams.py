@@ -82,7 +82,7 @@ def test_no_binary_to_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_closed_streams(tmp_path: Path, closed: str, jobs: str) -> None:
     files = photo(tmp_path / "a.png"), photo(tmp_path / "b.png", seed=1), tmp_path / "missing.png"
     for files, code in ((files[:2], 0), (files, 12)):  # noqa: B020
