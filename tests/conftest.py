@@ -9,7 +9,7 @@ import toy
 from gmcodec.models import registry
 
 # files that use the same compiled code: one process compiles it, not both at once
-TOGETHER = {"test_golden": "test_codec"}
+TOGETHER = dict.fromkeys(("test_adapting", "test_archive", "test_golden"), "test_codec")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -232,9 +232,21 @@ def test_forced_learned_is_learned_even_where_it_loses():
     assert decode_planes(made.data) == picture("noise")
 
 
+SLOW = pytest.param((420, 340), "auto", marks=pytest.mark.slow)  # WebP's slowest setting on a texture
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
-@pytest.mark.parametrize("size", [(7, 9), (300, 260), (420, 340)])
-@pytest.mark.parametrize("code", ["auto", "learned"])
+@pytest.mark.parametrize(
+    ("size", "code"),
+    [
+        ((7, 9), "auto"),
+        ((300, 260), "auto"),
+        SLOW,
+        ((7, 9), "learned"),
+        ((300, 260), "learned"),
+        ((420, 340), "learned"),
+    ],
+)
 def test_a_higher_effort_is_never_larger(mode, size, code):
     planes, before = planes_of(mode, size), None
     for effort in choice.EFFORTS:
