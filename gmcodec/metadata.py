@@ -98,11 +98,6 @@ _SAMPLES = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "LA
 _MAXIMUM = {"1": 1, "L": 255, "RGB": 255}
 
 
-def strip_tags(tags: Tags) -> Tags:
-    """Only what the samples need to mean the same thing."""
-    return {tag: value for tag, value in tags.items() if tag in MEANING}
-
-
 def pack(tags: Tags) -> tuple[tuple[int, bytes], ...]:
     """Values -> the sorted pairs of ``Planes.metadata``; UnsupportedImageError above MAX_BYTES."""
     for tag, value in tags.items():

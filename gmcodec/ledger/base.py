@@ -81,7 +81,7 @@ class Ledger:
 
     def lost(self, count: int, name: str, *, metadata: bool = True) -> bytes:
         """The next bytes have no place in ``Planes``."""
-        self.losses.append(Loss(f"{name} ({_bytes(min(count, self.left))})", metadata))
+        self.losses.append(Loss(f"{name} ({in_bytes(min(count, self.left))})", metadata))
         return self._next(count, name, Fate.LOST)
 
     def _next(self, count: int, name: str, fate: Fate) -> bytes:
@@ -97,9 +97,9 @@ class Ledger:
     def keep(self, tag: Tag, value: bytes, name: str) -> None:
         """Metadata of which there can be one: the first is kept, others are lost unless they say the same."""
         if len(value) > MAX_BYTES:
-            self.lose(f"{name} of {_bytes(len(value))}, the limit is {MAX_BYTES:,}")
+            self.lose(f"{name} of {in_bytes(len(value))}, the limit is {MAX_BYTES:,}")
         elif self.tags.setdefault(tag, value) != value:
-            self.lose(f"a second {name} ({_bytes(len(value))})")
+            self.lose(f"a second {name} ({in_bytes(len(value))})")
 
     def lose(self, what: str, *, metadata: bool = True) -> None:
         """Something is lost that is no range of bytes of its own."""
@@ -114,10 +114,10 @@ class Ledger:
                 self.claim(start, stop, "padding", Fate.PIXELS)
             elif stop == len(self.raw) and start >= end:
                 self.claim(start, stop, "behind the end", Fate.LOST)
-                self.lose(f"{_bytes(len(found))} behind the end{_kind(found)}", metadata=False)
+                self.lose(f"{in_bytes(len(found))} behind the end{_kind(found)}", metadata=False)
             else:
                 self.claim(start, stop, "unknown", Fate.LOST)
-                self.lose(f"{_bytes(len(found))} that belong to no part of the format", metadata=False)
+                self.lose(f"{in_bytes(len(found))} that belong to no part of the format", metadata=False)
         if self.texts:
             self.keep(Tag.TEXT, pack_text(self.texts), "texts")
         return self
@@ -138,7 +138,8 @@ def shown(name: bytes) -> str:
     return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in name)
 
 
-def _bytes(count: int) -> str:
+def in_bytes(count: int) -> str:
+    """A number of bytes, for people."""
     return "1 byte" if count == 1 else f"{count:,} bytes"
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gmcodec.metadata import Tag
 
-from .base import Fate, Ledger, _bytes, shown
+from .base import Fate, Ledger, in_bytes, shown
 from .exif import find_tiff
 
 MAX_BOXES = 1 << 16  # in one row; files have tens, and what follows stays without a claim
@@ -92,7 +92,7 @@ def lost(ledger: Ledger, box: Box, what: str = "", *, metadata: bool | None = No
         pixels(ledger, box)
         return
     ledger.claim(box.start, box.end, shown(box.kind), Fate.LOST)
-    ledger.lose(f"{what or f'box {shown(box.kind)}'} ({_bytes(box.end - box.start)})", metadata=metadata)
+    ledger.lose(f"{what or f'box {shown(box.kind)}'} ({in_bytes(box.end - box.start)})", metadata=metadata)
 
 
 def uuid(ledger: Ledger, box: Box) -> None:

@@ -16,7 +16,7 @@ import struct
 from gmcodec.metadata import Tag
 
 from . import boxes as b
-from .base import Fate, Ledger, _bytes, shown
+from .base import Fate, Ledger, in_bytes, shown
 from .exif import find_tiff, with_orientation
 from .heif_items import Item, Meta, entries_of, read_meta
 from .orientation import turned
@@ -230,7 +230,7 @@ class _Picture:
         if of_picture and item.kind == b"Exif" and (value := find_tiff(data)) is not None:
             self._claim(item, Fate.KEPT)
             if self.exif and self.exif != value:
-                self.ledger.lose(f"a second EXIF ({_bytes(len(value))})")
+                self.ledger.lose(f"a second EXIF ({in_bytes(len(value))})")
             self.exif = self.exif or value
         elif of_picture and item.content == b"application/rdf+xml" and not item.encoding and data:
             self._claim(item, Fate.KEPT)
@@ -238,7 +238,9 @@ class _Picture:
         else:
             self._claim(item, Fate.LOST)
             what, metadata = self._name(number, item)
-            self.ledger.lose(f"{what} ({_bytes(sum(stop - start for start, stop in item.extents))})", metadata=metadata)
+            self.ledger.lose(
+                f"{what} ({in_bytes(sum(stop - start for start, stop in item.extents))})", metadata=metadata
+            )
 
     def _describes(self, number: int) -> bool:
         """Whether an item of metadata is about the picture: it says so, or does not say about what it is."""

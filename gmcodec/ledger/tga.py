@@ -10,7 +10,7 @@ import struct
 
 from gmcodec.metadata import Tag
 
-from .base import Fate, Ledger, _bytes, shown
+from .base import Fate, Ledger, in_bytes, shown
 
 _FOOTER = b"TRUEVISION-XFILE.\0"
 # of the extension area: what it is, where it is, its length
@@ -126,10 +126,10 @@ def _developer(ledger: Ledger, at: int, end: int) -> None:
         ledger.claim(start, min(start + length, end), "developer data", Fate.LOST)
         size += length
     if count:
-        ledger.lose(f"developer area ({_bytes(size)})", metadata=False)
+        ledger.lose(f"developer area ({in_bytes(size)})", metadata=False)
 
 
 def _lose_range(ledger: Ledger, start: int, end: int, what: str, *, metadata: bool) -> None:
     if start < end:
         ledger.claim(start, end, what, Fate.LOST)
-        ledger.lose(f"{what} ({_bytes(end - start)})", metadata=metadata)
+        ledger.lose(f"{what} ({in_bytes(end - start)})", metadata=metadata)
