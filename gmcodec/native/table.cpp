@@ -6,6 +6,49 @@
 #define GM_NAME(name) GM_TEXT(name)
 
 namespace gm::GM_ISA {
+
+gm_net *net_new(const gm_net_data *);
+void net_free(gm_net *);
+int32_t net_evaluate(const gm_net *, const int16_t *, int64_t, const int64_t *, int64_t, const int16_t *, int32_t *,
+                     int32_t *);
+gm_tile *tile_new(const gm_net *const *, const gm_learning_data *, int32_t, const gm_place *, const gm_coding *,
+                  int32_t);
+void tile_free(gm_tile *);
+double tile_push(gm_tile *, int32_t, int32_t, gm_stack *, uint32_t *);
+void tile_sample(gm_tile *, int32_t, int32_t, int32_t, int64_t *, double *);
+void tile_pop(gm_tile *, int32_t, int32_t, gm_stack *, const uint32_t *);
+int64_t tile_evaluate(gm_tile *);
+void tile_symbols(const gm_tile *, int64_t *);
+double tile_ranges(gm_tile *, int32_t, int32_t, int32_t, gm_range *const *);
+void tile_take(gm_tile *, int32_t, int32_t, int32_t, gm_stack *, const uint32_t *const *);
+void push_ranges(const gm_range *, int64_t, gm_stack *, uint32_t *);
+gm_layer *layer_new(const gm_layer_data *);
+void layer_free(gm_layer *);
+void layer_run(const gm_layer *, int32_t, int32_t, const int16_t *, int64_t, int64_t, const int32_t *, void *, int64_t);
+void layer_sums(const gm_layer *, const int16_t *, int64_t, int64_t, int32_t *);
+void gather(const int16_t *, int32_t, int32_t, int32_t, int32_t, int32_t, int64_t, int32_t, int32_t, int64_t,
+            int16_t *);
+void leaky(const int16_t *, int64_t, int32_t, int16_t *);
+void elu(const int16_t *, int64_t, int32_t, const int32_t *, int32_t, int16_t *);
+void planes(const int16_t *, int64_t, int64_t, int64_t, int32_t, int32_t, int32_t, int16_t *);
+void softmax_rows(const int32_t *, int64_t, int64_t, int32_t, const int32_t *, int64_t *);
+void channel_rows(const int32_t *, int64_t, const int32_t *, const int32_t *, int64_t, int32_t, int32_t, int32_t,
+                  const int32_t *, int64_t *, int64_t *);
+void nibble_rows(const int64_t *, const int64_t *, const int64_t *, int64_t, int32_t, const int32_t *, const int32_t *,
+                 int32_t *);
+void observe_rows(const int32_t *, int64_t, int32_t, const int64_t *, const int64_t *, const int32_t *, int64_t *);
+void reweight(int32_t *, const int32_t *, int64_t, const int64_t *);
+void gaussian_rows(const int64_t *, int64_t, const int64_t *, const int64_t *, int64_t, const int32_t *, int64_t,
+                   const int32_t *, int64_t, const int32_t *, int32_t *);
+void undo_png(uint8_t *, int64_t, const uint8_t *, int64_t, int64_t, int64_t, int64_t);
+void undo_med(int32_t *, int64_t, int64_t, int64_t, int32_t);
+
 extern const gm_functions functions;
-const gm_functions functions = {GM_NAME(GM_ISA)};
+const gm_functions functions = {
+    GM_NAME(GM_ISA), net_new,      net_free,  net_evaluate, tile_new,    tile_free,    tile_push,     tile_sample,
+    tile_pop,        tile_evaluate, tile_symbols, tile_ranges, tile_take, push_ranges, layer_new,    layer_free,
+    layer_run,       layer_sums,   gather,    leaky,        elu,         planes,       softmax_rows,  channel_rows,
+    nibble_rows,     observe_rows, reweight,  gaussian_rows, undo_png,   undo_med,
+};
+
 } // namespace gm::GM_ISA

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// The ANS stack of coding/stack.py one symbol at a time: a 64-bit state, 32-bit words, 24 bits of precision, so the
+// words are those of constriction.
+#pragma once
+
+#include "simd.hpp"
+
+namespace gm::GM_ISA {
+
+constexpr int TOTAL_BITS = 24;
+constexpr int32_t ROW_TOTAL = 1 << TOTAL_BITS;
+
+// A symbol: the quantiles left .. left + freq - 1 of 0 .. 2**24 - 1.
+struct Range {
+  uint32_t left, freq;
+};
+
+struct Stack {
+  uint64_t state;
+  int64_t count; // of words
+};
+
+// ``words`` has room for one more.
+GM_INLINE void push(Stack &stack, uint32_t *words, Range range) {
+  if ((stack.state >> (64 - TOTAL_BITS)) >= range.freq) {
+    words[stack.count++] = (uint32_t)stack.state;
+    stack.state >>= 32;
+  }
+  uint64_t whole = stack.state / range.freq, rest = stack.state - whole * range.freq;
+  stack.state = (whole << TOTAL_BITS) + range.left + rest;
+}
+
+GM_INLINE int64_t quantile(const Stack &stack) { return (int64_t)(stack.state & (ROW_TOTAL - 1)); }
+
+// Inverse of ``push`` for the range that holds the quantile.  An empty stack pops zeros.
+GM_INLINE void pop(Stack &stack, const uint32_t *words, Range range) {
+  uint64_t quantile = stack.state & (ROW_TOTAL - 1);
+  stack.state = (stack.state >> TOTAL_BITS) * range.freq + quantile - range.left;
+  if (stack.state < (uint64_t)1 << 32 && stack.count > 0)
+    stack.state = stack.state << 32 | words[--stack.count];
+}
+
+} // namespace gm::GM_ISA

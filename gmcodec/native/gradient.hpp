@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// Gradient of the cost of a coded pixel by what a net said of it: learning_spec.mixture_gradient is the specification.
+//
+// The cost is -log p in nats, p the mixture of coupled logistics.  With r the components' weights once all samples are
+// known, pi those before, and s = sigma(a), t = sigma(b) at both edges of a sample:
+//
+//   by a logit       pi - r
+//   by a mean        r (1 - s - t) / scale                        since sigma' = sigma (1 - sigma)
+//   by a log-scale   r (b sigma'(b) - a sigma'(a)) / (t - s)
+//   by a coupling    that by the mean * residual of the channel before
+//
+// All of them are times 2**16.  Quotients by t - s are clamped to the reach of the table, far below what float64
+// would round; a coupling's product is exact, or clamped.
+#pragma once
+
+#include "mixture.hpp"
+
+namespace gm::GM_ISA {
+
+constexpr double GRADIENT_LIMIT = 137438953472.0; // 2**37, of a coupling's
+constexpr int MAX_PADDED = MAX_MIXTURES;
+
+GM_INLINE double scaled(double value, int shift) { return __builtin_floor(value * power(-shift)); }
+GM_INLINE Reals scaled(Reals value, int shift) { return floor(value * all(power(-shift))); }
+
+// u sigma'(u), in 1/512 * 2**-24.
+GM_INLINE Reals sloped(Reals u, Reals sigma) { return u * scaled(sigma * (all(ROW_TOTAL) - sigma), TOTAL_BITS); }
+
+// Logistics of the channels of a pixel, where its samples' edges lie on them and the masses below those.
+struct Edges {
+  alignas(64) double mean[MAX_PADDED], inverse[MAX_PADDED];
+  alignas(64) double lower[MAX_PADDED], upper[MAX_PADDED], below[MAX_PADDED], above[MAX_PADDED];
+};
+
+// Gradients by the outputs, float64 [outputs] out, and by the base, float64 [channels] out, of one pixel.
+static inline void mixture_gradient(const Tables &tables, const Scale &scale, int channels, int mixtures,
+                                    const int32_t *outputs, const int32_t *base, const int32_t *samples, double *out,
+                                    double *centre) {
+  const int size = filled(mixtures, WHOLE);
+  const int32_t *sigmoid = tables.sigmoid + REACH;
+  alignas(64) double prior[MAX_PADDED] = {}, weight[MAX_PADDED];
+  Edges edges[MAX_CHANNELS];
+  softmax(outputs, mixtures, tables.softmax, prior);
+  memcpy(weight, prior, sizeof weight);
+  for (int c = 0; c < channels; ++c) {
+    Edges &e = edges[c];
+    for (int k = mixtures; k < size; ++k)
+      e.mean[k] = 0, e.inverse[k] = 0;
+    open_logistics(outputs, base, samples, c, channels, mixtures, tables.inverse, scale.shift, e.mean, e.inverse);
+    const double at = (double)((int64_t)samples[c] * POSITION >> scale.shift);
+    Reals total{};
+    for (int k = 0; k < size; k += REALS) {
+      Reals mean = load<Reals>(e.mean + k), inverse = load<Reals>(e.inverse + k);
+      Reals a = place(all(at - scale.half), mean, inverse), b = place(all(at + scale.half), mean, inverse);
+      Reals s = samples[c] > 0 ? look_up(sigmoid, a) : Reals{};
+      Reals t = samples[c] < scale.top ? look_up(sigmoid, b) : all(ROW_TOTAL);
+      store(e.lower + k, a), store(e.upper + k, b), store(e.below + k, s), store(e.above + k, t);
+      Reals known = load<Reals>(weight + k) * (t - s + all(1));
+      store(weight + k, known);
+      total += known;
+    }
+    normalise(weight, size, sum(total));
+    centre[c] = 0;
+  }
+  for (int k = 0; k < mixtures; ++k)
+    out[k] = (prior[k] - weight[k]) * 4;
+  for (int c = 0; c < channels; ++c) {
+    const Edges &e = edges[c];
+    alignas(64) double by_mean[MAX_PADDED], by_scale[MAX_PADDED];
+    for (int k = 0; k < size; k += REALS) {
+      Reals r = load<Reals>(weight + k), s = load<Reals>(e.below + k), t = load<Reals>(e.above + k);
+      Reals inside = scaled(r * (all(ROW_TOTAL) - s - t), WEIGHT_BITS);
+      store(by_mean + k, scaled(inside * load<Reals>(e.inverse + k), 27));
+      Reals ratio = floor((sloped(load<Reals>(e.upper + k), t) - sloped(load<Reals>(e.lower + k), s)) / (t - s + all(1)));
+      store(by_scale + k, scaled(r * clamp(ratio, all(-REACH), all(REACH)), 7));
+    }
+    for (int k = 0; k < mixtures; ++k) {
+      out[mixtures * (1 + c) + k] = by_mean[k];
+      out[mixtures * (1 + channels + c) + k] = by_scale[k];
+      centre[c] += by_mean[k];
+    }
+    for (int p = 0; p < c; ++p) {
+      const int first = mixtures * (1 + 2 * channels + c * (c - 1) / 2 + p);
+      const double residual = (double)(((int64_t)samples[p] * POSITION >> scale.shift) - base[p]);
+      for (int k = 0; k < mixtures; ++k) {
+        double change = scaled(by_mean[k] * residual, 6);
+        out[first + k] = clamp(change, -GRADIENT_LIMIT, GRADIENT_LIMIT);
+        centre[p] -= scaled(by_mean[k] * outputs[first + k], COUPLING_BITS);
+      }
+    }
+  }
+}
+
+} // namespace gm::GM_ISA

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// One frozen linear layer and what follows its sums: exact/ops.py is the specification.
+//
+//   y = floor(acc * scale + offset)      scale = multiplier * 2**-shift, offset = bias * scale + 1/2
+//
+// acc * multiplier, bias * multiplier and their sum with 2**(shift - 1) are integers below 2**47 (Layer.check), times
+// a power of two: float64 holds every one of them without rounding, whatever the order.
+#pragma once
+
+#include "gmcodec.h"
+#include "memory.hpp"
+#include "product.hpp"
+
+namespace gm::GM_ISA {
+
+constexpr double LEAK = 0.125; // leaky ReLU: max(v, v >> 3)
+
+struct Layer {
+  int columns, pairs;     // outputs filled up to whole vectors; pairs of inputs
+  int outputs, inputs;    // as they were
+  int16_t *weight;        // packed
+  double *scale, *offset; // [columns]
+};
+
+inline void lay_out(Arena &arena, const gm_layer_data &data, Layer &layer) {
+  layer.outputs = data.rows, layer.inputs = data.columns;
+  layer.columns = filled(data.rows, COLUMNS), layer.pairs = (data.columns + 1) / 2;
+  layer.weight = arena.take<int16_t>((size_t)2 * layer.pairs * layer.columns);
+  layer.scale = arena.take<double>(layer.columns);
+  layer.offset = arena.take<double>(layer.columns);
+}
+
+inline void fill(const gm_layer_data &data, Layer &layer) {
+  pack(data.weight, data.rows, data.columns, layer.columns, layer.weight);
+  for (int m = 0; m < data.rows; ++m) {
+    layer.scale[m] = data.multiplier[m] / (double)((int64_t)1 << data.shift[m]);
+    layer.offset[m] = data.bias[m] * layer.scale[m] + 0.5;
+  }
+}
+
+// -- what follows the sums: functions of an output's number, its unrounded result and where it goes ----------------
+
+// Leaky ReLU and clamp.  What is clamped first has room for the leak.
+struct Hidden {
+  int limit;
+  GM_INLINE Integers of(Reals v, int limit) {
+    Integers whole = floor_to_integers(clamp(v, all(-8.0 * limit - 8), all(limit)));
+    Integers leaked = whole >> 3;
+    whole = whole > leaked ? whole : leaked;
+    return clamp(whole, -limit, limit);
+  }
+  GM_INLINE void put(int limit, Reals v, int16_t *out, const int16_t *) {
+    store(out, __builtin_convertvector(of(v, limit), Shorts));
+  }
+};
+
+// Added to the stream, and clamped.
+struct Residual {
+  int limit;
+  GM_INLINE void put(int limit, Reals v, int16_t *out, const int16_t *stream) {
+    Reals before = reals(__builtin_convertvector(load<Shorts>(stream), Integers));
+    Integers whole = floor_to_integers(clamp(v + before, all(-limit), all(limit)));
+    store(out, __builtin_convertvector(whole, Shorts));
+  }
+};
+
+// Clamped.
+struct Output {
+  int limit;
+  GM_INLINE void put(int limit, Reals v, int32_t *out, const int32_t *) {
+    store(out, floor_to_integers(clamp(v, all(-limit), all(limit))));
+  }
+  GM_INLINE void put(int limit, Reals v, int16_t *out, const int16_t *) {
+    store(out, __builtin_convertvector(floor_to_integers(clamp(v, all(-limit), all(limit))), Shorts));
+  }
+};
+
+constexpr int MAX_COLUMNS = 1024; // of a layer
+
+// out [n, stride] = After(W x); rows of ``out`` have room for the layer's columns.  ``before``, for Residual, may be
+// ``out`` itself.
+template <typename After, typename T>
+static void run(const Layer &layer, After after, Inputs x, int n, T *out, ptrdiff_t stride, const T *before) {
+  alignas(64) int32_t sums[TILE_ROWS * MAX_COLUMNS];
+  const int columns = layer.columns, limit = after.limit;
+  for (int first = 0; first < n; first += TILE_ROWS) {
+    const int rows = smaller(TILE_ROWS, n - first);
+    multiply({x.data + first * x.row, x.row, x.step}, rows, layer.weight, layer.pairs, columns, sums, columns);
+    for (int r = 0; r < rows; ++r) {
+      T *to = out + (first + r) * stride;
+      const T *from = before ? before + (first + r) * stride : nullptr;
+      for (int m = 0; m < columns; m += REALS) {
+        Reals acc = reals(load<Integers>(sums + r * columns + m));
+        Reals v = times_plus(acc, load<Reals>(layer.scale + m), load<Reals>(layer.offset + m));
+        After::put(limit, v, to + m, before ? from + m : nullptr);
+      }
+    }
+  }
+}
+
+} // namespace gm::GM_ISA

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+// From the outputs of nets to mixtures of logistics: exact/tables.py and models/local_spec.py are the specification.
+//
+// Several nets may foretell the same pixels: their logistics are one mixture, of which each net has a share.
+// All numbers are integers in float64.  Products that could leave 2**53 only decide whether a logistic is at the end
+// of its table, which no rounding changes.
+#pragma once
+
+#include "ans.hpp"
+#include "window.hpp"
+
+namespace gm::GM_ISA {
+
+constexpr int NIBBLES = 16;
+constexpr int64_t SPREAD = ROW_TOTAL - NIBBLES; // what is left to share once every frequency has its 1
+constexpr int WEIGHT_BITS = 14;
+constexpr int64_t TOP = (int64_t)1 << (WEIGHT_BITS + TOTAL_BITS); // mass of everything
+constexpr int SOFTMAX_ENTRIES = 1024, INVERSE_ENTRIES = 321, LOG_SCALE_ZERO = 128;
+constexpr int REACH = 17 * 512; // of the logistic table, to either side
+constexpr int COUPLING_BITS = 12, INVERSE_BITS = 16;
+constexpr int MAX_MIXTURES = 64, MAX_NETS = 2;
+constexpr int SHARE_BITS = 24, SHARE_MEMORY = 9;
+constexpr int64_t SHARE_PIXELS = 1 << 8, SHARE_LEAST = 1 << (SHARE_BITS - 6);
+
+GM_INLINE double power(int exponent) { return __builtin_ldexp(1.0, exponent); }
+
+struct Tables {
+  const int32_t *softmax, *inverse, *sigmoid;
+};
+
+// What one net says of some pixels.
+struct Voice {
+  const int32_t *outputs; // [N, stride]: logits, means, log-scales, couplings of K logistics
+  ptrdiff_t stride;
+  const int32_t *base; // [N, C]
+  int mixtures;
+  Tables tables;
+};
+
+// Scratch: the logistics of N pixels, [N, size], filled up with some that weigh nothing.
+struct Mixture {
+  int size;
+  double *weight, *mean, *inverse;
+  int64_t *first, *below, *above; // [N]: a sample's nibbles so far, the mass at both ends of what is left
+};
+
+inline Mixture lay_out_mixture(Arena &arena, int pixels, int mixtures) {
+  Mixture mix;
+  mix.size = filled(mixtures, WHOLE);
+  size_t count = (size_t)pixels * mix.size;
+  mix.weight = arena.take<double>(count), mix.mean = arena.take<double>(count);
+  mix.inverse = arena.take<double>(count), mix.first = arena.take<int64_t>(pixels);
+  mix.below = arena.take<int64_t>(pixels), mix.above = arena.take<int64_t>(pixels);
+  return mix;
+}
+
+// Non-negative weights with this sum -> such with the sum 2**14; what rounding leaves over goes to the first of the
+// largest.  Quotients are below 2**14 and sums below 2**39, so a rounded quotient is never rounded up to an integer.
+GM_INLINE void normalise(double *weight, int size, double total) {
+  int largest = 0;
+  for (int k = 1; k < size; ++k)
+    largest = weight[k] > weight[largest] ? k : largest;
+  Reals given{};
+  for (int k = 0; k < size; k += REALS) {
+    Reals share = floor(load<Reals>(weight + k) * all(1 << WEIGHT_BITS) / all(total));
+    store(weight + k, share);
+    given += share;
+  }
+  weight[largest] += (1 << WEIGHT_BITS) - sum(given);
+}
+
+// Mixture weights of a pixel before anything is known of it, of one net: tables.softmax.
+GM_INLINE void softmax(const int32_t *logits, int mixtures, const int32_t *table, double *weight) {
+  int32_t top = logits[0];
+  for (int k = 1; k < mixtures; ++k)
+    top = larger(top, logits[k]);
+  double total = 0;
+  for (int k = 0; k < mixtures; ++k) {
+    int64_t below = smaller((int64_t)top - logits[k], (int64_t)SOFTMAX_ENTRIES - 1);
+    weight[k] = table[below], total += weight[k];
+  }
+  double given = 0;
+  int largest = 0;
+  for (int k = 1; k < mixtures; ++k)
+    largest = weight[k] > weight[largest] ? k : largest;
+  for (int k = 0; k < mixtures; ++k)
+    weight[k] = __builtin_floor(weight[k] * (1 << WEIGHT_BITS) / total), given += weight[k];
+  weight[largest] += (1 << WEIGHT_BITS) - given;
+}
+
+// Weights of all nets' logistics, of n pixels.  ``shares``: of the nets, in 2**-SHARE_BITS.
+static inline void open_weights(Mixture &mix, const Voice *voices, int nets, const int64_t *shares, int n) {
+  for (int i = 0; i < n; ++i) {
+    double *weight = mix.weight + (ptrdiff_t)i * mix.size, total = 0;
+    int first = 0;
+    for (int v = 0; v < nets; ++v) {
+      const Voice &voice = voices[v];
+      softmax(voice.outputs + i * voice.stride, voice.mixtures, voice.tables.softmax, weight + first);
+      double share = (double)(shares[v] >> (SHARE_BITS - WEIGHT_BITS));
+      total += share * (1 << WEIGHT_BITS);
+      for (int k = first; k < first + voice.mixtures && nets > 1; ++k)
+        weight[k] *= share;
+      first += voice.mixtures;
+    }
+    if (nets > 1)
+      normalise(weight, mix.size, total);
+  }
+}
+
+// Means and inverse scales of a channel's logistics of one net and pixel, given its samples [C] before the channel.
+GM_INLINE void open_logistics(const int32_t *outputs, const int32_t *base, const int32_t *samples, int channel,
+                              int channels, int mixtures, const int32_t *inverse_table, int shift, double *mean,
+                              double *inverse) {
+  const int32_t *means = outputs + mixtures * (1 + channel);
+  const int32_t *scales = outputs + mixtures * (1 + channels + channel);
+  const int32_t *couplings = outputs + mixtures * (1 + 2 * channels + channel * (channel - 1) / 2);
+  for (int k = 0; k < mixtures; ++k) {
+    mean[k] = (double)base[channel] + means[k];
+    int index = clamp(scales[k] + LOG_SCALE_ZERO, 0, INVERSE_ENTRIES - 1);
+    inverse[k] = inverse_table[index];
+  }
+  for (int before = 0; before < channel; ++before, couplings += mixtures) {
+    double residual = (double)(((int64_t)samples[before] * POSITION >> shift) - base[before]);
+    for (int k = 0; k < mixtures; ++k)
+      mean[k] += __builtin_floor(couplings[k] * residual * (1.0 / (1 << COUPLING_BITS)));
+  }
+}
+
+// The same of all nets and n pixels; samples [N, C].
+static inline void open_channel(Mixture &mix, const Voice *voices, int nets, const int32_t *samples, int channel,
+                                int channels, int shift, int n) {
+  for (int i = 0; i < n; ++i) {
+    ptrdiff_t at = (ptrdiff_t)i * mix.size;
+    for (int v = 0; v < nets; at += voices[v].mixtures, ++v)
+      open_logistics(voices[v].outputs + i * voices[v].stride, voices[v].base + (ptrdiff_t)i * channels,
+                     samples + (ptrdiff_t)i * channels, channel, channels, voices[v].mixtures,
+                     voices[v].tables.inverse, shift, mix.mean + at, mix.inverse + at);
+  }
+}
+
+// Place of an edge on logistics, in entries of their table, not beyond its ends.
+GM_INLINE Reals place(Reals edge, Reals mean, Reals inverse) {
+  Reals u = floor((edge - mean) * inverse * all(1.0 / (1 << INVERSE_BITS)));
+  return clamp(u, all(-REACH), all(REACH));
+}
+
+// One pixel's logistics.
+struct Logistics {
+  int size;
+  double *weight;
+  const double *mean, *inverse;
+  const int32_t *sigmoid; // its middle
+};
+
+GM_INLINE Logistics logistics(const Mixture &mix, ptrdiff_t i, const Tables &tables) {
+  ptrdiff_t at = i * mix.size;
+  return {mix.size, mix.weight + at, mix.mean + at, mix.inverse + at, tables.sigmoid + REACH};
+}
+
+// Mass of a mixture below a sample, in 0..2**38: tables.cumulative.
+GM_INLINE int64_t mass_below(const Logistics &p, int64_t sample, const Scale &) {
+  Reals edge = all((double)(sample * POSITION - POSITION / 2)), total{};
+  for (int k = 0; k < p.size; k += REALS) {
+    Reals u = place(edge, load<Reals>(p.mean + k), load<Reals>(p.inverse + k));
+    total += load<Reals>(p.weight + k) * look_up(p.sigmoid, u);
+  }
+  return (int64_t)sum(total);
+}
+
+constexpr int FINE = 4;         // bits of a place below the 1/64 grey level of means
+constexpr int BETWEEN = 1 << 8; // places between two entries of the logistic table
+
+// The same of a sample of more than 8 bits, models/deep_spec.py: the logistic table is interpolated.
+GM_INLINE int64_t fine_mass_below(const Logistics &p, int64_t sample, const Scale &scale) {
+  int64_t at = (sample * (POSITION << FINE) - (POSITION << FINE) / 2) >> scale.shift;
+  Reals edge = all((double)at), total{};
+  for (int k = 0; k < p.size; k += REALS) {
+    Reals u = (edge - load<Reals>(p.mean + k) * all(1 << FINE)) * load<Reals>(p.inverse + k);
+    u = floor(u * all(power(8 - INVERSE_BITS - FINE)));
+    u = clamp(u, all(-REACH * (double)BETWEEN), all(REACH * (double)BETWEEN));
+    Reals entry = minimum(floor(u * all(1.0 / BETWEEN)), all(REACH - 1));
+    Reals low = look_up(p.sigmoid, entry), high = look_up(p.sigmoid + 1, entry);
+    Reals value = low + floor((high - low) * (u - entry * all(BETWEEN)) * all(1.0 / BETWEEN));
+    total += load<Reals>(p.weight + k) * value;
+  }
+  return (int64_t)sum(total);
+}
+
+// Mixture weights after a sample is known, in place: tables.observe, learning_spec.observe.
+GM_INLINE void observe(const Logistics &p, int64_t sample, const Scale &scale) {
+  double at = (double)(sample * POSITION >> scale.shift);
+  Reals lower = all(at - scale.half), upper = all(at + scale.half), total{};
+  for (int k = 0; k < p.size; k += REALS) {
+    Reals mean = load<Reals>(p.mean + k), inverse = load<Reals>(p.inverse + k);
+    Reals below = sample > 0 ? look_up(p.sigmoid, place(lower, mean, inverse)) : Reals{};
+    Reals above = sample < scale.top ? look_up(p.sigmoid, place(upper, mean, inverse)) : all(ROW_TOTAL);
+    Reals weight = load<Reals>(p.weight + k) * (above - below + all(1));
+    store(p.weight + k, weight);
+    total += weight;
+  }
+  normalise(p.weight, p.size, sum(total));
+}
+
+// By Bayes' rule: what nets have of the mixture's weights when all is known is how well each foretold n pixels.
+static inline void count_worth(const Mixture &mix, const Voice *voices, int nets, int n, int64_t *worth) {
+  for (int i = 0; i < n; ++i) {
+    const double *weight = mix.weight + (ptrdiff_t)i * mix.size;
+    for (int v = 0; v < nets; weight += voices[v].mixtures, ++v)
+      for (int k = 0; k < voices[v].mixtures; ++k)
+        worth[v] += (int64_t)weight[k];
+  }
+}
+
+// Move the shares to what nets were worth for so many pixels: a step of expectation-maximisation that forgets.
+static inline void follow(int64_t *shares, const int64_t *worth, int nets, int64_t pixels) {
+  for (int v = 0; v < nets; ++v) {
+    int64_t mean = (worth[v] << (SHARE_BITS - WEIGHT_BITS)) / pixels;
+    int64_t moved = shares[v] + (((mean - shares[v]) * smaller(pixels, SHARE_PIXELS)) >> SHARE_MEMORY);
+    shares[v] = larger(moved, SHARE_LEAST);
+  }
+}
+
+} // namespace gm::GM_ISA

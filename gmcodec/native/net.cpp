@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+#include "net.hpp"
+
+namespace gm::GM_ISA {
+
+gm_net *net_new(const gm_net_data *data) {
+  Net *net = Arena::make<Net>();
+  if (!net)
+    return nullptr;
+  lay_out(*data, *net);
+  if (net->arena.failed) {
+    net_free(reinterpret_cast<gm_net *>(net));
+    return nullptr;
+  }
+  fill(*data, *net);
+  return reinterpret_cast<gm_net *>(net);
+}
+
+void net_free(gm_net *net) {
+  if (net) {
+    Arena arena = reinterpret_cast<Net *>(net)->arena;
+    arena.release();
+  }
+}
+
+int32_t net_evaluate(const gm_net *handle, const int16_t *samples, int64_t row_size, const int64_t *at, int64_t n,
+                  const int16_t *condition, int32_t *outputs, int32_t *base) {
+  const Net &net = net_of(handle);
+  Arena arena;
+  Activations room = lay_out_activations(arena, net);
+  for (int64_t start = 0; start < n && !arena.failed; start += BLOCK) {
+    const int many = (int)smaller<int64_t>(BLOCK, n - start);
+    evaluate_block(net, samples, row_size, at + start, many, condition ? condition + start * net.condition : nullptr,
+                   room, room.outputs, base + start * net.channels);
+    for (int i = 0; i < many; ++i)
+      memcpy(outputs + (start + i) * net.outputs, room.outputs + (ptrdiff_t)i * net.output_columns,
+             sizeof(int32_t) * net.outputs);
+  }
+  arena.release();
+  return arena.failed;
+}
+
+} // namespace gm::GM_ISA

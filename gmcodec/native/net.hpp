@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+// A frozen local net: window -> features -> layers -> outputs.  models/local_spec.py is the specification.
+//
+//   first, then blocks times: stream += down(up(stream)), then last
+#pragma once
+
+#include "layer.hpp"
+#include "mixture.hpp"
+
+namespace gm::GM_ISA {
+
+constexpr int BLOCK = 64; // pixels whose activations stay in a core's cache while the weights pass
+
+// What is the same before and while a net learns.
+struct Net {
+  Arena arena;
+  int channels, mixtures, blocks, width, columns; // columns: of features, filled up
+  int outputs, output_columns;                    // as they were, filled up
+  int limit, output_limit, condition;
+  Layer first, last, *inner, *conditions; // inner: up and down of every block in turn
+  Window window;
+  Tables tables;
+};
+
+inline void lay_out(const gm_net_data &data, Net &net) {
+  Arena &arena = net.arena;
+  const gm_layer_data *layers = data.layers;
+  net.channels = data.channels, net.mixtures = data.mixtures, net.blocks = data.blocks;
+  net.limit = data.limit, net.output_limit = data.output_limit;
+  net.condition = data.conditions ? data.condition : 0;
+  net.inner = arena.take<Layer>(2 * data.blocks + 1);
+  net.conditions = arena.take<Layer>(data.blocks + 1);
+  if (arena.failed)
+    return;
+  lay_out(arena, layers[0], net.first);
+  for (int b = 0; b < 2 * data.blocks; ++b)
+    lay_out(arena, layers[1 + b], net.inner[b]);
+  lay_out(arena, layers[1 + 2 * data.blocks], net.last);
+  for (int b = 0; b <= data.blocks && net.condition; ++b)
+    lay_out(arena, data.conditions[b], net.conditions[b]);
+  net.width = net.first.columns, net.columns = filled(data.layers[0].columns, 2);
+  net.outputs = layers[1 + 2 * data.blocks].rows, net.output_columns = net.last.columns;
+  Window &window = net.window;
+  window.channels = data.channels, window.features = layers[0].columns, window.runs = data.runs;
+  window.near = data.linear->columns;
+  window.run = arena.take<int32_t>(3 * data.runs);
+  window.near_column = arena.take<int32_t>(window.near);
+  window.near_weight = arena.take<int32_t>((size_t)data.channels * window.near);
+  net.tables.softmax = arena.take<int32_t>(SOFTMAX_ENTRIES);
+  net.tables.inverse = arena.take<int32_t>(INVERSE_ENTRIES);
+  net.tables.sigmoid = arena.take<int32_t>(2 * REACH + 1);
+}
+
+inline void copy(const int32_t *to, const int32_t *from, size_t count) {
+  memcpy(const_cast<int32_t *>(to), from, count * sizeof(int32_t));
+}
+
+inline void fill(const gm_net_data &data, Net &net) {
+  fill(data.layers[0], net.first);
+  for (int b = 0; b < 2 * data.blocks; ++b)
+    fill(data.layers[1 + b], net.inner[b]);
+  fill(data.layers[1 + 2 * data.blocks], net.last);
+  for (int b = 0; b <= data.blocks && net.condition; ++b)
+    fill(data.conditions[b], net.conditions[b]);
+  Window &window = net.window;
+  copy(window.run, data.run, 3 * (size_t)data.runs);
+  copy(window.near_column, data.near, window.near);
+  for (int k = 0; k < data.channels * window.near; ++k)
+    window.near_weight[k] = data.linear->weight[k];
+  for (int c = 0; c < data.channels; ++c)
+    window.multiplier[c] = data.linear->multiplier[c], window.shift[c] = data.linear->shift[c];
+  copy(net.tables.softmax, data.softmax, SOFTMAX_ENTRIES);
+  copy(net.tables.inverse, data.inverse, INVERSE_ENTRIES);
+  copy(net.tables.sigmoid, data.sigmoid, 2 * REACH + 1);
+}
+
+// Scratch for a block of pixels.
+struct Activations {
+  int16_t *features, *stream, *inside; // [BLOCK, columns], [BLOCK, width] twice
+  int32_t *outputs;                    // [BLOCK, output_columns]
+};
+
+inline Activations lay_out_activations(Arena &arena, const Net &net) {
+  return {arena.take<int16_t>((size_t)BLOCK * filled(net.columns, 32)),
+          arena.take<int16_t>((size_t)BLOCK * net.width), arena.take<int16_t>((size_t)BLOCK * net.width),
+          arena.take<int32_t>((size_t)BLOCK * net.output_columns)};
+}
+
+// Outputs [n, output_columns] and base [n, channels] of at most BLOCK pixels at samples[at[i]].
+static inline void evaluate_block(const Net &net, const int16_t *samples, ptrdiff_t row_size, const int64_t *at, int n,
+                                  const int16_t *condition, const Activations &room, int32_t *outputs, int32_t *base) {
+  const ptrdiff_t columns = net.columns, width = net.width;
+  const Scale bytes = {0, 0, 255, POSITION / 2};
+  for (int i = 0; i < n; ++i)
+    features(net.window, samples + at[i], row_size, bytes, room.features + i * columns, base + i * net.channels);
+  run(net.first, Hidden{net.limit}, rows_of(room.features, columns), n, room.stream, width, (const int16_t *)nullptr);
+  for (int b = 0; b <= net.blocks; ++b) {
+    if (b) {
+      const Layer &up = net.inner[2 * b - 2], &down = net.inner[2 * b - 1];
+      run(up, Hidden{net.limit}, rows_of(room.stream, width), n, room.inside, width, (const int16_t *)nullptr);
+      run(down, Residual{net.limit}, rows_of(room.inside, width), n, room.stream, width, room.stream);
+    }
+    if (condition)
+      run(net.conditions[b], Residual{net.limit}, rows_of(condition, net.condition), n, room.stream, width,
+          room.stream);
+  }
+  run(net.last, Output{net.output_limit}, rows_of(room.stream, width), n, outputs, net.output_columns,
+      (const int32_t *)nullptr);
+}
+
+gm_net *net_new(const gm_net_data *data);
+void net_free(gm_net *net);
+int32_t net_evaluate(const gm_net *net, const int16_t *samples, int64_t row_size, const int64_t *at, int64_t n,
+                  const int16_t *condition, int32_t *outputs, int32_t *base);
+
+// The C API's type of a net is opaque.
+GM_INLINE const Net &net_of(const gm_net *net) { return *reinterpret_cast<const Net *>(net); }
+
+} // namespace gm::GM_ISA

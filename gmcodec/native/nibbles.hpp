@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+// Code the samples of some pixels, nibble by nibble from the highest, each within the mass that those before it left.
+//
+// ``find_ranges`` and ``take`` mirror each other: where the coder's quantiles of known samples lie, and samples from a
+// stack.  Samples of 8 bits: the high nibbles of all pixels, then the low ones.  Of more: pixel by pixel.
+#pragma once
+
+#include "mixture.hpp"
+
+namespace gm::GM_ISA {
+
+// How samples become nibbles.
+struct Coding {
+  Scale scale;
+  int channels;
+  int nibbles;           // 2 of 8 bits; 2 to 4 of more
+  const int64_t *values; // [C, 256]: weights of values, of samples of 8 bits; null where no channel has any
+  const uint8_t *weighted; // [C]
+};
+
+struct Mark {
+  int64_t at, mass; // the quantile where a nibble begins, and the mass of the mixture there
+};
+
+GM_INLINE int64_t share(int64_t j, int64_t mass, int64_t below, int64_t above) {
+  if (above <= below) // no mass at all: uniform
+    return j * (SPREAD / NIBBLES) + j;
+  return (mass - below) * SPREAD / (above - below) + j;
+}
+
+// Where nibble j, 0 to 16, begins of a sample that is ``first`` without it and has ``unit`` values a nibble.
+template <bool DEEP>
+GM_INLINE Mark mark(const Logistics &p, int64_t j, int64_t first, int64_t unit, int64_t below, int64_t above,
+                    const Scale &scale) {
+  if (j == 0)
+    return {0, below};
+  if (j == NIBBLES)
+    return {ROW_TOTAL, above};
+  if (above <= below)
+    return {share(j, below, below, above), below};
+  int64_t mass = DEEP ? fine_mass_below(p, first + j * unit, scale) : mass_below(p, first + j * unit, scale);
+  return {share(j, mass, below, above), mass};
+}
+
+// Low nibbles' frequencies times the weights of their values, summed up, [17]; coding/histogram.py has the weights.
+static inline void weigh(const Logistics &p, int64_t first, int64_t below, int64_t above, const Scale &scale,
+                         const int64_t *values, int64_t *sums) {
+  int64_t before = 0;
+  sums[0] = 0;
+  for (int64_t j = 1; j <= NIBBLES; ++j) {
+    int64_t end = mark<false>(p, j, first, 1, below, above, scale).at;
+    sums[j] = sums[j - 1] + (end - before) * values[first + j - 1];
+    before = end;
+  }
+}
+
+GM_INLINE int64_t weighted_mark(int64_t j, const int64_t *sums) { return sums[j] * SPREAD / sums[NIBBLES] + j; }
+
+GM_INLINE Range range(int64_t left, int64_t right) { return {(uint32_t)left, (uint32_t)(right - left)}; }
+
+// -- one nibble --------------------------------------------------------------------------------------------------
+
+// Range of nibble j; ``below`` and ``above`` become the mass at its ends.
+template <bool DEEP>
+GM_INLINE Range find_range(const Logistics &p, int64_t j, int64_t first, int64_t unit, int64_t &below, int64_t &above,
+                           const Scale &scale) {
+  Mark low = mark<DEEP>(p, j, first, unit, below, above, scale);
+  Mark high = mark<DEEP>(p, j + 1, first, unit, below, above, scale);
+  below = low.mass, above = high.mass;
+  return range(low.at, high.at);
+}
+
+// Inverse: the nibble whose range holds the quantile.  The search starts where the likeliest logistic has its mean.
+template <bool DEEP>
+GM_INLINE int64_t find_nibble(const Logistics &p, int64_t wanted, int64_t likely, int64_t first, int64_t unit,
+                              int64_t &below, int64_t &above, const Scale &scale, Range &found) {
+  int64_t low = 0, high = NIBBLES, middle = likely;
+  Mark left{0, below}, right{ROW_TOTAL, above};
+  for (int tried = 0; high - low > 1; ++tried) {
+    if (tried >= 2)
+      middle = (low + high) >> 1;
+    middle = clamp(middle, low + 1, high - 1);
+    Mark here = mark<DEEP>(p, middle, first, unit, below, above, scale);
+    if (here.at <= wanted)
+      low = middle++, left = here;
+    else
+      high = middle--, right = here;
+  }
+  below = left.mass, above = right.mass;
+  found = range(left.at, right.at);
+  return low;
+}
+
+GM_INLINE int64_t find_weighted(const int64_t *sums, int64_t wanted, Range &found) {
+  int64_t low = 0;
+  while (low < NIBBLES - 1 && weighted_mark(low + 1, sums) <= wanted)
+    ++low;
+  found = range(weighted_mark(low, sums), weighted_mark(low + 1, sums));
+  return low;
+}
+
+GM_INLINE int64_t likely_sample(const Logistics &p, const Scale &scale) {
+  int likely = 0;
+  for (int k = 1; k < p.size; ++k)
+    likely = p.weight[k] > p.weight[likely] ? k : likely;
+  double at = clamp(p.mean[likely] + POSITION / 2, 0.0, (double)(1 << 24));
+  return ((int64_t)at << scale.shift) / POSITION;
+}
+
+// -- a part of a step: find_ranges and take mirror each other ------------------------------------------------------
+
+// Bits of ranges, with few logarithms.
+struct Cost {
+  double bits = 0, product = 1;
+  void add(Range range) {
+    product *= range.freq;
+    bits += TOTAL_BITS;
+    if (product > 1e200)
+      flush();
+  }
+  void flush() { bits -= __builtin_log2(product), product = 1; }
+};
+
+// Ranges of samples int32 [n, C].  Those of the step's nibbles begin at ``out``; of its ``many`` pixels in this stack
+// ``before`` come before these.  Returns their bits.
+template <bool DEEP>
+static double find_ranges(Mixture &mix, const Voice *voices, int nets, const int64_t *shares, int64_t *worth,
+                          const int32_t *samples, int n, const Coding &coding, Range *out, int before, int many) {
+  const int channels = coding.channels, rounds = DEEP ? 1 : 2, together = coding.nibbles / rounds;
+  const Tables &tables = voices[0].tables;
+  Cost cost;
+  open_weights(mix, voices, nets, shares, n);
+  for (int channel = 0; channel < channels; ++channel) {
+    open_channel(mix, voices, nets, samples, channel, channels, coding.scale.shift, n);
+    Range *to = out + (ptrdiff_t)channel * coding.nibbles * many;
+    const bool weighted = !DEEP && coding.values && coding.weighted[channel];
+    for (int i = 0; i < n; ++i) {
+      const Logistics p = logistics(mix, i, tables);
+      const int64_t sample = samples[(ptrdiff_t)i * channels + channel];
+      int64_t first = 0, below = 0, above = TOP;
+      for (int nibble = coding.nibbles - 1; nibble >= 0; --nibble) {
+        const int64_t j = (sample >> (4 * nibble)) & 15, unit = (int64_t)1 << (4 * nibble);
+        Range found{};
+        int64_t sums[NIBBLES + 1];
+        if (weighted && nibble == 0)
+          weigh(p, first, below, above, coding.scale, coding.values + channel * 256, sums);
+        if (weighted && nibble == 0 && sums[NIBBLES])
+          found = range(weighted_mark(j, sums), weighted_mark(j + 1, sums));
+        else
+          found = find_range<DEEP>(p, j, first, unit, below, above, coding.scale);
+        first += j * unit;
+        const int number = coding.nibbles - 1 - nibble, round = number / together;
+        to[(ptrdiff_t)round * many + (ptrdiff_t)(before + i) * together + number % together] = found;
+        cost.add(found);
+      }
+      if (channel + 1 < channels || nets > 1)
+        observe(p, sample, coding.scale);
+    }
+  }
+  if (nets > 1)
+    count_worth(mix, voices, nets, n, worth);
+  cost.flush();
+  return cost.bits;
+}
+
+// Pop samples int32 [n, C].
+template <bool DEEP>
+static void take(Mixture &mix, const Voice *voices, int nets, const int64_t *shares, int64_t *worth, int32_t *samples,
+                 int n, const Coding &coding, Stack &stack, const uint32_t *words) {
+  const int channels = coding.channels, rounds = DEEP ? 1 : 2, together = coding.nibbles / rounds;
+  const Tables &tables = voices[0].tables;
+  open_weights(mix, voices, nets, shares, n);
+  for (int channel = 0; channel < channels; ++channel) {
+    open_channel(mix, voices, nets, samples, channel, channels, coding.scale.shift, n);
+    const bool weighted = !DEEP && coding.values && coding.weighted[channel];
+    for (int i = 0; i < n; ++i)
+      mix.first[i] = 0, mix.below[i] = 0, mix.above[i] = TOP;
+    for (int round = 0; round < rounds; ++round) {
+      for (int i = 0; i < n; ++i) {
+        const Logistics p = logistics(mix, i, tables);
+        const int64_t likely = likely_sample(p, coding.scale);
+        int64_t first = mix.first[i];
+        for (int number = 0; number < together; ++number) {
+          const int nibble = coding.nibbles - 1 - round * together - number;
+          const int64_t unit = (int64_t)1 << (4 * nibble), wanted = quantile(stack);
+          Range found{};
+          int64_t j, sums[NIBBLES + 1];
+          if (weighted && nibble == 0)
+            weigh(p, first, mix.below[i], mix.above[i], coding.scale, coding.values + channel * 256, sums);
+          if (weighted && nibble == 0 && sums[NIBBLES])
+            j = find_weighted(sums, wanted, found);
+          else
+            j = find_nibble<DEEP>(p, wanted, (likely - first) >> (4 * nibble), first, unit, mix.below[i],
+                                  mix.above[i], coding.scale, found);
+          pop(stack, words, found);
+          first += j * unit;
+        }
+        mix.first[i] = first;
+        samples[(ptrdiff_t)i * channels + channel] = (int32_t)first;
+      }
+    }
+    for (int i = 0; i < n && (channel + 1 < channels || nets > 1); ++i)
+      observe(logistics(mix, i, tables), mix.first[i], coding.scale);
+  }
+  if (nets > 1)
+    count_worth(mix, voices, nets, n, worth);
+}
+
+} // namespace gm::GM_ISA

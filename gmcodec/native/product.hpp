@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// Products of int16 matrices with int32 sums; who makes the layers proves that sums stay below 2**31.
+//
+// Weights [M, K] are packed as [K / 2, columns, 2]: inputs in pairs, outputs filled up to whole vectors, so that one
+// instruction multiplies a pair of inputs with the weights of several outputs.
+#pragma once
+
+#include "simd.hpp"
+
+namespace gm::GM_ISA {
+
+constexpr int COLUMNS = 16; // packed outputs are a multiple of this, a whole number of any vectors
+
+// Where the inputs of a product lie: element (n, pair) is ``data[n * row + pair * step]``, two int16 in an int32.
+struct Inputs {
+  const char *data;
+  ptrdiff_t row, step; // bytes
+};
+
+GM_INLINE Inputs rows_of(const int16_t *x, ptrdiff_t stride) { // [N, stride]
+  return {reinterpret_cast<const char *>(x), 2 * stride, 4};
+}
+
+// ROWS x VECTORS sums of all pairs, in registers: the innermost loop of everything.
+template <int ROWS, int VECTORS>
+GM_INLINE void tile(Inputs x, const int16_t *weight, int pairs, ptrdiff_t columns, int32_t *out, ptrdiff_t out_row) {
+  Sums sums[ROWS][VECTORS];
+  for (int r = 0; r < ROWS; ++r)
+    for (int v = 0; v < VECTORS; ++v)
+      sums[r][v] = no_sums();
+  for (int pair = 0; pair < pairs; ++pair) {
+    Weights weights[VECTORS];
+    for (int v = 0; v < VECTORS; ++v)
+      weights[v] = load_weights(weight + pair * 2 * columns + 2 * SUMS * v);
+    for (int r = 0; r < ROWS; ++r) {
+      int32_t both;
+      memcpy(&both, x.data + r * x.row + pair * x.step, sizeof both);
+      for (int v = 0; v < VECTORS; ++v)
+        sums[r][v] = add_pair(sums[r][v], weights[v], both);
+    }
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int v = 0; v < VECTORS; ++v)
+      store_sums(out + r * out_row + SUMS * v, sums[r][v]);
+}
+
+template <int ROWS>
+GM_INLINE void tile_row(Inputs x, const int16_t *weight, int pairs, int columns, int32_t *out, ptrdiff_t out_row) {
+  for (int column = 0; column < columns;) {
+    int left = (columns - column) / SUMS;
+    const int16_t *from = weight + 2 * column;
+    if (TILE_VECTORS >= 4 && left >= 4) {
+      tile<ROWS, smaller(TILE_VECTORS, 4)>(x, from, pairs, columns, out + column, out_row);
+      column += 4 * SUMS;
+    } else if (TILE_VECTORS >= 3 && left >= 3 && left != 4) { // 4 are better halved than cut to 3 and 1
+      tile<ROWS, smaller(TILE_VECTORS, 3)>(x, from, pairs, columns, out + column, out_row);
+      column += 3 * SUMS;
+    } else if (left >= 2) {
+      tile<ROWS, 2>(x, from, pairs, columns, out + column, out_row);
+      column += 2 * SUMS;
+    } else {
+      tile<ROWS, 1>(x, from, pairs, columns, out + column, out_row);
+      column += SUMS;
+    }
+  }
+}
+
+// out int32 [rows, out_row] = x times packed weights [pairs, columns, 2]; rows at most TILE_ROWS.
+static __attribute__((noinline)) void multiply(Inputs x, int rows, const int16_t *weight, int pairs, int columns,
+                                               int32_t *out, ptrdiff_t out_row) {
+  if (rows == TILE_ROWS)
+    return tile_row<TILE_ROWS>(x, weight, pairs, columns, out, out_row);
+  for (; rows >= 4 && TILE_ROWS > 4; rows -= 4, x.data += 4 * x.row, out += 4 * out_row)
+    tile_row<4>(x, weight, pairs, columns, out, out_row);
+  for (; rows > 0; --rows, x.data += x.row, out += out_row)
+    tile_row<1>(x, weight, pairs, columns, out, out_row);
+}
+
+// The same of any number of rows.
+static inline void multiply_all(Inputs x, int rows, const int16_t *weight, int pairs, int columns, int32_t *out,
+                                ptrdiff_t out_row) {
+  for (int first = 0; first < rows; first += TILE_ROWS)
+    multiply({x.data + first * x.row, x.row, x.step}, smaller(TILE_ROWS, rows - first), weight, pairs, columns,
+             out + first * out_row, out_row);
+}
+
+// weight [M, K] -> packed [pairs, columns, 2], zero where there is no weight.
+static inline void pack(const int16_t *weight, int m, int k, int columns, int16_t *packed) {
+  for (int row = 0; row < m; ++row)
+    for (int column = 0; column < k; ++column)
+      packed[((ptrdiff_t)(column / 2) * columns + row) * 2 + column % 2] = weight[(ptrdiff_t)row * k + column];
+}
+
+} // namespace gm::GM_ISA

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// Several threads that work on one tile: they share arrays, each does its part of a step, and wait for one another.
+//
+//   rank 0   part of a step | meet | part of the next step ...
+//   rank 1   part of a step | meet | part of the next step ...
+//
+// How many there are never changes what is computed.  Waiting spins for a moment, since steps take less than a
+// millisecond, and then lets the system wait: other programs may need the processor.
+#pragma once
+
+#include "simd.hpp"
+
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#elif defined(_WIN32)
+extern "C" __declspec(dllimport) void __stdcall Sleep(unsigned long milliseconds);
+#else
+#include <time.h>
+#endif
+
+namespace gm::GM_ISA {
+
+struct alignas(64) Counter {
+  int32_t value;
+  char rest[60]; // a cache line of its own
+};
+
+struct Team {
+  Counter arrived, meetings, sleepers, task;
+  int32_t ranks;
+};
+
+constexpr int SPINS = 20000; // about a tenth of a millisecond
+
+GM_INLINE void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+GM_INLINE int32_t look(const Counter &counter) { return __atomic_load_n(&counter.value, __ATOMIC_SEQ_CST); }
+
+// Sleep while the counter has this value, or for a moment.
+static inline void sleep_while(Counter &counter, int32_t value) {
+#if defined(__linux__)
+  syscall(SYS_futex, &counter.value, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+#elif defined(_WIN32)
+  (void)counter, (void)value;
+  Sleep(1);
+#else
+  (void)counter, (void)value;
+  timespec moment = {0, 50000};
+  nanosleep(&moment, nullptr);
+#endif
+}
+
+static inline void wake_all(Counter &counter) {
+#if defined(__linux__)
+  syscall(SYS_futex, &counter.value, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
+#else
+  (void)counter;
+#endif
+}
+
+// Wait until all have come here.  What any wrote before, all see afterwards; tasks begin anew.
+static inline void meet(Team &team) {
+  if (team.ranks == 1) {
+    team.task.value = 0;
+    return;
+  }
+  const int32_t meeting = look(team.meetings);
+  if (__atomic_add_fetch(&team.arrived.value, 1, __ATOMIC_SEQ_CST) == team.ranks) {
+    __atomic_store_n(&team.arrived.value, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&team.task.value, 0, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&team.meetings.value, 1, __ATOMIC_SEQ_CST);
+    if (look(team.sleepers))
+      wake_all(team.meetings);
+    return;
+  }
+  for (int spins = 0; spins < SPINS; ++spins, pause())
+    if (look(team.meetings) != meeting)
+      return;
+  __atomic_add_fetch(&team.sleepers.value, 1, __ATOMIC_SEQ_CST);
+  while (look(team.meetings) == meeting)
+    sleep_while(team.meetings, meeting);
+  __atomic_sub_fetch(&team.sleepers.value, 1, __ATOMIC_SEQ_CST);
+}
+
+// The number of a task that nobody else has taken since they met.
+static inline int32_t next_task(Team &team) { return __atomic_fetch_add(&team.task.value, 1, __ATOMIC_SEQ_CST); }
+
+struct Part {
+  int first, end;
+};
+
+// A rank's part of ``count`` things, in multiples of ``whole``.
+GM_INLINE Part share_of(int count, int rank, int ranks, int whole) {
+  int each = filled((count + ranks - 1) / ranks, whole);
+  return {smaller(count, rank * each), smaller(count, (rank + 1) * each)};
+}
+
+} // namespace gm::GM_ISA

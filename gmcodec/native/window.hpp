@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// From a canvas of samples to the inputs of a local net: models/local_spec.py is the specification.
+#pragma once
+
+#include "gmcodec.h"
+#include "memory.hpp"
+
+namespace gm::GM_ISA {
+
+constexpr int CLAMP = 127;      // of differences to the local mean, in grey levels
+constexpr int OUTSIDE = -1;     // a sample outside the image
+constexpr int POSITION = 64;    // units of a mean per grey level
+constexpr int MAX_CHANNELS = 3;
+constexpr int MAX_FEATURES = 1024;
+constexpr int WIDE = 16; // samples of a run that are taken at once
+
+// How samples lie on the grey levels of a net: tables.Scale.
+typedef gm_scale Scale;
+
+struct Window {
+  int channels, features, runs;
+  int32_t *run; // [runs, 3]: dy, first dx, pixels
+  int near;     // inputs of the linear predictor
+  int32_t *near_column;
+  int32_t *near_weight; // [channels, near]
+  int32_t multiplier[MAX_CHANNELS], shift[MAX_CHANNELS];
+};
+
+typedef int16_t Wide __attribute__((vector_size(2 * WIDE)));
+
+// A run of the window minus the means.  Samples of 8 bits are taken WIDE at a time, the last ones once more.
+GM_INLINE void differences(const int16_t *from, int length, const int16_t *means, const Scale &scale, int16_t *out) {
+  if (scale.shift == 0 && length >= WIDE) {
+    for (int e = 0; e < length; e += WIDE) {
+      int at = smaller(e, length - WIDE);
+      Wide value = load<Wide>(from + at), mean = load<Wide>(means + at);
+      Wide difference = value - mean, top = Wide{} + (int16_t)CLAMP;
+      difference = difference < top ? difference : top;
+      difference = difference > -top ? difference : -top;
+      store(out + at, value != (int16_t)OUTSIDE ? difference : Wide{});
+    }
+    return;
+  }
+  for (int e = 0; e < length; ++e) {
+    int level = (from[e] - means[e] + ((1 << scale.shift) >> 1)) >> scale.shift;
+    out[e] = from[e] == OUTSIDE ? 0 : (int16_t)clamp(level, -CLAMP, CLAMP);
+  }
+}
+
+GM_INLINE void differences(const int32_t *from, int length, const int32_t *means, const Scale &scale, int16_t *out) {
+  for (int e = 0; e < length; ++e) {
+    int level = (from[e] - means[e] + ((1 << scale.shift) >> 1)) >> scale.shift;
+    int16_t inside = (int16_t)clamp(level, -CLAMP, CLAMP);
+    out[e] = from[e] == OUTSIDE ? (int16_t)0 : inside;
+  }
+}
+
+// Mean of left and above; the one that exists; mid-grey where none does.
+template <typename Sample> GM_INLINE int local_mean(const Sample *here, int channels, ptrdiff_t row_size, int more) {
+  int left = here[-channels], above = here[-row_size];
+  left = left == OUTSIDE ? above : left;
+  above = above == OUTSIDE ? left : above;
+  return left == OUTSIDE ? 128 << more : (left + above) >> 1;
+}
+
+// Features int16 [features] of the pixel whose first sample is ``here``, and the centre of its means, int32 [channels]
+// in 1/64 grey level: local mean plus linear prediction.
+template <typename Sample>
+static void features(const Window &window, const Sample *here, ptrdiff_t row_size, const Scale &scale, int16_t *out,
+                     int32_t *base) {
+  const int channels = window.channels;
+  int mean[MAX_CHANNELS];
+  Sample means[MAX_CHANNELS * (2 * WIDE + 2)]; // repeated, as long as the longest run
+  for (int c = 0; c < channels; ++c)
+    mean[c] = local_mean(here + c, channels, row_size, scale.more);
+  for (int e = 0; e < 2 * WIDE + 2; ++e)
+    for (int c = 0; c < channels; ++c)
+      means[e * channels + c] = (Sample)mean[c];
+  int16_t *to = out;
+  for (int r = 0; r < window.runs; ++r) {
+    const int32_t *run = window.run + 3 * r;
+    const int length = run[2] * channels;
+    differences(here + run[0] * row_size + run[1] * channels, length, means, scale, to);
+    to += length;
+  }
+  for (int c = 0; c < channels; ++c)
+    to[c] = (int16_t)((mean[c] >> scale.more) - 128);
+  int32_t near[MAX_FEATURES];
+  for (int k = 0; k < window.near; ++k)
+    near[k] = out[window.near_column[k]];
+  for (int c = 0; c < channels; ++c) {
+    const int32_t *weight = window.near_weight + (ptrdiff_t)c * window.near;
+    int32_t acc = 0;
+    for (int k = 0; k < window.near; ++k)
+      acc += near[k] * weight[k];
+    int64_t half = (int64_t)1 << (window.shift[c] - 1);
+    int64_t step = ((int64_t)acc * window.multiplier[c] + half) >> window.shift[c];
+    base[c] = (int32_t)(((mean[c] * POSITION) >> scale.shift) + step);
+  }
+}
+
+} // namespace gm::GM_ISA
