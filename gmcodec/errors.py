@@ -83,8 +83,8 @@ class TrainingError(GmcError):
     exit_code = 9
 
 
-class EvaluatorError(GmcError):
-    """A forced evaluator is unknown, not installed, or failed its self-test."""
+class NativeError(GmcError):
+    """The native library cannot be loaded, or lacks the instruction set that was asked for."""
 
     exit_code = 10
 

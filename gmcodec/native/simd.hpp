@@ -14,6 +14,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // what gcc 12 says of its own headers
+#endif
 #if defined(__AVX512VNNI__) || defined(__AVX2__) || defined(__SSE4_1__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
