@@ -3,7 +3,7 @@
 
     gmcodec/native/*.cpp  --- once for each instruction set --->  build/native/<target>/<set>-<file>-<hash>.o
     gmcodec/native/isa.cpp  --- once --->                         build/native/<target>/isa-<hash>.o
-    all of them  --->  build/native/<target>/<hash>-libgmcodec.so  --->  gmcodec/native/libgmcodec.so
+    all of them  --->  build/native/<target>/<hash>/libgmcodec.so  --->  gmcodec/native/libgmcodec.so
 
 The hash is that of everything that goes into a file: what is there is not made again.
 """
@@ -176,7 +176,7 @@ def build(
     with ThreadPoolExecutor(max(2, min(os.cpu_count() or 2, 8))) as pool:
         objects = list(pool.map(compile_one, _jobs(target, compiler, sets, common, sources)))
     link = [str(path) for _, path, _ in objects] + _link(target, compiler, sanitize)
-    linked, _ = _make(compiler, folder / f"{_digest(key, *link)}-{target.library}", link, c=True)
+    linked, _ = _make(compiler, folder / _digest(key, *link) / target.library, link, c=True)  # it may hold its name
     _install(linked, library)
     _forget(folder, {linked, *(path for _, path, _ in objects)}, library)
     return Result(library, tuple((isa, path) for isa, path, _ in objects), sum(made for *_, made in objects))
@@ -229,6 +229,7 @@ def _make(compiler: Compiler, path: Path, arguments: list[str], c: bool = False)
     """Run the compiler for a file, unless it is there; it appears when it is whole."""
     if path.exists():
         return path, False
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         part = Path(folder, path.name)
         done = compiler.run(*arguments, "-o", str(part), c=c)
@@ -270,9 +271,11 @@ def _install(linked: Path, library: Path) -> None:
 
 def _forget(folder: Path, used: set[Path], library: Path) -> None:
     """Remove what older sources left in a build folder."""
-    for path in folder.iterdir():
-        if path.is_file() and path not in used and path != library:
+    for path in [*folder.glob("*.o"), *folder.glob(f"*/{library.name}")]:
+        if path not in used | {library}:
             path.unlink(missing_ok=True)
+            if path.parent != folder:
+                shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def _digest(*parts: str | bytes) -> str:
