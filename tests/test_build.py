@@ -201,7 +201,7 @@ def test_shared_inline_functions_are_found(small: Path, found: compiler.Compiler
 def test_nothing_else_is_exported(small: Path, found: compiler.Compiler) -> None:
     (small / "common.h").write_text('#include "gmcodec.h"\n' + SOURCES["common.h"], "utf-8")
     with (small / "one.cpp").open("a") as file:
-        file.write("namespace gm::GM_ISA { GM_EXPORT int more; int more; }\n")
+        file.write("namespace gm::GM_ISA { GM_EXPORT extern int more; int more; }\n")
     target = targets.here(found.arch())
     options = {"sources": small, "folder": small.parent / "objects", "sets": ["portable"]}
     result = compiler.build(target, found, small.parent / target.library, **options)
