@@ -35,8 +35,7 @@ class AgaveWalk(Descent):
         if planes is not None:
             more = padded[0] - height, padded[1] - width
             planes = np.pad(planes, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), "edge")
-            samples = (planes.transpose(0, 2, 3, 1).astype(np.int16) - CENTRE).astype(model.maps.dtype)
-            up = climb(model, samples)
+            up = climb(model, planes.transpose(0, 2, 3, 1).astype(np.int16) - np.int16(CENTRE))
         super().__init__(model, count, padded, up)
         self._model, self._shape = model, shape
 
@@ -53,7 +52,7 @@ class AgaveWalk(Descent):
     def conditions(self) -> list[np.ndarray]:
         """What f(z) tells the decoder, integers [B, H', W', D] for each of ``AgaveConfig.told``."""
         c, maps = self._model.config, self._model.maps
-        x = to_activation(self.means(), MEANS_SHIFT).astype(maps.dtype).repeat(c.auxiliary, 1).repeat(c.auxiliary, 2)
+        x = to_activation(self.means(), MEANS_SHIFT).repeat(c.auxiliary, 1).repeat(c.auxiliary, 2)
         streams = [maps.convolve("told.first", x)]
         for n in range(max(c.told)):
             streams.append(maps.convolve(f"told.shrink.{n}", maps.active(streams[-1]), stride=2))
