@@ -19,7 +19,6 @@ from gmcodec.coding import autoregressive
 from gmcodec.models import local_learning, registry
 from gmcodec.models.local import LocalModel
 from gmcodec.training.data import load_folder
-from gmcodec.work import single_threaded_blas
 
 
 def bits(model: Any, image: np.ndarray, whole: bool) -> float:
@@ -47,14 +46,13 @@ def main(folder: Path, name: str, rates: tuple[int, ...], every: int, whole: boo
     if not isinstance(model, LocalModel):
         raise click.UsageError(f"{name} does not learn")
     rates = rates or (loaded.entry.rate or 0,)
-    plain = LocalModel(model.config, model.layers, model.tables, model.evaluator)
+    plain = LocalModel(model.config, model.layers, model.tables, model.core)
     learning = [model.learning(rate).averaging() if averaged else model.learning(rate) for rate in rates]
     totals, samples = np.zeros(1 + len(rates)), 0
-    with single_threaded_blas():
-        for image in load_folder(folder, model.channels)[::every]:
-            found = np.array([bits(m, image, whole) for m in (plain, *learning)])
-            click.echo(line("x".join(map(str, image.shape[1:])), rates, found / image.size))
-            totals, samples = totals + found, samples + image.size
+    for image in load_folder(folder, model.channels)[::every]:
+        found = np.array([bits(m, image, whole) for m in (plain, *learning)])
+        click.echo(line("x".join(map(str, image.shape[1:])), rates, found / image.size))
+        totals, samples = totals + found, samples + image.size
     click.echo(line("all", rates, totals / samples))
 
 

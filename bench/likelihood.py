@@ -70,12 +70,11 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
 def frozen_parts(model: AdeModel, images: list[np.ndarray]) -> dict[str, float]:
     """Bits of uint8 [H, W, C] images under a frozen flow, each with noise and latents, and what they consist of."""
     parts: dict[str, float] = {"-ELBO": 0.0}
-    with work.single_threaded_blas():
-        for start in tqdm(range(0, len(images), BATCH), desc="frozen"):
-            pushed = flow.trial(model, np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2))
-            for name, bits in {"-ELBO": pushed.bits, **pushed.parts}.items():
-                parts[name] = parts.get(name, 0.0) + float(bits.sum())
-            parts["borrowed"] = parts.get("borrowed", 0.0) + pushed.borrowed
+    for start in tqdm(range(0, len(images), BATCH), desc="frozen"):
+        pushed = flow.trial(model, np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2))
+        for name, bits in {"-ELBO": pushed.bits, **pushed.parts}.items():
+            parts[name] = parts.get(name, 0.0) + float(bits.sum())
+        parts["borrowed"] = parts.get("borrowed", 0.0) + pushed.borrowed
     return parts
 
 

@@ -27,7 +27,6 @@ from gmcodec import choice, codec, pixels, writing
 from gmcodec.coding import autoregressive
 from gmcodec.models import registry
 from gmcodec.models.local import LocalModel
-from gmcodec.work import single_threaded_blas
 
 RUNS = 5
 
@@ -84,7 +83,7 @@ def shares(planes: pixels.Planes, entry: registry.Entry) -> None:
     if not isinstance(model, LocalModel):
         click.echo(f"{entry.name} takes what its members take: {', '.join(name for name, _ in entry.members)}")
         return
-    plain = LocalModel(model.config, model.layers, model.tables, model.evaluator)
+    plain = LocalModel(model.config, model.layers, model.tables, model.core)
     tile = planes.data[:, :256, :768].copy()
     coder: Any = plain.tile_coder
     if coder is None:
@@ -100,8 +99,7 @@ def shares(planes: pixels.Planes, entry: registry.Entry) -> None:
         learner: Any = model.tile_coder
         work["learn"] = lambda: learner.ranges(tile, lambda n: None, None)
     work["fit"] = lambda: plain.fit(autoregressive.squares(tile, autoregressive.FIT_SQUARES), tile[0].size)
-    with single_threaded_blas():
-        seconds = {name: _fastest(run) for name, run in work.items()}
+    seconds = {name: _fastest(run) for name, run in work.items()}
     net = seconds["net"] / tile[0].size * 1e6
     for verb in ("encode", "decode"):
         each = seconds[verb] / tile[0].size * 1e6

@@ -37,7 +37,6 @@ from .work import (
     in_order,
     interruptible,
     replacing,
-    single_threaded_blas,
 )
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ def pack(
         start = file.tell()
         queue.taken = {name for block in before for name in block.names}
         blocks, bits = [], 0.0
-        with single_threaded_blas(), closing(in_order(queue.jobs(pairs, threads), threads, watch)) as results:
+        with closing(in_order(queue.jobs(pairs, threads), threads, watch)) as results:
             for coded in (block for made in results for block in made):
                 file.write(coded.data)
                 mine = tuple(queue.attributes[name] for name in coded.block.names)
@@ -377,7 +376,7 @@ class Archive:
         of = {self._find(name).offset for name in sorted(wanted)}
         blocks = [block for block in self.blocks if block.offset in of]
         jobs = (partial(self._attempt, block, watch) for block in blocks)
-        with single_threaded_blas(), closing(in_order(jobs, self._threads, watch)) as results:
+        with closing(in_order(jobs, self._threads, watch)) as results:
             for block, result in zip(blocks, results, strict=True):
                 here = [name for name in block.names if name in wanted]
                 if isinstance(result, list):

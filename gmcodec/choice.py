@@ -33,7 +33,6 @@ from .container import Part
 from .errors import UnsupportedImageError
 from .pixels import Planes
 from .threads import Threads
-from .work import single_threaded_blas
 
 if TYPE_CHECKING:
     from .models import registry
@@ -50,7 +49,7 @@ INK = {"CMYK": ("RGB", "L"), "CMYK;16": ("RGB;16", "I;16")}  # modes of colours 
 SMALL = 1 << 14  # pixels up to which every form is tried without further thought
 SAMPLE_SQUARES = 8  # squares of the trial that decides whether the model has a chance
 NO_CHANCE = 1.25  # estimated size over quick conventional size from which the model is not run
-MIRRORS = 4  # that effort best tries: local_learner.mirrored
+MIRRORS = 4  # that effort best tries: online_tile.mirrored
 MIRRORED = 1 << 18  # pixels up to which it does: beyond, best would be slower than 0.05 megapixels a second
 SURE = 5  # standard errors of a sample that are taken for certain
 SURE_WIN = 0.9  # real size over quick conventional size below which no conventional form can win: of photographs
@@ -78,12 +77,11 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
     assert colours is not None
     forced, steps = code != "auto", steps or registry.ladder(colours, effort, planes.depth)
     if forced or pixels <= SMALL:
-        with single_threaded_blas():
-            found, first = _learned(planes.data, colours, steps, None, threads, progress)
+        found, first = _learned(planes.data, colours, steps, None, threads, progress)
         if forced:
             return found
         return min(found, _conventional(planes.data, planes.depth, effort, quietly, first), key=_size)
-    with single_threaded_blas(), Threads(1) as beside:  # what one thread does beside the others
+    with Threads(1) as beside:  # what one thread does beside the others
         running = beside.submit(_conventional, planes.data, planes.depth, "quick", quietly)
         levels = beside.submit(_levels, planes.data[:colours], steps[0]).result
         trial = _trial_bits(planes.data[:colours], steps[0], quietly)
@@ -206,7 +204,7 @@ def _coded(
     colours: np.ndarray, entry: registry.Entry, levels: Levels | None, threads: int, progress: Progress, mirror: int
 ) -> Parts:
     """One model's code of uint8 [C, H, W].  ``levels``: of weights of values, if they are found already."""
-    from .coding import autoregressive, chain, deep, strips  # numba is not loaded for files that do not need it
+    from .coding import autoregressive, chain, deep, strips
     from .models import registry
 
     loaded = registry.load(entry.form)

@@ -19,12 +19,12 @@ from typing import Any
 
 import click
 
-from . import __version__, cli_archive, cli_bench, cli_files, cli_work
+from . import __version__, cli_archive, cli_bench, cli_doctor, cli_files, cli_work
 from .cli_exit import INTERRUPTED, heeding_signals, leave, missing, prepare_streams, reported
 from .cli_files import FORMATS, Found, Job, Options
 from .cli_show import NUMBER, Bar, effort_option, known_model, report_skipped, say_error, tell, times_option, together
 from .cli_work import failure, log_to
-from .errors import EvaluatorError, OutputExistsError, TrainingError, WeightsError
+from .errors import OutputExistsError, TrainingError, WeightsError
 
 SHOW_SKIPPED = 10  # of one kind; others are counted
 
@@ -189,7 +189,7 @@ def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
             tell("nothing to do: no suitable files found")
     bar = Bar(len(jobs), quiet)
     # closing the outcomes ends the workers when an exception leaves the loop
-    with cli_work.noting(bar.note), closing(bar), closing(cli_work.run(jobs, rest.get("jobs", 1), bar)) as outcomes:
+    with closing(bar), closing(cli_work.run(jobs, rest.get("jobs", 1), bar)) as outcomes:
         for job, outcome in zip(jobs, outcomes, strict=True):
             bar.file_done()
             skipped += outcome.skipped
@@ -380,109 +380,7 @@ def sample(model: str, output: Path, rows: int, columns: int, size: int, seed: i
     click.echo(f"{cli_files.shown(output)}: {rows} x {columns} images of {size}x{size} from {model}")
 
 
-# -- doctor --------------------------------------------------------------------------------------------------
-
-
-@cli.command()
-@click.option("--torch", "with_torch", is_flag=True, help="Import torch and try its int8 products too.")
-def doctor(with_torch: bool) -> None:
-    """Say what this installation has, measure it, and code a small image in every way."""
-    if with_torch:
-        _need_torch()
-    _show_versions()
-    sound = _try_evaluators()
-    models.callback()  # type: ignore[misc]
-    same, missing = _try_coding(sound)
-    _show_compiled()
-    if missing:
-        raise WeightsError(f"no weights for {', '.join(missing)}: images that need them cannot be coded")
-    if not same or len(sound) < 3:
-        raise EvaluatorError("not all evaluators give the same files here; see above")
-    click.echo("all is well")
-
-
-def _show_versions() -> None:
-    import platform
-    from importlib import metadata
-
-    from .codec import available_threads
-
-    click.echo(f"gmcodec {__version__}, Python {platform.python_version()}, {platform.platform()}, "
-               f"{available_threads()} processors")  # fmt: skip
-    for package in ("numpy", "numba", "constriction", "pillow", "safetensors", "torch"):
-        try:
-            click.echo(f"{package:12} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            click.echo(f"{package:12} not installed" + (" (only training needs it)" if package == "torch" else ""))
-
-
-def _try_evaluators() -> list[str]:
-    """Test and measure each; names of those that passed."""
-    from .exact import evaluators
-
-    chosen, why = evaluators.choose()
-    click.echo(f"evaluator    {chosen.name}: {why}")
-    sound = []
-    for name in evaluators.EVALUATORS:
-        if name == "int8" and "torch" not in sys.modules:
-            click.echo(f"  {name:10} not tried: doctor --torch does")
-        elif not evaluators.self_test(name):
-            click.echo(f"  {name:10} self-test FAILED, never used")
-        else:
-            sound.append(name)
-            speed = evaluators.measure(name, rows=1024, seconds=0.1) / 1e9
-            click.echo(f"  {name:10} self-test ok, {speed:.1f} Gop/s")
-    return sound
-
-
-def _try_coding(names: list[str]) -> tuple[bool, list[str]]:
-    """Code an image with each evaluator: whether all give the same file and the image, and models not installed."""
-    import time
-
-    import numpy as np
-
-    from . import codec
-    from .exact.evaluators import VARIABLE
-    from .models import registry
-
-    missing, same, saved = [], True, os.environ.get(VARIABLE)
-    wave = (120 + 100 * np.sin(np.arange(48 * 40 * 3).reshape(48, 40, 3) / 37)).astype(np.uint8)
-    for entry in registry.ENTRIES:
-        side = 48 if entry.max_pixels is None else 12  # models for small images take their time
-        image = wave[:side, :side, : entry.channels]
-        planes, files = codec.to_planes(image if entry.depth == 8 else image * np.uint16(97)), set()
-        try:
-            for name in names:
-                os.environ[VARIABLE], start = name, time.perf_counter()
-                files.add(data := codec.encode_planes(planes, code=entry.name, threads=1).data)
-                good = codec.decode_planes(data, threads=1) == planes and len(files) == 1
-                same = same and good
-                verdict = f"{len(data)} bytes, {'same file, same pixels' if good else 'DIFFERENT'}"
-                seconds = time.perf_counter() - start
-                click.echo(f"round trip   {entry.name} with {name}: {verdict}, {seconds:.2f} s")
-        except WeightsError:
-            missing.append(entry.name)
-        finally:
-            os.environ.pop(VARIABLE, None)
-            os.environ.update({VARIABLE: saved} if saved else {})
-    return same, missing
-
-
-def _show_compiled() -> None:
-    from .exact import gaussians, kernels
-    from .models import local_kernels, mixture, pixelcnnpp_kernels
-
-    modules = kernels, gaussians, local_kernels, mixture, pixelcnnpp_kernels
-    found = [f.stats for m in modules for f in vars(m).values() if hasattr(f, "stats")]
-    hits, misses = (sum(sum(getattr(s, kind).values()) for s in found) for kind in ("cache_hits", "cache_misses"))
-    click.echo(f"compiled     {hits} functions from numba's cache, {misses} anew" + (" (slow, once)" if misses else ""))
-    places = {
-        cli_files.shown(s.cache_path) if s.cache_path else "nowhere: no folder for it can be written" for s in found
-    }
-    click.echo(f"  cache      {', '.join(sorted(places))}")
-
-
-for command in (cli_archive.pack, cli_archive.unpack, cli_archive.list_members, cli_bench.bench):
+for command in (cli_archive.pack, cli_archive.unpack, cli_archive.list_members, cli_bench.bench, cli_doctor.doctor):
     cli.add_command(command)
 
 

@@ -64,7 +64,6 @@ def _watching(images: int, quiet: bool) -> Iterator[BarWatch]:
     watch = BarWatch(bar)
     try:
         with (
-            cli_work.noting(bar.note),
             closing(bar),
             cli_work.log_to(watch.warn, verbose=False),
         ):

@@ -293,11 +293,6 @@ def log_to(take: Callable[[str], Any], verbose: bool, name: str = "gmcodec") -> 
         log.setLevel(level)
 
 
-def noting(take: Callable[[str], Any]) -> AbstractContextManager[None]:
-    """What exact/kernels.py says of compiling goes to ``take`` meanwhile."""
-    return log_to(take, True, "gmcodec.compiling")
-
-
 def one_line(text: object) -> str:
     return " ".join(str(text).split())
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from . import choice, container, pixels, work
+from . import choice, container, pixels
 from .coding import conventional
 from .container import DEFAULT_MAX_PIXELS, Header, Part
 from .errors import ChecksumError, NotKeptError, UnknownModelError, UnsupportedImageError, WeightsError
@@ -118,14 +118,13 @@ def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -
     from .models import registry
 
     loaded = registry.load(part.form)
-    with work.single_threaded_blas():
-        if loaded.latents and loaded.latents.any_size:
-            return strips.decode_image(part.payload, shape, loaded.latents, threads, progress)
-        if loaded.latents:
-            return chain.decode_chain(part.payload, (1, *shape), loaded.latents, progress)[0]
-        if loaded.entry.depth == 16:
-            return deep.decode(part.payload, shape, loaded.learner, threads, progress)
-        return autoregressive.decode(part.payload, shape, loaded.pixels, threads, progress)
+    if loaded.latents and loaded.latents.any_size:
+        return strips.decode_image(part.payload, shape, loaded.latents, threads, progress)
+    if loaded.latents:
+        return chain.decode_chain(part.payload, (1, *shape), loaded.latents, progress)[0]
+    if loaded.entry.depth == 16:
+        return deep.decode(part.payload, shape, loaded.learner, threads, progress)
+    return autoregressive.decode(part.payload, shape, loaded.pixels, threads, progress)
 
 
 # -- helpers ---------------------------------------------------------------------------------------------

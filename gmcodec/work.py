@@ -34,32 +34,6 @@ PERMISSIONS = 0o777  # the bits of a mode that go along: set-user-id and the lik
 log = logging.getLogger("gmcodec")
 
 
-class _Blas:
-    """The limit of BLAS threads, a global of the process, and how many need it."""
-
-    lock = threading.Lock()
-    users = 0
-    limit: Any = None
-
-
-@contextmanager
-def single_threaded_blas() -> Iterator[None]:
-    """Tiles are the unit of parallel work; BLAS threads inside each would only compete."""
-    from threadpoolctl import threadpool_limits
-
-    with _Blas.lock:  # the first one sets the limit, the last one lifts it
-        if not _Blas.users:
-            _Blas.limit = threadpool_limits(1, user_api="blas")
-        _Blas.users += 1
-    try:
-        yield
-    finally:
-        with _Blas.lock:
-            _Blas.users -= 1
-            if not _Blas.users:
-                _Blas.limit.restore_original_limits()
-
-
 # -- how work is watched and ended -------------------------------------------------------------------------
 
 

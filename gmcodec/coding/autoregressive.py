@@ -19,11 +19,11 @@ models/local_learning.py says; images that share a stream teach it nothing.
 
 Payload of one part (numbers as in varint.py): a number, 0 for most small images: bit 0 says that changes follow
 which fit the model to the image, or the rates at which its nets learn (a byte each) and, if tiles are mirrored, how
-(a byte: local_learner.mirrored), bit c + 1 that channel c has weights of values (histogram.py); if so, the length of
+(a byte: online_tile.mirrored), bit c + 1 that channel c has weights of values (histogram.py); if so, the length of
 the changes and that many bytes; if so, the number of words of the weights; tile height and width, a tile of at most
 2**23 pixels; for every tile in raster order the number of 32-bit words; then the words, little-endian: those
 of the weights, then those of all tiles.  A tile's words are those of a stack; of a model that learns, of two stacks
-(models/local_learner.py).
+(models/online_tile.py).
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .. import varint
+from .. import native, varint
 from ..errors import GmcFormatError
-from ..exact import kernels
 from ..threads import Threads
 from . import histogram
 from .stack import ROW_TOTAL, Stack
@@ -262,7 +261,7 @@ def check_words(words: np.ndarray) -> None:
 def _low_rows(prediction: Prediction, high: np.ndarray, weights: Weights, channel: int) -> np.ndarray:
     rows = prediction.low(high)
     if weights is not None and weights[channel] is not None:
-        kernels.reweight(rows, high, weights[channel])
+        native.core().reweighted(rows, high, weights[channel])
     return rows
 
 
@@ -318,7 +317,7 @@ def choose_levels(planes: np.ndarray, model: PixelModel) -> np.ndarray:
             return histogram.levels(used, seen, histogram.expectation(rows[part], high[part]))
 
         tried = rows[second].copy()
-        kernels.reweight(tried, high[second], histogram.WEIGHTS[found(first)])
+        native.core().reweighted(tried, high[second], histogram.WEIGHTS[found(first)])
         symbol = np.arange(len(tried)), low[second]
         saved = np.log2(tried[symbol] / rows[second][symbol]).mean() * height * width
         candidate = found(slice(None))
@@ -380,7 +379,7 @@ def sampled_bits(
 ) -> tuple[float, float] | None:
     """About the bits of ``encode``, several times faster, and the standard error of that number.
 
-    None of a model that learns, or that has no compiled loop over a tile: only local_fused.TileCoder takes samples.
+    None of a model that learns, or that is coded step by step: only local_tile.TileCoder takes samples.
     """
     variance: list[float] = []
 

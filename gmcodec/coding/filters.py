@@ -6,26 +6,21 @@
 ``png_filter``   bytes -> PNG's five row filters, each row's kind chosen by least sum of absolute differences
 ``med_filter``   samples -> residual of the median edge detector (LOCO-I), folded so that small means near
 
-Vectorised where the arithmetic allows. What is sequential (Paeth and MED decoding) is a plain loop that numba
-compiles when there is enough work to pay for it; the loops use integers only, so both ways agree.
+Vectorised where the arithmetic allows. What is sequential (Paeth and MED decoding) is in the native core.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from gmcodec.errors import GmcFormatError
+from .. import native
+from ..errors import GmcFormatError
 
 INTERLEAVED, PNG, MED, MED_GREEN, PLANAR = range(5)  # permanent: they are in payloads
 PACKED_BITS = {0: 8, 1: 1, 2: 2, 3: 4}  # packing code -> bits per sample
 
 _BAND = 1 << 20  # bytes filtered at a time, to bound the temporaries
-_COMPILE_FROM = 1 << 13  # samples; below, loading numba takes longer than the loop
-_NONE, _SUB, _UP, _AVERAGE, _PAETH = range(5)  # PNG's numbers
+_PAETH = 4  # the last of PNG's kinds
 
 
 def to_stream(planes: np.ndarray, kind: int, packing: int) -> bytes:
@@ -151,40 +146,9 @@ def _filter_band(here: np.ndarray, up: np.ndarray, step: int) -> np.ndarray:
 
 def png_unfilter(filtered: np.ndarray, step: int) -> np.ndarray:
     """Inverse of ``png_filter``. Raises ``GmcFormatError`` for a kind that PNG does not know."""
-    kinds = filtered[:, 0].astype(np.int32)
-    if kinds.max() > _PAETH:
-        raise GmcFormatError(f"row filter {kinds.max()} is unknown")
-    rows = filtered[:, 1:].astype(np.int32)
-    _fast(_undo_png, rows.size)(rows, kinds, step)
-    return rows.astype(np.uint8)
-
-
-def _undo_png(rows: Any, kinds: Any, step: int) -> None:
-    """Residuals ``rows`` int32 ``[H, B]`` -> bytes, in place. Also compiled: plain integers."""
-    height, width = rows.shape
-    for i in range(height):
-        kind = kinds[i]
-        for j in range(width):
-            left = int(rows[i, j - step]) if j >= step else 0
-            up = int(rows[i - 1, j]) if i > 0 else 0
-            prediction = 0
-            if kind == _SUB:
-                prediction = left
-            elif kind == _UP:
-                prediction = up
-            elif kind == _AVERAGE:
-                prediction = (left + up) >> 1
-            elif kind == _PAETH:
-                diagonal = int(rows[i - 1, j - step]) if i > 0 and j >= step else 0
-                dl, du = abs(up - diagonal), abs(left - diagonal)
-                dd = abs(left + up - 2 * diagonal)
-                if dl <= du and dl <= dd:
-                    prediction = left
-                elif du <= dd:
-                    prediction = up
-                else:
-                    prediction = diagonal
-            rows[i, j] = (int(rows[i, j]) + prediction) & 255
+    if (kind := filtered[:, 0].max()) > _PAETH:
+        raise GmcFormatError(f"row filter {kind} is unknown")
+    return native.core().undone_png(filtered, step)
 
 
 def med_filter(planes: np.ndarray) -> np.ndarray:
@@ -208,35 +172,5 @@ def med_filter(planes: np.ndarray) -> np.ndarray:
 def med_unfilter(folded: np.ndarray) -> np.ndarray:
     """Inverse of ``med_filter``."""
     residual = (folded >> 1 ^ (np.zeros_like(folded) - (folded & 1))).astype(np.int32)
-    _fast(_undo_med, residual.size)(residual, 256**folded.dtype.itemsize - 1)
+    native.core().undone_med(residual, 256**folded.dtype.itemsize - 1)
     return residual.astype(folded.dtype)
-
-
-def _undo_med(planes: Any, mask: int) -> None:
-    """Residuals ``planes`` int32 ``[C, H, W]`` -> samples, in place. Also compiled: plain integers."""
-    channels, height, width = planes.shape
-    for c in range(channels):
-        for i in range(height):
-            for j in range(width):
-                prediction = 0
-                if i > 0 and j > 0:
-                    left, up = int(planes[c, i, j - 1]), int(planes[c, i - 1, j])
-                    prediction = left + up - int(planes[c, i - 1, j - 1])
-                    prediction = min(max(prediction, min(left, up)), max(left, up))
-                elif j > 0:
-                    prediction = int(planes[c, i, j - 1])
-                elif i > 0:
-                    prediction = int(planes[c, i - 1, j])
-                planes[c, i, j] = (int(planes[c, i, j]) + prediction) & mask
-
-
-def _fast(loop: Callable[..., None], samples: int) -> Callable[..., None]:
-    """``loop`` itself for little work, its compiled twin otherwise."""
-    return loop if samples < _COMPILE_FROM else _compiled(loop)
-
-
-@functools.cache
-def _compiled(loop: Callable[..., None]) -> Callable[..., None]:
-    from ..exact.kernels import jit  # half a second, so only when it is needed
-
-    return jit(loop)  # type: ignore[no-any-return, unused-ignore]

@@ -8,7 +8,7 @@ values are rare, or missing.  A net that predicts one pixel at a time does not k
             0 ............ 255     none at all for a value that never occurs
 
 The low nibble's frequencies are multiplied by the weights of the sixteen values that it chooses among, in
-integers (``exact.kernels.reweight``).  High nibbles are left alone: a comb has several teeth in each.
+integers (``native.Core.reweighted``).  High nibbles are left alone: a comb has several teeth in each.
 
 Sent: which channels have weights, as the bits of a number, and 32-bit words: an ANS stack of 256 levels (0..15) for
 each such channel in turn, each under adaptive frequencies given the level before it (``_row``).

@@ -8,7 +8,7 @@ tables.py.
 Units: positions, means and bin values in 1/65536; log-scales in 1/32 nat from ``LOG_SCALE_MIN``; the normal table
 holds Phi(u / 256) * 2**24, and values between two entries are interpolated.  Everything fits int64 with room.  The
 tables are made once, by ``make_latent_tables``, when a net is frozen; they are stored with the weights and never
-recomputed.  ``fill_rows`` is the compiled twin of ``rows``.
+recomputed. ``native.Core.latent_rows`` is what runs in place of ``rows``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from statistics import NormalDist
 
 import numpy as np
 
-from . import kernels
-from .kernels import jit
 from .tables import NIBBLES, ROW_TOTAL, shares
 
 POSITION = 1 << 16  # units per standard deviation of the prior
@@ -110,24 +108,3 @@ def rows(first: np.ndarray, step: int, gaussians: Gaussians, tables: LatentTable
     ``first`` int64 [N]: the nibbles above, as a bin; ``step``: bins of an entry, a power of 16.
     """
     return shares([cumulative(first + j * step, gaussians, tables) for j in range(NIBBLES + 1)])
-
-
-@jit
-def fill_rows(first, step, mean, log_scale, edges, normal, inverse, out):
-    """``rows``; first, mean, log_scale int64 [N], the tables; out int32 [N, 16]."""
-    last, final = edges.shape[0] - 1, normal.shape[0] - 1
-    marks = np.empty(NIBBLES + 1, np.int64)
-    for n in range(out.shape[0]):
-        for j in range(NIBBLES + 1):
-            k = first[n] + j * step
-            if k <= 0:
-                marks[j] = 0
-            elif k > last + 1:
-                marks[j] = ROW_TOTAL
-            else:
-                u = ((edges[k - 1] - mean[n]) * inverse[log_scale[n]]) >> INVERSE_BITS
-                u = min(max(u, -REACH), REACH) + REACH
-                entry, between = u >> BETWEEN_BITS, u & ((1 << BETWEEN_BITS) - 1)
-                below = np.int64(normal[entry])
-                marks[j] = below + (((normal[min(entry + 1, final)] - below) * between) >> BETWEEN_BITS)
-        kernels.shares(marks, out, n)

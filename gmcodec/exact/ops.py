@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The specification of integer layers, in plain numpy int64.
 
-Every fast evaluator (evaluators.py, kernels.py) must give exactly these integers.  A layer is::
+The native core (native/layer.hpp) gives exactly these integers.  A layer is::
 
     acc = W x + bias                                   W int8 (or int16), x within +-input_limit
     y   = (acc * multiplier + 2**(shift - 1)) >> shift   per output row; >> rounds down
@@ -19,8 +19,6 @@ import numpy as np
 from ..errors import WeightsError
 
 LEAK_SHIFT = 3  # leaky ReLU: max(v, v >> 3), a slope of 1/8
-FLOAT32_BOUND = 2**24  # sums of integers below this are exact in float32, in any order
-FLOAT64_BOUND = 2**53
 INT32_BOUND = 2**31
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The specification of deep_step.py, in plain numpy int64: samples of up to 16 bits as nibbles.
+"""Samples of up to 16 bits as nibbles: the specification, in plain numpy int64.
 
 tests/test_deep.py compares, symbol by symbol; learning_spec.py has the rest.
 """

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..exact import ops
-from . import local_fused, local_spec
-from .local_learning import LARGEST_CUT
-from .mixture import BYTES, output_units
-from .mixture_gradient import BITS, mixture_gradient
+from . import learning_spec, local_spec
+from .local_learning import GRADIENT_BITS, LARGEST_CUT
+from .mixture import output_units
 
 if TYPE_CHECKING:
     from .local import LocalModel
@@ -43,14 +42,10 @@ def _deltas(model: LocalModel, images: np.ndarray) -> dict[str, np.ndarray]:
     canvas = model.canvas(images.shape[2], images.shape[3], len(images))
     canvas.fill(images)
     pixels = np.arange(images[:, 0].size)
-    base = np.empty((len(pixels), c.channels), np.int32)
-    x = model.features(canvas, pixels, base).astype(np.int64)
-
+    x, base = (part.astype(np.int64) for part in model.features(canvas, pixels))
     streams, inner, outputs = local_spec.activations(c, model.layers, x)
-    outputs = outputs.astype(np.int32)
-    samples = np.ascontiguousarray(images.transpose(1, 0, 2, 3).reshape(c.channels, -1).T.astype(np.int32))
-    by_outputs, centre = np.zeros(outputs.shape, np.int64), np.empty(base.shape, np.int64)
-    mixture_gradient(local_fused.prepare(model), outputs, base, samples, c.mixtures, BYTES, by_outputs, centre)
+    samples = images.transpose(1, 0, 2, 3).reshape(c.channels, -1).astype(np.int64)
+    by_outputs, _ = learning_spec.mixture_gradient(model.tables, outputs, base.T, samples)
 
     def back(gradient: np.ndarray, name: str) -> np.ndarray:
         layer = model.layers[name]
@@ -61,7 +56,7 @@ def _deltas(model: LocalModel, images: np.ndarray) -> dict[str, np.ndarray]:
         return np.where(activation >= 0, 1.0, 2.0**-ops.LEAK_SHIFT)
 
     found: dict[str, np.ndarray] = {}
-    stream = back(by_outputs * 2.0**-BITS * output_units(c), "last")
+    stream = back(by_outputs * 2.0**-GRADIENT_BITS * output_units(c), "last")
     for b in range(c.blocks - 1, -1, -1):
         stream = stream + back(back(stream, f"down.{b}") * slope(inner[b]), f"up.{b}")
     back(stream * slope(streams[0]), "first")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The specification of a local model that learns while it codes, in plain numpy integers.
 
-Slow and without tricks; tests/test_local_learning.py compares with local_learner.py, symbol by symbol.  ``Learner``
+Slow and without tricks; tests/test_local_learning.py compares with the native core, symbol by symbol.  ``Learner``
 holds master weights; ``ranges`` goes through a tile::
 
     for every step of the wavefront:
@@ -36,7 +36,7 @@ from ..exact.tables import (
 )
 from . import local_learning, local_spec
 from .local import ACTIVATION_LIMIT, LocalConfig
-from .mixture_step import SHARE_BITS
+from .mixture import SHARE_BITS
 
 REACH = SIGMOID_REACH * SIGMOID_UNIT
 

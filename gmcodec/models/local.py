@@ -24,25 +24,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import native
 from ..errors import WeightsError
-from ..exact import evaluators, kernels
-from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
-from ..exact.tables import BYTES, Tables
-from . import local_fit, local_fused, local_kernels, local_learning
-from .deep_learner import DeepTileCoder
-from .local_learner import LearningTileCoder
+from ..exact.tables import Tables
+from . import local_fit, local_learning, local_tile
 from .mixture import MixtureOutputs, Prediction
+from .online_tile import DeepTileCoder, OnlineTileCoder
 from .pixelcnnpp_kernels import CONDITION_LIMIT
 from .window import Canvas, Window
 
 ACTIVATION_LIMIT = 2047  # 12-bit activations; part of the format of the weights
 OUTPUT_LIMIT = 2**17
 INPUT_LIMIT = 128
-BLOCK = 256  # pixels evaluated at once: activations stay in a core's own cache
 CONDITION = "condition."  # how names of layers that read a condition start
 KIND = "local-1"
-TileCoder = local_fused.TileCoder | LearningTileCoder
+TileCoder = local_tile.TileCoder | OnlineTileCoder
 
 
 @dataclass(frozen=True)
@@ -102,14 +99,14 @@ def layer_shape(config: LocalConfig, name: str) -> tuple[int, int]:
 
 
 class LocalModel:
-    """A frozen local model with the evaluator chosen for this machine.  Immutable; safe to share by threads."""
+    """A frozen local model, ready in the native core.  Immutable; safe to share by threads."""
 
     def __init__(
         self,
         config: LocalConfig,
         layers: dict[str, Layer],
         tables: Tables,
-        evaluator: Evaluator | None = None,
+        core: native.Core | None = None,
         units: dict[str, np.ndarray] | None = None,
     ) -> None:
         """``units``: of gradients, for a model that can learn: see local_learning.py.  Raises WeightsError."""
@@ -118,16 +115,14 @@ class LocalModel:
             if layers[name].weight.shape != layer_shape(config, name):
                 raise WeightsError(f"{name}: shape {layers[name].weight.shape} does not fit the architecture")
         self.config, self.layers, self.tables = config, layers, tables
-        self.evaluator = evaluator or evaluators.choose()[0]
-        names = [n for n in config.layer_names() if n != "linear"]
-        self._prepared = {n: (self.evaluator.prepare(layers[n]), *kernels.affine(layers[n])) for n in names}
-        self._near = config.window.near_columns(config.neighbours)
+        self.core = core or native.core()
+        self.net = self._prepared()
         self._told: np.ndarray | None = None
         self._above: np.ndarray | None = None
         self.units = units
         self.rate: int | None = None  # of a model that learns
         self.averaged = False  # whether it codes with means of its weights then: local_learning.py
-        self.mirror = 0  # how it goes through tiles then: local_learner.mirrored
+        self.mirror = 0  # how it goes through tiles then: online_tile.mirrored
         if units is not None:
             local_learning.check(self, units)
 
@@ -141,14 +136,34 @@ class LocalModel:
 
     @property
     def tile_coder(self) -> TileCoder | None:
-        """What codes a tile alone: as steps of ``predict`` do, but faster, where the machine can; or learning."""
+        """What codes a tile alone: as steps of ``predict`` do, but faster; or learning."""
         return self._loop if self._told is None and self._above is None else None
 
+    def _prepared(self) -> native.Net:
+        """The model's arrays in the native core."""
+        c = self.config
+
+        def arrays(names: list[str]) -> list[native.LayerArrays]:
+            return [native.LayerArrays.of(self.layers[name]) for name in names]
+
+        names = [n for n in c.layer_names() if n != "linear"]
+        return native.Net(
+            self.core,
+            arrays([n for n in names if not n.startswith(CONDITION)]),
+            arrays([n for n in names if n.startswith(CONDITION)]),
+            native.LayerArrays.of(self.layers["linear"]),
+            c.window.near_columns(c.neighbours),
+            np.array(c.window.runs),
+            self.tables,
+            c.channels,
+            c.mixtures,
+            self.limits,
+        )
+
     @functools.cached_property
-    def _loop(self) -> TileCoder | None:
-        if self.units is not None and self.rate is not None:
-            return LearningTileCoder((self,), self.mirror)
-        return local_fused.TileCoder(self) if local_fused.possible(self) else None
+    def _loop(self) -> TileCoder:
+        learns = self.units is not None and self.rate is not None
+        return OnlineTileCoder((self,), self.mirror) if learns else local_tile.TileCoder(self)
 
     def learning(self, rate: int, mirror: int = 0) -> LocalModel:
         """The model that learns from every tile it codes alone, with a rate of local_learning.RATES; tiles may be
@@ -198,7 +213,7 @@ class LocalModel:
     def given(self, conditions: np.ndarray) -> LocalModel:
         """The model of tiles of which so much is known: integers within CONDITION_LIMIT, [B, H, W, D]."""
         model = copy.copy(self)
-        model._told = np.ascontiguousarray(conditions.reshape(-1, conditions.shape[-1]), self.evaluator.dtype)
+        model._told = np.ascontiguousarray(conditions.reshape(-1, conditions.shape[-1]), np.int16)
         return model
 
     def below(self, above: np.ndarray) -> LocalModel:
@@ -216,41 +231,13 @@ class LocalModel:
 
     def predict(self, canvas: Canvas, pixels: np.ndarray) -> Prediction:
         """Mixtures of ``pixels``, int64 [N] flat indices of the batch, from finished pixels."""
-        return Prediction(self.channels, self.tables, *self.evaluate(canvas, pixels))
+        return Prediction(self.core, self.channels, self.tables, *self.evaluate(canvas, pixels))
 
     def evaluate(self, canvas: Canvas, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Outputs of the net, int32 [N, outputs], and the centre of the means, int32 [N, C] in 1/64 grey level."""
-        outputs = np.empty((len(pixels), self.config.outputs), np.int32)
-        base = np.empty((len(pixels), self.channels), np.int32)
-        for start in range(0, len(pixels), BLOCK):
-            part = slice(start, start + BLOCK)
-            told = None if self._told is None else self._told[pixels[part]]
-            self._net(self.features(canvas, pixels[part], base[part]), told, outputs[part])
-        return outputs, base
+        told = None if self._told is None else self._told[pixels]
+        return self.net.evaluate(canvas.flat, canvas.row_size, canvas.locate(pixels), told)
 
-    def features(self, canvas: Canvas, pixels: np.ndarray, base: np.ndarray) -> np.ndarray:
-        """Inputs of the net, [N, inputs] of the evaluator's dtype; ``base`` [N, C] is filled in."""
-        x = np.empty((len(pixels), self.config.inputs), self.evaluator.dtype)
-        linear = self.layers["linear"]
-        local_kernels.features(
-            canvas.flat, canvas.row_size, canvas.locate(pixels), self.channels, canvas.run_start, canvas.run_length,
-            self._near, linear.weight, linear.multiplier, linear.shift, BYTES, x, base,
-        )  # fmt: skip
-        return x
-
-    def _net(self, x: np.ndarray, told: np.ndarray | None, outputs: np.ndarray) -> None:
-        c = self.config
-        stream = np.empty((len(x), c.width), x.dtype)
-        inner = np.empty((len(x), c.width), x.dtype)
-        self._layer("first", kernels.hidden, x, ACTIVATION_LIMIT, stream)
-        for b in range(c.blocks + 1):
-            if b:
-                self._layer(f"up.{b - 1}", kernels.hidden, stream, ACTIVATION_LIMIT, inner)
-                self._layer(f"down.{b - 1}", kernels.residual, inner, ACTIVATION_LIMIT, stream)
-            if told is not None:
-                self._layer(f"{CONDITION}{b}", kernels.residual, told, ACTIVATION_LIMIT, stream)
-        self._layer("last", kernels.output, stream, OUTPUT_LIMIT, outputs)
-
-    def _layer(self, name: str, kernel, x: np.ndarray, limit: int, out: np.ndarray) -> None:
-        product, scale, offset = self._prepared[name]
-        kernel(product(x), scale, offset, limit, out)
+    def features(self, canvas: Canvas, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs of the net, int16 [N, inputs], and the centre of the means, int32 [N, C]."""
+        return self.net.features(canvas.flat, canvas.row_size, canvas.locate(pixels))

@@ -87,7 +87,7 @@ def adapted(model: LocalModel, data: bytes) -> LocalModel:
         "linear": replace(linear, weight=weight.astype(np.int16)),
     }
     try:
-        return type(model)(config, layers, model.tables, model.evaluator)
+        return type(model)(config, layers, model.tables, model.core)
     except WeightsError as error:
         raise GmcFormatError(f"the changes fitted to the image do not fit the model: {error}") from error
 
@@ -109,7 +109,7 @@ def fit(model: LocalModel, sample: np.ndarray, pixels: int) -> bytes:
     canvas = model.canvas(sample.shape[2], sample.shape[3], len(sample))
     canvas.fill(sample)
     outputs, base = model.evaluate(canvas, chosen)
-    near = model.features(canvas, chosen, base)[:, c.window.near_columns(c.neighbours)].T
+    near = model.features(canvas, chosen)[0][:, c.window.near_columns(c.neighbours)].T
     target = sample.transpose(1, 0, 2, 3).reshape(c.channels, -1)[:, chosen]
     mixture = Mixture(c, outputs, base, near, target)
     theta = np.zeros(c.outputs + model.layers["linear"].weight.size)

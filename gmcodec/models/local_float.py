@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from ..exact.ops import LEAK_SHIFT
 from ..exact.tables import LOG_SCALE_MAX, LOG_SCALE_MIN
 from .local import LocalConfig
-from .local_kernels import CLAMP
-from .window import OUTSIDE, Window
+from .window import CLAMP, OUTSIDE, Window
 
 SLOPE = 2.0**-LEAK_SHIFT  # of the leaky ReLU: a shift in the frozen net
 INPUT_UNIT = 1 / 16  # grey levels -> input units

@@ -13,9 +13,7 @@ from ..exact import ops, tables
 from ..exact.ops import Layer
 from ..exact.tables import BYTES, COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION, Scale, Tables
 from .local import ACTIVATION_LIMIT, CONDITION, OUTPUT_LIMIT, LocalConfig
-from .window import OUTSIDE, Window
-
-CLAMP = 127  # of differences to the local mean, in grey levels
+from .window import CLAMP, OUTSIDE, Window
 
 
 def shifted(planes: np.ndarray, dy: int, dx: int) -> np.ndarray:

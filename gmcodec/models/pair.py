@@ -2,7 +2,7 @@
 """Two local models that learn from a tile side by side: their logistics are one mixture.
 
 Nets that were trained apart err apart, so the mixture costs less than either; each learns from its own likelihood, and
-the mixture learns what shares of it they deserve (mixture_step.follow).
+the mixture learns what shares of it they deserve (learning_spec.Mixture).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from ..exact.ops import Layer
 from . import local_learning
 from .local import LocalModel
-from .local_learner import LearningTileCoder
 from .mixture import Prediction
+from .online_tile import OnlineTileCoder
 from .window import Canvas
 
 
@@ -42,8 +42,8 @@ class PairModel:
         return {f"{number}.{name}": la for number, m in enumerate(self.members) for name, la in m.layers.items()}
 
     @functools.cached_property
-    def tile_coder(self) -> LearningTileCoder:
-        return LearningTileCoder(self.members, self.mirror)
+    def tile_coder(self) -> OnlineTileCoder:
+        return OnlineTileCoder(self.members, self.mirror)
 
     def canvas(self, height: int, width: int, count: int = 1) -> Canvas:
         return self.members[0].canvas(height, width, count)

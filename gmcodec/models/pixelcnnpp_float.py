@@ -42,9 +42,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .local_float import FIRST_BITS, INPUT_UNIT, SLOPE, initial_outputs, mixture_bits, quantise_rows, window_features
-from .local_kernels import CLAMP
 from .pixelcnnpp import PixelCNNConfig
-from .window import OUTSIDE
+from .window import CLAMP, OUTSIDE
 
 CENTRE, SAMPLE_UNIT = 128, 1 / 128  # grey levels -> inputs within -1..1
 BLOCK_GAIN = 0.1  # initial scale of what a block adds to its stream, as in the paper

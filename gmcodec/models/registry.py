@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import native
 from ..errors import UnknownModelError, WeightsError
-from ..exact import evaluators
 from .ade import AdeModel
 from .agave import AgaveModel
 from .agave_walk import Factored
@@ -173,12 +172,12 @@ def load(form: int) -> Loaded:
     """The model of a form.  Raises UnknownModelError, or WeightsError when its file is missing or damaged."""
     if form not in BY_FORM:
         raise UnknownModelError(f"model {form} is not known to this release")
-    # the evaluator is part of the key: it may be forced anew between two calls (tests, doctor)
-    return _load(form, folder(), os.environ.get(evaluators.VARIABLE, ""), "torch" in sys.modules)
+    # the instruction set is part of the key: it may be forced anew between two calls (tests, doctor)
+    return _load(form, folder(), native.core())
 
 
 @functools.lru_cache(maxsize=8)
-def _load(form: int, where: Path, evaluator: str, torch_loaded: bool) -> Loaded:
+def _load(form: int, where: Path, core: native.Core) -> Loaded:
     entry = BY_FORM[form]
     if entry.members:
         found = [named(name) for name, _ in entry.members]

@@ -22,6 +22,7 @@ import numpy as np
 
 # A sample outside the image.  Every use replaces it by "no difference", so its value never shows.
 OUTSIDE = -1
+CLAMP = 127  # of differences to the local mean, in grey levels
 
 
 @functools.cache

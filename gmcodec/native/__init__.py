@@ -83,6 +83,7 @@ _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("net_new", _P, (POINTER(_Net),)),
     ("net_free", None, (_P,)),
     ("net_evaluate", _I, (_P, _P, _L, _P, _L, _P, _P, _P)),
+    ("net_features", None, (_P, _P, _L, _P, _L, _P, _P)),
     ("tile_new", _P, (POINTER(_P), POINTER(_Learning), _I, POINTER(_Place), POINTER(_Coding), _I)),
     ("tile_free", None, (_P,)),
     ("tile_push", c_double, (_P, _I, _I, POINTER(_Stack), _P)),
@@ -138,9 +139,9 @@ def isas() -> list[str]:
     return _library().gm_isas().decode().split(",")  # type: ignore[no-any-return]
 
 
-def core() -> Core:
-    """The library for the instruction set that GMCODEC_ISA names, or the best.  Raises NativeError."""
-    return _core(os.environ.get(VARIABLE, ""))
+def core(isa: str | None = None) -> Core:
+    """The library for an instruction set, or the one that GMCODEC_ISA names, or the best.  Raises NativeError."""
+    return _core(os.environ.get(VARIABLE, "") if isa is None else isa)
 
 
 @functools.cache
@@ -171,6 +172,11 @@ def _within(array: np.ndarray, low: int, high: int, what: str) -> np.ndarray:
     if array.size and (int(array.min()) < low or int(array.max()) > high):
         raise ValueError(f"{what} must lie in {low}..{high}")
     return array
+
+
+def _paired(x: np.ndarray) -> np.ndarray:
+    """int16 [N, K], filled up with a zero if K is odd: the library reads pairs."""
+    return x if x.shape[1] % 2 == 0 else np.ascontiguousarray(np.pad(x, ((0, 0), (0, 1))))
 
 
 @dataclass(frozen=True)
@@ -281,11 +287,14 @@ class Net:
         """Outputs int32 [N, outputs] and centres of means int32 [N, channels] of pixels whose first samples are
         samples[at], int16 and int64 [N], their windows inside ``samples``; condition int16 [N, D] or nothing.
         """
+        self._reach(samples, row_size, at)
         n = len(at)
-        reach = self._rows * row_size + self._rows * self.channels
-        _within(at, reach, samples.size - self.channels, "pixels")
         outputs, base = np.empty((n, self.outputs), np.int32), np.empty((n, self.channels), np.int32)
-        told = None if condition is None else _at(condition, np.int16, n, self.condition)
+        told = None
+        if condition is not None:
+            _at(condition, np.int16, n, self.condition)
+            condition = _paired(condition)
+            told = condition.ctypes.data
         failed = self.core.net_evaluate(
             self.handle, _at(samples, np.int16, None), row_size, _at(at, np.int64, n), n, told,
             _into(outputs, np.int32, n, self.outputs), _into(base, np.int32, n, self.channels),
@@ -293,6 +302,22 @@ class Net:
         if failed:
             raise MemoryError
         return outputs, base
+
+    def features(self, samples: np.ndarray, row_size: int, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the net reads of the same pixels, int16 [N, features], and the centres of means int32 [N, channels]."""
+        self._reach(samples, row_size, at)
+        n, width = len(at), self.sizes[0][1]
+        found, base = np.empty((n, width), np.int16), np.empty((n, self.channels), np.int32)
+        self.core.net_features(
+            self.handle, _at(samples, np.int16, None), row_size, _at(at, np.int64, n), n, found.ctypes.data,
+            base.ctypes.data,
+        )  # fmt: skip
+        return found, base
+
+    def _reach(self, samples: np.ndarray, row_size: int, at: np.ndarray) -> None:
+        """Raise ValueError where a window would leave the samples."""
+        reach = self._rows * row_size + self._rows * self.channels
+        _within(at, reach, samples.size - self.channels, "pixels")
 
 
 class Tile:
@@ -431,14 +456,10 @@ class Layer:
         self.handle = core.made(core.layer_new(byref(arrays.structure())))
         weakref.finalize(self, core.layer_free, self.handle)
 
-    def _inputs(self, x: np.ndarray) -> np.ndarray:
-        # pairs of inputs are read at once
-        return x if self.columns % 2 == 0 else np.ascontiguousarray(np.pad(x, ((0, 0), (0, 1))))
-
     def sums(self, x: np.ndarray) -> np.ndarray:
         """W x: int32 [N, rows]."""
         _at(x, np.int16, None, self.columns)
-        x, out = self._inputs(x), np.empty((len(x), self.rows), np.int32)
+        x, out = _paired(x), np.empty((len(x), self.rows), np.int32)
         self.core.layer_sums(self.handle, x.ctypes.data, x.shape[1], len(x), out.ctypes.data)
         return out
 
@@ -463,7 +484,7 @@ class Layer:
         _at(x, np.int16, None, self.columns)
         out = self._output(kind, limit, x.shape[:1], out, table)
         gates = None if table is None else _at(table, np.int32, 4095)
-        x = self._inputs(x)
+        x = _paired(x)
         self.core.layer_run(
             self.handle, kind, limit, x.ctypes.data, x.shape[1], len(x), gates, out.ctypes.data, out.shape[1]
         )

@@ -157,10 +157,15 @@ typedef struct gm_functions {
   void (*net_free)(gm_net *net);
 
   /* Outputs int32 [n, outputs] and centres of the means int32 [n, channels] of the pixels whose first samples are
-   * samples[at[i]], int16, rows of row_size; condition int16 [n, condition], an even number, or null: no layer reads one
+   * samples[at[i]], int16, rows of row_size; condition int16 [n, condition], filled up to
+   * an even number, or null: no layer reads one
    * then.  Not 0 when memory is short. */
   int32_t (*net_evaluate)(const gm_net *net, const int16_t *samples, int64_t row_size, const int64_t *at, int64_t n,
                        const int16_t *condition, int32_t *outputs, int32_t *base);
+
+  /* What the net reads of the same pixels: int16 [n, features], and the centres. */
+  void (*net_features)(const gm_net *net, const int16_t *samples, int64_t row_size, const int64_t *at, int64_t n,
+                       int16_t *features, int32_t *base);
 
   /* -- tiles of one net, or of nets that learn while they code --------------------------------------------------- */
 

@@ -40,4 +40,11 @@ int32_t net_evaluate(const gm_net *handle, const int16_t *samples, int64_t row_s
   return arena.failed;
 }
 
+void net_features(const gm_net *handle, const int16_t *samples, int64_t row_size, const int64_t *at, int64_t n,
+                  int16_t *out, int32_t *base) {
+  const Net &net = net_of(handle);
+  for (int64_t i = 0; i < n; ++i)
+    features(net.window, samples + at[i], row_size, BYTES, out + i * net.window.features, base + i * net.channels);
+}
+
 } // namespace gm::GM_ISA

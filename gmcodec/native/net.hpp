@@ -27,7 +27,7 @@ inline void lay_out(const gm_net_data &data, Net &net) {
   const gm_layer_data *layers = data.layers;
   net.channels = data.channels, net.mixtures = data.mixtures, net.blocks = data.blocks;
   net.limit = data.limit, net.output_limit = data.output_limit;
-  net.condition = data.conditions ? data.condition : 0;
+  net.condition = data.conditions ? filled(data.condition, 2) : 0;
   net.inner = arena.take<Layer>(2 * data.blocks + 1);
   net.conditions = arena.take<Layer>(data.blocks + 1);
   if (arena.failed)
@@ -65,6 +65,8 @@ inline void fill(const gm_net_data &data, Net &net) {
   copy(net.tables.sigmoid, data.sigmoid, 2 * REACH + 1);
 }
 
+constexpr Scale BYTES = {0, 0, 255, POSITION / 2}; // samples of 8 bits
+
 // Scratch for a block of pixels.
 struct Activations {
   int16_t *features, *stream, *inside; // [BLOCK, columns], [BLOCK, width] twice
@@ -81,9 +83,8 @@ inline Activations lay_out_activations(Arena &arena, const Net &net) {
 static inline void evaluate_block(const Net &net, const int16_t *samples, ptrdiff_t row_size, const int64_t *at, int n,
                                   const int16_t *condition, const Activations &room, int32_t *outputs, int32_t *base) {
   const ptrdiff_t columns = net.columns, width = net.width;
-  const Scale bytes = {0, 0, 255, POSITION / 2};
   for (int i = 0; i < n; ++i)
-    features(net.window, samples + at[i], row_size, bytes, room.features + i * columns, base + i * net.channels);
+    features(net.window, samples + at[i], row_size, BYTES, room.features + i * columns, base + i * net.channels);
   run(net.first, Hidden{net.limit}, rows_of(room.features, columns), n, room.stream, width, (const int16_t *)nullptr);
   for (int b = 0; b <= net.blocks; ++b) {
     if (b) {

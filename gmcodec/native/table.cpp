@@ -11,6 +11,7 @@ gm_net *net_new(const gm_net_data *);
 void net_free(gm_net *);
 int32_t net_evaluate(const gm_net *, const int16_t *, int64_t, const int64_t *, int64_t, const int16_t *, int32_t *,
                      int32_t *);
+void net_features(const gm_net *, const int16_t *, int64_t, const int64_t *, int64_t, int16_t *, int32_t *);
 gm_tile *tile_new(const gm_net *const *, const gm_learning_data *, int32_t, const gm_place *, const gm_coding *,
                   int32_t);
 void tile_free(gm_tile *);
@@ -47,7 +48,7 @@ void undo_med(int32_t *, int64_t, int64_t, int64_t, int32_t);
 
 extern const gm_functions functions;
 const gm_functions functions = {
-    GM_NAME(GM_ISA), net_new, net_free, net_evaluate, tile_new, tile_free, tile_push, tile_sample, tile_pop,
+    GM_NAME(GM_ISA), net_new, net_free, net_evaluate, net_features, tile_new, tile_free, tile_push, tile_sample, tile_pop,
     tile_evaluate, tile_symbols, tile_ranges, tile_take, push_ranges, layer_new, layer_free, layer_run, layer_sums,
     convolve, leaky, elu, streams_new, streams_free, streams_run, softmax_rows, channel_rows, nibble_rows,
     observe_rows, reweight, gaussian_rows, undo_png, undo_med,
