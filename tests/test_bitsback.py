@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import toy
 
-from gmcodec import native
-from gmcodec import varint
+from gmcodec import native, varint
 from gmcodec.coding import bitsback
 from gmcodec.coding.bitsback import pop_batch, push_batch
 from gmcodec.coding.chain import decode_chain, encode_chain

@@ -221,7 +221,7 @@ class AgaveModel:
     @property
     def plain(self) -> Decoder | Factored:
         """The model without latents: the decoder that knows nothing, or wide logistics."""
-        return self.decoder or Factored(self.tables, None, self.constants.log_scale, self.channels)
+        return self.decoder or Factored(self.core, self.tables, None, self.constants.log_scale, self.channels)
 
     def takes(self, height: int, width: int) -> bool:
         """Whether an image can have latents: it must consist of whole cells, unless the decoder is a local net."""

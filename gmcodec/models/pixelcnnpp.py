@@ -19,6 +19,7 @@ pixelcnnpp_float.py, the specification of the frozen form pixelcnnpp_spec.py, it
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -216,7 +217,7 @@ class PixelCNNModel:
 
         On a filled canvas any of them; else those of the step that is next, one of every image.
         """
-        return Prediction(self.channels, self.tables, *canvas.evaluate(pixels))
+        return Prediction(self.core, self.channels, self.tables, *canvas.evaluate(pixels))
 
 
 class PixelCNNCanvas(Canvas):
@@ -224,9 +225,13 @@ class PixelCNNCanvas(Canvas):
 
     def __init__(self, model: PixelCNNModel, height: int, width: int, count: int) -> None:
         super().__init__(model.config.window, height, width, count)
-        self._streams = Streams(model, self)
+        self._model = model
         self._all: tuple[np.ndarray, np.ndarray] | None = None
         self._filled = False
+
+    @functools.cached_property
+    def _streams(self) -> Streams:
+        return Streams(self._model, self)
 
     def fill(self, planes: np.ndarray) -> None:
         super().fill(planes)
