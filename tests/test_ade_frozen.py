@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The frozen flow: its nets equal the specification, with every evaluator; its weights survive a file."""
+"""The frozen flow: its nets equal the specification, with every instruction set; its weights survive a file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import toy
 from test_agave_frozen import images
-from test_local import evaluator_or_skip
 from test_pixelcnnpp_frozen import config_changed
 
+from gmcodec import native
 from gmcodec.errors import WeightsError
-from gmcodec.exact.evaluators import EVALUATORS
 from gmcodec.models import ade_passage, weights
 from gmcodec.models.ade import AdeConfig, AdeModel
 from gmcodec.models.ade_spec import Spec
@@ -22,11 +21,10 @@ from gmcodec.models.agave import Base
 from gmcodec.models.local import LocalModel
 
 
-@pytest.mark.parametrize("name", EVALUATORS)
+@pytest.mark.parametrize("isa", native.isas())
 @pytest.mark.parametrize("kind", ["checker", "colours"])
-def test_couplings_equal_the_specification(kind: str, name: str) -> None:
-    evaluator_or_skip(name)
-    model, batch = toy.ade(toy.FLOWS[kind], name), images()
+def test_couplings_equal_the_specification(kind: str, isa: str) -> None:
+    model, batch = toy.ade(toy.FLOWS[kind], isa), images()
     c, random = model.config, np.random.default_rng(0)
     spec = Spec(c, model.layers, model.tables.elu)
     passage = model.passage(batch.shape)
@@ -53,10 +51,9 @@ def test_couplings_equal_the_specification(kind: str, name: str) -> None:
     assert not np.array_equal(passage.changed(0), before)
 
 
-@pytest.mark.parametrize("name", EVALUATORS)
-def test_noise_equals_the_specification(name: str) -> None:
-    evaluator_or_skip(name)
-    model, batch = toy.ade(toy.FLOWS["colours"], name), images()
+@pytest.mark.parametrize("isa", native.isas())
+def test_noise_equals_the_specification(isa: str) -> None:
+    model, batch = toy.ade(toy.FLOWS["colours"], isa), images()
     rows = model.passage(batch.shape).noise(batch)
     assert rows is not None
     spec = Spec(model.config, model.layers, model.tables.elu)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The frozen AGAVE: the walk equals the specification, with every evaluator; its weights survive a file."""
+"""The frozen AGAVE: the walk equals the specification, with every instruction set; its weights survive a file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import dataclasses
 import numpy as np
 import pytest
 import toy
-from test_local import evaluator_or_skip
 from test_pixelcnnpp_frozen import config_changed
 
+from gmcodec import native
 from gmcodec.errors import WeightsError
-from gmcodec.exact.evaluators import EVALUATORS
 from gmcodec.models import agave_spec, local_spec, pixelcnnpp_spec, weights
 from gmcodec.models.agave import AgaveConfig, AgaveModel, Base
 from gmcodec.models.agave_walk import AgaveWalk
@@ -55,10 +54,10 @@ def _grouped(sizes: list[int], drawn: list[np.ndarray]) -> list[int]:
     return [sum(sizes[i : i + parts]) for i in range(0, len(sizes), parts)]
 
 
-@pytest.mark.parametrize("name", EVALUATORS)
+@pytest.mark.parametrize("isa", native.isas())
 @pytest.mark.parametrize("kind", toy.AGAVE)
-def test_the_walk_equals_the_specification(kind: str, name: str) -> None:
-    model, batch = toy.agave(toy.AGAVE[kind], evaluator_or_skip(name)), images()
+def test_the_walk_equals_the_specification(kind: str, isa: str) -> None:
+    model, batch = toy.agave(toy.AGAVE[kind], isa), images()
     spec = agave_spec.Spec(model.config, model.layers, model.constants, model.latent_tables)
     drawn = bins(model, batch)
     walk, found = walked(model, batch, drawn)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The frozen PixelCNN++: rows and steps equal the specification, with every evaluator; its weights survive a file."""
+"""The frozen PixelCNN++: rows and steps equal the specification, with every instruction set; its weights survive a file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import weakref
 import numpy as np
 import pytest
 import toy
-from test_local import evaluator_or_skip, fast_rows, noise
+from test_local import fast_rows, noise
 
+from gmcodec import native
 from gmcodec.coding.autoregressive import decode_batch, encode_batch, wavefront
 from gmcodec.errors import GmcFormatError, WeightsError
-from gmcodec.exact.evaluators import EVALUATORS
 from gmcodec.exact.tables import ROW_TOTAL
 from gmcodec.models import local_spec, pixelcnnpp_spec, weights
 from gmcodec.models.pixelcnnpp import PixelCNNModel
@@ -31,11 +31,11 @@ def spec_rows(model: PixelCNNModel, planes: np.ndarray) -> np.ndarray:
     return local_spec.mixture_rows(model.tables, outputs, centre, planes)
 
 
-@pytest.mark.parametrize("name", EVALUATORS)
+@pytest.mark.parametrize("isa", native.isas())
 @pytest.mark.parametrize("kind", toy.PIXELCNN)
 @pytest.mark.parametrize("size", SIZES)
-def test_rows_equal_the_specification(size, kind, name):
-    model = toy.pixelcnn(toy.PIXELCNN[kind], evaluator_or_skip(name))
+def test_rows_equal_the_specification(size, kind, isa):
+    model = toy.pixelcnn(toy.PIXELCNN[kind], isa)
     for planes in (noise((model.channels, *size)), toy.smooth(np.random.default_rng(1), (model.channels, *size))):
         assert np.array_equal(fast_rows(model, planes, np.arange(size[0] * size[1])), spec_rows(model, planes))
 
@@ -43,7 +43,7 @@ def test_rows_equal_the_specification(size, kind, name):
 @pytest.mark.parametrize("kind", toy.PIXELCNN)
 def test_saturated_nets_equal_the_specification(kind):
     for louder in (3, 6):
-        model = toy.pixelcnn(toy.PIXELCNN[kind], "float32", louder=louder)
+        model = toy.pixelcnn(toy.PIXELCNN[kind], louder=louder)
         planes = noise((model.channels, 6, 7))
         rows = fast_rows(model, planes, np.arange(42))
         assert np.array_equal(rows, spec_rows(model, planes))
@@ -90,14 +90,12 @@ def test_a_step_is_one_pixel_of_every_image():
 
 
 @pytest.mark.parametrize("kind", toy.PIXELCNN)
-def test_batches_round_trip_with_every_evaluator_in_the_same_bytes(kind):
+def test_batches_round_trip_with_every_instruction_set_in_the_same_bytes(kind):
     random, coded = np.random.default_rng(5), set()
     config = toy.PIXELCNN[kind]
     images = np.stack([toy.smooth(random, (config.channels, 9, 11)) for _ in range(4)])
-    for name in EVALUATORS:
-        if name == "int8":
-            pytest.importorskip("torch", reason="int8 needs torch")
-        model = toy.pixelcnn(config, name)
+    for isa in native.isas():
+        model = toy.pixelcnn(config, isa)
         payload, bits = encode_batch(images, model)
         assert np.array_equal(decode_batch(payload, images.shape, model), images)
         assert 8 * len(payload) < bits.sum() + 64

@@ -11,11 +11,11 @@ import pytest
 import toy
 from test_bitsback import images
 
+from gmcodec import native
 from gmcodec.coding import autoregressive, bitsback, strips
 from gmcodec.coding.autoregressive import Progress, Weights, encode
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
-from gmcodec.exact.evaluators import EVALUATORS
 from gmcodec.models.agave import AgaveModel
 from gmcodec.models.local import LocalModel
 
@@ -29,12 +29,10 @@ def pushed(tile: np.ndarray, model: AgaveModel, seeds: int) -> tuple[np.ndarray,
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_strips_round_trip_with_every_evaluator_in_the_same_words(size: tuple[int, int]) -> None:
+def test_strips_round_trip_with_every_instruction_set_in_the_same_words(size: tuple[int, int]) -> None:
     tile, coded = images(1, size), set()
-    for name in EVALUATORS:
-        if name == "int8":
-            pytest.importorskip("torch", reason="int8 needs torch")
-        model = toy.agave(toy.AGAVE["local"], name)
+    for isa in native.isas():
+        model = toy.agave(toy.AGAVE["local"], isa)
         words, bits = pushed(tile, model, 1)
         assert np.array_equal(strips.pop_strips(words, tile.shape, model, lambda n: None, None), tile)
         assert 32 * len(words) == pytest.approx(bits, abs=96)
@@ -81,7 +79,7 @@ class Paying(AgaveModel):
     def plain(self) -> LocalModel:
         layers = dict(self.decoder.layers)
         layers["last"] = replace(layers["last"], bias=-3 * layers["last"].bias)
-        return LocalModel(self.decoder.config, layers, self.tables, self.evaluator)
+        return LocalModel(self.decoder.config, layers, self.tables, self.core)
 
 
 def test_latents_that_pay_are_used() -> None:

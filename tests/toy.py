@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gmcodec.exact.evaluators import EVALUATORS
+from gmcodec import native
 from gmcodec.exact.gaussians import make_latent_tables
 from gmcodec.exact.ops import Layer
 from gmcodec.exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, POSITION, make_tables
@@ -86,7 +86,7 @@ def layers(config: LocalConfig, seed: int = 0) -> dict[str, Layer]:
 
 def learning(channels: int, seed: int = 0, radius2: int = 9) -> LocalModel:
     """The toy model of ``channels`` with room to learn, and units of its gradients: finer weights, the same net."""
-    plain = model(channels, "int16", seed, radius2)
+    plain = model(channels, None, seed, radius2)
     finer = {
         name: layer
         if name == "linear"
@@ -95,18 +95,23 @@ def learning(channels: int, seed: int = 0, radius2: int = 9) -> LocalModel:
         )
         for name, layer in plain.layers.items()
     }
-    fine = LocalModel(plain.config, finer, plain.tables, plain.evaluator)
+    fine = LocalModel(plain.config, finer, plain.tables)
     images = smooth(np.random.default_rng(seed), (channels, 24, 24))[None]
-    return LocalModel(fine.config, finer, fine.tables, fine.evaluator, gradient_units(fine, [images]))
+    return LocalModel(fine.config, finer, fine.tables, fine.core, gradient_units(fine, [images]))
 
 
-def model(channels: int, evaluator: str | None = None, seed: int = 0, radius2: int = 9) -> LocalModel:
-    """The toy model of ``channels``, with a named evaluator or the one that would be chosen."""
+def core(isa: str | None) -> native.Core | None:
+    """The native core of a named instruction set, or None for the one that would be chosen."""
+    return native._core(isa) if isa else None
+
+
+def model(channels: int, isa: str | None = None, seed: int = 0, radius2: int = 9) -> LocalModel:
+    """The toy model of ``channels``, with a named instruction set or the one that would be chosen."""
     config = replace(CONFIGS[channels], radius2=radius2)
-    return LocalModel(config, layers(config, seed), make_tables(), EVALUATORS[evaluator] if evaluator else None)
+    return LocalModel(config, layers(config, seed), make_tables(), core(isa))
 
 
-def pixelcnn(config: PixelCNNConfig, evaluator: str | None = None, seed: int = 0, louder: int = 0) -> PixelCNNModel:
+def pixelcnn(config: PixelCNNConfig, isa: str | None = None, seed: int = 0, louder: int = 0) -> PixelCNNModel:
     """A toy PixelCNN++; ``louder`` doubles what every hidden layer gives, so many times."""
     random, made = np.random.default_rng([seed, config.channels]), {}
     for name, (rows, columns) in config.layer_shapes().items():
@@ -116,11 +121,10 @@ def pixelcnn(config: PixelCNNConfig, evaluator: str | None = None, seed: int = 0
         made[name] = _layer(random, rows, columns, shift, limit, 3000 if limit == INPUT_LIMIT else 20000)
     made["last"] = _last(random, config, made["last"].weight.shape[1])
     made["linear"] = _linear(random, config.window, config.neighbours)
-    chosen = EVALUATORS[evaluator] if evaluator else None
-    return PixelCNNModel(config, made, make_tables(), make_net_tables(), chosen)
+    return PixelCNNModel(config, made, make_tables(), make_net_tables(), core(isa))
 
 
-def agave(config: AgaveConfig, evaluator: str | None = None, seed: int = 0, base: Base | None = None) -> AgaveModel:
+def agave(config: AgaveConfig, isa: str | None = None, seed: int = 0, base: Base | None = None) -> AgaveModel:
     """A toy AGAVE with 8-bit latents; ``base``: the model whose layers its decoder shares."""
     random, made = np.random.default_rng([seed, 7]), {}
     for name, (rows, columns) in config.layer_shapes().items():
@@ -134,19 +138,19 @@ def agave(config: AgaveConfig, evaluator: str | None = None, seed: int = 0, base
         made[name] = _layer(random, rows, columns, shift, limit, 3000 if limit == INPUT_LIMIT else 20000)
     top = random.integers(-400, 401, config.filters[-1]).astype(np.int32)
     constants = Constants(top, np.full(config.planes, 90, np.int32), make_elu(2**14 - 1, 512))
-    chosen, shared = EVALUATORS[evaluator] if evaluator else None, base.model.layers if base else {}
+    chosen, shared = core(isa), base.model.layers if base else {}
     decoder: Decoder | None = None
     if isinstance(config.decoder, LocalConfig):
         decoder = LocalModel(config.decoder, layers(config.decoder, seed) | shared, make_tables(), chosen)
     elif config.decoder:
-        plain = pixelcnn(config.decoder, evaluator, seed)
-        decoder = PixelCNNModel(plain.config, plain.layers | shared, make_tables(), make_net_tables(), plain.evaluator)
+        plain = pixelcnn(config.decoder, isa, seed)
+        decoder = PixelCNNModel(plain.config, plain.layers | shared, make_tables(), make_net_tables(), plain.core)
     return AgaveModel(config, made, constants, make_tables(), make_latent_tables(8), decoder, base, chosen)
 
 
-def ade(config: AdeConfig, evaluator: str | None = None, seed: int = 0, base: Base | None = None) -> AdeModel:
+def ade(config: AdeConfig, isa: str | None = None, seed: int = 0, base: Base | None = None) -> AdeModel:
     """A toy flow with 8-bit latents; ``base``: what codes the first images, else a toy that has no name."""
-    random, vae = np.random.default_rng([seed, 8]), agave(config.vae, evaluator, seed)
+    random, vae = np.random.default_rng([seed, 8]), agave(config.vae, isa, seed)
     made = {f"{VAE}{name}": layer for name, layer in vae.layers.items()}
     for name, (rows, columns) in config.flow_shapes().items():
         # hidden features of a few hundred; means of couplings within some grey levels, log-scales within a nat
@@ -157,25 +161,24 @@ def ade(config: AdeConfig, evaluator: str | None = None, seed: int = 0, base: Ba
     deviations = random.uniform(0.5, 9000, (1, 4 * config.channels * 4 ** (config.levels - 1)))
     gaussians = Gaussians(np.ones_like(deviations), deviations)
     tables = make_flow_tables(gaussians.shifts, gaussians.masses())
-    base = base or Base("", b"", model(config.channels, evaluator, seed))
-    chosen = EVALUATORS[evaluator] if evaluator else None
-    return AdeModel(config, made, vae.constants, tables, vae.latent_tables, base, chosen)
+    base = base or Base("", b"", model(config.channels, isa, seed))
+    return AdeModel(config, made, vae.constants, tables, vae.latent_tables, base, core(isa))
 
 
 def write_weights(folder: Path, seed: int = 0) -> Path:
     """Write all models; returns the folder."""
     for channels, name in FILES.items():
-        weights.write(model(channels, "int64", seed), folder / name)
+        weights.write(model(channels, None, seed), folder / name)
     for number, (channels, name) in enumerate(LEARNING):
         weights.write(learning(channels, seed + number, 16 if name == "learning-rgb.safetensors" else 9), folder / name)
-    small = pixelcnn(PIXELCNN["pointwise"], "int64", seed)
+    small = pixelcnn(PIXELCNN["pointwise"], None, seed)
     base = Base("pixelcnnpp", weights.write(small, folder / "pixelcnnpp.safetensors"), small)
-    weights.write(agave(AGAVE["flow"], "int64", seed, base), folder / "agave.safetensors")
-    photographs = model(3, "int64", seed)
+    weights.write(agave(AGAVE["flow"], None, seed, base), folder / "agave.safetensors")
+    photographs = model(3, None, seed)
     base = Base("local-rgb", weights.weights_id(weights.to_bytes(photographs)), photographs)
-    weights.write(agave(AGAVE["local"], "int64", seed, base), folder / "agave-rgb.safetensors")
-    weights.write(ade(FLOWS["colours"], "int64", seed, base), folder / "ade.safetensors")
-    weights.write(ade(FLOWS["checker"], "int64", seed, base), folder / "av-ade.safetensors")
+    weights.write(agave(AGAVE["local"], None, seed, base), folder / "agave-rgb.safetensors")
+    weights.write(ade(FLOWS["colours"], None, seed, base), folder / "ade.safetensors")
+    weights.write(ade(FLOWS["checker"], None, seed, base), folder / "av-ade.safetensors")
     return folder
 
 

@@ -29,9 +29,8 @@ import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from .. import native
 from ..errors import WeightsError
-from ..exact import evaluators
-from ..exact.evaluators import Evaluator
 from ..exact.gaussians import LatentTables
 from ..exact.ops import Layer
 from .ade_passage import LARGEST_SCALE, MULTIPLIER_BITS, Passage
@@ -161,7 +160,7 @@ class FlowVAE(NamedTuple):
 
 
 class AdeModel:
-    """A frozen model with the evaluator chosen for this machine.  Immutable; safe to share by threads."""
+    """A frozen model in the native core.  Immutable; safe to share by threads."""
 
     def __init__(
         self,
@@ -171,7 +170,7 @@ class AdeModel:
         tables: FlowTables,
         latent_tables: LatentTables,
         base: Base,
-        evaluator: Evaluator | None = None,
+        core: native.Core | None = None,
     ) -> None:
         if config.classes:
             raise WeightsError("a model that depends on a class must be frozen for one of them")
@@ -184,11 +183,11 @@ class AdeModel:
             raise WeightsError(f"{base.name} does not code {config.channels} channels")
         self.config, self.layers, self.constants, self.tables = config, layers, constants, tables
         self.latent_tables, self.base = latent_tables, base
-        self.evaluator = evaluator or evaluators.choose()[0]
+        self.core = core or native.core()
         flow = {name: layers[name] for name in config.flow_shapes()}
         inner = {name: layers[f"{VAE}{name}"] for name in config.vae.layer_shapes()}
-        self.maps = Maps(flow, tables.elu, config.nonlinearity, self.evaluator)
-        maps = Maps(inner, constants.elu, config.vae.nonlinearity, self.evaluator)
+        self.maps = Maps(flow, tables.elu, config.nonlinearity, self.core)
+        maps = Maps(inner, constants.elu, config.vae.nonlinearity, self.core)
         self.vae = FlowVAE(config.vae, maps, constants, latent_tables)
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from ..exact import gaussians
 from ..exact.gaussians import Gaussians
 from ..exact.tables import LOG_SCALE_UNIT
-from .maps import OUTPUT_LIMIT, to_activation
+from .maps import to_activation
 from .vae_walk import Descent, Rows, climb, split_latents
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Passage:
         model = self._model
         if not model.config.noise:
             return None
-        x = (cells(planes.transpose(0, 2, 3, 1)).astype(np.int32) - CENTRE) << (SAMPLE_BITS - TO_MAP)
+        x = (cells(planes.transpose(0, 2, 3, 1)).astype(np.int16) - np.int16(CENTRE)) << (SAMPLE_BITS - TO_MAP)
         mean, log_scale = split_latents(self._inner("noise", x))
         index, limit = gaussians.scale_index(log_scale), gaussians.LARGEST_MEAN
         return Rows(Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), model.latent_tables)
@@ -99,8 +99,7 @@ class Passage:
         kept = to_activation(self._at(level)[..., model.config.kept(name)], TO_MAP)
         outputs = self._inner(f"flow.{n}", kept)
         mean, log_scale = np.split(outputs, 2, 3)
-        x = kept.astype(model.maps.dtype)
-        mean = mean + model.maps.convolve(f"flow.{n}.linear", x, model.config.window, limit=OUTPUT_LIMIT)
+        mean = mean + model.maps.outputs(f"flow.{n}.linear", kept, model.config.window)
         top = LOG_SCALE_MAX * LOG_SCALE_UNIT
         return Affine(mean.ravel(), model.tables.scale[np.clip(log_scale, -top, top) + top].astype(np.int64).ravel())
 
@@ -132,11 +131,11 @@ class Passage:
     def _inner(self, name: str, x: np.ndarray) -> np.ndarray:
         """What a net says, means and log-scales int64 [B, H', W', 2M], without the linear part."""
         maps, c = self._model.maps, self._model.config
-        inner = maps.convolve(f"{name}.first", x.astype(maps.dtype), c.window)
+        inner = maps.convolve(f"{name}.first", x, c.window)
         for n in range(c.blocks):
             first = maps.active(maps.convolve(f"{name}.{n}.first", maps.active(inner), c.kernels[0]))
             inner = maps.residual(inner, f"{name}.{n}.second", first, c.kernels[1])
-        return maps.convolve(f"{name}.last", maps.active(inner), 1, limit=OUTPUT_LIMIT).astype(np.int64)
+        return maps.outputs(f"{name}.last", maps.active(inner), 1).astype(np.int64)
 
     # -- features and latents ------------------------------------------------------------------------------
 
@@ -153,7 +152,7 @@ class Passage:
         model, up = self._model, None
         if known:
             x = to_activation(self._x, TO_MAP)
-            up = climb(model.vae, x.astype(model.vae.maps.dtype))
+            up = climb(model.vae, x)
         return Descent(model.vae, self._count, self._size, up)
 
     def kinds(self) -> np.ndarray:

@@ -27,9 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import native
 from ..errors import WeightsError
-from ..exact import evaluators
-from ..exact.evaluators import Evaluator
 from ..exact.gaussians import LatentTables
 from ..exact.ops import Layer
 from ..exact.tables import Tables
@@ -184,7 +183,7 @@ class Base(NamedTuple):
 
 
 class AgaveModel:
-    """A frozen AGAVE with the evaluator chosen for this machine.  Immutable; safe to share by threads."""
+    """A frozen AGAVE in the native core.  Immutable; safe to share by threads."""
 
     def __init__(
         self,
@@ -195,7 +194,7 @@ class AgaveModel:
         latent_tables: LatentTables,
         decoder: Decoder | None,
         base: Base | None = None,
-        evaluator: Evaluator | None = None,
+        core: native.Core | None = None,
     ) -> None:
         for name, shape in config.layer_shapes().items():
             layers[name].check(name)
@@ -207,8 +206,8 @@ class AgaveModel:
             raise WeightsError("a VAE of smaller images does not code images")
         self.config, self.layers, self.constants, self.decoder = config, layers, constants, decoder
         self.tables, self.latent_tables, self.base = tables, latent_tables, base
-        self.evaluator = evaluator or evaluators.choose()[0]
-        self.maps = Maps(layers, constants.elu, config.nonlinearity, self.evaluator)
+        self.core = core or native.core()
+        self.maps = Maps(layers, constants.elu, config.nonlinearity, self.core)
 
     @property
     def channels(self) -> int:
@@ -222,7 +221,7 @@ class AgaveModel:
     @property
     def plain(self) -> Decoder | Factored:
         """The model without latents: the decoder that knows nothing, or wide logistics."""
-        return self.decoder or Factored(self.tables, None, self.constants.log_scale, self.channels)
+        return self.decoder or Factored(self.core, self.tables, None, self.constants.log_scale, self.channels)
 
     def takes(self, height: int, width: int) -> bool:
         """Whether an image can have latents: it must consist of whole cells, unless the decoder is a local net."""

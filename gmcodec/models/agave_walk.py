@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import native
 from ..exact.tables import LOG_SCALE_UNIT, POSITION, Tables
 from .maps import UNIT, to_activation
 from .mixture import Prediction
@@ -35,8 +36,7 @@ class AgaveWalk(Descent):
         if planes is not None:
             more = padded[0] - height, padded[1] - width
             planes = np.pad(planes, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), "edge")
-            samples = (planes.transpose(0, 2, 3, 1).astype(np.int16) - CENTRE).astype(model.maps.dtype)
-            up = climb(model, samples)
+            up = climb(model, planes.transpose(0, 2, 3, 1).astype(np.int16) - np.int16(CENTRE))
         super().__init__(model, count, padded, up)
         self._model, self._shape = model, shape
 
@@ -44,7 +44,7 @@ class AgaveWalk(Descent):
         """The decoder that knows f(z)."""
         model = self._model
         if model.decoder is None:
-            return Factored(model.tables, self.means(), model.constants.log_scale, model.channels)
+            return Factored(model.core, model.tables, self.means(), model.constants.log_scale, model.channels)
         conditions = self.conditions()
         if isinstance(model.decoder, PixelCNNModel):
             return model.decoder.given(by_position(model.decoder.config, conditions))
@@ -53,7 +53,7 @@ class AgaveWalk(Descent):
     def conditions(self) -> list[np.ndarray]:
         """What f(z) tells the decoder, integers [B, H', W', D] for each of ``AgaveConfig.told``."""
         c, maps = self._model.config, self._model.maps
-        x = to_activation(self.means(), MEANS_SHIFT).astype(maps.dtype).repeat(c.auxiliary, 1).repeat(c.auxiliary, 2)
+        x = to_activation(self.means(), MEANS_SHIFT).repeat(c.auxiliary, 1).repeat(c.auxiliary, 2)
         streams = [maps.convolve("told.first", x)]
         for n in range(max(c.told)):
             streams.append(maps.convolve(f"told.shrink.{n}", maps.active(streams[-1]), stride=2))
@@ -79,8 +79,10 @@ class Factored:
     slope = 0
     tile_coder = None
 
-    def __init__(self, tables: Tables, means: np.ndarray | None, log_scale: np.ndarray, channels: int) -> None:
-        self._tables, self.channels = tables, channels
+    def __init__(
+        self, core: native.Core, tables: Tables, means: np.ndarray | None, log_scale: np.ndarray, channels: int
+    ) -> None:
+        self._core, self._tables, self.channels = core, tables, channels
         self._means = None if means is None else means.reshape(-1, means.shape[3]).astype(np.int32)
         log_scales = np.full(channels, WIDE) if means is None else np.broadcast_to(log_scale, channels)
         couplings = channels * (channels - 1) // 2
@@ -99,7 +101,7 @@ class Factored:
         base = np.full((len(pixels), self.channels), CENTRE * POSITION, np.int32)
         if self._means is not None:
             base += self._means[pixels]
-        return Prediction(self.channels, self._tables, np.tile(self._outputs, (len(pixels), 1)), base)
+        return Prediction(self._core, self.channels, self._tables, np.tile(self._outputs, (len(pixels), 1)), base)
 
 
 class FactoredCanvas:

@@ -6,69 +6,47 @@ Maps are [B, H, W, F], integers within +-16383 worth 1/512 each, or what freezin
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
-from ..exact import kernels
-from ..exact.evaluators import Evaluator
+from .. import native
 from ..exact.ops import Layer
-from . import maps_kernels, pixelcnnpp_kernels
+from ..native import OUTPUT, OUTPUT_WIDE, RESIDUAL
+from . import pixelcnnpp_kernels
 
 # every activation has the unit and the limit of what a PixelCNN++ is told
 UNIT, ACTIVATION_LIMIT = pixelcnnpp_kernels.CONDITION_UNIT, pixelcnnpp_kernels.CONDITION_LIMIT
 OUTPUT_LIMIT = 2**17  # of means and log-scales
-ROWS = 4096  # cells that a layer is evaluated for at once
 
 
 def to_activation(x: np.ndarray, shift: int) -> np.ndarray:
-    """Round away ``shift`` bits and clamp."""
-    return np.clip((x.astype(np.int64) + (1 << shift >> 1)) >> shift, -ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+    """Round away ``shift`` bits and clamp: int16."""
+    rounded = (x.astype(np.int64) + (1 << shift >> 1)) >> shift
+    return np.clip(rounded, -ACTIVATION_LIMIT, ACTIVATION_LIMIT).astype(np.int16)
 
 
 class Maps:
-    """Layers over whole maps."""
+    """Layers over whole maps, int16."""
 
-    def __init__(self, layers: dict[str, Layer], elu: np.ndarray, nonlinearity: str, evaluator: Evaluator) -> None:
-        self.dtype = evaluator.dtype
-        self._elu = None if nonlinearity == "leaky" else elu
-        self._prepared = {name: (evaluator.prepare(layer), *kernels.affine(layer)) for name, layer in layers.items()}
+    def __init__(self, layers: dict[str, Layer], elu: np.ndarray, nonlinearity: str, core: native.Core) -> None:
+        self._core, self._elu = core, None if nonlinearity == "leaky" else elu
+        self._prepared = {name: core.layer(layer) for name, layer in layers.items()}
 
     def active(self, x: np.ndarray) -> np.ndarray:
         """The non-linearity of a map."""
-        flat, out = x.reshape(-1, x.shape[-1]), np.empty_like(x)
-        if self._elu is None:
-            pixelcnnpp_kernels.leaky(flat, out.reshape(flat.shape))
-        else:
-            pixelcnnpp_kernels.elu(flat, self._elu, out.reshape(flat.shape))
-        return out
+        return self._core.activated(x, self._elu)
 
-    def convolve(
-        self, name: str, x: np.ndarray, size: int = 3, stride: int = 1, limit: int = ACTIVATION_LIMIT
-    ) -> np.ndarray:
+    def convolve(self, name: str, x: np.ndarray, size: int = 3, stride: int = 1) -> np.ndarray:
         """A layer that sees ``size`` x ``size`` cells, clamped: [B, H, W, F] -> [B, H / stride, W / stride, M]."""
-        product, scale, offset = self._prepared[name]
-        x = np.ascontiguousarray(x)
-        count, height, width, _ = x.shape
-        rows, columns = -(-height // stride), -(-width // stride)
-        out = np.empty((count, rows, columns, len(scale)), self.dtype if limit == ACTIVATION_LIMIT else np.int32)
-        flat = out.reshape(-1, len(scale))
-        images, band = max(1, ROWS // (rows * columns)), max(1, ROWS // columns)  # or rows of an image
-        for first, top in itertools.product(range(0, count, images), range(0, rows, band)):
-            many, high = min(images, count - first), min(band, rows - top)
-            place = slice((first * rows + top) * columns, ((first + many - 1) * rows + top + high) * columns)
-            if size == stride == 1:
-                inputs = x.reshape(-1, x.shape[3])[place]
-            else:
-                inputs = np.empty((many * high * columns, size * size * x.shape[3]), x.dtype)
-                maps_kernels.gather(x, size, stride, first, top, high, inputs)
-            kernels.output(product(inputs), scale, offset, limit, flat[place])
-        return out
+        return self._prepared[name].convolve(OUTPUT, np.ascontiguousarray(x), size, stride, ACTIVATION_LIMIT)
+
+    def outputs(self, name: str, x: np.ndarray, size: int = 3) -> np.ndarray:
+        """The same, int32 within OUTPUT_LIMIT."""
+        return self._prepared[name].convolve(OUTPUT_WIDE, np.ascontiguousarray(x), size, 1, OUTPUT_LIMIT)
 
     def residual(self, x: np.ndarray, name: str, inner: np.ndarray, size: int = 3) -> np.ndarray:
         """x plus a layer of ``inner``, clamped."""
-        added = self.convolve(name, inner, size, limit=OUTPUT_LIMIT)
-        return np.clip(added + x, -ACTIVATION_LIMIT, ACTIVATION_LIMIT).astype(self.dtype)
+        out = np.array(x, np.int16, order="C")
+        return self._prepared[name].convolve(RESIDUAL, np.ascontiguousarray(inner), size, 1, ACTIVATION_LIMIT, out)
 
 
 def twice(x: np.ndarray) -> np.ndarray:

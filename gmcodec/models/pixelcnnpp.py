@@ -19,25 +19,24 @@ pixelcnnpp_float.py, the specification of the frozen form pixelcnnpp_spec.py, it
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
+from .. import native
 from ..errors import GmcFormatError, WeightsError
-from ..exact import evaluators
-from ..exact.evaluators import Evaluator
 from ..exact.ops import Layer
 from ..exact.tables import Tables
 from .mixture import MixtureOutputs, Prediction
 from .pixelcnnpp_kernels import ACTIVATION_LIMIT, CONDITION_LIMIT, INPUT_LIMIT, NetTables
-from .pixelcnnpp_streams import Prepared, Streams
+from .pixelcnnpp_streams import Prepared, Streams, prepare
 from .window import Canvas, Window
 
 KIND = "pixelcnnpp-1"
 NONLINEARITIES = ("concat_elu", "elu", "leaky")
 CONDITION = "condition."  # how names of layers that read a condition start; the block's follows
-# of each of ``PixelCNNConfig.positions``: integers within CONDITION_LIMIT, [H', W', B, D] at its resolution, of the
-# evaluator's dtype
+# of each of ``PixelCNNConfig.positions``: int16 within CONDITION_LIMIT, [H', W', B, D] at its resolution
 Conditions = dict[tuple[str, int, int], np.ndarray]
 
 
@@ -162,7 +161,7 @@ class PixelCNNConfig(MixtureOutputs):
 
 
 class PixelCNNModel:
-    """A frozen PixelCNN++ with the evaluator chosen for this machine.  Immutable; safe to share by threads."""
+    """A frozen PixelCNN++ in the native core.  Immutable; safe to share by threads."""
 
     slope = None  # raster order only
     tile_coder = None  # coded step by step
@@ -173,7 +172,7 @@ class PixelCNNModel:
         layers: dict[str, Layer],
         tables: Tables,
         net_tables: NetTables,
-        evaluator: Evaluator | None = None,
+        core: native.Core | None = None,
         base: PixelCNNModel | None = None,
     ) -> None:
         """``base``: a model that ``layers`` add to, whose own need not be prepared again."""
@@ -182,11 +181,11 @@ class PixelCNNModel:
             if layers[name].weight.shape != shape or layers[name].input_limit != config.input_limit(name):
                 raise WeightsError(f"{name}: shape {layers[name].weight.shape} does not fit the architecture")
         self.config, self.layers, self.tables, self.net_tables = config, layers, tables, net_tables
-        self.evaluator = evaluator or evaluators.choose()[0]
-        shared = base if base and base.evaluator is self.evaluator else None
+        self.core = core or native.core()
+        shared = base if base and base.core is self.core else None
         known = shared.layers if shared else {}
         added = {name: layer for name, layer in layers.items() if known.get(name) is not layer}
-        self.prepared: Prepared = (shared.prepared if shared else {}) | Streams.prepare(config, added, self.evaluator)
+        self.prepared: Prepared = (shared.prepared if shared else {}) | prepare(config, added, self.core)
         self.conditions: Conditions | None = None
 
     @property
@@ -218,7 +217,7 @@ class PixelCNNModel:
 
         On a filled canvas any of them; else those of the step that is next, one of every image.
         """
-        return Prediction(self.channels, self.tables, *canvas.evaluate(pixels))
+        return Prediction(self.core, self.channels, self.tables, *canvas.evaluate(pixels))
 
 
 class PixelCNNCanvas(Canvas):
@@ -226,9 +225,13 @@ class PixelCNNCanvas(Canvas):
 
     def __init__(self, model: PixelCNNModel, height: int, width: int, count: int) -> None:
         super().__init__(model.config.window, height, width, count)
-        self._streams = Streams(model, self)
+        self._model = model
         self._all: tuple[np.ndarray, np.ndarray] | None = None
         self._filled = False
+
+    @functools.cached_property
+    def _streams(self) -> Streams:
+        return Streams(self._model, self)
 
     def fill(self, planes: np.ndarray) -> None:
         super().fill(planes)

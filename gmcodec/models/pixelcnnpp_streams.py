@@ -1,65 +1,46 @@
 # SPDX-License-Identifier: MIT
 """The streams of a frozen PixelCNN++ over a batch of images: rows from the top, or pixels one after the other.
 
-Every layer looks back one row at most, so a map of features keeps two rows, position by position: a layer's
-input is a few contiguous copies.  The upper stream is computed a row at a time, when the row above is finished; the
-left one for as many columns as are known: all of a row when encoding, one when decoding.  A cell of resolution l is
-computed once, with the pixel at its upper left corner.  Either way the same functions run and give the same integers.
+Every layer looks back one row at most, so a map of features keeps two rows, position by position.  The upper stream is
+computed a row at a time, when the row above is finished; the left one for as many columns as are known: all of a row
+when encoding, one when decoding.  A cell of resolution l is computed once, with the pixel at its upper left corner.
+
+What is to be done is the same for every row and column, so it is written down once for a canvas, as steps of a program
+that the native core runs (native/streams.cpp).  Features of a position are filled up to an even number.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..exact import kernels
-from ..exact.evaluators import Evaluator, Product
+from .. import native
 from ..exact.ops import Layer
-from ..exact.tables import BYTES
-from . import local_kernels, pixelcnnpp_kernels
+from ..native import GATE, HIDDEN, OUTPUT, OUTPUT_WIDE, RESIDUAL, LayerArrays
+from ..native import streams as native_streams
+from ..native.streams import COPY, Map, Step, Tap
 from .pixelcnnpp_kernels import ACTIVATION_LIMIT, OUTPUT_LIMIT
 
 if TYPE_CHECKING:
     from .pixelcnnpp import PixelCNNCanvas, PixelCNNConfig, PixelCNNModel
 
-BLOCK = 1024  # cells that a layer is evaluated for at once: its input and output stay in a core's cache
+BLOCK = 1024  # cells of the left stream that pass all its layers at once: they stay in a core's cache
 COLUMNS = {"upper": (-1, 0, 1), "left": (-1, 0)}  # that a layer of either stream sees, of this row and the one above
-Prepared = dict[str, tuple[Product, np.ndarray, np.ndarray]]
+ACTIVATIONS = {"leaky": native_streams.LEAKY, "elu": native_streams.ELU, "concat_elu": native_streams.CONCAT_ELU}
+Prepared = dict[str, native.Layer]
 
 
-class Rows:
-    """The last rows of a map of features, [depth, W + 2 * margin, B, F]; zero outside the image."""
-
-    def __init__(self, width: int, count: int, features: int, dtype: type, depth: int = 2, margin: int = 1) -> None:
-        self.depth, self.margin, self.features = depth, margin, features
-        self.data: np.ndarray = np.zeros((depth, width + 2 * margin, count, features), dtype)
-
-    def cells(self, row: int, first: int, last: int, stride: int = 1) -> np.ndarray:
-        """Cells of columns first, first + stride ... below last: a view [n, B, F]."""
-        return self.data[row % self.depth, first + self.margin : last + self.margin : stride]
+def even(features: int) -> int:
+    """Features as maps have them."""
+    return features + features % 2
 
 
-class Tap(NamedTuple):
-    """An input of a layer: of the map ``rows``, row ``row``, column stride * column + offset."""
-
-    rows: Rows
-    row: int
-    offset: int
-    stride: int = 1
-
-    def cells(self, first: int, last: int) -> np.ndarray:
-        """For the columns first to last - 1 of the output: [n, B, F]."""
-        start = self.stride * first + self.offset
-        return self.rows.cells(self.row, start, start + self.stride * (last - first - 1) + 1, self.stride)
-
-
-def around(rows: Rows, stream: str, row: int, stride: int = 1) -> list[Tap]:
-    """What a convolution of a stream sees, in raster order; ``row`` of the output."""
-    return [Tap(rows, stride * row + dy, dx, stride) for dy, dx in product((-1, 0), COLUMNS[stream])]
+def around(stream: str) -> list[tuple[int, int]]:
+    """Rows and columns away that a convolution of a stream sees, in raster order."""
+    return list(product((-1, 0), COLUMNS[stream]))
 
 
 def growing(stream: str, row: int, column: int) -> list[tuple[int, int]]:
@@ -76,258 +57,199 @@ def position(block: str) -> tuple[str, int, int]:
     return kind.split("_")[1 if fine else 0], 0 if fine else int(numbers[0]), int(numbers[-1])
 
 
-class Streams:
-    """Features of a batch of images while it is coded."""
+# -- layers ------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def prepare(config: PixelCNNConfig, layers: dict[str, Layer], evaluator: Evaluator) -> Prepared:
-        """All layers as the evaluator wants them; those that grow, by parity of row and column."""
-        prepared = {}
-        for name, layer in layers.items():
-            affine = kernels.affine(layer)
-            if not name.startswith("grow"):
-                prepared[name] = (evaluator.prepare(layer), *affine)
-                continue
-            stream = name.removeprefix("grow_").split(".")[0]
-            taps = layer.weight.reshape(len(layer.weight), 2 * len(COLUMNS[stream]), -1)
-            for row, column in product((0, 1), (0, 1)):
-                chosen = [tap for tap, _ in growing(stream, row, column)]
-                weight = np.ascontiguousarray(taps[:, chosen].reshape(len(taps), -1))
-                part = Layer(weight, layer.bias, layer.multiplier, layer.shift, layer.input_limit)
-                prepared[f"{name}.{row}{column}"] = (evaluator.prepare(part), *affine)
-        return prepared
+
+def taps_of(config: PixelCNNConfig, name: str) -> int:
+    """How many positions a layer reads."""
+    kind, _, rest = name.partition(".")
+    way, _, stream = kind.partition("_")
+    if name == "first_upper":
+        return config.rows * (2 * config.columns + 1)
+    if way in ("first", "last", "fine", "condition"):
+        return 1
+    sides = (way == "up") + (stream == "left") if rest.endswith("first") else 0
+    return 2 * len(COLUMNS[stream]) + sides
+
+
+def prepare(config: PixelCNNConfig, layers: dict[str, Layer], core: native.Core) -> Prepared:
+    """The layers of the streams as the core wants them; those that grow, by parity of row and column."""
+    prepared = {}
+    for name, layer in layers.items():
+        if name == "linear":
+            continue
+        taps = layer.weight.reshape(len(layer.weight), taps_of(config, name), -1)
+        taps = np.pad(taps, ((0, 0), (0, 0), (0, taps.shape[2] % 2)))
+        if not name.startswith("grow"):
+            prepared[name] = core.layer(replace(layer, weight=taps.reshape(len(taps), -1)))
+            continue
+        stream = name.removeprefix("grow_").split(".")[0]
+        for row, column in product((0, 1), (0, 1)):
+            chosen = taps[:, [tap for tap, _ in growing(stream, row, column)]]
+            prepared[f"{name}.{row}{column}"] = core.layer(replace(layer, weight=chosen.reshape(len(taps), -1)))
+    return prepared
+
+
+# -- the program -------------------------------------------------------------------------------------------
+
+
+class Program:
+    """Maps and steps of the streams of a model over a canvas."""
 
     def __init__(self, model: PixelCNNModel, canvas: PixelCNNCanvas) -> None:
-        c, count, dtype = model.config, len(canvas.samples), model.evaluator.dtype
-        # the canvas owns this object: a cycle would keep both, hundreds of megabytes, until the garbage collector runs
-        self._canvas: PixelCNNCanvas = weakref.proxy(canvas)
-        self._model, self._config, self._count, self._dtype = model, c, count, dtype
-        self._columns = max(1, BLOCK // count)
-        self._near = c.window.near_columns(c.neighbours)
-        widths = [-(-canvas.width >> level) for level in range(len(c.filters))]
-
-        def rows(level: int, features: int) -> Rows:
-            return Rows(widths[level], count, features, dtype)
-
-        self._widths = widths
-        self._planes = Rows(canvas.width, count, c.planes, dtype, c.rows, c.columns)
+        c = model.config
+        self._config, self._prepared, self._conditions = c, model.prepared, model.conditions
+        self._widths = [-(-canvas.width >> level) for level in range(len(c.filters))]
+        self._activation = ACTIVATIONS[c.nonlinearity]
+        self.maps: list[Map] = []
+        self.steps: list[Step] = []
+        self.planes = self._map(0, c.planes, c.rows, c.columns)
+        self.windows = self._map(0, c.window.inputs, 1, 0)
         # what a coarser resolution reads of pointwise blocks
-        self._fine = {"upper": rows(0, c.upper), "left": rows(0, c.filters[0])} if c.upper else {}
-        self._down: dict[tuple[str, int], list[Rows]] = {}  # activations before and after every block
-        self._up: dict[tuple[str, int], list[Rows]] = {}
-        self._inner: dict[str, Rows] = {}  # activations inside the blocks
+        self._fine = {"upper": self._map(0, c.upper), "left": self._map(0, c.filters[0])} if c.upper else {}
+        self._down: dict[tuple[str, int], list[int]] = {}  # activations before and after every block
+        self._up: dict[tuple[str, int], list[int]] = {}
         for stream, level in product(COLUMNS, c.levels):
             wide = c.filters[level] * c.widening
-            down = self._down[stream, level] = [rows(level, wide) for _ in range(c.blocks[level] + 1)]
+            down = self._down[stream, level] = [self._map(level, wide) for _ in range(c.blocks[level] + 1)]
             top = level == len(c.filters) - 1
-            self._up[stream, level] = [down[-1] if top else rows(level, wide)]
-            self._up[stream, level] += [rows(level, wide) for _ in range(c.ups[level])]
-            for way, blocks in (("down", c.blocks), ("up", c.ups)):
-                for n in range(blocks[level]):
-                    self._inner[f"{way}_{stream}.{level}.{n}"] = rows(level, wide)
+            self._up[stream, level] = [down[-1] if top else self._map(level, wide)]
+            self._up[stream, level] += [self._map(level, wide) for _ in range(c.ups[level])]
+        self._write_upper()
+        self.upper = len(self.steps)
+        self._write_left()
 
-    # -- rows and pixels ---------------------------------------------------------------------------
+    def _map(self, level: int, features: int, depth: int = 2, margin: int = 1) -> int:
+        """A new map of so many rows of a resolution."""
+        self.maps.append(Map(depth, self._widths[level], margin, even(features)))
+        return len(self.maps) - 1
 
-    def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs int32 [W * B, outputs] and centres int32 [W * B, C] of a known row, after the rows above."""
-        self._upper_row(row)
-        return self._left_part(row, 0, self._canvas.width)
+    def _known(self, block: str) -> int:
+        """A map of what the condition tells a block."""
+        assert self._conditions is not None
+        known = self._conditions[position(block)]
+        known = np.ascontiguousarray(np.pad(known, ((0, 0), (0, 0), (0, 0), (0, known.shape[3] % 2))))
+        self.maps.append(Map(known.shape[0], known.shape[1], 0, known.shape[3], known))
+        return len(self.maps) - 1
 
-    def step(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same, [B, ...], of one pixel; every one before it has had its step and is known."""
-        row, column = divmod(position, self._canvas.width)
-        if column == 0:
-            self._upper_row(row)
-        return self._left_part(row, column, column + 1)
+    # -- steps
 
-    def _upper_row(self, row: int) -> None:
-        c, width = self._config, self._canvas.width
-        if row:
-            pixelcnnpp_kernels.planes(self._canvas.inner, row - 1, self._planes.cells(row - 1, 0, width))
+    def _write_upper(self) -> None:
+        c = self._config
         near = range(-c.columns, c.columns + 1)
-        taps = [Tap(self._planes, row - dy, dx) for dy in range(c.rows, 0, -1) for dx in near]
         # rows above the image: those of the map that were never written, or hold nothing yet
-        upper = self._values("first_upper", taps, 0, width)
+        taps = [Tap(self.planes, -dy, dx) for dy in range(c.rows, 0, -1) for dx in near]
         if c.upper:
-            self._activate(upper, self._fine["upper"].cells(row, 0, width))
-        self._gated("upper", row, 0, width, upper)
+            self._layer("first_upper", OUTPUT, 0, taps, active=self._fine["upper"])
+        self._gated("upper", None if c.upper else ("first_upper", taps))
 
-    def _left_part(self, row: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        c = self._config
-        left, base = self._first_left(row, first, last)
+    def _write_left(self) -> None:
+        c, first = self._config, [Tap(self.windows, 0, 0)]
         if c.upper:
-            self._activate(left, left)
-            self._pointwise("down", row, first, last, left)
-            cells = self._fine["left"].cells(row, first, last)
-            cells[:] = left.reshape(cells.shape)
-            self._gated("left", row, first, last, None)
-            self._grow("left", 0, row, first, last, left, kernels.residual)
-            self._pointwise("up", row, first, last, left)
+            values, inner = self._map(0, c.filters[0], 1, 0), self._map(0, c.filters[0], 1, 0)
+            self._layer("first_left", OUTPUT, 0, first, active=values)
+            self._pointwise("down", values, inner, self._fine["left"])
+            self._gated("left", None)
+            self._grow("left", 0, RESIDUAL, values, -1)
+            self._pointwise("up", values, inner, -1)
         else:
-            self._gated("left", row, first, last, left)
-            left = self._flat(self._up["left", 0][-1].cells(row, first, last))
-        outputs = np.empty((len(left), c.outputs), np.int32)
-        self._pixels("last", kernels.output, left, OUTPUT_LIMIT, outputs)
-        return outputs, base
+            self._gated("left", ("first_left", first))
+            values = self._up["left", 0][-1]
+        layer = self._prepared["last"]
+        self.steps.append(Step(layer, OUTPUT_WIDE, OUTPUT_LIMIT, 0, (Tap(values, 0, 0),)))
 
-    def _first_left(self, row: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """Values of the left stream from the window, [n * B, F], and centres of the means."""
-        c, canvas, linear = self._config, self._canvas, self._model.layers["linear"]
-        size = canvas.height * canvas.width
-        where = row * canvas.width + np.arange(first, last)
-        pixels = (where[:, None] + np.arange(self._count) * size).ravel()
-        values = np.empty((len(pixels), c.filters[0]), self._dtype)
-        base = np.empty((len(pixels), c.channels), np.int32)
-        for part in _parts(len(pixels), BLOCK):
-            x = np.empty((part.stop - part.start, c.window.inputs), self._dtype)
-            local_kernels.features(
-                canvas.flat, canvas.row_size, canvas.locate(pixels[part]), c.channels, canvas.run_start,
-                canvas.run_length, self._near, linear.weight, linear.multiplier, linear.shift, BYTES, x, base[part],
-            )  # fmt: skip
-            self._pixels("first_left", kernels.output, x, ACTIVATION_LIMIT, values[part])
-        return values, base
+    def _layer(
+        self, name: str, kind: int, level: int, taps: list[Tap], out: int = -1, active: int = -1,
+        activation: int | None = None, scale: int = 0, parity: int = 0,
+    ) -> None:  # fmt: skip
+        self.steps.append(Step(
+            self._prepared[name], kind, ACTIVATION_LIMIT, level, tuple(taps), out, active,
+            self._activation if activation is None else activation, scale, parity,
+        ))  # fmt: skip
 
-    # -- blocks ------------------------------------------------------------------------------------
+    def _inside(self, name: str, level: int, taps: list[Tap], inner: int) -> None:
+        """The first layer of a block: a leaky ReLU sees what is not clamped yet."""
+        leaky = self._config.nonlinearity == "leaky"
+        out, active = (inner, -1) if leaky else (-1, inner)
+        self._layer(f"{name}.first", HIDDEN if leaky else OUTPUT, level, taps, out, active)
 
-    def _pointwise(self, way: str, row: int, first: int, last: int, stream: np.ndarray) -> None:
-        """The pointwise blocks on the way down or up, in place on ``stream`` [n * B, F]."""
-        c = self._config
-        for part in _parts(len(stream), BLOCK):
-            x = stream[part]
-            inner = np.empty_like(x)
-            for n in range((c.blocks if way == "down" else c.ups)[0]):
-                product, scale, offset = self._model.prepared[f"fine_{way}.{n}.first"]
-                self._inside(product(x), scale, offset, inner)
-                self._pixels(f"fine_{way}.{n}.second", kernels.residual, inner, ACTIVATION_LIMIT, x)
-                self._condition(f"fine_{way}.{n}", row, first, last, x, part)
+    def _close(
+        self, block: str, kind: int, level: int, taps: list[Tap], values: int, active: int, activation: int | None = None
+    ) -> None:  # fmt: skip
+        """The second layer of a block, onto ``values``, then what the condition tells; ``active`` gets the result."""
+        told = self._conditions is not None
+        self._layer(f"{block}.second", kind, level, taps, values, -1 if told else active, activation)
+        if told:
+            known = [Tap(self._known(block), 0, 0)]
+            self._layer(f"condition.{block}", RESIDUAL, level, known, values, active, activation)
 
-    def _condition(
-        self, block: str, row: int, first: int, last: int, values: np.ndarray, part: slice = slice(None)
-    ) -> None:
-        """Add what the condition tells a block, in place on ``values``, a part of [n * B, F]."""
-        if self._model.conditions is not None:
-            known = self._flat(self._model.conditions[position(block)][row, first:last])[part]
-            self._pixels(f"condition.{block}", kernels.residual, known, ACTIVATION_LIMIT, values)
+    def _pointwise(self, way: str, values: int, inner: int, copy: int) -> None:
+        """The pointwise blocks on the way down or up, in place on ``values``; a copy for the coarser resolution."""
+        count = (self._config.blocks if way == "down" else self._config.ups)[0]
+        for n in range(count):
+            name = f"fine_{way}.{n}"
+            self._inside(name, 0, [Tap(values, 0, 0)], inner)
+            self._close(name, RESIDUAL, 0, [Tap(inner, 0, 0)], values, copy if n == count - 1 else -1, COPY)
 
-    def _gated(self, stream: str, row: int, first: int, last: int, values: np.ndarray | None) -> None:
-        """The resolutions of gated blocks, down and up again, as far as cells begin in these columns of this row.
-
-        ``values`` [n * B, F] of the finest resolution, unless its blocks are pointwise.
-        """
-        c, regions = self._config, []
+    def _gated(self, stream: str, first: tuple[str, list[Tap]] | None) -> None:
+        """The resolutions of gated blocks, down and up again; ``first``: the layer that the finest begins with."""
+        c, values = self._config, {}
         for level in c.levels:
-            a, b = -(-first >> level), -(-last >> level)
-            if row % (1 << level) or a == b:
-                break
-            regions.append((level, row >> level, a, b))
-        for level, i, a, b in regions:
-            if level:
-                source = self._down[stream, level - 1][-1] if level > c.levels[0] else self._fine[stream]
-                values = self._values(f"shrink_{stream}.{level - 1}", around(source, stream, i, 2), a, b)
-            assert values is not None
+            values[level] = self._map(level, c.filters[level], 1, 0)
             maps = self._down[stream, level]
-            self._activate(values, maps[0].cells(i, a, b))
+            if first and level == 0:
+                self._layer(first[0], OUTPUT, 0, first[1], values[0], maps[0])
+            else:
+                source = self._down[stream, level - 1][-1] if level > c.levels[0] else self._fine[stream]
+                taps = [Tap(source, dy, dx) for dy, dx in around(stream)]
+                self._layer(f"shrink_{stream}.{level - 1}", OUTPUT, level, taps, values[level], maps[0], scale=1)
             for n in range(c.blocks[level]):
                 sides = [self._down["upper", level][n + 1]] if stream == "left" else []
-                self._block(f"down_{stream}.{level}.{n}", stream, maps[n], sides, i, a, b, values)
-                self._condition(f"down_{stream}.{level}.{n}", i, a, b, values)
-                self._activate(values, maps[n + 1].cells(i, a, b))
-        for level, i, a, b in reversed(regions):
+                self._block(f"down_{stream}.{level}.{n}", stream, level, maps[n], sides, values[level], maps[n + 1])
+        for level in reversed(c.levels):
             maps = self._up[stream, level]
             if level < len(c.filters) - 1:
-                values = np.empty(((b - a) * self._count, c.filters[level]), self._dtype)
-                self._grow(stream, level, i, a, b, values, kernels.output)
-                self._activate(values, maps[0].cells(i, a, b))
-            assert values is not None
+                self._grow(stream, level, OUTPUT, values[level], maps[0])
             for n in range(c.ups[level]):
                 sides = [self._up["upper", level][n + 1]] if stream == "left" else []
                 sides.append(self._down[stream, level][c.ups[level] - 1 - n])
-                self._block(f"up_{stream}.{level}.{n}", stream, maps[n], sides, i, a, b, values)
-                self._condition(f"up_{stream}.{level}.{n}", i, a, b, values)
-                self._activate(values, maps[n + 1].cells(i, a, b))
+                self._block(f"up_{stream}.{level}.{n}", stream, level, maps[n], sides, values[level], maps[n + 1])
 
     def _block(
-        self, name: str, stream: str, source: Rows, sides: list[Rows], row: int, first: int, last: int,
-        values: np.ndarray,
-    ) -> None:  # fmt: skip
-        """A gated block, in place on ``values`` [n * B, F]."""
-        inner = self._inner[name]
-        _, scale, offset = self._model.prepared[f"{name}.first"]
-        taps = around(source, stream, row) + [Tap(side, row, 0) for side in sides]
-        for _, a, b, acc in self._products(f"{name}.first", taps, first, last):
-            self._inside(acc, scale, offset, self._flat(inner.cells(row, a, b)))
-        _, scale, offset = self._model.prepared[f"{name}.second"]
-        table = self._model.net_tables.gate
-        for part, _, _, acc in self._products(f"{name}.second", around(inner, stream, row), first, last):
-            pixelcnnpp_kernels.gate(acc, scale, offset, table, ACTIVATION_LIMIT, values[part])
-
-    # -- layers ------------------------------------------------------------------------------------
-
-    def _products(
-        self, name: str, taps: list[Tap], first: int, last: int
-    ) -> Iterator[tuple[slice, int, int, np.ndarray]]:
-        """W x of a layer: for a few columns a to b - 1 at a time their rows, a, b and [(b - a) * B, M]."""
-        product = self._model.prepared[name][0]
-        features = sum(tap.rows.features for tap in taps)
-        for a in range(first, last, self._columns):
-            b = min(a + self._columns, last)
-            x = np.empty((b - a, self._count, features), self._dtype)
-            at = 0
-            for tap in taps:
-                x[:, :, at : at + tap.rows.features] = tap.cells(a, b)
-                at += tap.rows.features
-            part = slice((a - first) * self._count, (b - first) * self._count)
-            yield part, a, b, product(self._flat(x))
-
-    def _values(self, name: str, taps: list[Tap], first: int, last: int) -> np.ndarray:
-        """Clamped outputs of a layer, [n * B, M]."""
-        _, scale, offset = self._model.prepared[name]
-        out = np.empty(((last - first) * self._count, len(scale)), self._dtype)
-        for part, _, _, acc in self._products(name, taps, first, last):
-            kernels.output(acc, scale, offset, ACTIVATION_LIMIT, out[part])
-        return out
-
-    def _grow(
-        self, stream: str, level: int, row: int, first: int, last: int, values: np.ndarray, kernel: Callable[..., None]
+        self, name: str, stream: str, level: int, source: int, sides: list[int], values: int, active: int
     ) -> None:
-        """A transposed convolution of the coarser resolution, into or onto ``values`` [n * B, F] by ``kernel``."""
-        source, cells = self._up[stream, level + 1][-1], values.reshape(last - first, self._count, -1)
-        for column in range(first, min(first + 2, last)):
-            taps = [Tap(source, row >> 1, dx) for _, dx in growing(stream, row, column)]
-            name, count = f"grow_{stream}.{level}.{row & 1}{column & 1}", -(-(last - column) // 2)
-            _, scale, offset = self._model.prepared[name]
-            chosen = np.ascontiguousarray(cells[column - first :: 2])
-            for part, _, _, acc in self._products(name, taps, column >> 1, (column >> 1) + count):
-                kernel(acc, scale, offset, ACTIVATION_LIMIT, self._flat(chosen)[part])
-            cells[column - first :: 2] = chosen
+        """A gated block, in place on ``values``."""
+        inner = self._map(level, self._config.filters[level] * self._config.widening)
+        taps = [Tap(source, dy, dx) for dy, dx in around(stream)] + [Tap(side, 0, 0) for side in sides]
+        self._inside(name, level, taps, inner)
+        self._close(name, GATE, level, [Tap(inner, dy, dx) for dy, dx in around(stream)], values, active)
 
-    def _pixels(self, name: str, kernel: Callable[..., None], x: np.ndarray, limit: int, out: np.ndarray) -> None:
-        """A layer that sees one position only: x [N, K] into or onto ``out`` [N, M]."""
-        product, scale, offset = self._model.prepared[name]
-        for part in _parts(len(x), BLOCK):
-            kernel(product(x[part]), scale, offset, limit, out[part])
-
-    def _inside(self, acc: np.ndarray, scale: np.ndarray, offset: np.ndarray, out: np.ndarray) -> None:
-        """Rescale and activate: acc [N, F] -> out [N, F or 2F]."""
-        if self._config.nonlinearity == "leaky":
-            kernels.hidden(acc, scale, offset, ACTIVATION_LIMIT, out)
-        else:
-            values = np.empty(acc.shape, self._dtype)
-            kernels.output(acc, scale, offset, ACTIVATION_LIMIT, values)
-            pixelcnnpp_kernels.elu(values, self._model.net_tables.elu, out)
-
-    def _activate(self, values: np.ndarray, cells: np.ndarray) -> None:
-        """Activations of a stream [N, F] into cells of a map, or in place."""
-        if self._config.nonlinearity == "leaky":
-            pixelcnnpp_kernels.leaky(values, self._flat(cells))
-        else:
-            pixelcnnpp_kernels.elu(values, self._model.net_tables.elu, self._flat(cells))
-
-    @staticmethod
-    def _flat(cells: np.ndarray) -> np.ndarray:
-        """[n, B, F] -> [n * B, F], a view."""
-        return cells.reshape(-1, cells.shape[-1])
+    def _grow(self, stream: str, level: int, kind: int, values: int, active: int) -> None:
+        """A transposed convolution of the coarser resolution, into or onto ``values``."""
+        source = self._up[stream, level + 1][-1]
+        for row, column in product((0, 1), (0, 1)):
+            taps = [Tap(source, 0, dx) for _, dx in growing(stream, row, column)]
+            name = f"grow_{stream}.{level}.{row}{column}"
+            self._layer(name, kind, level, taps, values, active, scale=-1, parity=2 * row + column)
 
 
-def _parts(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+class Streams:
+    """Features of a batch of images while it is coded."""
+
+    def __init__(self, model: PixelCNNModel, canvas: PixelCNNCanvas) -> None:
+        c, program = model.config, Program(model, canvas)
+        self._width = canvas.width
+        self._native = native_streams.Streams(
+            canvas, program.maps, program.steps, program.upper, max(1, BLOCK // len(canvas.samples)), program.planes,
+            program.windows, LayerArrays.of(model.layers["linear"]), c.window.near_columns(c.neighbours),
+            np.array(c.window.runs), model.net_tables.gate, model.net_tables.elu,
+        )  # fmt: skip
+
+    def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs int32 [W * B, outputs] and centres int32 [W * B, C] of a known row, after the rows above."""
+        return self._native.run(row, 0, self._width)
+
+    def step(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same, [B, ...], of one pixel; every one before it has had its step and is known."""
+        row, column = divmod(position, self._width)
+        return self._native.run(row, column, column + 1)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from .. import native
 from ..exact import gaussians
 from ..exact.gaussians import Gaussians, LatentTables
-from .maps import OUTPUT_LIMIT, UNIT, Maps, to_activation, twice
+from .maps import UNIT, Maps, to_activation, twice
 
 if TYPE_CHECKING:
     from .agave import AgaveConfig, Constants
@@ -72,7 +73,7 @@ class Descent:
         self._vae, self._count, self._size, self._up = vae, count, size, up
         self._stage, self._channel = 0, 0
         cell = vae.config.cell
-        self._x = np.tile(vae.constants.top.astype(vae.maps.dtype), (count, size[0] // cell, size[1] // cell, 1))
+        self._x = np.tile(vae.constants.top.astype(np.int16), (count, size[0] // cell, size[1] // cell, 1))
         self._open()
 
     def sizes(self) -> list[int]:
@@ -121,14 +122,14 @@ class Descent:
 
     def _split(self, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``split_latents`` of a layer."""
-        return split_latents(self._vae.maps.convolve(name, x, limit=OUTPUT_LIMIT).astype(np.int64))
+        return split_latents(self._vae.maps.outputs(name, x).astype(np.int64))
 
     def _flow(self) -> tuple[np.ndarray, np.ndarray]:
         """Of all channels; right for the next one, which depends on the channels before it only."""
         if self._flowed is not None:
             return self._flowed
         maps, name = self._vae.maps, f"stages.{self._stage}.flow"
-        known = to_activation(self._e0, LATENT_SHIFT).astype(maps.dtype)
+        known = to_activation(self._e0, LATENT_SHIFT)
         inner = maps.active(maps.convolve(f"{name}.first", np.concatenate([known, self._seen], 3)))
         self._flowed = self._split(f"{name}.last", inner)
         return self._flowed
@@ -160,7 +161,7 @@ class Descent:
         if self._stage:
             mean, log_scale = self._split(f"{name}.prior", self._active)
             z = mean + gaussians.times_scale(z, gaussians.scale_index(log_scale), vae.latent_tables)
-        known = to_activation(z, LATENT_SHIFT).astype(maps.dtype)
+        known = to_activation(z, LATENT_SHIFT)
         inner = maps.active(maps.convolve(f"{name}.inner", np.concatenate([self._active, known], 3)))
         self._x = maps.residual(self._x, f"{name}.second", inner)
         self._stage += 1
@@ -174,7 +175,7 @@ class Descent:
         maps, x = self._vae.maps, self._x
         for n in range(self._vae.config.doublings):
             x = maps.convolve(f"finer.{n}", twice(maps.active(x)))
-        return maps.convolve("last", maps.active(x), limit=OUTPUT_LIMIT)
+        return maps.outputs("last", maps.active(x))
 
 
 class Rows:
@@ -185,8 +186,6 @@ class Rows:
 
     def rows(self, first: np.ndarray, step: int) -> np.ndarray:
         """``gaussians.rows``."""
-        g, t = self.gaussians, self._tables
-        out = np.empty((len(g.mean), 16), np.int32)
+        g = self.gaussians
         first = np.ascontiguousarray(np.broadcast_to(first, g.mean.shape))
-        gaussians.fill_rows(first, step, g.mean, g.log_scale, t.edges, t.normal, t.inverse, out)
-        return out
+        return native.core().latent_rows(first, step, g.mean, g.log_scale, self._tables)

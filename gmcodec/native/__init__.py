@@ -98,10 +98,12 @@ _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("layer_free", None, (_P,)),
     ("layer_run", None, (_P, _I, _I, _P, _L, _L, _P, _P, _L)),
     ("layer_sums", None, (_P, _P, _L, _L, _P)),
-    ("gather", None, (_P, _I, _I, _I, _I, _I, _L, _I, _I, _L, _P)),
-    ("leaky", None, (_P, _L, _I, _P)),
-    ("elu", None, (_P, _L, _I, _P, _I, _P)),
-    ("planes", None, (_P, _L, _L, _L, _I, _I, _I, _P)),
+    ("convolve", _I, (_P, _I, _I, _P, _L, _I, _I, _I, _I, _I, _P)),
+    ("leaky", None, (_P, _L, _P)),
+    ("elu", None, (_P, _L, _P, _P)),
+    ("streams_new", _P, (_P,)),  # native/streams.py
+    ("streams_free", None, (_P,)),
+    ("streams_run", None, (_P, _I, _I, _I, _P, _P)),
     ("softmax", None, (_P, _L, _L, _I, _P, _P)),
     ("open_channel", None, (_P, _L, _P, _P, _L, _I, _I, _I, _P, _P, _P)),
     ("nibble_rows", None, (_P, _P, _P, _L, _I, _P, _P, _P)),
@@ -451,14 +453,28 @@ class Layer:
 
     def __init__(self, core: Core, arrays: LayerArrays) -> None:
         self.core, (self.rows, self.columns) = core, arrays.weight.shape
-        self._handle = core.made(core.layer_new(byref(arrays.structure())))
-        weakref.finalize(self, core.layer_free, self._handle)
+        self.handle = core.made(core.layer_new(byref(arrays.structure())))
+        weakref.finalize(self, core.layer_free, self.handle)
 
     def sums(self, x: np.ndarray) -> np.ndarray:
         """W x: int32 [N, rows]."""
         _at(x, np.int16, None, self.columns)
         x, out = _paired(x), np.empty((len(x), self.rows), np.int32)
-        self.core.layer_sums(self._handle, x.ctypes.data, x.shape[1], len(x), out.ctypes.data)
+        self.core.layer_sums(self.handle, x.ctypes.data, x.shape[1], len(x), out.ctypes.data)
+        return out
+
+    def _output(
+        self, kind: int, limit: int, shape: tuple[int, ...], out: np.ndarray | None, table: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Where the results of cells [*shape] go, checked."""
+        rows, dtype = self.rows // 2 if kind == GATE else self.rows, np.int32 if kind == OUTPUT_WIDE else np.int16
+        if out is None:
+            if kind in (RESIDUAL, GATE):
+                raise ValueError("there is nothing to add to")
+            out = np.empty((*shape, rows), dtype)
+        if not 0 < limit < (2**18 if kind == OUTPUT_WIDE else 2**15) or (kind == GATE) != (table is not None):
+            raise ValueError(f"limit {limit} or a table does not fit")
+        _into(out, dtype, *shape, rows)
         return out
 
     def run(
@@ -466,17 +482,30 @@ class Layer:
     ) -> np.ndarray:
         """One of HIDDEN, OUTPUT, RESIDUAL, OUTPUT_WIDE, GATE: into or onto ``out`` [N, rows], or half as many."""
         _at(x, np.int16, None, self.columns)
-        rows, dtype = self.rows // 2 if kind == GATE else self.rows, np.int32 if kind == OUTPUT_WIDE else np.int16
-        if out is None:
-            if kind in (RESIDUAL, GATE):
-                raise ValueError("there is nothing to add to")
-            out = np.empty((len(x), rows), dtype)
-        if not 0 < limit < (2**18 if kind == OUTPUT_WIDE else 2**15) or (kind == GATE) != (table is not None):
-            raise ValueError(f"limit {limit} or a table does not fit")
-        to = _into(out, dtype, len(x), rows)
+        out = self._output(kind, limit, x.shape[:1], out, table)
         gates = None if table is None else _at(table, np.int32, 4095)
         x = _paired(x)
-        self.core.layer_run(self._handle, kind, limit, x.ctypes.data, x.shape[1], len(x), gates, to, rows)
+        self.core.layer_run(
+            self.handle, kind, limit, x.ctypes.data, x.shape[1], len(x), gates, out.ctypes.data, out.shape[1]
+        )
+        return out
+
+    def convolve(
+        self, kind: int, x: np.ndarray, size: int, stride: int, limit: int, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The same, but GATE, of windows of x [B, H, W, F] around every stride-th cell: [B, H / stride, W / stride,
+        rows].
+        """
+        count, height, width, features = x.shape
+        if size < 1 or size % 2 == 0 or stride < 1 or size * size * features != self.columns or kind == GATE:
+            raise ValueError(f"a layer of {self.columns} inputs cannot see windows of {size} of {x.shape}")
+        out = self._output(kind, limit, (count, -(-height // stride), -(-width // stride)), out)
+        failed = self.core.convolve(
+            self.handle, kind, limit, _at(x, np.int16, count, height, width, features), count, height, width, features,
+            size, stride, out.ctypes.data,
+        )  # fmt: skip
+        if failed:
+            raise MemoryError
         return out
 
 
@@ -510,46 +539,15 @@ class Core:
 
     # -- maps of features
 
-    def gathered(self, x: np.ndarray, size: int, stride: int, images: slice, rows: slice) -> np.ndarray:
-        """Windows of x int16 [B, H, W, F] around every stride-th cell of some images and output rows: int16
-        [images * rows * columns, size * size * F].
-        """
-        count, height, width, features = x.shape
-        columns = -(-width // stride)
-        inside = 0 <= images.start <= images.stop <= count and 0 <= rows.start <= rows.stop <= -(-height // stride)
-        if not inside or size % 2 == 0 or stride < 1:
-            raise ValueError(f"windows of {size} at {images}, {rows} of {x.shape}")
-        many = rows.stop - rows.start
-        n = (images.stop - images.start) * many * columns
-        out = np.empty((n, size * size * features), np.int16)
-        self.gather(
-            _at(x, np.int16, None, None, None, None), height, width, features, size, stride, images.start, rows.start,
-            many, n, out.ctypes.data,
-        )  # fmt: skip
-        return out
-
-    def activated(self, x: np.ndarray, out: np.ndarray, table: np.ndarray | None) -> None:
-        """Leaky ReLU of x int16 [N, F] into ``out``; with a table int32 ELU, and behind it that of -x if out is twice
-        as wide.  |x| is below the table's length.
-        """
-        n, features = x.shape
+    def activated(self, x: np.ndarray, table: np.ndarray | None) -> np.ndarray:
+        """Leaky ReLU of x int16, or ELU by a table int32 of -elu(-v); |x| is below the table's length."""
+        out, where = np.empty(x.shape, np.int16), _at(x, np.int16, *x.shape)
         if table is None:
-            self.leaky(_at(x, np.int16, n, features), n, features, _into(out, np.int16, n, features))
-            return
-        both = out.shape[1] == 2 * features
-        to = _into(out, np.int16, n, features * (1 + both))
-        self.elu(_at(x, np.int16, n, features), n, features, _at(table, np.int32, None), both, to)
-
-    def known_planes(self, samples: np.ndarray, row: int, out: np.ndarray) -> None:
-        """What the upper stream of a PixelCNN++ sees of a row of int16 [B, H, W, C], a view whose pixels are
-        contiguous: out int16 [W, B, 2 * C + 1].
-        """
-        images, height, width, channels = samples.shape
-        strides = [s // 2 for s in samples.strides]
-        if samples.dtype != np.int16 or strides[2:] != [channels, 1] or not 0 <= row < height:
-            raise TypeError("expected int16 samples, pixel by pixel, and a row of them")
-        to = _into(out, np.int16, width, images, 2 * channels + 1)
-        self.planes(samples.ctypes.data, images, strides[0], strides[1], row, width, channels, to)
+            self.leaky(where, x.size, out.ctypes.data)
+        else:
+            _within(x, 1 - len(table), len(table) - 1, "values")
+            self.elu(where, x.size, _at(table, np.int32, None), out.ctypes.data)
+        return out
 
     # -- rows of frequencies
 

@@ -96,10 +96,56 @@ typedef struct gm_stack {
 } gm_stack;
 
 typedef struct gm_layer gm_layer;
+typedef struct gm_streams gm_streams;
 typedef struct gm_net gm_net;
 typedef struct gm_tile gm_tile;
 
 enum { GM_HIDDEN = 0, GM_OUTPUT = 1, GM_RESIDUAL = 2, GM_OUTPUT_WIDE = 3, GM_GATE = 4 };
+enum { GM_COPY = 0, GM_LEAKY = 1, GM_ELU = 2, GM_CONCAT_ELU = 3 };
+
+/* A map of features of a batch: int16 [depth, columns + 2 * margin, images, features]; row i lies at i % depth, and
+ * what is outside the image is zero. */
+typedef struct gm_map {
+  int32_t depth, columns, margin, features; /* features: an even number */
+  const int16_t *known; /* the caller's, who keeps it, and no step writes to it; null: the library's, zero at first */
+} gm_map;
+
+/* An input of a step: a cell so many rows and columns away, all its features. */
+typedef struct gm_tap {
+  int32_t map, row, column;
+} gm_tap;
+
+/* A layer at some cells of a row, and what follows. */
+typedef struct gm_step {
+  const gm_layer *layer; /* its columns: tap by tap the features of the taps' maps, all of which have as many */
+  int32_t kind, limit;   /* as of layer_run; GM_OUTPUT_WIDE: the outputs */
+  int32_t level;         /* a cell of what it makes is 2**level pixels a side */
+  int32_t scale;         /* how the maps that it sees are: 0 as fine, 1 twice as fine, -1 half as fine */
+  int32_t parity;        /* scale -1: it makes only cells with 2 * (row & 1) + (column & 1) == parity */
+  int32_t taps;          /* 1 to 256 */
+  const gm_tap *tap;
+  int32_t out;        /* map that it writes, or adds to; -1: none */
+  int32_t active;     /* map that gets the activation of what it made, -1: none; it may be ``out`` */
+  int32_t activation; /* GM_COPY, GM_LEAKY; GM_ELU; GM_CONCAT_ELU: behind it that of the negative */
+} gm_step;
+
+/* The streams of a PixelCNN++: a program for each row and for the columns of a row. */
+typedef struct gm_streams_data {
+  int32_t images, width, channels;
+  int32_t maps, steps, upper; /* the first ``upper`` steps see finished rows only; the last one gives the outputs */
+  int32_t together; /* columns that pass all steps of the left stream at once */
+  const gm_map *map;
+  const gm_step *step;
+  int32_t planes;  /* map of what the upper stream sees, 2 * channels + 1 features */
+  int32_t windows; /* map of what the left stream sees: as a local net its window */
+  const int16_t *samples; /* the first pixel's first, with margins as of gm_place; the caller's, who keeps it */
+  int64_t image_size, row_size;
+  const gm_layer_data *linear; /* the window: as of gm_net_data */
+  const int32_t *near;
+  int32_t runs;
+  const int32_t *run;
+  const int32_t *gate, *elu; /* [4095], [2048]: models/pixelcnnpp_kernels.py */
+} gm_streams_data;
 
 typedef struct gm_functions {
   const char *isa; /* name of the instruction set these functions were compiled for */
@@ -174,21 +220,23 @@ typedef struct gm_functions {
                     const int32_t *table, void *out, int64_t out_row);
   void (*layer_sums)(const gm_layer *layer, const int16_t *x, int64_t x_row, int64_t n, int32_t *out);
 
-  /* Windows of size x size cells around the cells of x int16 [images, height, width, features], zero outside, tap by
-   * tap, as rows of out int16 [n, size * size * features]: of output rows from ``top`` on, ``rows`` of each image from
-   * ``first`` on, at every stride-th cell; n = images of them * rows * ceil(width / stride). */
-  void (*gather)(const int16_t *x, int32_t height, int32_t width, int32_t features, int32_t size, int32_t stride,
-                 int64_t first, int32_t top, int32_t rows, int64_t n, int16_t *out);
+  /* The same of windows of size x size cells, an odd number, around every stride-th cell of x int16 [images, height,
+   * width, features], zero outside: out [images, ceil(height / stride), ceil(width / stride), rows].  No GM_GATE.
+   * Not 0 when memory is short. */
+  int32_t (*convolve)(const gm_layer *layer, int32_t kind, int32_t limit, const int16_t *x, int64_t images,
+                      int32_t height, int32_t width, int32_t features, int32_t size, int32_t stride, void *out);
 
-  /* x int16 [n, features] -> out int16 [n, features], rows out_row apart: leaky ReLU; or, with a table int32
-   * [limit + 1] of -elu(-v), ELU, and, if out has 2 * features a row (both), behind it that of the negative. */
-  void (*leaky)(const int16_t *x, int64_t n, int32_t features, int16_t *out);
-  void (*elu)(const int16_t *x, int64_t n, int32_t features, const int32_t *table, int32_t both, int16_t *out);
+  /* n values int16: leaky ReLU; ELU, by a table int32 of -elu(-v) for any |v|. */
+  void (*leaky)(const int16_t *x, int64_t n, int16_t *out);
+  void (*elu)(const int16_t *x, int64_t n, const int32_t *table, int16_t *out);
 
-  /* What the upper stream of a PixelCNN++ sees of a known row of samples int16 [images, height, width, channels],
-   * image_size and row_size apart: out int16 [width, images, 2 * channels + 1]. */
-  void (*planes)(const int16_t *samples, int64_t images, int64_t image_size, int64_t row_size, int32_t row,
-                 int32_t width, int32_t channels, int16_t *out);
+  /* Null when memory is short.  The layers must outlive it.  One thread at a time. */
+  gm_streams *(*streams_new)(const gm_streams_data *data);
+  void (*streams_free)(gm_streams *streams);
+
+  /* Outputs int32 [last - first, images, outputs] and centres of the means int32 [last - first, images, channels] of
+   * columns of a row.  Rows and columns in raster order, each once; the samples before them are known. */
+  void (*streams_run)(gm_streams *streams, int32_t row, int32_t first, int32_t last, int32_t *outputs, int32_t *base);
 
   /* -- rows of frequencies, for coding/stack.py: exact/tables.py, exact/gaussians.py ------------------------------- */
 

@@ -85,7 +85,7 @@ static void run(const Layer &layer, After after, Inputs x, int n, T *out, ptrdif
   const int columns = layer.columns, limit = after.limit;
   for (int first = 0; first < n; first += TILE_ROWS) {
     const int rows = smaller(TILE_ROWS, n - first);
-    multiply({x.data + first * x.row, x.row, x.step}, rows, layer.weight, layer.pairs, columns, sums, columns);
+    multiply(x.after(first), rows, layer.weight, layer.pairs, columns, sums, columns);
     for (int r = 0; r < rows; ++r) {
       T *to = out + (first + r) * stride;
       const T *from = before ? before + (first + r) * stride : nullptr;

@@ -1,16 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Layers of nets that see maps of features: models/pixelcnnpp_spec.py and models/agave_spec.py.
-#include "layer.hpp"
-#include "window.hpp"
+#include "finish.hpp"
 
 namespace gm::GM_ISA {
-
-struct MapLayer {
-  Arena arena;
-  Layer layer;
-};
-
-GM_INLINE const Layer &layer_of(const gm_layer *layer) { return reinterpret_cast<const MapLayer *>(layer)->layer; }
 
 gm_layer *layer_new(const gm_layer_data *data) {
   MapLayer *layer = Arena::make<MapLayer>();
@@ -33,129 +25,83 @@ void layer_free(gm_layer *layer) {
   }
 }
 
-// What becomes of a row of sums, filled up, written to as many elements as the layer has outputs.
-template <typename After, typename T>
-GM_INLINE void finish_row(const Layer &layer, int limit, const int32_t *sums, bool adds, T *out) {
-  alignas(64) T row[MAX_COLUMNS];
-  if (adds)
-    memcpy(row, out, sizeof(T) * layer.outputs);
-  for (int m = 0; m < layer.columns; m += REALS) {
-    Reals acc = reals(load<Integers>(sums + m));
-    After::put(limit, times_plus(acc, load<Reals>(layer.scale + m), load<Reals>(layer.offset + m)), row + m, row + m);
+// The sums of some rows at a time, and what follows them.
+template <typename Then> GM_INLINE void each_row(const Layer &layer, Inputs x, int64_t n, Then then) {
+  alignas(64) int32_t sums[TILE_ROWS * MAX_COLUMNS];
+  for (int64_t first = 0; first < n; first += TILE_ROWS) {
+    const int rows = (int)smaller<int64_t>(TILE_ROWS, n - first);
+    multiply(x, rows, layer.weight, layer.pairs, layer.columns, sums, layer.columns);
+    for (int r = 0; r < rows; ++r)
+      then(first + r, sums + r * layer.columns);
+    x = x.after(TILE_ROWS);
   }
-  memcpy(out, row, sizeof(T) * layer.outputs);
 }
 
-constexpr int GATE_REACH = 2047, GATED_LIMIT = (1 << 15) - 1, GATE_SHIFT = 14 + 4;
-
-// stream [outputs / 2] += a * sigmoid(b), clamped; a and b are the halves of the rescaled sums.
-GM_INLINE void gate_row(const Layer &layer, int limit, const int32_t *sums, const int32_t *table, int16_t *stream) {
-  alignas(64) double v[MAX_COLUMNS + WHOLE];
-  for (int m = 0; m < layer.columns; m += REALS)
-    store(v + m, floor(times_plus(reals(load<Integers>(sums + m)), load<Reals>(layer.scale + m),
-                                  load<Reals>(layer.offset + m))));
-  const int half = layer.outputs / 2;
-  alignas(64) int16_t row[MAX_COLUMNS / 2 + WHOLE];
-  memcpy(row, stream, sizeof(int16_t) * half);
-  for (int m = 0; m < half; m += REALS) {
-    Reals a = clamp(load<Reals>(v + m), all(-GATED_LIMIT), all(GATED_LIMIT));
-    Reals b = clamp(load<Reals>(v + half + m), all(-GATE_REACH), all(GATE_REACH));
-    Reals passed = floor(a * look_up(table + GATE_REACH, b) * all(1.0 / (1 << GATE_SHIFT)) + all(0.5));
-    Reals before = reals(__builtin_convertvector(load<Shorts>(row + m), Integers));
-    Integers after = floor_to_integers(clamp(before + passed, all(-limit), all(limit)));
-    store(row + m, __builtin_convertvector(after, Shorts));
-  }
-  memcpy(stream, row, sizeof(int16_t) * half);
+GM_INLINE void *row_of(void *out, int32_t kind, int64_t at) {
+  return static_cast<char *>(out) + at * (kind == GM_OUTPUT_WIDE ? sizeof(int32_t) : sizeof(int16_t));
 }
 
 void layer_run(const gm_layer *handle, int32_t kind, int32_t limit, const int16_t *x, int64_t x_row, int64_t n,
                const int32_t *table, void *out, int64_t out_row) {
   const Layer &layer = layer_of(handle);
-  alignas(64) int32_t sums[TILE_ROWS * MAX_COLUMNS];
-  for (int64_t first = 0; first < n; first += TILE_ROWS) {
-    const int rows = (int)smaller<int64_t>(TILE_ROWS, n - first);
-    multiply(rows_of(x + first * x_row, x_row), rows, layer.weight, layer.pairs, layer.columns, sums, layer.columns);
-    for (int r = 0; r < rows; ++r) {
-      const int32_t *acc = sums + r * layer.columns;
-      int16_t *to = static_cast<int16_t *>(out) + (first + r) * out_row;
-      if (kind == GM_HIDDEN)
-        finish_row<Hidden>(layer, limit, acc, false, to);
-      else if (kind == GM_OUTPUT)
-        finish_row<Output>(layer, limit, acc, false, to);
-      else if (kind == GM_RESIDUAL)
-        finish_row<Residual>(layer, limit, acc, true, to);
-      else if (kind == GM_OUTPUT_WIDE)
-        finish_row<Output>(layer, limit, acc, false, static_cast<int32_t *>(out) + (first + r) * out_row);
-      else
-        gate_row(layer, limit, acc, table, to);
-    }
-  }
+  each_row(layer, rows_of(x, x_row), n, [&](int64_t row, const int32_t *sums) {
+    finish(layer, kind, limit, sums, table, row_of(out, kind, row * out_row));
+  });
 }
 
 void layer_sums(const gm_layer *handle, const int16_t *x, int64_t x_row, int64_t n, int32_t *out) {
   const Layer &layer = layer_of(handle);
-  alignas(64) int32_t sums[TILE_ROWS * MAX_COLUMNS];
-  for (int64_t first = 0; first < n; first += TILE_ROWS) {
-    const int rows = (int)smaller<int64_t>(TILE_ROWS, n - first);
-    multiply(rows_of(x + first * x_row, x_row), rows, layer.weight, layer.pairs, layer.columns, sums, layer.columns);
-    for (int r = 0; r < rows; ++r)
-      memcpy(out + (first + r) * layer.outputs, sums + r * layer.columns, sizeof(int32_t) * layer.outputs);
+  each_row(layer, rows_of(x, x_row), n, [&](int64_t row, const int32_t *sums) {
+    memcpy(out + row * layer.outputs, sums, sizeof(int32_t) * layer.outputs);
+  });
+}
+
+struct Grid {
+  int height, width, features, size, stride;
+};
+
+// The window around output cell (i, j) of an image, zero outside: out [size * size * features].
+static void gather(const Grid &grid, const int16_t *image, int i, int j, int16_t *out) {
+  const int y = i * grid.stride - grid.size / 2, left = j * grid.stride - grid.size / 2;
+  const int from = larger(left, 0), end = smaller(left + grid.size, grid.width);
+  const size_t cell = sizeof(int16_t) * grid.features;
+  for (int dy = 0; dy < grid.size; ++dy, out += grid.size * grid.features) {
+    if (y + dy < 0 || y + dy >= grid.height || end <= from) {
+      memset(out, 0, cell * grid.size);
+      continue;
+    }
+    memset(out, 0, cell * (from - left));
+    memcpy(out + (ptrdiff_t)(from - left) * grid.features,
+           image + ((ptrdiff_t)(y + dy) * grid.width + from) * grid.features, cell * (end - from));
+    memset(out + (ptrdiff_t)(end - left) * grid.features, 0, cell * (left + grid.size - end));
   }
 }
 
-void gather(const int16_t *x, int32_t height, int32_t width, int32_t features, int32_t size, int32_t stride,
-            int64_t first, int32_t top, int32_t rows, int64_t n, int16_t *out) {
-  const int columns = (width + stride - 1) / stride, reach = size / 2;
-  const size_t cell = sizeof(int16_t) * features, run = cell * size;
-  for (int64_t i = 0; i < n; ++i) {
-    const int64_t image = first + i / ((int64_t)rows * columns);
-    const int place = (int)(i % ((int64_t)rows * columns));
-    const int y = (top + place / columns) * stride - reach, left = place % columns * stride - reach;
-    const int from = larger(left, 0), end = smaller(left + size, width);
-    for (int dy = 0; dy < size; ++dy, out += size * features) {
-      if (y + dy < 0 || y + dy >= height || end <= from) {
-        memset(out, 0, run);
-        continue;
-      }
-      const int16_t *source = x + ((image * height + y + dy) * width + from) * features;
-      memset(out, 0, cell * (from - left));
-      memcpy(out + (ptrdiff_t)(from - left) * features, source, cell * (end - from));
-      memset(out + (ptrdiff_t)(end - left) * features, 0, cell * (left + size - end));
+int32_t convolve(const gm_layer *handle, int32_t kind, int32_t limit, const int16_t *x, int64_t images, int32_t height,
+                 int32_t width, int32_t features, int32_t size, int32_t stride, void *out) {
+  const Layer &layer = layer_of(handle);
+  const int rows = (height + stride - 1) / stride, columns = (width + stride - 1) / stride;
+  const Grid grid = {height, width, features, size, stride};
+  const int64_t n = images * rows * columns, area = (int64_t)rows * columns;
+  Arena arena;
+  int16_t *inputs = arena.take<int16_t>((size_t)TILE_ROWS * 2 * layer.pairs);
+  for (int64_t first = 0; first < n && inputs; first += TILE_ROWS) {
+    const int some = (int)smaller<int64_t>(TILE_ROWS, n - first);
+    for (int r = 0; r < some; ++r) {
+      const int64_t image = (first + r) / area, place = (first + r) % area;
+      gather(grid, x + image * height * width * features, (int)(place / columns), (int)(place % columns),
+             inputs + (ptrdiff_t)r * 2 * layer.pairs);
     }
+    each_row(layer, rows_of(inputs, 2 * layer.pairs), some, [&](int64_t row, const int32_t *sums) {
+      finish(layer, kind, limit, sums, nullptr, row_of(out, kind, (first + row) * layer.outputs));
+    });
   }
+  arena.release();
+  return !inputs;
 }
 
-void leaky(const int16_t *x, int64_t n, int32_t features, int16_t *out) {
-  for (int64_t i = 0; i < n * features; ++i)
-    out[i] = larger(x[i], (int16_t)(x[i] >> 3));
-}
+void leaky(const int16_t *x, int64_t n, int16_t *out) { leaky_row(x, n, out); }
 
-void elu(const int16_t *x, int64_t n, int32_t features, const int32_t *table, int32_t both, int16_t *out) {
-  for (int64_t i = 0; i < n; ++i, x += features, out += features * (both ? 2 : 1))
-    for (int m = 0; m < features; ++m) {
-      out[m] = x[m] > 0 ? x[m] : (int16_t)-table[-x[m]];
-      if (both)
-        out[features + m] = x[m] < 0 ? (int16_t)-x[m] : (int16_t)-table[x[m]];
-    }
-}
-
-constexpr int16_t ONE = 128; // tells the inside of an image from the outside, in the unit of samples
-
-void planes(const int16_t *samples, int64_t images, int64_t image_size, int64_t row_size, int32_t row, int32_t width,
-            int32_t channels, int16_t *out) {
-  for (int j = 0; j < width; ++j)
-    for (int64_t b = 0; b < images; ++b, out += 2 * channels + 1) {
-      const int16_t *here = samples + b * image_size + row * row_size + (ptrdiff_t)j * channels;
-      for (int c = 0; c < channels; ++c) {
-        int left = j ? here[c - channels] : OUTSIDE, above = row ? here[c - row_size] : OUTSIDE;
-        left = left == OUTSIDE ? above : left;
-        above = above == OUTSIDE ? left : above;
-        const int mean = left == OUTSIDE ? 128 : (left + above) >> 1;
-        out[c] = (int16_t)(here[c] - 128);
-        out[channels + c] = (int16_t)clamp(here[c] - mean, -CLAMP, CLAMP);
-      }
-      out[2 * channels] = ONE;
-    }
-}
+void elu(const int16_t *x, int64_t n, const int32_t *table, int16_t *out) { elu_row(x, n, table, out); }
 
 } // namespace gm::GM_ISA

@@ -41,11 +41,8 @@ inline void lay_out(const gm_net_data &data, Net &net) {
   net.width = net.first.columns, net.columns = filled(data.layers[0].columns, 2);
   net.outputs = layers[1 + 2 * data.blocks].rows, net.output_columns = net.last.columns;
   Window &window = net.window;
-  window.channels = data.channels, window.features = layers[0].columns, window.runs = data.runs;
-  window.near = data.linear->columns;
-  window.run = arena.take<int32_t>(3 * data.runs);
-  window.near_column = arena.take<int32_t>(window.near);
-  window.near_weight = arena.take<int32_t>((size_t)data.channels * window.near);
+  lay_out(arena, data.channels, data.runs, *data.linear, window);
+  window.features = layers[0].columns;
   net.tables.softmax = arena.take<int32_t>(SOFTMAX_ENTRIES);
   net.tables.inverse = arena.take<int32_t>(INVERSE_ENTRIES);
   net.tables.sigmoid = arena.take<int32_t>(2 * REACH + 1);
@@ -62,13 +59,7 @@ inline void fill(const gm_net_data &data, Net &net) {
   fill(data.layers[1 + 2 * data.blocks], net.last);
   for (int b = 0; b <= data.blocks && net.condition; ++b)
     fill(data.conditions[b], net.conditions[b]);
-  Window &window = net.window;
-  copy(window.run, data.run, 3 * (size_t)data.runs);
-  copy(window.near_column, data.near, window.near);
-  for (int k = 0; k < data.channels * window.near; ++k)
-    window.near_weight[k] = data.linear->weight[k];
-  for (int c = 0; c < data.channels; ++c)
-    window.multiplier[c] = data.linear->multiplier[c], window.shift[c] = data.linear->shift[c];
+  fill(data.run, data.near, *data.linear, net.window);
   copy(net.tables.softmax, data.softmax, SOFTMAX_ENTRIES);
   copy(net.tables.inverse, data.inverse, INVERSE_ENTRIES);
   copy(net.tables.sigmoid, data.sigmoid, 2 * REACH + 1);

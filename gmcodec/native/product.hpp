@@ -11,41 +11,55 @@ namespace gm::GM_ISA {
 
 constexpr int COLUMNS = 16; // packed outputs are a multiple of this, a whole number of any vectors
 
-// Where the inputs of a product lie: element (n, pair) is ``data[n * row + pair * step]``, two int16 in an int32.
-struct Inputs {
-  const char *data;
-  ptrdiff_t row, step; // bytes
-};
-
-GM_INLINE Inputs rows_of(const int16_t *x, ptrdiff_t stride) { // [N, stride]
-  return {reinterpret_cast<const char *>(x), 2 * stride, 4};
-}
-
-// ROWS x VECTORS sums of all pairs, in registers: the innermost loop of everything.
+// sums[r][v] += the inputs of row r times the weights of vector v, of so many pairs: the innermost loop of everything.
 template <int ROWS, int VECTORS>
-GM_INLINE void tile(Inputs x, const int16_t *weight, int pairs, ptrdiff_t columns, int32_t *out, ptrdiff_t out_row) {
-  Sums sums[ROWS][VECTORS];
-  for (int r = 0; r < ROWS; ++r)
-    for (int v = 0; v < VECTORS; ++v)
-      sums[r][v] = no_sums();
+GM_INLINE void add_pairs(Sums (&sums)[ROWS][VECTORS], const char *x, ptrdiff_t row, ptrdiff_t step,
+                         const int16_t *weight, int pairs, ptrdiff_t columns) {
   for (int pair = 0; pair < pairs; ++pair) {
     Weights weights[VECTORS];
     for (int v = 0; v < VECTORS; ++v)
       weights[v] = load_weights(weight + pair * 2 * columns + 2 * SUMS * v);
     for (int r = 0; r < ROWS; ++r) {
       int32_t both;
-      memcpy(&both, x.data + r * x.row + pair * x.step, sizeof both);
+      memcpy(&both, x + r * row + pair * step, sizeof both);
       for (int v = 0; v < VECTORS; ++v)
         sums[r][v] = add_pair(sums[r][v], weights[v], both);
     }
   }
+}
+
+// Where the inputs of a product lie: element (n, pair) is ``data[n * row + pair * step]``, two int16 in an int32.
+struct Inputs {
+  const char *data;
+  ptrdiff_t row, step; // bytes
+
+  GM_INLINE_MEMBER Inputs after(int rows) const { return {data + rows * row, row, step}; }
+
+  template <int ROWS, int VECTORS>
+  GM_INLINE_MEMBER void add(Sums (&sums)[ROWS][VECTORS], const int16_t *weight, int pairs, ptrdiff_t columns) const {
+    add_pairs(sums, data, row, step, weight, pairs, columns);
+  }
+};
+
+GM_INLINE Inputs rows_of(const int16_t *x, ptrdiff_t stride) { // [N, stride]
+  return {reinterpret_cast<const char *>(x), 2 * stride, 4};
+}
+
+// ROWS x VECTORS sums of all pairs, in registers.  X: Inputs, or others that can do the same.
+template <int ROWS, int VECTORS, typename X>
+GM_INLINE void tile(X x, const int16_t *weight, int pairs, ptrdiff_t columns, int32_t *out, ptrdiff_t out_row) {
+  Sums sums[ROWS][VECTORS];
+  for (int r = 0; r < ROWS; ++r)
+    for (int v = 0; v < VECTORS; ++v)
+      sums[r][v] = no_sums();
+  x.template add<ROWS, VECTORS>(sums, weight, pairs, columns);
   for (int r = 0; r < ROWS; ++r)
     for (int v = 0; v < VECTORS; ++v)
       store_sums(out + r * out_row + SUMS * v, sums[r][v]);
 }
 
-template <int ROWS>
-GM_INLINE void tile_row(Inputs x, const int16_t *weight, int pairs, int columns, int32_t *out, ptrdiff_t out_row) {
+template <int ROWS, typename X>
+GM_INLINE void tile_row(X x, const int16_t *weight, int pairs, int columns, int32_t *out, ptrdiff_t out_row) {
   for (int column = 0; column < columns;) {
     int left = (columns - column) / SUMS;
     const int16_t *from = weight + 2 * column;
@@ -66,13 +80,14 @@ GM_INLINE void tile_row(Inputs x, const int16_t *weight, int pairs, int columns,
 }
 
 // out int32 [rows, out_row] = x times packed weights [pairs, columns, 2]; rows at most TILE_ROWS.
-static __attribute__((noinline)) void multiply(Inputs x, int rows, const int16_t *weight, int pairs, int columns,
+template <typename X>
+static __attribute__((noinline)) void multiply(X x, int rows, const int16_t *weight, int pairs, int columns,
                                                int32_t *out, ptrdiff_t out_row) {
   if (rows == TILE_ROWS)
     return tile_row<TILE_ROWS>(x, weight, pairs, columns, out, out_row);
-  for (; rows >= 4 && TILE_ROWS > 4; rows -= 4, x.data += 4 * x.row, out += 4 * out_row)
+  for (; rows >= 4 && TILE_ROWS > 4; rows -= 4, x = x.after(4), out += 4 * out_row)
     tile_row<4>(x, weight, pairs, columns, out, out_row);
-  for (; rows > 0; --rows, x.data += x.row, out += out_row)
+  for (; rows > 0; --rows, x = x.after(1), out += out_row)
     tile_row<1>(x, weight, pairs, columns, out, out_row);
 }
 
@@ -80,8 +95,7 @@ static __attribute__((noinline)) void multiply(Inputs x, int rows, const int16_t
 static inline void multiply_all(Inputs x, int rows, const int16_t *weight, int pairs, int columns, int32_t *out,
                                 ptrdiff_t out_row) {
   for (int first = 0; first < rows; first += TILE_ROWS)
-    multiply({x.data + first * x.row, x.row, x.step}, smaller(TILE_ROWS, rows - first), weight, pairs, columns,
-             out + first * out_row, out_row);
+    multiply(x.after(first), smaller(TILE_ROWS, rows - first), weight, pairs, columns, out + first * out_row, out_row);
 }
 
 // weight [M, K] -> packed [pairs, columns, 2], zero where there is no weight.

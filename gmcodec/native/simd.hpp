@@ -35,6 +35,7 @@
 #endif
 
 #define GM_INLINE static inline __attribute__((always_inline))
+#define GM_INLINE_MEMBER inline __attribute__((always_inline))
 
 namespace gm::GM_ISA {
 

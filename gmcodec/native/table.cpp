@@ -27,11 +27,13 @@ gm_layer *layer_new(const gm_layer_data *);
 void layer_free(gm_layer *);
 void layer_run(const gm_layer *, int32_t, int32_t, const int16_t *, int64_t, int64_t, const int32_t *, void *, int64_t);
 void layer_sums(const gm_layer *, const int16_t *, int64_t, int64_t, int32_t *);
-void gather(const int16_t *, int32_t, int32_t, int32_t, int32_t, int32_t, int64_t, int32_t, int32_t, int64_t,
-            int16_t *);
-void leaky(const int16_t *, int64_t, int32_t, int16_t *);
-void elu(const int16_t *, int64_t, int32_t, const int32_t *, int32_t, int16_t *);
-void planes(const int16_t *, int64_t, int64_t, int64_t, int32_t, int32_t, int32_t, int16_t *);
+int32_t convolve(const gm_layer *, int32_t, int32_t, const int16_t *, int64_t, int32_t, int32_t, int32_t, int32_t,
+                 int32_t, void *);
+void leaky(const int16_t *, int64_t, int16_t *);
+void elu(const int16_t *, int64_t, const int32_t *, int16_t *);
+gm_streams *streams_new(const gm_streams_data *);
+void streams_free(gm_streams *);
+void streams_run(gm_streams *, int32_t, int32_t, int32_t, int32_t *, int32_t *);
 void softmax_rows(const int32_t *, int64_t, int64_t, int32_t, const int32_t *, int64_t *);
 void channel_rows(const int32_t *, int64_t, const int32_t *, const int32_t *, int64_t, int32_t, int32_t, int32_t,
                   const int32_t *, int64_t *, int64_t *);
@@ -46,10 +48,10 @@ void undo_med(int32_t *, int64_t, int64_t, int64_t, int32_t);
 
 extern const gm_functions functions;
 const gm_functions functions = {
-    GM_NAME(GM_ISA), net_new,      net_free,  net_evaluate, net_features, tile_new,    tile_free,    tile_push,     tile_sample,
-    tile_pop,        tile_evaluate, tile_symbols, tile_ranges, tile_take, push_ranges, layer_new,    layer_free,
-    layer_run,       layer_sums,   gather,    leaky,        elu,         planes,       softmax_rows,  channel_rows,
-    nibble_rows,     observe_rows, reweight,  gaussian_rows, undo_png,   undo_med,
+    GM_NAME(GM_ISA), net_new, net_free, net_evaluate, net_features, tile_new, tile_free, tile_push, tile_sample, tile_pop,
+    tile_evaluate, tile_symbols, tile_ranges, tile_take, push_ranges, layer_new, layer_free, layer_run, layer_sums,
+    convolve, leaky, elu, streams_new, streams_free, streams_run, softmax_rows, channel_rows, nibble_rows,
+    observe_rows, reweight, gaussian_rows, undo_png, undo_med,
 };
 
 } // namespace gm::GM_ISA

@@ -26,6 +26,22 @@ struct Window {
   int32_t multiplier[MAX_CHANNELS], shift[MAX_CHANNELS];
 };
 
+inline void lay_out(Arena &arena, int channels, int runs, const gm_layer_data &linear, Window &window) {
+  window.channels = channels, window.runs = runs, window.near = linear.columns;
+  window.run = arena.take<int32_t>(3 * runs);
+  window.near_column = arena.take<int32_t>(window.near);
+  window.near_weight = arena.take<int32_t>((size_t)channels * window.near);
+}
+
+inline void fill(const int32_t *run, const int32_t *near, const gm_layer_data &linear, Window &window) {
+  memcpy(window.run, run, 3 * sizeof(int32_t) * window.runs);
+  memcpy(window.near_column, near, sizeof(int32_t) * window.near);
+  for (int k = 0; k < window.channels * window.near; ++k)
+    window.near_weight[k] = linear.weight[k];
+  for (int c = 0; c < window.channels; ++c)
+    window.multiplier[c] = linear.multiplier[c], window.shift[c] = linear.shift[c];
+}
+
 typedef int16_t Wide __attribute__((vector_size(2 * WIDE)));
 
 // A run of the window minus the means.  Samples of 8 bits are taken WIDE at a time, the last ones once more.
