@@ -15,8 +15,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import GATE, HIDDEN, MAX_FEATURES, MAX_NEAR, MAX_RUN, OUTPUT, OUTPUT_WIDE, RESIDUAL, Layer, LayerArrays
-from . import _array, _at, _into, _Layer, _within  # the rest of the binding
+from .library import (
+    GATE,
+    HIDDEN,
+    MAX_FEATURES,
+    MAX_NEAR,
+    MAX_RUN,
+    OUTPUT,
+    OUTPUT_WIDE,
+    RESIDUAL,
+    _array,
+    _at,
+    _into,
+    _Layer,
+    _within,
+)  # fmt: skip
+from .nets import Layer, LayerArrays
 
 COPY, LEAKY, ELU, CONCAT_ELU = range(4)  # activations
 MAX_TAPS, ELU_ENTRIES, GATES = 256, 2048, 4095
@@ -43,7 +57,8 @@ class _Step(Structure):
 class _Streams(Structure):
     _fields_ = (
         ("images", c_int32), ("width", c_int32), ("channels", c_int32), ("maps", c_int32), ("steps", c_int32),
-        ("upper", c_int32), ("together", c_int32), ("map", POINTER(_Map)), ("step", POINTER(_Step)), ("planes", c_int32),
+        ("upper", c_int32), ("together", c_int32), ("map", POINTER(_Map)), ("step", POINTER(_Step)),
+        ("planes", c_int32),
         ("windows", c_int32), ("samples", c_void_p), ("image_size", c_int64), ("row_size", c_int64),
         ("linear", POINTER(_Layer)), ("near", c_void_p), ("runs", c_int32), ("run", c_void_p), ("gate", c_void_p),
         ("elu", c_void_p),
@@ -141,9 +156,7 @@ class Streams:
         # the library has addresses in them
         self._kept = samples, [m.known for m in maps], [step.layer for step in steps]
 
-    def _check_window(
-        self, reach: int, windows: Map, linear: LayerArrays, near: np.ndarray, runs: np.ndarray
-    ) -> None:
+    def _check_window(self, reach: int, windows: Map, linear: LayerArrays, near: np.ndarray, runs: np.ndarray) -> None:
         features = (int(runs[:, 2].sum()) + 1) * self._channels
         inside = (runs[:, 0] >= -reach) & (runs[:, 1] >= -reach) & (runs[:, 1] + runs[:, 2] <= reach + 1)
         if not inside.all() or (runs[:, 0] > 0).any() or (runs[:, 2] < 1).any() or runs[:, 2].max() > MAX_RUN:
@@ -161,7 +174,9 @@ class Streams:
             return _Map(m.depth, m.columns, m.margin, m.features, None)
         if m.margin:
             raise ValueError("a map that is known has no margins")
-        return _Map(m.depth, m.columns, 0, m.features, _at(m.known, np.int16, m.depth, m.columns, self._images, m.features))
+        return _Map(
+            m.depth, m.columns, 0, m.features, _at(m.known, np.int16, m.depth, m.columns, self._images, m.features)
+        )
 
     def _check_step(self, step: Step, maps: Sequence[Map], last: bool) -> None:
         if step.layer.core is not self._core or not 1 <= len(step.taps) <= MAX_TAPS:
@@ -190,7 +205,9 @@ class Streams:
             if step.level or step.scale:
                 raise ValueError("outputs are those of pixels")
             return
-        if (step.out < 0 and (step.kind in (RESIDUAL, GATE) or step.active < 0)) or not COPY <= step.activation <= CONCAT_ELU:
+        if (
+            step.out < 0 and (step.kind in (RESIDUAL, GATE) or step.active < 0)
+        ) or not COPY <= step.activation <= CONCAT_ELU:
             raise ValueError("a step has no place for its results")
         made = step.layer.rows // 2 if step.kind == GATE else step.layer.rows
         for number, size in ((step.out, made), (step.active, made * (1 + (step.activation == CONCAT_ELU)))):
@@ -202,7 +219,7 @@ class Streams:
                 raise ValueError(f"the results of a step do not fit {maps[number]}")
 
     def run(self, row: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs int32 [N * B, outputs] and centres of means int32 [N * B, C] of columns first to last - 1 of a row."""
+        """Outputs int32 [N * B, outputs] and centres int32 [N * B, C] of columns first to last - 1 of a row."""
         if not 0 <= row < self._height or not 0 <= first < last <= self._width:
             raise ValueError(f"columns {first} to {last} of row {row}")
         n = (last - first) * self._images
