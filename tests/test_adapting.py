@@ -13,7 +13,7 @@ from toy import write_photos
 torch = pytest.importorskip("torch")
 
 from gmcodec.coding.autoregressive import wavefront  # noqa: E402
-from gmcodec.models import local_freeze, local_learner, weights  # noqa: E402
+from gmcodec.models import local_freeze, weights  # noqa: E402
 from gmcodec.models.local import LocalModel  # noqa: E402
 from gmcodec.training import adapting  # noqa: E402
 from gmcodec.training.adapting import PIXELS, Adapting, Streams  # noqa: E402
@@ -143,12 +143,12 @@ def test_floats_foretell_what_the_frozen_net_will_need(tmp_path):
     assert isinstance(model, LocalModel)
     coder, bits, samples = model.learning(7).tile_coder, 0.0, 0
     for image in load_folder(photos, 3):
-        _, freq, first, _ = coder.ranges(image, lambda n: None, None)
+        both, _ = coder.ranges(image, lambda n: None, None)
         seen = image[0].size // PIXELS * PIXELS
         _, starts = wavefront(*image.shape[1:], model.slope)
         step = int(np.searchsorted(starts, seen, "right")) - 1
-        in_first = sum(local_learner.piece(n, 0, 0, n)[3] for n in np.diff(starts)[:step])  # of the two stacks
-        stacks = freq[: 6 * in_first], freq[first : first + 6 * (starts[step] - in_first)]
+        in_first = sum(min(n, -(-n // 8) * 4) for n in np.diff(starts)[:step])  # of the two stacks
+        stacks = both[0][: 6 * in_first, 1], both[1][: 6 * (starts[step] - in_first), 1]
         bits += (24 - np.log2(np.concatenate(stacks))).sum()
         samples += 3 * starts[step]
     foretold = run.validate()

@@ -9,6 +9,7 @@ import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gmcodec import native
 from gmcodec.coding import autoregressive
 from gmcodec.coding.autoregressive import (
     TILE_PIXELS,
@@ -23,7 +24,6 @@ from gmcodec.coding.autoregressive import (
     wavefront,
 )
 from gmcodec.errors import GmcFormatError
-from gmcodec.exact.evaluators import EVALUATORS
 
 SIZES = [(1, 1), (1, 2), (2, 1), (3, 3), (1, 200), (200, 1), (17, 31), (32, 32)]
 
@@ -96,21 +96,19 @@ def test_a_tile_does_not_depend_on_its_neighbours():
 
 @pytest.fixture(scope="module")
 def reference() -> dict[int, tuple[np.ndarray, bytes]]:
-    """By channels: planes and their payload from the specification's evaluator."""
+    """By channels: planes and their payload from the portable instruction set."""
     made = {}
     for channels in (3, 1):
         planes = smooth((channels, 37, 41), 5)
         planes[:, 20:, 20:] = noise((channels, 17, 21))
-        made[channels] = planes, encode(planes, toy.model(channels, "int64"), tile=(19, 41)).payload
+        made[channels] = planes, encode(planes, toy.model(channels, "portable"), tile=(19, 41)).payload
     return made
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", EVALUATORS)
+@pytest.mark.parametrize("name", native.isas())
 @pytest.mark.parametrize("channels", [3, 1])
-def test_evaluators_and_threads_never_change_bytes(reference, channels, name, threads):
-    if name == "int8":
-        pytest.importorskip("torch", reason="int8 needs torch")
+def test_instruction_sets_and_threads_never_change_bytes(reference, channels, name, threads):
     planes, payload = reference[channels]
     model = toy.model(channels, name)
     assert encode(planes, model, threads, tile=(19, 41)).payload == payload
@@ -180,13 +178,11 @@ def test_a_batch_of_one_is_a_tile():
     assert bits[0] == encode(planes, model).estimated_bits
 
 
-@pytest.mark.parametrize("name", EVALUATORS)
+@pytest.mark.parametrize("name", native.isas())
 @pytest.mark.parametrize("channels", [3, 1])
-def test_evaluators_and_chunks_never_change_a_batch(channels, name, monkeypatch):
-    if name == "int8":
-        pytest.importorskip("torch", reason="int8 needs torch")
+def test_instruction_sets_and_chunks_never_change_a_batch(channels, name, monkeypatch):
     images = batch_of(5, (channels, 9, 11))
-    payload, bits = encode_batch(images, toy.model(channels, "int64"))
+    payload, bits = encode_batch(images, toy.model(channels, "portable"))
     model = toy.model(channels, name)
     for chunk in (1, 60, 10**6):
         monkeypatch.setattr(autoregressive, "CHUNK", chunk)

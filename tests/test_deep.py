@@ -9,17 +9,18 @@ import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmcodec import codec
+from gmcodec import codec, native
 from gmcodec.coding import autoregressive, deep
 from gmcodec.container import pack, unpack
-from gmcodec.errors import EvaluatorError, GmcError, GmcFormatError, UnknownModelError, WeightsError
+from gmcodec.errors import GmcError, GmcFormatError, UnknownModelError, WeightsError
 from gmcodec.exact.tables import scale_of
-from gmcodec.models import deep_learner, deep_spec, learning_spec, local_learner
-from gmcodec.models.deep_learner import DeepTileCoder
+from gmcodec.models import deep_spec, learning_spec
 from gmcodec.models.learning_spec import Learner
 from gmcodec.models.local import LocalModel
+from gmcodec.models.online_tile import DeepTileCoder
 from gmcodec.pixels import Planes
 
+pytestmark = pytest.mark.native
 RATE = 5
 
 
@@ -43,20 +44,20 @@ def image(channels: int, height: int, width: int, bits: int = 16, seed: int = 0)
 @pytest.mark.parametrize(
     ("bits", "shift", "averaged"), [(8, 0, False), (12, 3, False), (13, 0, True), (16, 8, True), (16, 5, False)]
 )
-def test_every_range_is_that_of_the_specification(channels, bits, shift, averaged, monkeypatch):
+def test_every_range_is_that_of_the_specification(channels, bits, shift, averaged):
     found = model(channels).averaging() if averaged else model(channels)
     planes = image(channels, 26, 45, bits)
     planes[:, 3:6, 4:9], planes[:, 10:12] = 0, 2**bits - 1
-    kept = []
-    monkeypatch.setattr(deep_learner, "push_all", lambda *found: kept.extend(found))
-    DeepTileCoder(found, bits, shift, RATE).push_words(planes, ignore)
     assert found.units is not None
     scale = scale_of(bits, shift)
     learner = Learner(found.config, found.layers, found.tables, found.units, RATE, scale, averaged)
     expected = learning_spec.ranges([learner], planes, functools.partial(deep_spec.nibbles, bits=bits, shift=shift))
-    assert np.array_equal(kept[0], expected[0])
-    assert np.array_equal(kept[1], expected[1])
-    assert kept[2] == expected[2]
+    for isa in native.isas():
+        same = LocalModel(found.config, found.layers, found.tables, native.core(isa), found.units)
+        coder = DeepTileCoder(same.averaging() if averaged else same, bits, shift, RATE)
+        both, _ = coder.ranges(planes, ignore, None)
+        assert np.array_equal(np.concatenate(both).T, expected[:2])
+        assert len(both[0]) == expected[2]
     assert learner.count > 3
 
 
@@ -155,14 +156,11 @@ def test_numbers_out_of_range_are_refused(head):
         deep.decode(head + bytes(20), (3, 4, 4), model(3))
 
 
-def test_only_what_can_learn_codes_16_bits(monkeypatch):
+def test_only_what_can_learn_codes_16_bits():
     with pytest.raises(WeightsError, match="not made to learn"):
         DeepTileCoder(toy.model(3), 16, 8, RATE)
     with pytest.raises(WeightsError, match="learn"):
         deep.encode(image(3, 8, 8), toy.learning(3))
-    monkeypatch.setattr(local_learner.evaluators, "self_test", lambda name: False)
-    with pytest.raises(EvaluatorError):
-        DeepTileCoder(model(3), 16, 8, RATE)
 
 
 # -- files ------------------------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmcodec import archive, archive_format, codec, container
-from gmcodec.exact.evaluators import EVALUATORS, self_test
+from gmcodec import archive, archive_format, codec, container, native
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
@@ -37,17 +36,13 @@ def test_pixels_of_the_cases_are_the_frozen_ones(name: str) -> None:
     assert np.array_equal(np.load(GOLDEN / f"v{container.FORMAT_VERSION}-{name}.npy"), CASES[name][0].data)
 
 
-@pytest.mark.parametrize("evaluator", EVALUATORS)
+@pytest.mark.parametrize("isa", native.isas())
 @pytest.mark.parametrize(
     "name", [n for n, (_, code) in CASES.items() if code not in ("auto", "conventional") and n != "values16"]
 )
-def test_learned_bytes_are_frozen(name: str, evaluator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learned_bytes_are_frozen(name: str, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # conventional forms and lists of values may change with the version of zlib or libwebp; learned bytes may not
-    if evaluator == "int8":
-        pytest.importorskip("torch")
-    assert evaluator in EVALUATORS
-    assert self_test(evaluator)
-    monkeypatch.setenv("GMCODEC_EVALUATOR", evaluator)
+    monkeypatch.setenv(native.VARIABLE, isa)
     planes, code = CASES[name]
     frozen = container.unpack((GOLDEN / f"v{container.FORMAT_VERSION}-{name}.gmc").read_bytes())
     made = container.unpack(codec.encode_planes(planes, code=code).data)
@@ -72,15 +67,14 @@ def test_attributes_of_files_are_frozen(tmp_path: Path) -> None:
         assert made.members == opened.members
 
 
-@pytest.mark.parametrize("evaluator", ["", pytest.param("int64", marks=pytest.mark.slow)])  # others: files of one image
+@pytest.mark.parametrize("isa", ["", "portable"])  # others: files of one image
 @pytest.mark.parametrize("version", archive_format.VERSIONS)
 @pytest.mark.parametrize("name", SETS)
 def test_groups_are_frozen(
-    tmp_path: Path, name: str, version: int, evaluator: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, version: int, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the index is deflated and may change with the version of zlib
-    if evaluator:
-        monkeypatch.setenv("GMCODEC_EVALUATOR", evaluator)
+    monkeypatch.setenv(native.VARIABLE, isa)
     frozen = (GOLDEN / f"v{version}-{name}.gma").read_bytes()
     images, model = SETS[name]
     archive.pack(images, tmp_path / "set.gma", model=model)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from toy import model as toy_model
 from toy import smooth
 
+from gmcodec import native
 from gmcodec.coding import autoregressive, histogram
 from gmcodec.errors import GmcFormatError
-from gmcodec.exact import kernels
 from gmcodec.exact.tables import ROW_TOTAL
 
 seeds = st.integers(0, 2**32 - 1)
@@ -45,7 +45,11 @@ def test_reweighted_rows_are_frequencies(seed: int, n: int, extreme: bool) -> No
     level[:16] = 0  # a nibble without any value in use
     weights = histogram.WEIGHTS[level]
     expected = [plain(r.tolist(), weights[16 * h : 16 * h + 16].tolist()) for r, h in zip(rows, high, strict=True)]
-    kernels.reweight(rows, high, weights)
+    for isa in native.isas():
+        again = rows.copy()
+        native.core(isa).reweighted(again, high, weights)
+        assert again.tolist() == expected
+    native.core().reweighted(rows, high, weights)
     assert rows.tolist() == expected
     assert (rows.sum(1) == ROW_TOTAL).all()
     assert rows.min() >= 1

@@ -102,7 +102,7 @@ def learning(channels: int, seed: int = 0, radius2: int = 9) -> LocalModel:
 
 def core(isa: str | None) -> native.Core | None:
     """The native core of a named instruction set, or None for the one that would be chosen."""
-    return native._core(isa) if isa else None
+    return native.core(isa) if isa else None
 
 
 def model(channels: int, isa: str | None = None, seed: int = 0, radius2: int = 9) -> LocalModel:

@@ -24,7 +24,7 @@ from ..exact.tables import POSITION, ROW_TOTAL, make_tables
 from .gradient_units import gradient_units
 from .local import ACTIVATION_LIMIT, CONDITION, INPUT_LIMIT, LocalModel
 from .local_float import FIRST_BITS, INPUT_UNIT, SLOPE, WEIGHT_BITS, LocalNet, quantise_rows
-from .local_learner import LearningTileCoder
+from .online_tile import OnlineTileCoder
 from .mixture import output_units
 from .pixelcnnpp_kernels import CONDITION_LIMIT, CONDITION_UNIT
 
@@ -81,8 +81,8 @@ def freeze(
         if rate is None:
             model = _freeze(net, list(units.values()))
             return sum(estimate_bits(model, images).sum() for images in squares)
-        coder = LearningTileCoder((frozen(units, squares[:1]).learning(rate),))  # all would take most of the time
-        return sum(coder.ranges(image, _ignore, None, THREADS)[3] for image in photographs)
+        coder = OnlineTileCoder((frozen(units, squares[:1]).learning(rate),))  # all would take most of the time
+        return sum(coder.ranges(image, _ignore, None, THREADS)[1] for image in photographs)
 
     return frozen(search_units({str(place): peak for place, peak in enumerate(peaks)}, bits), squares)
 

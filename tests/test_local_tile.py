@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The compiled loop over a tile: the words of the general way, and its pixels from them, whatever the tile."""
+"""The native core over a tile: the words of the general way, and its pixels from them, whatever the tile."""
 
 import functools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,15 +9,16 @@ import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gmcodec import native
 from gmcodec.coding import autoregressive, histogram
 from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import GmcFormatError
-from gmcodec.models import local_fused
+from gmcodec.models import local_tile
 from gmcodec.models.local import LocalModel
 
 
 class StepByStep:
-    """A model without the compiled loop."""
+    """A model that is coded step by step, with rows of frequencies and constriction."""
 
     tile_coder = None
 
@@ -28,9 +28,10 @@ class StepByStep:
 
 @functools.cache
 def model(channels: int) -> LocalModel:
-    found = toy.model(channels, "int16")
-    assert found.tile_coder is not None
-    return found
+    return toy.model(channels)
+
+
+pytestmark = pytest.mark.native
 
 
 def ignore(count: int) -> None:
@@ -71,12 +72,22 @@ def test_words_are_those_of_the_general_way_and_give_the_pixels(channels, height
     assert np.array_equal(pop_words(words, shape, StepByStep(model(channels)), ignore, weights)[0], planes)
 
 
+@pytest.mark.parametrize("isa", native.isas())
+def test_every_instruction_set_gives_the_same_words(isa):
+    for kind, weighted in (("smooth", "none"), ("noise", "some"), ("extremes", "all")):
+        planes, weights = image(kind, (3, 40, 90), 4), value_weights(weighted, 3, 4)
+        words, _ = push_words(planes[None], model(3), ignore, weights)
+        again, _ = push_words(planes[None], toy.model(3, isa), ignore, weights)
+        assert np.array_equal(again, words)
+        assert np.array_equal(pop_words(words, (1, *planes.shape), toy.model(3, isa), ignore, weights)[0], planes)
+
+
 @pytest.mark.parametrize("pixels", [1, 50, 333])
 def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
     planes = image("smooth", (3, 37, 41), 0)
     words, _ = push_words(planes[None], model(3), ignore)
     sampled = model(3).tile_coder.sampled_bits(planes, ignore, None)
-    monkeypatch.setattr(local_fused, "CALL_PIXELS", pixels)
+    monkeypatch.setattr(local_tile, "CALL_PIXELS", pixels)
     assert model(3).tile_coder.sampled_bits(planes, ignore, None) == sampled
     counts: list[int] = []
     assert np.array_equal(push_words(planes[None], model(3), counts.append)[0], words)
@@ -103,12 +114,9 @@ def test_a_sample_tells_what_a_tile_takes(shape, weighted):
 
 
 def test_only_whole_tiles_on_their_own_take_it():
-    plain = toy.model(3, "int16")
+    plain = toy.model(3)
     assert plain.tile_coder is not None
     assert plain.below(np.zeros((1, 3, 2, 8), np.uint8)).tile_coder is None
-    assert toy.model(3, "float64").tile_coder is None
-    wide = {name: replace(layer, input_limit=2**15) for name, layer in plain.layers.items()}
-    assert LocalModel(plain.config, wide, plain.tables, plain.evaluator).tile_coder is None
 
 
 def damaged(seed: int) -> np.ndarray:
