@@ -174,7 +174,8 @@ class Program:
         self._layer(f"{name}.first", HIDDEN if leaky else OUTPUT, level, taps, out, active)
 
     def _close(
-        self, block: str, kind: int, level: int, taps: list[Tap], values: int, active: int, activation: int | None = None
+        self, block: str, kind: int, level: int, taps: list[Tap], values: int, active: int,
+        activation: int | None = None,
     ) -> None:  # fmt: skip
         """The second layer of a block, onto ``values``, then what the condition tells; ``active`` gets the result."""
         told = self._conditions is not None

@@ -15,8 +15,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import GATE, HIDDEN, MAX_FEATURES, MAX_NEAR, MAX_RUN, OUTPUT, OUTPUT_WIDE, RESIDUAL, Layer, LayerArrays
-from . import _array, _at, _into, _Layer, _within  # the rest of the binding
+from . import (  # the rest of the binding
+    GATE,
+    HIDDEN,
+    MAX_FEATURES,
+    MAX_NEAR,
+    MAX_RUN,
+    OUTPUT,
+    OUTPUT_WIDE,
+    RESIDUAL,
+    Layer,
+    LayerArrays,
+    _array,
+    _at,
+    _into,
+    _Layer,
+    _within,
+)
 
 COPY, LEAKY, ELU, CONCAT_ELU = range(4)  # activations
 MAX_TAPS, ELU_ENTRIES, GATES = 256, 2048, 4095
@@ -43,10 +58,10 @@ class _Step(Structure):
 class _Streams(Structure):
     _fields_ = (
         ("images", c_int32), ("width", c_int32), ("channels", c_int32), ("maps", c_int32), ("steps", c_int32),
-        ("upper", c_int32), ("together", c_int32), ("map", POINTER(_Map)), ("step", POINTER(_Step)), ("planes", c_int32),
-        ("windows", c_int32), ("samples", c_void_p), ("image_size", c_int64), ("row_size", c_int64),
-        ("linear", POINTER(_Layer)), ("near", c_void_p), ("runs", c_int32), ("run", c_void_p), ("gate", c_void_p),
-        ("elu", c_void_p),
+        ("upper", c_int32), ("together", c_int32), ("map", POINTER(_Map)), ("step", POINTER(_Step)),
+        ("planes", c_int32), ("windows", c_int32), ("samples", c_void_p), ("image_size", c_int64),
+        ("row_size", c_int64), ("linear", POINTER(_Layer)), ("near", c_void_p), ("runs", c_int32),
+        ("run", c_void_p), ("gate", c_void_p), ("elu", c_void_p),
     )  # fmt: skip
 
 
@@ -141,9 +156,7 @@ class Streams:
         # the library has addresses in them
         self._kept = samples, [m.known for m in maps], [step.layer for step in steps]
 
-    def _check_window(
-        self, reach: int, windows: Map, linear: LayerArrays, near: np.ndarray, runs: np.ndarray
-    ) -> None:
+    def _check_window(self, reach: int, windows: Map, linear: LayerArrays, near: np.ndarray, runs: np.ndarray) -> None:
         features = (int(runs[:, 2].sum()) + 1) * self._channels
         inside = (runs[:, 0] >= -reach) & (runs[:, 1] >= -reach) & (runs[:, 1] + runs[:, 2] <= reach + 1)
         if not inside.all() or (runs[:, 0] > 0).any() or (runs[:, 2] < 1).any() or runs[:, 2].max() > MAX_RUN:
@@ -161,21 +174,25 @@ class Streams:
             return _Map(m.depth, m.columns, m.margin, m.features, None)
         if m.margin:
             raise ValueError("a map that is known has no margins")
-        return _Map(m.depth, m.columns, 0, m.features, _at(m.known, np.int16, m.depth, m.columns, self._images, m.features))
+        return _Map(
+            m.depth, m.columns, 0, m.features, _at(m.known, np.int16, m.depth, m.columns, self._images, m.features)
+        )
 
     def _check_step(self, step: Step, maps: Sequence[Map], last: bool) -> None:
         if step.layer.core is not self._core or not 1 <= len(step.taps) <= MAX_TAPS:
             raise ValueError("a step's layer or inputs are not possible")
-        cells = -(-self._width >> step.level)  # of a row of what it makes
         if not 0 <= step.level < 16 or step.scale not in (-1, 0, 1) or not 0 <= step.parity < 4:
             raise ValueError("a step's place is not possible")
+        if not all(0 <= tap.map < len(maps) for tap in step.taps):
+            raise ValueError("a step reads maps that are not there")
+        cells = -(-self._width >> step.level)  # of a row of what it makes
         features = maps[step.taps[0].map].features
         if features * len(step.taps) != step.layer.columns:
             raise ValueError(f"{len(step.taps)} inputs of {features} do not fit a layer of {step.layer.columns}")
         final = 2 * (cells - 1) if step.scale > 0 else (cells - 1) >> -step.scale
         for tap in step.taps:
-            source = maps[tap.map] if 0 <= tap.map < len(maps) else None
-            if source is None or source.features != features or source.margin + tap.column < 0:
+            source = maps[tap.map]
+            if source.features != features or source.margin + tap.column < 0:
                 raise ValueError(f"{tap} does not fit its step")
             if final + tap.column >= source.columns + source.margin:
                 raise ValueError(f"{tap} lies outside its map")
@@ -185,12 +202,14 @@ class Streams:
         if (step.kind == OUTPUT_WIDE) != last or step.kind not in (HIDDEN, OUTPUT, RESIDUAL, OUTPUT_WIDE, GATE):
             raise ValueError("the last step and no other gives the outputs")
         if not 0 < step.limit < (2**18 if last else ELU_ENTRIES):
-            raise ValueError(f"a limit of {step.limit} is not possible")
+            raise ValueError(f"a step's limit cannot be {step.limit}")
         if last:
             if step.level or step.scale:
                 raise ValueError("outputs are those of pixels")
             return
-        if (step.out < 0 and (step.kind in (RESIDUAL, GATE) or step.active < 0)) or not COPY <= step.activation <= CONCAT_ELU:
+        if (
+            step.out < 0 and (step.kind in (RESIDUAL, GATE) or step.active < 0)
+        ) or not COPY <= step.activation <= CONCAT_ELU:
             raise ValueError("a step has no place for its results")
         made = step.layer.rows // 2 if step.kind == GATE else step.layer.rows
         for number, size in ((step.out, made), (step.active, made * (1 + (step.activation == CONCAT_ELU)))):
@@ -202,7 +221,7 @@ class Streams:
                 raise ValueError(f"the results of a step do not fit {maps[number]}")
 
     def run(self, row: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs int32 [N * B, outputs] and centres of means int32 [N * B, C] of columns first to last - 1 of a row."""
+        """Outputs int32 [N * B, outputs] and centres of means int32 [N * B, C] of some columns of a row."""
         if not 0 <= row < self._height or not 0 <= first < last <= self._width:
             raise ValueError(f"columns {first} to {last} of row {row}")
         n = (last - first) * self._images
