@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 import gmcodec
-from gmcodec import archive, codec, pixels, work
+from gmcodec import archive, codec, pixels
 from gmcodec.bench.images import open_sets
 from gmcodec.coding import flow
 from gmcodec.models import registry

@@ -74,9 +74,9 @@ def precision_recall_curve(
     """
     try:
         from sklearn.cluster import MiniBatchKMeans
+        from threadpoolctl import threadpool_limits  # comes with it
     except ImportError as error:
         raise BenchError("precision and recall need scikit-learn: pip install 'gmcodec[bench]'") from error
-    from threadpoolctl import threadpool_limits
 
     if len(real) != len(generated) or 2 * len(real) < clusters:
         raise BenchError(f"{len(real)} real and {len(generated)} generated images for {clusters} clusters of both")

@@ -3,7 +3,7 @@
 
     gmcodec/native/*.cpp  --- once for each instruction set --->  build/native/<target>/<set>-<file>-<hash>.o
     gmcodec/native/isa.cpp  --- once --->                         build/native/<target>/isa-<hash>.o
-    all of them  --->  build/native/<target>/<hash>-libgmcodec.so  --->  gmcodec/native/libgmcodec.so
+    all of them  --->  build/native/<target>/<hash>/libgmcodec.so  --->  gmcodec/native/libgmcodec.so
 
 The hash is that of everything that goes into a file: what is there is not made again.
 """
@@ -164,19 +164,22 @@ def build(
     folder = folder or BUILD / ("sanitized" if sanitize else target.folder)
     folder.mkdir(parents=True, exist_ok=True)
     sets = [name for name in target.sets if name in (tuple(sets) or target.sets)]
-    common = [*FLAGS, *_common(target, compiler), *(["-Werror"] if strict else []), *(SANITIZE if sanitize else [])]
+    common = [*FLAGS, *_common(target, compiler), *(SANITIZE if sanitize else [])]
     key = _digest(compiler.version(), *(path.read_bytes() for path in sorted(sources.glob("*.h*"))))
 
     def compile_one(job: tuple[str, Path, list[str]]) -> tuple[str, Path, bool]:
         isa, source, flags = job
         digest = _digest(key, *compiler.command, *flags, source.name, source.read_bytes())
         name = "-".join(filter(None, (isa, source.stem, digest)))
+        clean = folder / f"{name}-clean.o"  # made without a warning: the same code
+        if strict or clean.exists():
+            return isa, *_make(compiler, clean, [*flags, "-Werror", "-c", str(source)])
         return isa, *_make(compiler, folder / f"{name}.o", [*flags, "-c", str(source)])
 
     with ThreadPoolExecutor(max(2, min(os.cpu_count() or 2, 8))) as pool:
         objects = list(pool.map(compile_one, _jobs(target, compiler, sets, common, sources)))
     link = [str(path) for _, path, _ in objects] + _link(target, compiler, sanitize)
-    linked, _ = _make(compiler, folder / f"{_digest(key, *link)}-{target.library}", link, c=True)
+    linked, _ = _make(compiler, folder / _digest(key, *link) / target.library, link, c=True)  # it may hold its name
     _install(linked, library)
     _forget(folder, {linked, *(path for _, path, _ in objects)}, library)
     return Result(library, tuple((isa, path) for isa, path, _ in objects), sum(made for *_, made in objects))
@@ -229,6 +232,7 @@ def _make(compiler: Compiler, path: Path, arguments: list[str], c: bool = False)
     """Run the compiler for a file, unless it is there; it appears when it is whole."""
     if path.exists():
         return path, False
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         part = Path(folder, path.name)
         done = compiler.run(*arguments, "-o", str(part), c=c)
@@ -270,9 +274,11 @@ def _install(linked: Path, library: Path) -> None:
 
 def _forget(folder: Path, used: set[Path], library: Path) -> None:
     """Remove what older sources left in a build folder."""
-    for path in folder.iterdir():
-        if path.is_file() and path not in used and path != library:
+    for path in [*folder.glob("*.o"), *folder.glob(f"*/{library.name}")]:
+        if path not in used | {library}:
             path.unlink(missing_ok=True)
+            if path.parent != folder:
+                shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def _digest(*parts: str | bytes) -> str:

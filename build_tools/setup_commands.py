@@ -34,7 +34,7 @@ def asked() -> Target | None:
 class Build(build):
     """A folder for each platform, so that no wheel gets the library of another, nor a file that is no more."""
 
-    sub_commands = [*build.sub_commands, ("build_native", None)]  # noqa: RUF012
+    sub_commands = [("build_native", None), *build.sub_commands]  # noqa: RUF012  # what can fail comes first
 
     def initialize_options(self) -> None:
         super().initialize_options()

@@ -54,7 +54,7 @@ def encode_group(
     quietly = lambda count: watch.pixels(0)  # noqa: E731  (it may end the work)
     loaded = _best(models, samples, quietly)
     payload, bits = _encode_samples(samples, loaded, watch)
-    quick = [len(conventional.encode(image, 8, "quick", progress=quietly)[1]) + SINGLE_BYTES for image in samples]
+    quick = [conventional.quick_size(image, 8, quietly) + SINGLE_BYTES for image in samples]
     stay = np.flatnonzero(bits / 8 <= quick)
     if len(stay) < 2:
         stay = stay[:0]

@@ -82,10 +82,10 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
             return found
         return min(found, _conventional(planes.data, planes.depth, effort, quietly, first), key=_size)
     with Threads(1) as beside:  # what one thread does beside the others
-        running = beside.submit(_conventional, planes.data, planes.depth, "quick", quietly)
+        running = beside.submit(conventional.quick_size, planes.data, planes.depth, quietly)
         levels = beside.submit(_levels, planes.data[:colours], steps[0]).result
         trial = _trial_bits(planes.data[:colours], steps[0], quietly)
-        quick = _size(running.result())
+        quick = 2 + len(varint.write(found := running.result())) + found
         if trial / 8 > NO_CHANCE * quick:
             return _conventional(planes.data, planes.depth, effort, quietly)
         found, first = _learned(planes.data, colours, steps, levels, threads, progress)
@@ -135,8 +135,7 @@ def _size(parts: Parts) -> int:
 
 def _conventional(data: np.ndarray, depth: int, effort: str, progress: Progress, below: float | None = None) -> Parts:
     """The smallest conventional form that an effort finds; ``below``: bytes that the first model needs."""
-    kind = effort if effort in ("quick", "fast") else "best"
-    form, payload = conventional.encode(data, depth, kind, below, progress)
+    form, payload = conventional.encode(data, depth, "fast" if effort == "fast" else "best", below, progress)
     return [Part(form, len(data), payload)], 8.0 * len(payload)
 
 

@@ -32,7 +32,7 @@ from gmcodec.ledger import Loss
 from gmcodec.ledger.pnm import count_further
 from gmcodec.metadata import MEANING, Tag, Tags, find_problem
 from gmcodec.pillow_info import find_dropped, from_info, meaning_from_info, to_info
-from gmcodec.planes import DEFAULT_MAX_PIXELS, MODES, Mode, Planes, from_array, from_samples, to_array
+from gmcodec.planes import DEFAULT_MAX_PIXELS, MODES, Mode, Planes, from_array, from_pillow, from_samples, to_array
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,7 +80,7 @@ def _samples_of(image: Any) -> tuple[str, np.ndarray]:
         raise UnsupportedImageError(f"images of mode {image.mode} are not supported; convert to one of {[*MODES]}")
     if not image.width or not image.height:
         raise UnsupportedImageError(f"empty image, {image.width}x{image.height}")
-    samples = np.asarray(image).reshape(image.height, image.width, -1)
+    samples = from_pillow(image)
     return mode, samples ^ np.array([0, 128, 128], np.uint8) if mode == "LAB" else samples
 
 

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from gmcodec.errors import UnsupportedImageError
 from gmcodec.ledger.base import Loss
 
+_BAND_PIXELS = 1 << 20
 DEFAULT_MAX_PIXELS = 178_956_970  # where Pillow, too, turns from a warning to an error
 
 
@@ -123,6 +125,8 @@ def from_array(array: np.ndarray) -> Planes:
     if hwc.ndim != 3 or not hwc.size or hwc.shape[2] > 4:
         raise UnsupportedImageError(f"arrays must be [H, W] or [H, W, 1 to 4] and not empty, not {list(array.shape)}")
     depth = 8 * array.dtype.itemsize
+    if hwc.transpose(2, 0, 1).flags.c_contiguous:
+        hwc = hwc.transpose(2, 0, 1).copy().transpose(1, 2, 0)  # the caller's own
     return from_samples(hwc, _ARRAY_MODES[depth][hwc.shape[2] - 1])
 
 
@@ -134,9 +138,29 @@ def to_array(planes: Planes) -> np.ndarray:
 def from_samples(
     hwc: np.ndarray, mode: str, metadata: tuple[tuple[int, bytes], ...] = (), lost: tuple[Loss, ...] = ()
 ) -> Planes:
-    """Samples [H, W, C] of a mode -> Planes (a copy)."""
+    """Samples [H, W, C] of a mode -> Planes: a copy, unless they lie plane by plane and are nobody else's."""
     dtype = np.uint16 if MODES[mode].depth == 16 else np.uint8
-    return Planes(np.array(hwc.transpose(2, 0, 1), dtype=dtype, order="C"), mode, metadata, lost)
+    data = np.asarray(hwc.transpose(2, 0, 1), dtype=dtype, order="C")
+    return Planes(data if data.flags.writeable else data.copy(), mode, metadata, lost)
+
+
+def from_pillow(image: Any) -> np.ndarray:
+    """Samples [H, W, C] of a loaded Pillow image, which lie plane by plane.
+
+    Large ones are copied band by band: Pillow's own way to an array takes twice their memory.
+    """
+    rows = max(1, _BAND_PIXELS // image.width)
+    if rows >= image.height:
+        return np.asarray(image).reshape(image.height, image.width, -1)
+    out: np.ndarray | None = None
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        band = np.asarray(image.crop((0, top, image.width, bottom))).reshape(bottom - top, image.width, -1)
+        if out is None:
+            out = np.empty((band.shape[2], image.height, image.width), band.dtype)
+        out[:, top:bottom] = band.transpose(2, 0, 1)
+    assert out is not None
+    return out.transpose(1, 2, 0)
 
 
 def oriented(hwc: np.ndarray, orientation: int) -> np.ndarray:

@@ -34,6 +34,7 @@ from gmcodec.metadata import (
     unpack_chunks,
     unpack_text,
 )
+from gmcodec.planes import from_pillow
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBBBBB")  # width height bits colour-type compression filter interlace
@@ -174,7 +175,7 @@ def _decode(
                 rawmode = f"{'RGB' if kind == _RGB else 'RGBA'};16{order}"
                 image.tile = [tile._replace(args=rawmode) for tile in image.tile]
             image.load()
-            return np.array(image)
+            return from_pillow(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageReadError(f"PNG: {error}") from error
 

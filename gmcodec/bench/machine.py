@@ -14,7 +14,7 @@ from typing import Any
 from .. import __version__, codec
 from ..models import registry
 
-PACKAGES = ("numpy", "pillow", "numba", "constriction", "imagecodecs", "pyoxipng", "pillow-heif", "matplotlib")
+PACKAGES = ("numpy", "pillow", "constriction", "imagecodecs", "pyoxipng", "pillow-heif", "matplotlib")
 PACKAGE = Path(codec.__file__).parent
 
 

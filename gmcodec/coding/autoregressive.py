@@ -260,8 +260,9 @@ def check_words(words: np.ndarray) -> None:
 
 def _low_rows(prediction: Prediction, high: np.ndarray, weights: Weights, channel: int) -> np.ndarray:
     rows = prediction.low(high)
-    if weights is not None and weights[channel] is not None:
-        native.core().reweighted(rows, high, weights[channel])
+    values = None if weights is None else weights[channel]
+    if values is not None:
+        native.core().reweighted(rows, high, values)
     return rows
 
 

@@ -67,6 +67,7 @@ _SHARED, _DEFLATED_TABLE = 1, 2  # bits of PALETTE's kind
 _WEBP_SIDE = 16383
 _WEBP_MODES = {1: "RGB", 2: "RGBA", 3: "RGB", 4: "RGBA"}
 
+_QUICK_PIXELS = 1 << 21  # that are compressed together for an estimate
 _SMALL = 1 << 16  # bytes of samples; below, every method is tried
 _SIMPLE = 0.05  # WebP's size over raw size: nothing much is going on below
 # pixels up to which the slowest setting of WebP is tried: it takes 1 to 5 s a megapixel of a picture where nothing
@@ -86,21 +87,33 @@ def encode(
 ) -> tuple[int, bytes]:
     """Smallest (form, payload) found for uint8 or uint16 ``[C, H, W]``, C 1..4, values below ``2**depth``.
 
-    ``effort`` "quick" is an estimate in tens of milliseconds per megasample; "fast" tries what has a chance, in about
+    ``effort`` "fast" tries what has a chance, in about
     a second per megasample of a photograph and several of a picture of few colours; "best" tries all of that and the
     slow settings of WebP, unless they are sure to stay above ``below`` bytes: such a result is of no use.
     ``progress`` is told of no pixels after every trial: it may end the work.
     """
-    if effort not in ("quick", "fast", "best"):
-        raise ValueError(f"effort {effort!r} is not one of 'quick', 'fast', 'best'")
+    if effort not in ("fast", "best"):
+        raise ValueError(f"effort {effort!r} is not one of 'fast', 'best'")
     best = _Smallest(STORED, _encode_stored(planes, depth), progress)  # the floor
-    if effort == "quick":
-        _try_quick(best, planes, depth)
-    else:
-        tried = _try_fast(best, planes, depth)
-        if effort == "best" and tried.sizes:
-            _try_slow_webp(best, planes, tried, below)
+    tried = _try_fast(best, planes, depth)
+    if effort == "best" and tried.sizes:
+        _try_slow_webp(best, planes, tried, below)
     return best.form, best.payload
+
+
+def quick_size(planes: np.ndarray, depth: int, progress: Callable[[int], None] = lambda n: None) -> int:
+    """About the bytes that ``encode`` would take, in tens of milliseconds per megasample.
+
+    Of a large image band by band: what compresses it as a whole takes ten times its memory.
+    """
+    rows = max(1, _QUICK_PIXELS // planes.shape[2])
+    total = 0
+    for top in range(0, planes.shape[1], rows):
+        band = planes[:, top : top + rows]
+        best = _Smallest(STORED, _encode_stored(band, depth), progress)
+        _try_quick(best, band, depth)
+        total += len(best.payload)
+    return total
 
 
 def has_few_colours(planes: np.ndarray) -> bool:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Integer inference with one possible result: the specification, fast evaluators, tables, freezing."""
+"""Integer inference with one possible result: the specification, tables, freezing."""

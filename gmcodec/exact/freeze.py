@@ -12,9 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import FreezeError, WeightsError
-from .ops import FLOAT32_BOUND, Layer
+from .ops import Layer
 
 MULTIPLIER_BITS = 15
+SUM_BOUND = 2**24  # of the sums of a layer that is not given another: weights have been frozen with it
 
 
 def dyadic(ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +34,7 @@ def freeze_layer(
     output_unit: float | np.ndarray,
     input_limit: int,
     bits: int = 8,
-    bound: int = FLOAT32_BOUND,
+    bound: int = SUM_BOUND,
 ) -> Layer:
     """Integer layer for ``y = weight x + bias``.
 

@@ -42,7 +42,7 @@ class TileCoder:
         self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """A tile uint8 [C, H, W] -> words uint32, and the estimated bits [1].  Mirrors ``pop_words``, backwards."""
-        canvas, tile, calls = self._open(*planes.shape[1:], weights)
+        canvas, tile, calls = self._open(planes.shape[1], planes.shape[2], weights)
         canvas.fill(planes[None])
         state, out, bits = 0, [], 0.0
         for number, (first, last) in enumerate(reversed(calls)):
@@ -69,7 +69,7 @@ class TileCoder:
 
         The variance is that of samples side by side: the tile is no different there (von Neumann 1941).
         """
-        canvas, tile, calls = self._open(*planes.shape[1:], weights)
+        canvas, tile, calls = self._open(planes.shape[1], planes.shape[2], weights)
         canvas.fill(planes[None])
         found = []
         each = SAMPLED * calls[0][1]
@@ -84,7 +84,7 @@ class TileCoder:
 
     def evaluate(self, planes: np.ndarray) -> None:
         """Only the net, for a tile uint8 [C, H, W]: to measure what it takes."""
-        canvas, tile, _ = self._open(*planes.shape[1:], None)
+        canvas, tile, _ = self._open(planes.shape[1], planes.shape[2], None)
         canvas.fill(planes[None])
         tile.evaluate()
 

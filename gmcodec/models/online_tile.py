@@ -17,6 +17,7 @@ holds for photographs of more bits as well once noise has the size that it is us
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -92,16 +93,15 @@ class OnlineCoder:
         with Team(min(threads, MOST)) as team:
             canvas, tile = self._open(height, width, weights, team.count)
             canvas.fill(planes[None])
-            ranges = tuple(np.empty((n, 2), np.uint32) for n in tile.symbols())
+            first_symbols, second_symbols = tile.symbols()
+            ranges = np.empty((first_symbols, 2), np.uint32), np.empty((second_symbols, 2), np.uint32)
             calls, bits = calls_of(tile.steps, height * width, CALL_PIXELS), 0.0
             for number, (first, last) in enumerate(calls):
-                bits += sum(team.work(lambda rank, a=first, b=last: tile.find_ranges(rank, a, b, ranges)))  # type: ignore[misc]
+                bits += sum(team.work(partial(tile.find_ranges, first=first, last=last, ranges=ranges)))
                 report(progress, height * width, number, len(calls))
-        return ranges, bits  # type: ignore[return-value]
+        return ranges, bits
 
-    def push(
-        self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int
-    ) -> tuple[np.ndarray, float]:
+    def push(self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int) -> tuple[np.ndarray, float]:
         """A tile [C, H, W] -> words uint32, and the estimated bits.  The words do not depend on ``threads``."""
         ranges, bits = self.ranges(planes, progress, weights, threads)
         return joined([self._models[0].core.pushed(part) for part in ranges]), bits
@@ -116,7 +116,7 @@ class OnlineCoder:
             canvas, tile = self._open(height, width, weights, team.count)
             calls = calls_of(tile.steps, height * width, CALL_PIXELS)
             for number, (first, last) in enumerate(calls):
-                team.work(lambda rank, a=first, b=last: tile.take(rank, a, b, stacks))  # type: ignore[misc]
+                team.work(partial(tile.take, first=first, last=last, stacks=stacks))
                 report(progress, height * width, number, len(calls))
         return canvas.planes()[0], stacks.empty
 

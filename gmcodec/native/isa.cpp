@@ -46,14 +46,15 @@ template <typename... Rest> constexpr uint32_t bits(uint32_t first, Rest... rest
   return 1u << first | bits(rest...);
 }
 
-// The names and numbers are those of the processors' manuals; the levels are those of the x86-64 psABI.
-bool has_x86_64_v2() {
+// The names and numbers are those of the processors' manuals; the levels are those of the x86-64 psABI.  A library
+// with sanitizers has fewer sets, and does not use all of these.
+[[maybe_unused]] bool has_x86_64_v2() {
   const uint32_t wanted =
       bits(0 /* SSE3 */, 9 /* SSSE3 */, 13 /* CMPXCHG16B */, 19 /* SSE4.1 */, 20 /* SSE4.2 */, 23 /* POPCNT */);
   return all(cpuid(1).c, wanted) && all(cpuid(0x80000001).c, bits(0 /* LAHF */));
 }
 
-bool has_avx2() {
+[[maybe_unused]] bool has_avx2() {
   const uint32_t vectors = bits(1, 2); // XMM, upper halves of YMM
   return has_x86_64_v2() && cpuid(0).a >= 7 && saves(vectors) &&
          all(cpuid(1).c, bits(12 /* FMA */, 22 /* MOVBE */, 28 /* AVX */, 29 /* F16C */)) &&
@@ -61,7 +62,7 @@ bool has_avx2() {
          all(cpuid(0x80000001).c, bits(5 /* LZCNT */));
 }
 
-bool has_avx512() {
+[[maybe_unused]] bool has_avx512() {
 #if defined(__APPLE__)
   const uint32_t vectors = bits(1, 2); // Darwin starts to save the others when they are first used
 #else
@@ -72,10 +73,12 @@ bool has_avx512() {
          all(cpuid(7).c, bits(11 /* VNNI */));
 }
 #elif defined(__aarch64__)
-constexpr bool has_neon() { return true; } // part of every 64-bit Arm processor that runs an operating system
+[[maybe_unused]] constexpr bool has_neon() {
+  return true;
+} // part of every 64-bit Arm processor that runs an operating system
 #endif
 
-constexpr bool has_portable() { return true; }
+[[maybe_unused]] constexpr bool has_portable() { return true; }
 
 struct Set {
   const char *name;

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import (  # the rest of the binding
+from .library import (
     GATE,
     HIDDEN,
     MAX_FEATURES,
@@ -24,14 +24,13 @@ from . import (  # the rest of the binding
     OUTPUT,
     OUTPUT_WIDE,
     RESIDUAL,
-    Layer,
-    LayerArrays,
     _array,
     _at,
     _into,
     _Layer,
     _within,
-)
+)  # fmt: skip
+from .nets import Layer, LayerArrays
 
 COPY, LEAKY, ELU, CONCAT_ELU = range(4)  # activations
 MAX_TAPS, ELU_ENTRIES, GATES = 256, 2048, 4095
@@ -59,9 +58,10 @@ class _Streams(Structure):
     _fields_ = (
         ("images", c_int32), ("width", c_int32), ("channels", c_int32), ("maps", c_int32), ("steps", c_int32),
         ("upper", c_int32), ("together", c_int32), ("map", POINTER(_Map)), ("step", POINTER(_Step)),
-        ("planes", c_int32), ("windows", c_int32), ("samples", c_void_p), ("image_size", c_int64),
-        ("row_size", c_int64), ("linear", POINTER(_Layer)), ("near", c_void_p), ("runs", c_int32),
-        ("run", c_void_p), ("gate", c_void_p), ("elu", c_void_p),
+        ("planes", c_int32),
+        ("windows", c_int32), ("samples", c_void_p), ("image_size", c_int64), ("row_size", c_int64),
+        ("linear", POINTER(_Layer)), ("near", c_void_p), ("runs", c_int32), ("run", c_void_p), ("gate", c_void_p),
+        ("elu", c_void_p),
     )  # fmt: skip
 
 
@@ -221,7 +221,7 @@ class Streams:
                 raise ValueError(f"the results of a step do not fit {maps[number]}")
 
     def run(self, row: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs int32 [N * B, outputs] and centres of means int32 [N * B, C] of some columns of a row."""
+        """Outputs int32 [N * B, outputs] and centres int32 [N * B, C] of columns first to last - 1 of a row."""
         if not 0 <= row < self._height or not 0 <= first < last <= self._width:
             raise ValueError(f"columns {first} to {last} of row {row}")
         n = (last - first) * self._images

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""The native library: its structures (gmcodec.h), how it is loaded, and what every array that it gets must be."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_char_p, c_double, c_int32, c_int64, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import NativeError
+
+VARIABLE = "GMCODEC_ISA"
+LIBRARY = {"win32": "gmcodec.dll", "darwin": "libgmcodec.dylib"}.get(sys.platform, "libgmcodec.so")
+MAX_ROWS, MAX_FEATURES, MAX_MIXTURES, MAX_NEAR, MAX_RUN, MAX_RANKS = 1024, 1024, 32, 1024, 34, 8
+HIDDEN, OUTPUT, RESIDUAL, OUTPUT_WIDE, GATE = range(5)  # what follows the sums of a layer
+TABLE_SIZES = {"softmax": 1024, "inverse": 321, "sigmoid": 17409}
+
+
+# -- the structures of gmcodec.h ---------------------------------------------------------------------------------
+
+
+class _Layer(Structure):
+    _fields_ = (
+        ("rows", c_int32), ("columns", c_int32), ("weight", c_void_p), ("bias", c_void_p), ("multiplier", c_void_p),
+        ("shift", c_void_p),
+    )  # fmt: skip
+
+
+class _Scale(Structure):
+    _fields_ = (("shift", c_int32), ("more", c_int32), ("top", c_int32), ("half", c_int32))
+
+
+class _Net(Structure):
+    _fields_ = (
+        ("channels", c_int32), ("mixtures", c_int32), ("blocks", c_int32), ("condition", c_int32), ("limit", c_int32),
+        ("output_limit", c_int32), ("layers", POINTER(_Layer)), ("conditions", POINTER(_Layer)),
+        ("linear", POINTER(_Layer)), ("near", c_void_p), ("runs", c_int32), ("run", c_void_p), ("softmax", c_void_p),
+        ("inverse", c_void_p), ("sigmoid", c_void_p),
+    )  # fmt: skip
+
+
+class _Rules(Structure):
+    _fields_ = (("scale", c_void_p), ("rate", c_void_p), ("cut", c_void_p), ("limit", c_int32), ("unit", c_int32))
+
+
+class _Learning(Structure):
+    _fields_ = (
+        ("layers", POINTER(_Rules)), ("block_unit", c_void_p), ("linear_rate", c_void_p), ("averaged", c_int32)
+    )  # fmt: skip
+
+
+class _Place(Structure):
+    _fields_ = (
+        ("height", c_int32), ("width", c_int32), ("channels", c_int32), ("slope", c_int32), ("deep", c_int32),
+        ("row_size", c_int32), ("origin", c_int64), ("samples", c_void_p),
+    )  # fmt: skip
+
+
+class _Coding(Structure):
+    _fields_ = (("scale", _Scale), ("nibbles", c_int32), ("values", c_void_p), ("weighted", c_void_p))
+
+
+class _Stack(Structure):
+    _fields_ = (("state", c_uint64), ("count", c_int64))
+
+
+_P, _I, _L = c_void_p, c_int32, c_int64
+_FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+    ("net_new", _P, (POINTER(_Net),)),
+    ("net_free", None, (_P,)),
+    ("net_evaluate", _I, (_P, _P, _L, _P, _L, _P, _P, _P)),
+    ("net_features", None, (_P, _P, _L, _P, _L, _P, _P)),
+    ("tile_new", _P, (POINTER(_P), POINTER(_Learning), _I, POINTER(_Place), POINTER(_Coding), _I)),
+    ("tile_free", None, (_P,)),
+    ("tile_push", c_double, (_P, _I, _I, POINTER(_Stack), _P)),
+    ("tile_sample", None, (_P, _I, _I, _I, _P, _P)),
+    ("tile_pop", None, (_P, _I, _I, POINTER(_Stack), _P)),
+    ("tile_evaluate", _L, (_P,)),
+    ("tile_symbols", None, (_P, POINTER(_L))),
+    ("tile_ranges", c_double, (_P, _I, _I, _I, POINTER(_P))),
+    ("tile_take", None, (_P, _I, _I, _I, POINTER(_Stack), POINTER(_P))),
+    ("push_ranges", None, (_P, _L, POINTER(_Stack), _P)),
+    ("layer_new", _P, (POINTER(_Layer),)),
+    ("layer_free", None, (_P,)),
+    ("layer_run", None, (_P, _I, _I, _P, _L, _L, _P, _P, _L)),
+    ("layer_sums", None, (_P, _P, _L, _L, _P)),
+    ("convolve", _I, (_P, _I, _I, _P, _L, _I, _I, _I, _I, _I, _P)),
+    ("leaky", None, (_P, _L, _P)),
+    ("elu", None, (_P, _L, _P, _P)),
+    ("streams_new", _P, (_P,)),  # native/streams.py
+    ("streams_free", None, (_P,)),
+    ("streams_run", None, (_P, _I, _I, _I, _P, _P)),
+    ("softmax", None, (_P, _L, _L, _I, _P, _P)),
+    ("open_channel", None, (_P, _L, _P, _P, _L, _I, _I, _I, _P, _P, _P)),
+    ("nibble_rows", None, (_P, _P, _P, _L, _I, _P, _P, _P)),
+    ("observe", None, (_P, _L, _I, _P, _P, _P, _P)),
+    ("reweight", None, (_P, _P, _L, _P)),
+    ("gaussian_rows", None, (_P, _L, _P, _P, _L, _P, _L, _P, _L, _P, _P)),
+    ("undo_png", None, (_P, _L, _P, _L, _L, _L, _L)),
+    ("undo_med", None, (_P, _L, _L, _L, _I)),
+)
+
+
+class _Functions(Structure):
+    _fields_ = (("isa", c_char_p), *((name, c_void_p) for name, _, _ in _FUNCTIONS))
+
+
+# -- the library -------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    path = os.environ.get("GMCODEC_NATIVE_LIBRARY") or Path(__file__).parent / LIBRARY
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NativeError(f"the native library cannot be loaded; install gmcodec again: {error}") from error
+    library.gm_open.restype, library.gm_open.argtypes = POINTER(_Functions), (c_char_p,)
+    library.gm_isas.restype, library.gm_isas.argtypes = c_char_p, ()
+    return library
+
+
+def isas() -> list[str]:
+    """Instruction sets that the library has and this processor too, the best first."""
+    return _library().gm_isas().decode().split(",")  # type: ignore[no-any-return]
+
+
+def functions(isa: str) -> _Functions:
+    """The table of an instruction set, or of the best.  Raises NativeError."""
+    table = _library().gm_open(isa.encode())
+    if not table:
+        raise NativeError(f"{VARIABLE}={isa}: this processor or library does not have it; it has {', '.join(isas())}")
+    return table.contents  # type: ignore[no-any-return]
+
+
+# -- arrays ------------------------------------------------------------------------------------------------------
+
+
+def _at(array: np.ndarray, dtype: Any, *shape: int | None) -> int:
+    """Address of an array's first element; TypeError or ValueError if it is not as the library needs it."""
+    if array.dtype != dtype or not array.flags.c_contiguous:
+        strides = "" if array.flags.c_contiguous else " in strides"
+        raise TypeError(f"expected contiguous {np.dtype(dtype)}, got {array.dtype}{strides}")
+    if len(shape) != array.ndim or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
+        raise ValueError(f"expected the shape {shape}, got {array.shape}")
+    return array.ctypes.data
+
+
+def _into(array: np.ndarray, dtype: Any, *shape: int | None) -> int:
+    """``_at`` of an array that the library writes to."""
+    if not array.flags.writeable:
+        raise ValueError("the array cannot be written")
+    return _at(array, dtype, *shape)
+
+
+def _within(array: np.ndarray, low: int, high: int, what: str) -> np.ndarray:
+    if array.size and (int(array.min()) < low or int(array.max()) > high):
+        raise ValueError(f"{what} must lie in {low}..{high}")
+    return array
+
+
+def _paired(x: np.ndarray) -> np.ndarray:
+    """int16 [N, K], filled up with a zero if K is odd: the library reads pairs."""
+    return x if x.shape[1] % 2 == 0 else np.ascontiguousarray(np.pad(x, ((0, 0), (0, 1))))
+
+
+def _array(structures: Sequence[Any], kind: Any) -> Any:
+    return (kind * len(structures))(*structures)
