@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The frozen PixelCNN++: rows and steps equal the specification, with every instruction set; its weights survive a file."""
+"""The frozen PixelCNN++: every instruction set gives what the specification says; weights survive a file."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from gmcodec import native
 from gmcodec.coding.autoregressive import decode_batch, encode_batch, wavefront
 from gmcodec.errors import GmcFormatError, WeightsError
 from gmcodec.exact.tables import ROW_TOTAL
-from gmcodec.models import local_spec, pixelcnnpp_spec, weights
+from gmcodec.models import local_spec, pixelcnnpp_spec, pixelcnnpp_streams, weights
 from gmcodec.models.pixelcnnpp import PixelCNNModel
+from gmcodec.native.streams import Tap
 
 SIZES = [(8, 8), (1, 1), (1, 6), (7, 1), (5, 9)]
 
@@ -116,6 +117,34 @@ def test_a_canvas_is_freed_at_once():
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"taps": ()}, {"taps": (Tap(0, -1, 0),)}, {"taps": (Tap(99, 0, 0),) * 6},
+        {"shift": -9}, {"shift": 9}, {"level": -1}, {"scale": 2}, {"parity": 4}, {"out": 99},
+        {"out": -1}, {"active": 99}, {"kind": native.OUTPUT_WIDE}, {"kind": 9}, {"limit": 2048},
+        {"activation": 4},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_steps_that_would_leave_their_maps_are_refused(changes, monkeypatch):
+    model = toy.pixelcnn(toy.PIXELCNN["gated"])
+    program, write = pixelcnnpp_streams.Program, pixelcnnpp_streams.Program._write_upper
+
+    def wrong(self):
+        write(self)
+        at = next(n for n, step in enumerate(self.steps) if step.kind == native.GATE and step.level == 0)
+        step = self.steps[at]
+        shifted = {"taps": tuple(tap._replace(column=changes.get("shift", 0)) for tap in step.taps)}
+        self.steps[at] = dataclasses.replace(step, **(shifted if "shift" in changes else changes))
+
+    monkeypatch.setattr(program, "_write_upper", wrong)
+    canvas = model.canvas(4, 5, 2)
+    canvas.fill(np.zeros((2, 3, 4, 5), np.uint8))
+    with pytest.raises(ValueError, match=r"step|map|inputs|Tap"):
+        model.predict(canvas, np.arange(40))
 
 
 def test_there_is_nothing_to_fit():

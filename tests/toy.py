@@ -100,15 +100,10 @@ def learning(channels: int, seed: int = 0, radius2: int = 9) -> LocalModel:
     return LocalModel(fine.config, finer, fine.tables, fine.core, gradient_units(fine, [images]))
 
 
-def core(isa: str | None) -> native.Core | None:
-    """The native core of a named instruction set, or None for the one that would be chosen."""
-    return native.core(isa) if isa else None
-
-
 def model(channels: int, isa: str | None = None, seed: int = 0, radius2: int = 9) -> LocalModel:
     """The toy model of ``channels``, with a named instruction set or the one that would be chosen."""
     config = replace(CONFIGS[channels], radius2=radius2)
-    return LocalModel(config, layers(config, seed), make_tables(), core(isa))
+    return LocalModel(config, layers(config, seed), make_tables(), native.core(isa))
 
 
 def pixelcnn(config: PixelCNNConfig, isa: str | None = None, seed: int = 0, louder: int = 0) -> PixelCNNModel:
@@ -121,7 +116,7 @@ def pixelcnn(config: PixelCNNConfig, isa: str | None = None, seed: int = 0, loud
         made[name] = _layer(random, rows, columns, shift, limit, 3000 if limit == INPUT_LIMIT else 20000)
     made["last"] = _last(random, config, made["last"].weight.shape[1])
     made["linear"] = _linear(random, config.window, config.neighbours)
-    return PixelCNNModel(config, made, make_tables(), make_net_tables(), core(isa))
+    return PixelCNNModel(config, made, make_tables(), make_net_tables(), native.core(isa))
 
 
 def agave(config: AgaveConfig, isa: str | None = None, seed: int = 0, base: Base | None = None) -> AgaveModel:
@@ -138,7 +133,7 @@ def agave(config: AgaveConfig, isa: str | None = None, seed: int = 0, base: Base
         made[name] = _layer(random, rows, columns, shift, limit, 3000 if limit == INPUT_LIMIT else 20000)
     top = random.integers(-400, 401, config.filters[-1]).astype(np.int32)
     constants = Constants(top, np.full(config.planes, 90, np.int32), make_elu(2**14 - 1, 512))
-    chosen, shared = core(isa), base.model.layers if base else {}
+    chosen, shared = native.core(isa), base.model.layers if base else {}
     decoder: Decoder | None = None
     if isinstance(config.decoder, LocalConfig):
         decoder = LocalModel(config.decoder, layers(config.decoder, seed) | shared, make_tables(), chosen)
@@ -162,7 +157,7 @@ def ade(config: AdeConfig, isa: str | None = None, seed: int = 0, base: Base | N
     gaussians = Gaussians(np.ones_like(deviations), deviations)
     tables = make_flow_tables(gaussians.shifts, gaussians.masses())
     base = base or Base("", b"", model(config.channels, isa, seed))
-    return AdeModel(config, made, vae.constants, tables, vae.latent_tables, base, core(isa))
+    return AdeModel(config, made, vae.constants, tables, vae.latent_tables, base, native.core(isa))
 
 
 def write_weights(folder: Path, seed: int = 0) -> Path:

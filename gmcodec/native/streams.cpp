@@ -9,7 +9,7 @@
 namespace gm::GM_ISA {
 
 constexpr int MAX_TAPS = 256;
-constexpr int16_t ONE = 128;   // tells the inside of an image from the outside, in the unit of samples
+constexpr int16_t ONE = 128; // tells the inside of an image from the outside, in the unit of samples
 
 struct Map {
   int16_t *data; // [depth, columns + 2 * margin, images, features]
@@ -104,6 +104,13 @@ struct Apart {
   }
 };
 
+// The inputs of so many rows will be wanted soon: there are more than fit the caches near the processor.
+GM_INLINE void fetch(const Apart &x, int rows) {
+  for (int tap = 0; tap < x.taps; ++tap)
+    for (ptrdiff_t at = 0; at < rows * x.row; at += 64)
+      __builtin_prefetch(x.data[tap] + x.offset + at);
+}
+
 GM_INLINE void activate(const Streams &s, int activation, const int16_t *x, int n, int16_t *out) {
   if (activation == GM_COPY)
     memmove(out, x, sizeof(int16_t) * n);
@@ -134,6 +141,7 @@ static void run_cells(const Streams &s, const gm_step &step, int row, int column
   alignas(64) int16_t passing[MAX_COLUMNS];
   for (int64_t first = 0; first < n; first += TILE_ROWS, x = x.after(TILE_ROWS)) {
     const int rows = (int)smaller<int64_t>(TILE_ROWS, n - first);
+    fetch(x.after(rows), (int)smaller<int64_t>(TILE_ROWS, n - first - rows));
     multiply(x, rows, layer.weight, layer.pairs, layer.columns, sums, layer.columns);
     for (int r = 0; r < rows; ++r) {
       const int32_t *acc = sums + r * layer.columns;

@@ -181,16 +181,18 @@ class Streams:
     def _check_step(self, step: Step, maps: Sequence[Map], last: bool) -> None:
         if step.layer.core is not self._core or not 1 <= len(step.taps) <= MAX_TAPS:
             raise ValueError("a step's layer or inputs are not possible")
-        cells = -(-self._width >> step.level)  # of a row of what it makes
         if not 0 <= step.level < 16 or step.scale not in (-1, 0, 1) or not 0 <= step.parity < 4:
             raise ValueError("a step's place is not possible")
+        if not all(0 <= tap.map < len(maps) for tap in step.taps):
+            raise ValueError("a step reads maps that are not there")
+        cells = -(-self._width >> step.level)  # of a row of what it makes
         features = maps[step.taps[0].map].features
         if features * len(step.taps) != step.layer.columns:
             raise ValueError(f"{len(step.taps)} inputs of {features} do not fit a layer of {step.layer.columns}")
         final = 2 * (cells - 1) if step.scale > 0 else (cells - 1) >> -step.scale
         for tap in step.taps:
-            source = maps[tap.map] if 0 <= tap.map < len(maps) else None
-            if source is None or source.features != features or source.margin + tap.column < 0:
+            source = maps[tap.map]
+            if source.features != features or source.margin + tap.column < 0:
                 raise ValueError(f"{tap} does not fit its step")
             if final + tap.column >= source.columns + source.margin:
                 raise ValueError(f"{tap} lies outside its map")
@@ -200,7 +202,7 @@ class Streams:
         if (step.kind == OUTPUT_WIDE) != last or step.kind not in (HIDDEN, OUTPUT, RESIDUAL, OUTPUT_WIDE, GATE):
             raise ValueError("the last step and no other gives the outputs")
         if not 0 < step.limit < (2**18 if last else ELU_ENTRIES):
-            raise ValueError(f"a limit of {step.limit} is not possible")
+            raise ValueError(f"a step's limit cannot be {step.limit}")
         if last:
             if step.level or step.scale:
                 raise ValueError("outputs are those of pixels")

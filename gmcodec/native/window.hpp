@@ -7,9 +7,9 @@
 
 namespace gm::GM_ISA {
 
-constexpr int CLAMP = 127;      // of differences to the local mean, in grey levels
-constexpr int OUTSIDE = -1;     // a sample outside the image
-constexpr int POSITION = 64;    // units of a mean per grey level
+constexpr int CLAMP = 127;   // of differences to the local mean, in grey levels
+constexpr int OUTSIDE = -1;  // a sample outside the image
+constexpr int POSITION = 64; // units of a mean per grey level
 constexpr int MAX_CHANNELS = 3;
 constexpr int MAX_FEATURES = 1024;
 constexpr int WIDE = 16; // samples of a run that are taken at once
