@@ -65,7 +65,7 @@ class Layer:
     def __init__(self, core: Core, arrays: LayerArrays) -> None:
         self.core, (self.rows, self.columns) = core, arrays.weight.shape
         self.handle = core.made(core.layer_new(byref(arrays.structure())))
-        weakref.finalize(self, core.layer_free, self.handle)
+        weakref.finalize(self, core.layer_free, self.handle).atexit = False  # threads may be in it then
 
     def sums(self, x: np.ndarray) -> np.ndarray:
         """W x: int32 [N, rows]."""
@@ -170,7 +170,7 @@ class Net:
         self.core, self.channels, self.blocks, self.outputs = core, channels, blocks, mixtures * groups
         self.sizes = sizes
         self.handle = core.made(core.net_new(byref(data)))
-        weakref.finalize(self, core.net_free, self.handle)
+        weakref.finalize(self, core.net_free, self.handle).atexit = False  # threads may be in it then
         self._rows = np.abs(runs[:, 0]).max(initial=0)
 
     def evaluate(

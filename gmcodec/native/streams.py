@@ -151,7 +151,7 @@ class Streams:
             _at(elu, np.int32, ELU_ENTRIES),
         )  # fmt: skip
         self._handle = core.made(core.streams_new(byref(data)))
-        weakref.finalize(self, core.streams_free, self._handle)
+        weakref.finalize(self, core.streams_free, self._handle).atexit = False  # threads may be in it then
         self.outputs = steps[-1].layer.rows
         # the library has addresses in them
         self._kept = samples, [m.known for m in maps], [step.layer for step in steps]

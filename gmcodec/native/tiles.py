@@ -88,7 +88,7 @@ class Tile:
         handles = _array([n.handle for n in nets], _P)
         self._core, self._kept = core, (tuple(nets), canvas)  # the library has addresses in them
         self._handle = core.made(core.tile_new(handles, rules, len(nets), byref(place), byref(coding), ranks))
-        weakref.finalize(self, core.tile_free, self._handle)
+        weakref.finalize(self, core.tile_free, self._handle).atexit = False  # threads may be in it then
         self.steps = slope * (canvas.height - 1) + canvas.width
         self._most = min(canvas.height, -(-canvas.width // slope))
         self._symbols, self._ranks = canvas.channels * nibbles, ranks
