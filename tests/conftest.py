@@ -8,16 +8,6 @@ import toy
 
 from gmcodec.models import registry
 
-# files that use the same compiled code: one process compiles it, not both at once
-TOGETHER = dict.fromkeys(("test_adapting", "test_archive", "test_golden"), "test_codec")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file stay in one process."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.stem, item.path.stem)))
-
 
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import sys
 from pathlib import Path
 
 import pytest
 from commands import names, photo, run, same
 from PIL import Image
 
-from gmcodec import cli_files, cli_work, codec, pixels
-from gmcodec.cli_show import Bar
+from gmcodec import cli_files, codec, pixels
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -189,15 +186,6 @@ def test_devices_are_written_to_and_not_replaced(tmp_path: Path) -> None:
     link.symlink_to(os.devnull)
     assert run("compress", photo(tmp_path / "a.png"), "-o", link).exit_code == 0
     assert link.is_symlink()
-
-
-@pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (True, True), (False, False)])
-def test_notes_are_for_who_looks_on(monkeypatch, capsys, terminal: bool, quiet: bool) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    bar = Bar(1, quiet)
-    with cli_work.noting(bar.note):
-        logging.getLogger("gmcodec.compiling").info("a minute")
-    assert capsys.readouterr().err == ("gmcodec: a minute\n" if terminal and not quiet else "")
 
 
 # -- info, verify, models, doctor --------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def test_results_have_a_place_or_are_refused(core):
         (native.HIDDEN, LIMIT, np.zeros((3, 4), np.int16), None),
         (native.HIDDEN, LIMIT, None, np.zeros(4095, np.int32)),
     ):
-        with pytest.raises(ValueError, match="limit|add to|shape|written"):
+        with pytest.raises(ValueError, match=r"limit|add to|shape|written"):
             ready.run(kind, x, limit, out, table)
     with pytest.raises(TypeError, match="int16"):
         ready.run(native.HIDDEN, x, LIMIT, np.zeros((2, 4), np.int32))

@@ -8,6 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
+from gmcodec import native
 from gmcodec.exact import gaussians
 from gmcodec.exact.gaussians import Gaussians, LatentTables, make_latent_tables
 from gmcodec.exact.tables import ROW_TOTAL

@@ -70,9 +70,7 @@ def test_attributes_of_files_are_frozen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("isa", ["", "portable"])  # others: files of one image
 @pytest.mark.parametrize("version", archive_format.VERSIONS)
 @pytest.mark.parametrize("name", SETS)
-def test_groups_are_frozen(
-    tmp_path: Path, name: str, version: int, isa: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_groups_are_frozen(tmp_path: Path, name: str, version: int, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # the index is deflated and may change with the version of zlib
     monkeypatch.setenv(native.VARIABLE, isa)
     frozen = (GOLDEN / f"v{version}-{name}.gma").read_bytes()

@@ -31,7 +31,7 @@ def ignore(count: int) -> None:
 @functools.cache
 def model(channels: int, isa: str | None = None) -> LocalModel:
     made = toy.learning(channels)
-    return LocalModel(made.config, made.layers, made.tables, toy.core(isa), made.units).learning(USUAL)
+    return LocalModel(made.config, made.layers, made.tables, native.core(isa), made.units).learning(USUAL)
 
 
 def ranges(found: LocalModel | PairModel, planes: np.ndarray, values=None) -> tuple[np.ndarray, np.ndarray, int]:

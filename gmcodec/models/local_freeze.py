@@ -24,8 +24,8 @@ from ..exact.tables import POSITION, ROW_TOTAL, make_tables
 from .gradient_units import gradient_units
 from .local import ACTIVATION_LIMIT, CONDITION, INPUT_LIMIT, LocalModel
 from .local_float import FIRST_BITS, INPUT_UNIT, SLOPE, WEIGHT_BITS, LocalNet, quantise_rows
-from .online_tile import OnlineTileCoder
 from .mixture import output_units
+from .online_tile import OnlineTileCoder
 from .pixelcnnpp_kernels import CONDITION_LIMIT, CONDITION_UNIT
 
 EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp
