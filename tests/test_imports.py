@@ -75,7 +75,8 @@ TORCH_AT_TOP = {
 }  # and training
 LIGHT = ("cli", "cli_archive", "cli_bench", "cli_doctor", "cli_exit", "cli_files", "cli_resume", "cli_show", "cli_work",
          "work", "workers", "safe_path", "threads", "__main__", "", "errors")  # fmt: skip
-HEAVY = {"numpy", "torch", "PIL", "constriction", "safetensors", "tqdm", "imagecodecs", "matplotlib"}  # fmt: skip
+HEAVY = {"numpy", "torch", "PIL", "constriction", "safetensors", "tqdm", "threadpoolctl", "imagecodecs",
+         "matplotlib"}  # fmt: skip
 
 
 def imports(module: str, top_only: bool = False) -> set[str]:

@@ -323,6 +323,7 @@ X = np.ones((2, 3), np.int16)
 WIDE = np.ones((2, 33), np.int64)
 LATENT = make_latent_tables(8)
 ZERO = np.zeros(2, np.int64)
+ROW = np.ones((1, 16), np.int32)
 
 
 def put(out: np.ndarray | None = None, **fields) -> Callable[[], object]:
@@ -376,12 +377,10 @@ REFUSED: dict[str, Callable[[], object]] = {
     "a range of nothing": lambda: CORE.pushed(np.array([[0, 5], [3, 0]], np.uint32)),
     "a range of too much": lambda: CORE.pushed(np.array([[0, ROW_TOTAL + 1]], np.uint32)),
     "ranges": lambda: CORE.pushed(np.ones((2, 2), np.int64)),
-    "frequencies": lambda: CORE.reweighted(
-        np.full((1, 16), -1, np.int32), np.zeros(1, np.int32), np.ones(256, np.int64)
-    ),
-    "values": lambda: CORE.reweighted(np.ones((1, 16), np.int32), np.zeros(1, np.int32), np.full(256, -1, np.int64)),
-    "large values": lambda: CORE.reweighted(np.ones((1, 16), np.int32), np.zeros(1, np.int32), np.full(256, 2**40)),
-    "few values": lambda: CORE.reweighted(np.ones((1, 16), np.int32), np.zeros(1, np.int32), np.ones(255, np.int64)),
+    "frequencies": lambda: CORE.reweighted(-ROW, np.zeros(1, np.int32), np.ones(256, np.int64)),
+    "values": lambda: CORE.reweighted(ROW.copy(), np.zeros(1, np.int32), np.full(256, -1)),
+    "large values": lambda: CORE.reweighted(ROW.copy(), np.zeros(1, np.int32), np.full(256, 2**40)),
+    "few values": lambda: CORE.reweighted(ROW.copy(), np.zeros(1, np.int32), np.ones(255, np.int64)),
     "log-scales": lambda: CORE.latent_rows(ZERO, 16, ZERO, np.array([0, len(LATENT.inverse)]), LATENT),
     "negative log-scales": lambda: CORE.latent_rows(ZERO, 16, ZERO, ZERO - 1, LATENT),
     "latent means": lambda: CORE.latent_rows(ZERO, 16, ZERO[:1], ZERO, LATENT),
@@ -414,8 +413,8 @@ def test_what_lies_beside_the_refused_is_done():
     assert CORE.latent_rows(ZERO, 16, ZERO, np.array([0, len(LATENT.inverse) - 1]), LATENT).shape == (2, 16)
     assert CORE.undone_png(np.full((2, 9), 4, np.uint8), 1).shape == (2, 8)
     assert CORE.pushed(np.array([[0, ROW_TOTAL], [0, 1]], np.uint32))[0] == 0
-    assert CORE.layer(replace(LAYER, weight=np.ones((1024, 3), np.int8), bias=np.ones(1024, np.int32),
-                              multiplier=np.ones(1024, np.int32), shift=np.ones(1024, np.int32))).rows == 1024  # fmt: skip
+    many = np.ones(1024, np.int32)
+    assert CORE.layer(ops.Layer(np.ones((1024, 3), np.int8), many, many, many, 2047)).rows == 1024
 
 
 def net_of(**fields) -> nets.Net:
@@ -519,7 +518,6 @@ def values_of(weight: int) -> tuple[np.ndarray, np.ndarray]:
         {"learning": []},
         {"canvas": Canvas(toy.CONFIGS[3].window, 9, 20)},
         {"canvas": Canvas(replace(toy.CONFIGS[1], radius2=4).window, 9, 20)},
-        {"dtype": np.int32},
         {"dtype": np.int32, "scale": scale_of(12, 3), "nibbles": 5},
         {"dtype": np.int32, "scale": scale_of(12, 3), "nibbles": 4},
         {"dtype": np.int32, "scale": (9, 4, 4095, 4), "nibbles": 3},

@@ -29,6 +29,7 @@ from ..errors import WeightsError
 from ..exact.ops import Layer
 from ..exact.tables import Tables
 from . import local_fit, local_learning, local_tile
+from .blas import single_threaded_blas
 from .mixture import MixtureOutputs, Prediction
 from .online_tile import DeepTileCoder, OnlineTileCoder
 from .pixelcnnpp_kernels import CONDITION_LIMIT
@@ -201,7 +202,10 @@ class LocalModel:
 
         A model that learns names its rate, and finds the rest by itself: a fit before it gains 0.06 %.
         """
-        return local_fit.fit(self, sample, pixels) if self.rate is None else bytes([self.rate])
+        if self.rate is not None:
+            return bytes([self.rate])
+        with single_threaded_blas():
+            return local_fit.fit(self, sample, pixels)
 
     def adapted(self, changes: bytes) -> LocalModel:
         """The model changed as ``fit`` said, if it said anything.  Raises GmcFormatError."""

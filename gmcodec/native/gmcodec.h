@@ -24,8 +24,8 @@ extern "C" {
 
 /* A frozen linear layer, as stored: exact/ops.py.  Who makes one has proved its bounds (Layer.check). */
 typedef struct gm_layer_data {
-  int32_t rows, columns; /* outputs and inputs, each at most 1024 rows */
-  const int16_t *weight; /* [rows, columns] */
+  int32_t rows, columns;                    /* outputs and inputs, each at most 1024 rows */
+  const int16_t *weight;                    /* [rows, columns] */
   const int32_t *bias, *multiplier, *shift; /* [rows] */
 } gm_layer_data;
 
@@ -39,15 +39,15 @@ typedef struct gm_scale {
 
 /* A frozen local net: models/local_spec.py. */
 typedef struct gm_net_data {
-  int32_t channels;  /* 1 to 3 */
-  int32_t mixtures;  /* logistics K of a pixel, at most 32 */
-  int32_t blocks;    /* residual blocks */
-  int32_t condition; /* features of a condition of every pixel, 0 for none */
-  int32_t limit, output_limit; /* what no activation, no output exceeds: below 2**15, 2**18 */
-  const gm_layer_data *layers; /* [2 + 2 * blocks]: first, up and down of every block, last */
+  int32_t channels;                /* 1 to 3 */
+  int32_t mixtures;                /* logistics K of a pixel, at most 32 */
+  int32_t blocks;                  /* residual blocks */
+  int32_t condition;               /* features of a condition of every pixel, 0 for none */
+  int32_t limit, output_limit;     /* what no activation, no output exceeds: below 2**15, 2**18 */
+  const gm_layer_data *layers;     /* [2 + 2 * blocks]: first, up and down of every block, last */
   const gm_layer_data *conditions; /* [1 + blocks], added behind first and every block; null without a condition */
-  const gm_layer_data *linear; /* the linear predictor */
-  const int32_t *near; /* [linear->columns]: the features that it reads */
+  const gm_layer_data *linear;     /* the linear predictor */
+  const int32_t *near;             /* [linear->columns]: the features that it reads */
   int32_t runs;
   const int32_t *run; /* [runs, 3]: the window row by row, dy, first dx, pixels; at most 34 pixels each */
   const int32_t *softmax, *inverse, *sigmoid; /* [1024], [321], [17409]: exact/tables.py, Tables */
@@ -55,18 +55,18 @@ typedef struct gm_net_data {
 
 /* How a layer learns: models/local_learning.py, Rules. */
 typedef struct gm_rules_data {
-  const double *scale;  /* [rows]: multiplier * 2**e, from gradients of results to those of sums */
-  const int64_t *rate;  /* [rows]: of master weights */
-  const int32_t *cut;   /* [rows]: bits that weights lose on the way back */
-  int32_t limit;        /* of a weight */
-  int32_t unit;         /* what the bias' input would be */
+  const double *scale; /* [rows]: multiplier * 2**e, from gradients of results to those of sums */
+  const int64_t *rate; /* [rows]: of master weights */
+  const int32_t *cut;  /* [rows]: bits that weights lose on the way back */
+  int32_t limit;       /* of a weight */
+  int32_t unit;        /* what the bias' input would be */
 } gm_rules_data;
 
 typedef struct gm_learning_data {
-  const gm_rules_data *layers;  /* as those of the net */
-  const double *block_unit;     /* [blocks]: what a block's gradients are worth in the stream's unit */
-  const int64_t *linear_rate;   /* [channels] */
-  int32_t averaged;             /* code with running means of the weights */
+  const gm_rules_data *layers; /* as those of the net */
+  const double *block_unit;    /* [blocks]: what a block's gradients are worth in the stream's unit */
+  const int64_t *linear_rate;  /* [channels] */
+  int32_t averaged;            /* code with running means of the weights */
 } gm_learning_data;
 
 /* Samples of a tile with margins in which nothing is known (-1): models/window.py, Canvas. */
@@ -133,11 +133,11 @@ typedef struct gm_step {
 typedef struct gm_streams_data {
   int32_t images, width, channels;
   int32_t maps, steps, upper; /* the first ``upper`` steps see finished rows only; the last one gives the outputs */
-  int32_t together; /* columns that pass all steps of the left stream at once */
+  int32_t together;           /* columns that pass all steps of the left stream at once */
   const gm_map *map;
   const gm_step *step;
-  int32_t planes;  /* map of what the upper stream sees, 2 * channels + 1 features */
-  int32_t windows; /* map of what the left stream sees: as a local net its window */
+  int32_t planes;         /* map of what the upper stream sees, 2 * channels + 1 features */
+  int32_t windows;        /* map of what the left stream sees: as a local net its window */
   const int16_t *samples; /* the first pixel's first, with margins as of gm_place; the caller's, who keeps it */
   int64_t image_size, row_size;
   const gm_layer_data *linear; /* the window: as of gm_net_data */
@@ -161,7 +161,7 @@ typedef struct gm_functions {
    * an even number, or null: no layer reads one
    * then.  Not 0 when memory is short. */
   int32_t (*net_evaluate)(const gm_net *net, const int16_t *samples, int64_t row_size, const int64_t *at, int64_t n,
-                       const int16_t *condition, int32_t *outputs, int32_t *base);
+                          const int16_t *condition, int32_t *outputs, int32_t *base);
 
   /* What the net reads of the same pixels: int16 [n, features], and the centres. */
   void (*net_features)(const gm_net *net, const int16_t *samples, int64_t row_size, const int64_t *at, int64_t n,

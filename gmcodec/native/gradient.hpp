@@ -71,7 +71,8 @@ static inline void mixture_gradient(const Tables &tables, const Scale &scale, in
       Reals r = load<Reals>(weight + k), s = load<Reals>(e.below + k), t = load<Reals>(e.above + k);
       Reals inside = scaled(r * (all(ROW_TOTAL) - s - t), WEIGHT_BITS);
       store(by_mean + k, scaled(inside * load<Reals>(e.inverse + k), 27));
-      Reals ratio = floor((sloped(load<Reals>(e.upper + k), t) - sloped(load<Reals>(e.lower + k), s)) / (t - s + all(1)));
+      Reals ratio =
+          floor((sloped(load<Reals>(e.upper + k), t) - sloped(load<Reals>(e.lower + k), s)) / (t - s + all(1)));
       store(by_scale + k, scaled(r * clamp(ratio, all(-REACH), all(REACH)), 7));
     }
     for (int k = 0; k < mixtures; ++k) {

@@ -41,9 +41,9 @@ static inline int64_t step_size(int64_t total, int64_t elements, int64_t &square
 }
 
 struct Learner {
-  Layer ahead, coding;      // the weights that learn, those that code: the same, unless a mean of them codes
-  int elements;             // of a row's mean square
-  int32_t *master, *mean;   // [2 * pairs, columns]
+  Layer ahead, coding;       // the weights that learn, those that code: the same, unless a mean of them codes
+  int elements;              // of a row's mean square
+  int32_t *master, *mean;    // [2 * pairs, columns]
   int64_t *bias, *mean_bias; // [columns], as all below
   int64_t *square, *rate;
   int32_t *cut;
@@ -106,8 +106,8 @@ inline void fill(const Layer &layer, const gm_rules_data &rules, Learner &learne
   learner.limit = rules.limit, learner.unit = rules.unit;
   for (int k = 0; k < inputs; ++k)
     for (int m = 0; m < columns; ++m)
-      learner.master[(ptrdiff_t)k * columns + m] =
-          (int32_t)layer.weight[((ptrdiff_t)(k / 2) * columns + m) * 2 + k % 2] << FINE_BITS;
+      learner.master[(ptrdiff_t)k * columns + m] = (int32_t)layer.weight[((ptrdiff_t)(k / 2) * columns + m) * 2 + k % 2]
+                                                   << FINE_BITS;
   for (int m = 0; m < columns; ++m) {
     const bool there = m < layer.outputs;
     learner.bias[m] = there ? (int64_t)((layer.offset[m] - 0.5) / layer.scale[m]) << FINE_BITS : 0;
@@ -127,10 +127,10 @@ inline void fill(const Layer &layer, const gm_rules_data &rules, Learner &learne
 
 // A thread's scratch for a step of any of some layers.
 struct Step {
-  int32_t *inputs, *deltas; // pairs of pixels: [LEARNT / 2, inputs], [LEARNT / 2, columns]
-  int32_t *gradient;        // [inputs, columns]
+  int32_t *inputs, *deltas;  // pairs of pixels: [LEARNT / 2, inputs], [LEARNT / 2, columns]
+  int32_t *gradient;         // [inputs, columns]
   int64_t *squares, *biases; // [columns]
-  double *steps, *most;     // [columns]
+  double *steps, *most;      // [columns]
 };
 
 inline Step lay_out_step(Arena &arena, int inputs, int columns) {

@@ -133,8 +133,8 @@ static inline void open_channel(Mixture &mix, const Voice *voices, int nets, con
     ptrdiff_t at = (ptrdiff_t)i * mix.size;
     for (int v = 0; v < nets; at += voices[v].mixtures, ++v)
       open_logistics(voices[v].outputs + i * voices[v].stride, voices[v].base + (ptrdiff_t)i * channels,
-                     samples + (ptrdiff_t)i * channels, channel, channels, voices[v].mixtures,
-                     voices[v].tables.inverse, shift, mix.mean + at, mix.inverse + at);
+                     samples + (ptrdiff_t)i * channels, channel, channels, voices[v].mixtures, voices[v].tables.inverse,
+                     shift, mix.mean + at, mix.inverse + at);
   }
 }
 

@@ -24,7 +24,7 @@ void net_free(gm_net *net) {
 }
 
 int32_t net_evaluate(const gm_net *handle, const int16_t *samples, int64_t row_size, const int64_t *at, int64_t n,
-                  const int16_t *condition, int32_t *outputs, int32_t *base) {
+                     const int16_t *condition, int32_t *outputs, int32_t *base) {
   const Net &net = net_of(handle);
   Arena arena;
   Activations room = lay_out_activations(arena, net);

@@ -74,9 +74,8 @@ struct Activations {
 };
 
 inline Activations lay_out_activations(Arena &arena, const Net &net) {
-  return {arena.take<int16_t>((size_t)BLOCK * filled(net.columns, 32)),
-          arena.take<int16_t>((size_t)BLOCK * net.width), arena.take<int16_t>((size_t)BLOCK * net.width),
-          arena.take<int32_t>((size_t)BLOCK * net.output_columns)};
+  return {arena.take<int16_t>((size_t)BLOCK * filled(net.columns, 32)), arena.take<int16_t>((size_t)BLOCK * net.width),
+          arena.take<int16_t>((size_t)BLOCK * net.width), arena.take<int32_t>((size_t)BLOCK * net.output_columns)};
 }
 
 // Outputs [n, output_columns] and base [n, channels] of at most BLOCK pixels at samples[at[i]].
@@ -103,7 +102,7 @@ static inline void evaluate_block(const Net &net, const int16_t *samples, ptrdif
 gm_net *net_new(const gm_net_data *data);
 void net_free(gm_net *net);
 int32_t net_evaluate(const gm_net *net, const int16_t *samples, int64_t row_size, const int64_t *at, int64_t n,
-                  const int16_t *condition, int32_t *outputs, int32_t *base);
+                     const int16_t *condition, int32_t *outputs, int32_t *base);
 
 // The C API's type of a net is opaque.
 GM_INLINE const Net &net_of(const gm_net *net) { return *reinterpret_cast<const Net *>(net); }

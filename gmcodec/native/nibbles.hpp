@@ -13,8 +13,8 @@ namespace gm::GM_ISA {
 struct Coding {
   Scale scale;
   int channels;
-  int nibbles;           // 2 of 8 bits; 2 to 4 of more
-  const int64_t *values; // [C, 256]: weights of values, of samples of 8 bits; null where no channel has any
+  int nibbles;             // 2 of 8 bits; 2 to 4 of more
+  const int64_t *values;   // [C, 256]: weights of values, of samples of 8 bits; null where no channel has any
   const uint8_t *weighted; // [C]
 };
 
@@ -190,8 +190,8 @@ static void take(Mixture &mix, const Voice *voices, int nets, const int64_t *sha
           if (weighted && nibble == 0 && sums[NIBBLES])
             j = find_weighted(sums, wanted, found);
           else
-            j = find_nibble<DEEP>(p, wanted, (likely - first) >> (4 * nibble), first, unit, mix.below[i],
-                                  mix.above[i], coding.scale, found);
+            j = find_nibble<DEEP>(p, wanted, (likely - first) >> (4 * nibble), first, unit, mix.below[i], mix.above[i],
+                                  coding.scale, found);
           pop(stack, words, found);
           first += j * unit;
         }

@@ -20,10 +20,10 @@ constexpr int32_t STREAM_LIMIT = 1 << 30; // of gradients of a stream
 
 // What is kept of gathered pixels, and their gradients by the sums of the layers.
 struct Batch {
-  int16_t *features;         // [N, columns]
-  int16_t *stream, *inside;  // [blocks + 1, N, width], [blocks, N, width]
-  int32_t *outputs, *base;   // [N, output_columns], [N, channels]
-  double *centre;            // [N, channels]: gradients by the base
+  int16_t *features;                      // [N, columns]
+  int16_t *stream, *inside;               // [blocks + 1, N, width], [blocks, N, width]
+  int32_t *outputs, *base;                // [N, output_columns], [N, channels]
+  double *centre;                         // [N, channels]: gradients by the base
   int16_t *by_first, *by_inner, *by_last; // [N, width], [2 * blocks, N, width], [N, output_columns]
 };
 
@@ -56,9 +56,9 @@ struct Online {
   Team team;
   Hand *hands;
   Student *students;
-  int count, capacity;                  // nets, pixels of a batch
-  int32_t *samples;                     // [capacity, channels]
-  int64_t worth[MAX_RANKS][MAX_NETS];   // of every rank, while they meet
+  int count, capacity;                // nets, pixels of a batch
+  int32_t *samples;                   // [capacity, channels]
+  int64_t worth[MAX_RANKS][MAX_NETS]; // of every rank, while they meet
 };
 
 // -- what a tile starts from -------------------------------------------------------------------------------------
@@ -142,8 +142,8 @@ template <bool AHEAD> static void activate(const Student &student, int capacity,
   const ptrdiff_t width = net.width, map = width * capacity, at = first * width;
   const int16_t *none = nullptr;
   auto layer = [](const Learner &learner) -> const Layer & { return AHEAD ? learner.ahead : learner.coding; };
-  run(layer(student.first), Hidden{net.limit}, at_pixel(batch.features, net.columns, first), n, batch.stream + at, width,
-      none);
+  run(layer(student.first), Hidden{net.limit}, at_pixel(batch.features, net.columns, first), n, batch.stream + at,
+      width, none);
   for (int b = 0; b < net.blocks; ++b) {
     int16_t *stream = batch.stream + b * map + at, *inside = batch.inside + b * map + at;
     run(layer(student.inner[2 * b]), Hidden{net.limit}, rows_of(stream, width), n, inside, width, none);
@@ -404,9 +404,9 @@ static double find_tile_ranges(Tile &tile, int rank, int first, int last, Range 
       if (n > 0) {
         Voice voices[MAX_NETS];
         voices_of(online, turn.begin + from, voices);
-        bits += find_ranges<sizeof(Sample) == 4>(
-            hand.mix, voices, online.count, hand.shares, hand.worth, samples + (ptrdiff_t)from * channels, n, tile.coding,
-            ranges[stack] + hand.symbols[stack], from - whole.first, many);
+        bits += find_ranges<sizeof(Sample) == 4>(hand.mix, voices, online.count, hand.shares, hand.worth,
+                                                 samples + (ptrdiff_t)from * channels, n, tile.coding,
+                                                 ranges[stack] + hand.symbols[stack], from - whole.first, many);
       }
       hand.symbols[stack] += (int64_t)channels * tile.coding.nibbles * many;
     }

@@ -47,7 +47,7 @@ GM_INLINE constexpr int filled(int count, int whole) { return (count + whole - 1
 // -- Pairs: sums[i] += weight[2 i] * x[0] + weight[2 i + 1] * x[1] -------------------------------------------------
 
 #if GM_AVX512
-constexpr int SUMS = 16;               // columns of a vector
+constexpr int SUMS = 16;                       // columns of a vector
 constexpr int TILE_ROWS = 8, TILE_VECTORS = 3; // of a tile of sums that stays in registers
 typedef __m512i Sums;
 typedef __m512i Weights;
