@@ -203,7 +203,7 @@ def ranked(model: LocalModel, planes: np.ndarray, ranks: int, deep: bool) -> tup
     canvas, tile = opened()
     canvas.fill(planes[None])
     ranges = tuple(np.empty((n, 2), np.uint32) for n in tile.symbols())
-    calls = calls_of(tile.steps, planes[0].size, 500)
+    calls = calls_of(tile.steps, planes[0].size, 300)
     with online_tile.Team(ranks) as team:
         for call in calls:
             team.work(lambda rank, call=call: tile.find_ranges(rank, *call, ranges))
@@ -219,7 +219,7 @@ def ranked(model: LocalModel, planes: np.ndarray, ranks: int, deep: bool) -> tup
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_as_many_threads_as_may_be_give_the_same_words(deep):
-    planes = image("smooth", (1, 40, 90), 6).astype(np.uint16 if deep else np.uint8) * (16 if deep else 1)
+    planes = image("smooth", (1, 24, 60), 6).astype(np.uint16 if deep else np.uint8) * (16 if deep else 1)
     model = learner(1, native.isas()[0])
     alone, _ = ranked(model, planes, 1, deep)
     for ranks in (2, 3, 4, 8):
@@ -242,7 +242,7 @@ def decoders(isa: str) -> dict[str, Pop]:
     return {
         "fixed": lambda words: pop_words(words, (1, 3, 11, 23), fixed, ignore)[0],
         "weighted": lambda words: pop_words(words, (1, 3, 11, 23), fixed, ignore, values)[0],
-        "online": lambda words: pop_words(words, (1, 3, 11, 23), learner(3, isa), ignore, values, threads=3)[0],
+        "online": lambda words: pop_words(words, (1, 3, 11, 23), learner(3, isa), ignore, values, threads=2)[0],
         "pair": lambda words: pair.pop_words(words, 11, 23, ignore, None, 2)[0],
         "deep": lambda words: deep.pop_words(words, 11, 23, ignore, 2)[0],
     }
