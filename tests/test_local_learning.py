@@ -224,6 +224,7 @@ def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
     assert sum(counts) == 2 * 37 * 41
 
 
+@pytest.mark.slow
 def test_a_step_may_be_larger_than_a_batch():
     """Steps of up to 1,030 pixels: more than are learned from."""
     planes = image("smooth", (1, learning.LEARNT + 6, learning.LEARNT + 6), 2)
