@@ -306,7 +306,7 @@ def _learn(
     copy: Tensor, gradient: Tensor, square: Tensor, counts: Tensor, now: Tensor, unit: Tensor, rate: Tensor,
     absolute: bool, change: Tensor, bias: tuple[Tensor, Tensor, Tensor] | None, bias_input: Tensor,
 ) -> None:  # fmt: skip
-    """local_learning.update of a layer [M, rows, K] of all copies, in units of the integers; moves all by ``change``.
+    """learning_spec.Learner of a layer [M, rows, K] of all copies, in units of the integers; moves all by ``change``.
 
     ``bias``: itself, its gradient and its change.
     """
