@@ -244,7 +244,7 @@ SLOW = pytest.param((420, 340), "auto", marks=pytest.mark.slow)  # WebP's slowes
         SLOW,
         ((7, 9), "learned"),
         ((300, 260), "learned"),
-        ((420, 340), "learned"),
+        pytest.param((420, 340), "learned", marks=pytest.mark.slow),
     ],
 )
 def test_a_higher_effort_is_never_larger(mode, size, code):

@@ -226,9 +226,9 @@ def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
 
 @pytest.mark.slow
 def test_a_step_may_be_larger_than_a_batch():
-    """Steps of 1,100 pixels: more than are learned from."""
-    planes = image("smooth", (1, 1100, 4400), 2)
-    found = toy.learning(1).learning(USUAL)
+    """Steps of up to 1,030 pixels: more than are learned from."""
+    planes = image("smooth", (1, learning.LEARNT + 6, learning.LEARNT + 6), 2)
+    found = toy.learner(LocalConfig(1, 2, 1, 8, 1, 1, 2)).learning(USUAL)
     words, _ = push_words(planes[None], found, ignore, threads=2)
     assert np.array_equal(pop_words(words, (1, *planes.shape), found, ignore, threads=3)[0], planes)
 

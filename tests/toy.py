@@ -86,7 +86,12 @@ def layers(config: LocalConfig, seed: int = 0) -> dict[str, Layer]:
 
 def learning(channels: int, seed: int = 0, radius2: int = 9) -> LocalModel:
     """The toy model of ``channels`` with room to learn, and units of its gradients: finer weights, the same net."""
-    plain = model(channels, None, seed, radius2)
+    return learner(replace(CONFIGS[channels], radius2=radius2), seed)
+
+
+def learner(config: LocalConfig, seed: int = 0) -> LocalModel:
+    """The same of any architecture."""
+    plain = LocalModel(config, layers(config, seed), make_tables())
     finer = {
         name: layer
         if name == "linear"
@@ -96,7 +101,7 @@ def learning(channels: int, seed: int = 0, radius2: int = 9) -> LocalModel:
         for name, layer in plain.layers.items()
     }
     fine = LocalModel(plain.config, finer, plain.tables)
-    images = smooth(np.random.default_rng(seed), (channels, 24, 24))[None]
+    images = smooth(np.random.default_rng(seed), (config.channels, 24, 24))[None]
     return LocalModel(fine.config, finer, fine.tables, fine.core, gradient_units(fine, [images]))
 
 

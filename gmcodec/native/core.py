@@ -14,6 +14,7 @@ import numpy as np
 from .library import (
     _FUNCTIONS,
     MAX_MIXTURES,
+    MAX_WEIGHT,
     TABLE_SIZES,
     VARIABLE,
     _at,
@@ -24,6 +25,8 @@ from .library import (
     functions,
 )  # fmt: skip
 from .nets import Layer, LayerArrays
+
+ROW_TOTAL = 1 << 24  # what the frequencies of a row add up to
 
 
 class Core:
@@ -50,8 +53,10 @@ class Core:
 
     def pushed(self, ranges: np.ndarray) -> tuple[int, np.ndarray]:
         """State and words, uint32, of a stack with all ranges uint32 [N, 2] (left, freq), the first on top."""
+        where = _at(ranges, np.uint32, None, 2)
+        _within(ranges[:, 1], 1, ROW_TOTAL, "frequencies")
         words, stack = np.empty(len(ranges) + 1, np.uint32), _Stack(0, 0)
-        self.push_ranges(_at(ranges, np.uint32, None, 2), len(ranges), byref(stack), words.ctypes.data)
+        self.push_ranges(where, len(ranges), byref(stack), words.ctypes.data)
         return stack.state, words[: stack.count].copy()
 
     # -- maps of features
@@ -83,7 +88,8 @@ class Core:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Means and inverse scales int64 [N, k] of a channel, given samples int32 [N, C] of those before it."""
         (n, row), channels = outputs.shape, base.shape[1]
-        if not 0 <= channel < channels or row < k * (1 + 2 * channels + channels * (channels - 1) // 2):
+        groups = 1 + 2 * channels + channels * (channels - 1) // 2
+        if not 0 <= channel < channels or not 0 < k <= min(MAX_MIXTURES, row // groups):
             raise ValueError(f"channel {channel} of {channels} from {row} outputs")
         mean, scale = np.empty((2, n, k), np.int64)
         self.open_channel(
@@ -98,7 +104,7 @@ class Core:
         high: np.ndarray | None = None,
     ) -> np.ndarray:  # fmt: skip
         """Frequencies int32 [N, 16] of the high nibble, or of the low one given int32 [N] high ones in 0..15."""
-        n, k = weights.shape
+        n, k = _mixtures(weights)
         out = np.empty((n, 16), np.int32)
         given = None if high is None else _at(_within(high, 0, 15, "nibbles"), np.int32, n)
         self.nibble_rows(
@@ -111,7 +117,7 @@ class Core:
         self, sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, sigmoid: np.ndarray
     ) -> None:
         """Bayes' rule, in place on weights int64 [N, k]: sample int32 [N] in 0..255."""
-        n, k = weights.shape
+        n, k = _mixtures(weights)
         self.observe(
             _at(_within(sample, 0, 255, "samples"), np.int32, n), n, k, _at(mean, np.int64, n, k),
             _at(inverse, np.int64, n, k), _at(sigmoid, np.int32, TABLE_SIZES["sigmoid"]),
@@ -122,7 +128,8 @@ class Core:
         """Multiply low nibbles' frequencies int32 [N, 16] by weights int64 [256] of their values, in place."""
         n = len(rows)
         given = _at(_within(high, 0, 15, "nibbles"), np.int32, n)
-        self.reweight(_into(rows, np.int32, n, 16), given, n, _at(values, np.int64, 256))
+        to = _into(_within(rows, 0, ROW_TOTAL, "frequencies"), np.int32, n, 16)
+        self.reweight(to, given, n, _at(_within(values, 0, MAX_WEIGHT, "weights of values"), np.int64, 256))
 
     def latent_rows(
         self, first: np.ndarray, step: int, mean: np.ndarray, log_scale: np.ndarray, tables: Any
@@ -142,6 +149,8 @@ class Core:
 
     def undone_png(self, filtered: np.ndarray, step: int) -> np.ndarray:
         """uint8 [H, 1 + B], each row's kind 0 to 4 first -> uint8 [H, B]."""
+        if step < 1 or filtered.ndim != 2 or not filtered.shape[1]:
+            raise ValueError(f"rows of {filtered.shape} with a step of {step}")
         height, width = filtered.shape[0], filtered.shape[1] - 1
         kinds = np.ascontiguousarray(_within(filtered[:, 0], 0, 4, "row filters"))
         rows = np.array(filtered[:, 1:], order="C")
@@ -151,6 +160,13 @@ class Core:
     def undone_med(self, residual: np.ndarray, mask: int) -> None:
         """Residuals int32 [C, H, W] -> samples, in place, modulo mask + 1."""
         self.undo_med(_into(residual, np.int32, None, None, None), *residual.shape, mask)
+
+
+def _mixtures(weights: np.ndarray) -> tuple[int, int]:
+    """Pixels and logistics of weights [N, K]."""
+    if weights.ndim != 2 or not 0 < weights.shape[1] <= MAX_MIXTURES:
+        raise ValueError(f"weights of {weights.shape} are no mixtures")
+    return weights.shape[0], weights.shape[1]
 
 
 def core(isa: str | None = None) -> Core:

@@ -54,12 +54,13 @@ struct Hidden {
   }
 };
 
-// Added to the stream, and clamped.
+// Added to the stream, and clamped.  Rounded down first: a sum with a fraction of 46 bits would not be exact.
 struct Residual {
+  static constexpr int FAR = 1 << 16; // whatever is in the stream, clamped
   int limit;
   GM_INLINE void put(int limit, Reals v, int16_t *out, const int16_t *stream) {
-    Reals before = reals(__builtin_convertvector(load<Shorts>(stream), Integers));
-    Integers whole = floor_to_integers(clamp(v + before, all(-limit), all(limit)));
+    Integers whole = floor_to_integers(clamp(v, all(-FAR), all(FAR)));
+    whole = clamp(whole + __builtin_convertvector(load<Shorts>(stream), Integers), -limit, limit);
     store(out, __builtin_convertvector(whole, Shorts));
   }
 };

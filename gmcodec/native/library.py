@@ -19,6 +19,7 @@ from ..errors import NativeError
 VARIABLE = "GMCODEC_ISA"
 LIBRARY = {"win32": "gmcodec.dll", "darwin": "libgmcodec.dylib"}.get(sys.platform, "libgmcodec.so")
 MAX_ROWS, MAX_FEATURES, MAX_MIXTURES, MAX_NEAR, MAX_RUN, MAX_RANKS = 1024, 1024, 32, 1024, 34, 8
+MAX_WEIGHT = 2**14  # of a value: what is multiplied with it stays below 2**63
 HIDDEN, OUTPUT, RESIDUAL, OUTPUT_WIDE, GATE = range(5)  # what follows the sums of a layer
 TABLE_SIZES = {"softmax": 1024, "inverse": 321, "sigmoid": 17409}
 

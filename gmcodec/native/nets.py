@@ -83,6 +83,8 @@ class Layer:
             if kind in (RESIDUAL, GATE):
                 raise ValueError("there is nothing to add to")
             out = np.empty((*shape, rows), dtype)
+        if kind not in range(GATE + 1):
+            raise ValueError(f"nothing of kind {kind} follows sums")
         if not 0 < limit < (2**18 if kind == OUTPUT_WIDE else 2**15) or (kind == GATE) != (table is not None):
             raise ValueError(f"limit {limit} or a table does not fit")
         _into(out, dtype, *shape, rows)
@@ -151,27 +153,37 @@ class Net:
         self.condition = conditions[0].weight.shape[1] if conditions else 0
         if conditions and [c.weight.shape for c in conditions] != [(width, self.condition)] * (blocks + 1):
             raise ValueError("layers of the condition do not fit the net")
+        runs = np.ascontiguousarray(runs, np.int32)
+        _at(runs, np.int32, None, 3)
         samples = int(runs[:, 2].sum()) * channels
-        if samples + channels != features or features > MAX_FEATURES or runs[:, 2].max() > MAX_RUN:
+        lengths = _within(runs[:, 2], 1, MAX_RUN, "pixels of a run")
+        if samples + channels != features or features > MAX_FEATURES or not len(lengths):
             raise ValueError(f"a window of {samples} samples does not fit {features} features")
         if linear.weight.shape != (channels, len(near)) or not 0 < mixtures <= MAX_MIXTURES or len(near) > MAX_NEAR:
             raise ValueError("the linear predictor or the mixture does not fit the net")
         if not (0 < limits[0] < 2**15 and 0 < limits[1] <= 2**17):
             raise ValueError(f"limits {limits} are too large")
         near = np.ascontiguousarray(_within(near, 0, features - 1, "features of the predictor"), np.int32)
-        runs = np.ascontiguousarray(runs, np.int32)
         found = [_at(getattr(tables, name), np.int32, size) for name, size in TABLE_SIZES.items()]
         parts = _array([layer.structure() for layer in layers], _Layer)
         told = _array([layer.structure() for layer in conditions], _Layer) if conditions else None
         data = _Net(
             channels, mixtures, blocks, self.condition, *limits, parts, told, ctypes.pointer(linear.structure()),
-            _at(near, np.int32, None), len(runs), _at(runs, np.int32, None, 3), *found,
+            _at(near, np.int32, None), len(runs), runs.ctypes.data, *found,
         )  # fmt: skip
         self.core, self.channels, self.blocks, self.outputs = core, channels, blocks, mixtures * groups
         self.sizes = sizes
         self.handle = core.made(core.net_new(byref(data)))
         weakref.finalize(self, core.net_free, self.handle).atexit = False  # threads may be in it then
-        self._rows = np.abs(runs[:, 0]).max(initial=0)
+        # offsets of the first and the last sample of every run, and of those that the local mean is of
+        ends = np.stack([runs[:, 1], runs[:, 1] + runs[:, 2] - 1], 1)
+        near_rows, near_columns = np.array([0, 0, -1]), np.array([-1, 0, 0])
+        self._rows = np.concatenate([np.repeat(runs[:, 0], 2), near_rows]).astype(np.int64)
+        self._columns = np.concatenate([ends.ravel(), near_columns]).astype(np.int64)
+
+    def within(self, up: int, aside: int) -> bool:
+        """Whether the window reaches no further than so many rows up and columns to the sides."""
+        return bool(-up <= self._rows.min() and self._rows.max() <= 0 and np.abs(self._columns).max() <= aside)
 
     def evaluate(
         self, samples: np.ndarray, row_size: int, at: np.ndarray, condition: np.ndarray | None
@@ -208,5 +220,5 @@ class Net:
 
     def _reach(self, samples: np.ndarray, row_size: int, at: np.ndarray) -> None:
         """Raise ValueError where a window would leave the samples."""
-        reach = self._rows * row_size + self._rows * self.channels
-        _within(at, reach, samples.size - self.channels, "pixels")
+        offsets = self._rows * row_size + self._columns * self.channels
+        _within(at, -int(offsets.min()), samples.size - self.channels - int(offsets.max()), "pixels")

@@ -14,6 +14,7 @@ import numpy as np
 from .library import (
     _P,
     MAX_RANKS,
+    MAX_WEIGHT,
     _array,
     _at,
     _Coding,
@@ -23,6 +24,7 @@ from .library import (
     _Rules,
     _Scale,
     _Stack,
+    _within,
 )  # fmt: skip
 from .nets import Net
 
@@ -65,13 +67,20 @@ class Tile:
         """canvas: models.window.Canvas of one tile; scale: exact.tables.Scale; values: int64 [C, 256] and bool [C];
         ranks: threads that share the work.  Raises ValueError, TypeError, NativeError.
         """
+        if not nets:
+            raise ValueError("a tile has a net")
         core = nets[0].core
         deep = canvas.samples.dtype == np.int32
-        if not 1 <= ranks <= MAX_RANKS or not 1 <= len(nets) <= 2 or (deep and len(nets) > 1):
+        if not 1 <= ranks <= MAX_RANKS or len(nets) > (1 if deep or learning is None else 2):
             raise ValueError(f"{ranks} threads or {len(nets)} nets for a tile")
+        margin = (canvas.row_size // canvas.channels - canvas.width) // 2
+        if slope < 1 or not all(n.within(margin, margin) for n in nets):
+            raise ValueError("windows of a tile's nets must fit its margins")
         if any(n.channels != canvas.channels or n.core is not core for n in nets):
             raise ValueError("nets of a tile must fit its channels and each other")
-        if (not deep and (nibbles, scale[0], scale[2]) != (2, 0, 255)) or not 2 <= nibbles <= 4:
+        bytes_ = (nibbles, *scale[:3]) == (2, 0, 0, 255)
+        levels = 2 <= nibbles <= 4 and 0 <= scale[0] <= 8 and 0 <= scale[1] <= 8 and scale[2] == 16**nibbles - 1
+        if not (levels if deep else bytes_) or (deep and (learning is None or values is not None)):
             raise ValueError(f"{nibbles} nibbles do not fit the samples")
         where = int(canvas.locate(np.zeros(1, np.int64))[0])
         place = _Place(
@@ -80,7 +89,7 @@ class Tile:
         )  # fmt: skip
         coding = _Coding(_Scale(*scale), nibbles, None, None)
         if values is not None:
-            coding.values = _at(values[0], np.int64, canvas.channels, 256)
+            coding.values = _at(_within(values[0], 0, MAX_WEIGHT, "weights of values"), np.int64, canvas.channels, 256)
             coding.weighted = _at(values[1].view(np.uint8), np.uint8, canvas.channels)
         rules = None
         if learning is not None:
@@ -92,11 +101,17 @@ class Tile:
         self.steps = slope * (canvas.height - 1) + canvas.width
         self._most = min(canvas.height, -(-canvas.width // slope))
         self._symbols, self._ranks = canvas.channels * nibbles, ranks
-        self._learns = learning is not None
+        self._learns, self._next = learning is not None, [0] * ranks
 
     def _check(self, first: int, last: int, learns: bool, rank: int = 0) -> None:
         if self._learns != learns or not 0 <= first <= last <= self.steps or not 0 <= rank < self._ranks:
             raise ValueError(f"steps {first} to {last} of {self.steps}, thread {rank} of {self._ranks}")
+
+    def _follow(self, first: int, last: int, rank: int) -> None:
+        """Steps that nets learn from come one after the other, once."""
+        self._check(first, last, True, rank)
+        if first != self._next[rank]:
+            raise ValueError(f"step {self._next[rank]} is the next, not {first}")
 
     # -- a net that stays as it is: push and pop mirror each other
 
@@ -140,14 +155,16 @@ class Tile:
 
     def find_ranges(self, rank: int, first: int, last: int, ranges: tuple[np.ndarray, np.ndarray]) -> float:
         """This rank's part of the steps, into uint32 [symbols, 2] of both stacks; bits.  All ranks must call it."""
-        self._check(first, last, True, rank)
+        self._follow(first, last, rank)
         where = [_into(r, np.uint32, n, 2) for r, n in zip(ranges, self.symbols(), strict=True)]
+        self._next[rank] = last
         return float(self._core.tile_ranges(self._handle, rank, first, last, _array(where, _P)))
 
     def take(self, rank: int, first: int, last: int, stacks: Stacks) -> None:
         """This rank's part of the steps, into the canvas.  All ranks must call it."""
-        self._check(first, last, True, rank)
+        self._follow(first, last, rank)
         where = [_at(words, np.uint32, None) for words in stacks.words]
+        self._next[rank] = last
         self._core.tile_take(self._handle, rank, first, last, stacks.structures, _array(where, _P))
 
 
