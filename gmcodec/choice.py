@@ -85,7 +85,7 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
         running = beside.submit(conventional.quick_size, planes.data, planes.depth, quietly)
         levels = beside.submit(_levels, planes.data[:colours], steps[0]).result
         trial = _trial_bits(planes.data[:colours], steps[0], quietly)
-        quick = 2 + len(varint.write(found := running.result())) + found
+        quick = _framed(running.result())
         if trial / 8 > NO_CHANCE * quick:
             return _conventional(planes.data, planes.depth, effort, quietly)
         found, first = _learned(planes.data, colours, steps, levels, threads, progress)
@@ -129,8 +129,13 @@ def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Entr
 
 
 def _size(parts: Parts) -> int:
-    """Bytes of the parts in the file: form, channels, weights id, length, payload."""
-    return sum(2 + len(p.weights_id) + len(varint.write(len(p.payload))) + len(p.payload) for p in parts[0])
+    """Bytes of the parts in the file."""
+    return sum(_framed(len(p.payload), len(p.weights_id)) for p in parts[0])
+
+
+def _framed(payload: int, weights_id: int = 0) -> int:
+    """Bytes of a part in the file: form, channels, weights id, length, payload."""
+    return 2 + weights_id + len(varint.write(payload)) + payload
 
 
 def _conventional(data: np.ndarray, depth: int, effort: str, progress: Progress, below: float | None = None) -> Parts:

@@ -103,11 +103,6 @@ class Bar(Meter):
         else:
             click.echo(line)
 
-    def note(self, line: str) -> None:
-        """A line for who waits and looks on."""
-        if not self.hidden:
-            self.say(f"gmcodec: {line}", err=True)
-
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()

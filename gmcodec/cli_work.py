@@ -278,10 +278,10 @@ class Outcome:
 
 
 @contextmanager
-def log_to(take: Callable[[str], Any], verbose: bool, name: str = "gmcodec") -> Iterator[None]:
-    """The package's log, or a part of it, goes to ``take`` meanwhile: warnings, and with ``verbose`` all of it."""
+def log_to(take: Callable[[str], Any], verbose: bool) -> Iterator[None]:
+    """The package's log goes to ``take`` meanwhile: warnings, and with ``verbose`` all of it."""
     least = logging.DEBUG if verbose else logging.WARNING
-    log, handler = logging.getLogger(name), logging.Handler(least)
+    log, handler = logging.getLogger("gmcodec"), logging.Handler(least)
     handler.emit = lambda record: take(one_line(record.getMessage()))  # type: ignore[method-assign]
     level = log.level
     log.addHandler(handler)

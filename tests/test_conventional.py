@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gmcodec.coding import conventional, filters
+from gmcodec.coding import compressors, conventional, filters
 from gmcodec.coding.conventional import DEFLATED, FORMS, PALETTE, STORED, WEBP, decode, encode
 from gmcodec.errors import GmcFormatError, UnknownModelError
 
@@ -244,7 +244,7 @@ def payloads() -> dict[str, tuple[int, bytes, tuple[int, int, int], int]]:
         stream = filters.to_stream(deep, kind, 0)
         found[f"lzma {kind}"] = (
             DEFLATED,
-            bytes([kind << 3 | 1]) + conventional._lzma_raw(stream, 1),
+            bytes([kind << 3 | 1]) + compressors.lzma_raw(stream, 1),
             deep.shape,
             16,
         )
@@ -297,7 +297,7 @@ def test_random_payloads(form, payload, channels, depth):
 @pytest.mark.parametrize("method", [0, 1])
 def test_bombs_are_stopped(method):
     zeros = bytes(1 << 24)
-    bomb = conventional._lzma_raw(zeros, 1) if method else conventional._deflate(zeros, 9)
+    bomb = compressors.lzma_raw(zeros, 1) if method else compressors.deflate(zeros, 9)
     tracemalloc.start()
     with pytest.raises(GmcFormatError):
         decode(DEFLATED, bytes([method]) + bomb, (3, 20, 20), 8)

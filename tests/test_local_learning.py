@@ -9,6 +9,7 @@ import pytest
 import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy import image
 
 from gmcodec import native
 from gmcodec.coding import autoregressive, histogram
@@ -49,13 +50,6 @@ def learner(found: LocalModel) -> Learner:
     assert found.units is not None
     assert found.rate is not None
     return Learner(found.config, found.layers, found.tables, found.units, found.rate, averaged=found.averaged)
-
-
-def image(kind: str, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    if kind == "extremes":
-        return random.choice([0, 255], shape).astype(np.uint8)
-    return random.integers(0, 256, shape, np.uint8) if kind == "noise" else toy.smooth(random, shape)
 
 
 def stacked(left: list[int], freq: list[int]) -> list[int]:

@@ -8,6 +8,7 @@ import pytest
 import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy import image
 
 from gmcodec import native
 from gmcodec.coding import autoregressive, histogram
@@ -36,13 +37,6 @@ pytestmark = pytest.mark.native
 
 def ignore(count: int) -> None:
     pass
-
-
-def image(kind: str, shape: tuple[int, int, int], seed: int) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    if kind == "extremes":
-        return random.choice([0, 255], shape).astype(np.uint8)
-    return random.integers(0, 256, shape, np.uint8) if kind == "noise" else toy.smooth(random, shape)
 
 
 def value_weights(kind: str, channels: int, seed: int) -> list[np.ndarray | None] | None:

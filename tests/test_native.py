@@ -15,6 +15,7 @@ import pytest
 import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy import image
 
 from gmcodec import native
 from gmcodec.coding import filters, histogram
@@ -49,13 +50,6 @@ CONFIGS = {
 
 def ignore(count: int) -> None:
     pass
-
-
-def image(kind: str, shape: tuple[int, int, int], seed: int) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    if kind == "extremes":
-        return random.choice([0, 255], shape).astype(np.uint8)
-    return random.integers(0, 256, shape, np.uint8) if kind == "noise" else toy.smooth(random, shape)
 
 
 # -- layers, nets ----------------------------------------------------------------------------------------
@@ -202,7 +196,7 @@ def ranked(model: LocalModel, planes: np.ndarray, ranks: int, deep: bool) -> tup
 
     canvas, tile = opened()
     canvas.fill(planes[None])
-    ranges = tuple(np.empty((n, 2), np.uint32) for n in tile.symbols())
+    ranges = tuple(np.empty((n, 2), np.uint32) for n in tile.symbols)
     calls = calls_of(tile.steps, planes[0].size, 300)
     with online_tile.Team(ranks) as team:
         for call in calls:
@@ -212,7 +206,7 @@ def ranked(model: LocalModel, planes: np.ndarray, ranks: int, deep: bool) -> tup
         stacks = native.Stacks(parts, [ans.opened(part) for part in parts])
         canvas, tile = opened()
         for call in calls:
-            team.work(lambda rank, call=call: tile.take(rank, *call, stacks))
+            team.work(lambda rank, call=call: tile.pop_online(rank, *call, stacks))
     assert stacks.empty
     return words, canvas.planes()[0]
 
@@ -551,7 +545,7 @@ def test_steps_of_a_tile_are_its_own():
 def test_nets_learn_from_every_step_once():
     """Else what they give would no longer fit the place that it goes to."""
     tile = tile_of()
-    ranges = tuple(np.zeros((n, 2), np.uint32) for n in tile.symbols())
+    ranges = tuple(np.zeros((n, 2), np.uint32) for n in tile.symbols)
     tile.find_ranges(0, 0, 5, ranges)
     for first in (0, 4, 6):
         with pytest.raises(ValueError, match="the next"):
@@ -573,9 +567,9 @@ def test_nets_learn_from_every_step_once():
     with pytest.raises(ValueError, match="steps"):
         tile.push(0, 1, 0)
     stacks = native.Stacks([np.zeros(3, np.uint32)] * 2, [(0, 3), (0, 0)])
-    tile.take(0, 0, tile.steps, stacks)
+    tile.pop_online(0, 0, tile.steps, stacks)
     with pytest.raises(ValueError, match="the next"):
-        tile.take(0, 0, 1, stacks)
+        tile.pop_online(0, 0, 1, stacks)
 
 
 @pytest.mark.parametrize(("words", "opened"), [

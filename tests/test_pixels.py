@@ -567,3 +567,26 @@ def test_sizes_of_what_pillow_does_not_decode():
     assert pixels.read_size(saved(pixels.to_image(random_planes("RGBA", (5, 9))), "BMP")) == (9, 5)
     with pytest.raises(ImageReadError):
         pixels.read_size(b"no image")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "I;16", "I;16B"])
+@pytest.mark.parametrize("height", [1, 6, 7])
+def test_large_images_are_read_in_bands(mode: str, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(height)
+    if mode.startswith("I;16"):
+        samples = random.integers(0, 65536, (height, 5, 1)).astype(">u2" if mode.endswith("B") else "<u2")
+        image = Image.frombytes(mode, (5, height), samples.tobytes())
+    else:
+        bands = len(Image.new(mode, (1, 1)).getbands())
+        samples = random.integers(0, 256, (height, 5, bands), np.uint8)
+        if mode == "1":
+            samples = samples & 1
+            image = Image.fromarray(samples[..., 0] * 255).convert("1")
+        else:
+            image = Image.frombytes(mode, (5, height), samples.tobytes())
+    whole = pixels.from_image(image)
+    monkeypatch.setattr("gmcodec.planes._BAND_PIXELS", 12)  # two rows
+    banded = pixels.from_image(image)
+    assert banded == whole
+    expected = samples ^ np.array([0, 128, 128], np.uint8) if mode == "LAB" else samples
+    assert np.array_equal(banded.data, expected.transpose(2, 0, 1))

@@ -7,6 +7,7 @@ agave(config)            AgaveModel of an architecture, one of AGAVE
 ade(config)              AdeModel of an architecture, one of FLOWS
 write_weights(folder)    weights of every model of the registry, as GMCODEC_WEIGHTS wants them
 smooth(random, shape)    an image that they compress; uint8
+image(kind, shape, seed) that, noise, or extremes
 """
 
 from __future__ import annotations
@@ -190,6 +191,14 @@ def write_photos(folder: Path, height: int, width: int) -> Path:
         pixels = smooth(random, (3, height, width)).transpose(1, 2, 0)
         Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"{number}.png")
     return folder
+
+
+def image(kind: str, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+    """uint8 [C, H, W]: ``smooth``, "noise" or "extremes" (0 and 255)."""
+    random = np.random.default_rng(seed)
+    if kind == "extremes":
+        return random.choice([0, 255], shape).astype(np.uint8)
+    return random.integers(0, 256, shape, np.uint8) if kind == "noise" else smooth(random, shape)
 
 
 def smooth(random: np.random.Generator, shape: tuple[int, int, int], noise: float = 3.0) -> np.ndarray:

@@ -13,7 +13,7 @@ Payloads of the four forms, for samples ``[C, H, W]`` of ``depth`` 1, 2, 4, 8 or
                       packing | filter | compressor
 
               compressor  0 raw deflate (RFC 1951); 1..7 raw LZMA1 with an end marker and the (lc, lp, pb) of
-                          ``_LZMA``. The dictionary is the stream's size, clamped to 4 KiB .. 64 MiB.
+                          ``compressors.LZMA``. The dictionary is the stream's size, clamped to 4 KiB .. 64 MiB.
               filter      0 interleaved: H W C, 16-bit samples high byte first
                           1 PNG: interleaved, then each row led by its kind (``filters.png_filter``)
                           2 MED: ``filters.med_filter`` and then as 4
@@ -43,26 +43,23 @@ is always a ``GmcFormatError`` or wrong samples of the right shape, which the co
 from __future__ import annotations
 
 import io
-import lzma
 import math
 import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from PIL import Image, WebPImagePlugin
 
 from gmcodec.coding import filters
+from gmcodec.coding.compressors import DEFLATE, LZMA, decompress, deflate, lzma_raw
 from gmcodec.coding.filters import INTERLEAVED, MED, MED_GREEN, PACKED_BITS, PLANAR, PNG
 from gmcodec.errors import GmcFormatError, TruncatedFileError, UnknownModelError
 
 STORED, DEFLATED, WEBP, PALETTE = 1, 2, 3, 4
 FORMS = {STORED: "stored", DEFLATED: "deflated", WEBP: "webp", PALETTE: "palette"}
 
-_DEFLATE = 0
-_LZMA = {1: (3, 0, 0), 2: (0, 0, 0), 3: (4, 0, 0), 4: (3, 0, 2), 5: (0, 1, 1), 6: (0, 2, 2), 7: (0, 4, 0)}
 _SHARED, _DEFLATED_TABLE = 1, 2  # bits of PALETTE's kind
 _WEBP_SIDE = 16383
 _WEBP_MODES = {1: "RGB", 2: "RGBA", 3: "RGB", 4: "RGBA"}
@@ -297,15 +294,15 @@ def _try_deflated(best: _Smallest, planes: np.ndarray, form: int, prefix: bytes)
             continue
         method, stream = packing << 6 | kind << 3, filters.to_stream(planes, kind, packing)
         sizes = {
-            code: best.offer(form, prefix + bytes([method | code]) + _lzma_raw(stream, code))
-            for code in (_LZMA if small else [1])
+            code: best.offer(form, prefix + bytes([method | code]) + lzma_raw(stream, code))
+            for code in (LZMA if small else [1])
         }
         if small or sizes[1] > 0.95 * size:
             for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):
-                best.offer(form, prefix + bytes([method | _DEFLATE]) + _deflate(stream, 9, strategy))
+                best.offer(form, prefix + bytes([method | DEFLATE]) + deflate(stream, 9, strategy))
         if not small and sizes[1] < 1.05 * len(best.payload):
             for code in (2, 3):
-                best.offer(form, prefix + bytes([method | code]) + _lzma_raw(stream, code))
+                best.offer(form, prefix + bytes([method | code]) + lzma_raw(stream, code))
 
 
 def _filter_kinds(planes: np.ndarray) -> list[int]:
@@ -323,7 +320,7 @@ def _least_packing(planes: np.ndarray) -> int:
 
 def _deflated(planes: np.ndarray, kind: int, packing: int, level: int) -> bytes:
     """A DEFLATED payload; ``_decode_deflated`` is the inverse."""
-    return bytes([packing << 6 | kind << 3 | _DEFLATE]) + _deflate(filters.to_stream(planes, kind, packing), level)
+    return bytes([packing << 6 | kind << 3 | DEFLATE]) + deflate(filters.to_stream(planes, kind, packing), level)
 
 
 def _decode_deflated(payload: bytes, shape: tuple[int, int, int], depth: int) -> np.ndarray:
@@ -335,53 +332,8 @@ def _decode_deflated(payload: bytes, shape: tuple[int, int, int], depth: int) ->
     if packing and (shape[0] > 1 or depth > 8 or kind not in (INTERLEAVED, PNG)):
         raise GmcFormatError(f"packing {packing} does not go with filter {kind} of {shape[0]} channels")
     size = filters.stream_size(shape, depth, kind, packing)
-    if compressor == _DEFLATE:
-        stream = _bounded(zlib.decompressobj(-15), memoryview(payload)[1:], size)
-    else:
-        decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[_lzma_chain(compressor, size)])
-        stream = _bounded(decompressor, memoryview(payload)[1:], size)
+    stream = decompress(compressor, memoryview(payload)[1:], size)
     return filters.from_stream(stream, shape, depth, kind, packing)
-
-
-def _deflate(stream: bytes, level: int, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> bytes:
-    compressor = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
-    return compressor.compress(stream) + compressor.flush()
-
-
-def _lzma_raw(stream: bytes, code: int) -> bytes:
-    chain = {
-        **_lzma_chain(code, len(stream)),
-        "mode": lzma.MODE_NORMAL,
-        "mf": lzma.MF_BT4,
-        "nice_len": 273,
-        "depth": 64,
-    }
-    return lzma.compress(stream, lzma.FORMAT_RAW, filters=[chain])
-
-
-def _lzma_chain(code: int, size: int) -> dict[str, Any]:
-    """What encoder and decoder must agree on."""
-    lc, lp, pb = _LZMA[code]
-    return {
-        "id": lzma.FILTER_LZMA1,
-        "dict_size": min(max(size, 1 << 12), 1 << 26),
-        "lc": lc,
-        "lp": lp,
-        "pb": pb,
-    }
-
-
-def _bounded(decompressor: Any, data: memoryview, size: int) -> bytes:
-    """All of ``data``, decompressed to exactly ``size`` bytes; never makes more than one byte too many."""
-    try:
-        stream: bytes = decompressor.decompress(data, size + 1)
-    except (zlib.error, lzma.LZMAError) as error:
-        raise GmcFormatError(f"compressed stream is damaged: {error}") from error
-    if len(stream) != size or not decompressor.eof or decompressor.unused_data:
-        raise GmcFormatError(
-            f"compressed stream gives {len(stream)} bytes and not just {size}, or does not end with them"
-        )
-    return stream
 
 
 def _encode_webp(planes: np.ndarray, quality: int, method: int) -> bytes:
@@ -487,7 +439,7 @@ def _encode_table(table: np.ndarray, shared: bool) -> bytes:
     """The PALETTE payload up to its form byte."""
     steps = np.diff(table, axis=1, prepend=table.dtype.type(0))
     raw = steps.astype(table.dtype.newbyteorder("<")).tobytes()
-    packed = _deflate(raw, 9)
+    packed = deflate(raw, 9)
     deflated = len(packed) < len(raw)
     kind = _SHARED * shared | _DEFLATED_TABLE * deflated
     return bytes([kind, table.shape[1] - 1]) + (packed if deflated else raw)

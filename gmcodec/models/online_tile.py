@@ -93,8 +93,7 @@ class OnlineCoder:
         with Team(min(threads, MOST)) as team:
             canvas, tile = self._open(height, width, weights, team.count)
             canvas.fill(planes[None])
-            first_symbols, second_symbols = tile.symbols()
-            ranges = np.empty((first_symbols, 2), np.uint32), np.empty((second_symbols, 2), np.uint32)
+            ranges = np.empty((tile.symbols[0], 2), np.uint32), np.empty((tile.symbols[1], 2), np.uint32)
             calls, bits = calls_of(tile.steps, height * width, CALL_PIXELS), 0.0
             for number, (first, last) in enumerate(calls):
                 bits += sum(team.work(partial(tile.find_ranges, first=first, last=last, ranges=ranges)))
@@ -116,7 +115,7 @@ class OnlineCoder:
             canvas, tile = self._open(height, width, weights, team.count)
             calls = calls_of(tile.steps, height * width, CALL_PIXELS)
             for number, (first, last) in enumerate(calls):
-                team.work(partial(tile.take, first=first, last=last, stacks=stacks))
+                team.work(partial(tile.pop_online, first=first, last=last, stacks=stacks))
                 report(progress, height * width, number, len(calls))
         return canvas.planes()[0], stacks.empty
 

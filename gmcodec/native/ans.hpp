@@ -10,9 +10,9 @@ namespace gm::GM_ISA {
 constexpr int TOTAL_BITS = 24;
 constexpr int32_t ROW_TOTAL = 1 << TOTAL_BITS;
 
-// A symbol: the quantiles left .. left + freq - 1 of 0 .. 2**24 - 1.
+// A symbol: the quantiles start .. start + freq - 1 of 0 .. 2**24 - 1.
 struct Range {
-  uint32_t left, freq;
+  uint32_t start, freq;
 };
 
 struct Stack {
@@ -27,7 +27,7 @@ GM_INLINE void push(Stack &stack, uint32_t *words, Range range) {
     stack.state >>= 32;
   }
   uint64_t whole = stack.state / range.freq, rest = stack.state - whole * range.freq;
-  stack.state = (whole << TOTAL_BITS) + range.left + rest;
+  stack.state = (whole << TOTAL_BITS) + range.start + rest;
 }
 
 GM_INLINE int64_t quantile(const Stack &stack) { return (int64_t)(stack.state & (ROW_TOTAL - 1)); }
@@ -35,7 +35,7 @@ GM_INLINE int64_t quantile(const Stack &stack) { return (int64_t)(stack.state & 
 // Inverse of ``push`` for the range that holds the quantile.  An empty stack pops zeros.
 GM_INLINE void pop(Stack &stack, const uint32_t *words, Range range) {
   uint64_t quantile = stack.state & (ROW_TOTAL - 1);
-  stack.state = (stack.state >> TOTAL_BITS) * range.freq + quantile - range.left;
+  stack.state = (stack.state >> TOTAL_BITS) * range.freq + quantile - range.start;
   if (stack.state < (uint64_t)1 << 32 && stack.count > 0)
     stack.state = stack.state << 32 | words[--stack.count];
 }

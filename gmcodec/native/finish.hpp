@@ -13,16 +13,13 @@ struct MapLayer {
 
 GM_INLINE const Layer &layer_of(const gm_layer *layer) { return reinterpret_cast<const MapLayer *>(layer)->layer; }
 
-// What becomes of a row of sums, filled up, written to as many elements as the layer has outputs.
+// What becomes of a row of sums, written to as many elements as the layer has outputs.  ``adds``: to what is there.
 template <typename After, typename T>
-GM_INLINE void finish_row(const Layer &layer, int limit, const int32_t *sums, bool adds, T *out) {
+GM_INLINE void finish_row(const Layer &layer, After after, const int32_t *sums, bool adds, T *out) {
   alignas(64) T row[MAX_COLUMNS];
   if (adds)
     memcpy(row, out, sizeof(T) * layer.outputs);
-  for (int m = 0; m < layer.columns; m += REALS) {
-    Reals acc = reals(load<Integers>(sums + m));
-    After::put(limit, times_plus(acc, load<Reals>(layer.scale + m), load<Reals>(layer.offset + m)), row + m, row + m);
-  }
+  put_row(layer, after, sums, row);
   memcpy(out, row, sizeof(T) * layer.outputs);
 }
 
@@ -53,13 +50,13 @@ GM_INLINE void gate_row(const Layer &layer, int limit, const int32_t *sums, cons
 GM_INLINE void finish(const Layer &layer, int kind, int limit, const int32_t *sums, const int32_t *table, void *out) {
   int16_t *to = static_cast<int16_t *>(out);
   if (kind == GM_HIDDEN)
-    finish_row<Hidden>(layer, limit, sums, false, to);
+    finish_row(layer, Hidden{limit}, sums, false, to);
   else if (kind == GM_OUTPUT)
-    finish_row<Output>(layer, limit, sums, false, to);
+    finish_row(layer, Output{limit}, sums, false, to);
   else if (kind == GM_RESIDUAL)
-    finish_row<Residual>(layer, limit, sums, true, to);
+    finish_row(layer, Residual{limit}, sums, true, to);
   else if (kind == GM_OUTPUT_WIDE)
-    finish_row<Output>(layer, limit, sums, false, static_cast<int32_t *>(out));
+    finish_row(layer, Output{limit}, sums, false, static_cast<int32_t *>(out));
   else
     gate_row(layer, limit, sums, table, to);
 }

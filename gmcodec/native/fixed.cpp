@@ -43,18 +43,18 @@ static void evaluate(const Tile &tile, int n) {
                    fixed.base + (ptrdiff_t)start * net.channels);
 }
 
-static Voice voice(const Fixed &fixed) {
+static Member member(const Fixed &fixed) {
   return {fixed.outputs, fixed.net->output_columns, fixed.base, fixed.net->mixtures, fixed.net->tables};
 }
 
-constexpr int64_t ALL[1] = {(int64_t)1 << SHARE_BITS}; // one net has all of the mixture
+constexpr int64_t ALL[1] = {(int64_t)1 << MIXING_BITS}; // one net has all of the mixture
 
 // Ranges of the samples of n pixels that are located; their bits.
 static double ranges_of_step(Tile &tile, int n) {
   Fixed &fixed = *tile.fixed;
   evaluate(tile, n);
   read_samples<int16_t>(tile.place, fixed.at, n, fixed.samples);
-  const Voice said = voice(fixed);
+  const Member said = member(fixed);
   return find_ranges<false>(fixed.mix, &said, 1, ALL, nullptr, fixed.samples, n, tile.coding, fixed.ranges, 0, n);
 }
 
@@ -79,8 +79,8 @@ void tile_pop(gm_tile *handle, int32_t first, int32_t last, gm_stack *stack, con
   for (int step = first; step < last; ++step) {
     const int n = locate(tile.place, step, fixed.at);
     evaluate(tile, n);
-    const Voice said = voice(fixed);
-    take<false>(fixed.mix, &said, 1, ALL, nullptr, fixed.samples, n, tile.coding, now, words);
+    const Member said = member(fixed);
+    pop_samples<false>(fixed.mix, &said, 1, ALL, nullptr, fixed.samples, n, tile.coding, now, words);
     write_samples<int16_t>(tile.place, fixed.at, n, fixed.samples);
   }
   *stack = {now.state, now.count};
@@ -123,7 +123,7 @@ int64_t tile_evaluate(gm_tile *handle) {
 void push_ranges(const gm_range *ranges, int64_t count, gm_stack *stack, uint32_t *words) {
   Stack now = {0, 0};
   while (count-- > 0)
-    push(now, words, {ranges[count].left, ranges[count].freq});
+    push(now, words, {ranges[count].start, ranges[count].freq});
   *stack = {now.state, now.count};
 }
 

@@ -72,7 +72,7 @@ typedef struct gm_learning_data {
 /* Samples of a tile with margins in which nothing is known (-1): models/window.py, Canvas. */
 typedef struct gm_place {
   int32_t height, width, channels, slope; /* pixel (i, j) is coded in step slope * i + j */
-  int32_t deep;                           /* samples are int32, else int16 */
+  int32_t high_depth;                     /* more than 8 bits: samples are int32, else int16 */
   int32_t row_size;                       /* samples from one row to the next */
   int64_t origin;                         /* the first pixel's first sample */
   void *samples;                          /* flat; the caller's, who keeps it while the tile is there */
@@ -81,13 +81,13 @@ typedef struct gm_place {
 /* How samples become nibbles. */
 typedef struct gm_coding {
   gm_scale scale;
-  int32_t nibbles;         /* 2 of 8 bits, 2 to 4 of more (deep) */
+  int32_t nibbles;         /* 2 of 8 bits, 2 to 4 of more */
   const int64_t *values;   /* [channels, 256]: weights of values, of 8 bits; null for none: coding/histogram.py */
   const uint8_t *weighted; /* [channels]: which channels have weights */
 } gm_coding;
 
 typedef struct gm_range {
-  uint32_t left, freq; /* a symbol's quantiles, of 2**24 */
+  uint32_t start, freq; /* a symbol's quantiles, of 2**24 */
 } gm_range;
 
 typedef struct gm_stack {
@@ -199,8 +199,8 @@ typedef struct gm_functions {
   double (*tile_ranges)(gm_tile *tile, int32_t rank, int32_t first, int32_t last, gm_range *const *ranges);
 
   /* Learning: pop the steps into the samples from two stacks; ranks as above. */
-  void (*tile_take)(gm_tile *tile, int32_t rank, int32_t first, int32_t last, gm_stack *stacks,
-                    const uint32_t *const *words);
+  void (*tile_pop_online)(gm_tile *tile, int32_t rank, int32_t first, int32_t last, gm_stack *stacks,
+                          const uint32_t *const *words);
 
   /* Push ranges, the last first, onto an empty stack; words has room for as many. */
   void (*push_ranges)(const gm_range *ranges, int64_t count, gm_stack *stack, uint32_t *words);

@@ -18,7 +18,6 @@
 namespace gm::GM_ISA {
 
 constexpr double GRADIENT_LIMIT = 137438953472.0; // 2**37, of a coupling's
-constexpr int MAX_PADDED = MAX_MIXTURES;
 
 GM_INLINE double scaled(double value, int shift) { return __builtin_floor(value * power(-shift)); }
 GM_INLINE Reals scaled(Reals value, int shift) { return floor(value * all(power(-shift))); }
@@ -28,8 +27,8 @@ GM_INLINE Reals sloped(Reals u, Reals sigma) { return u * scaled(sigma * (all(RO
 
 // Logistics of the channels of a pixel, where its samples' edges lie on them and the masses below those.
 struct Edges {
-  alignas(64) double mean[MAX_PADDED], inverse[MAX_PADDED];
-  alignas(64) double lower[MAX_PADDED], upper[MAX_PADDED], below[MAX_PADDED], above[MAX_PADDED];
+  alignas(64) double mean[MAX_MIXTURES], inverse[MAX_MIXTURES];
+  alignas(64) double lower[MAX_MIXTURES], upper[MAX_MIXTURES], below[MAX_MIXTURES], above[MAX_MIXTURES];
 };
 
 // Gradients by the outputs, float64 [outputs] out, and by the base, float64 [channels] out, of one pixel.
@@ -38,7 +37,7 @@ static inline void mixture_gradient(const Tables &tables, const Scale &scale, in
                                     double *centre) {
   const int size = filled(mixtures, WHOLE);
   const int32_t *sigmoid = tables.sigmoid + REACH;
-  alignas(64) double prior[MAX_PADDED] = {}, weight[MAX_PADDED];
+  alignas(64) double prior[MAX_MIXTURES] = {}, weight[MAX_MIXTURES];
   Edges edges[MAX_CHANNELS];
   softmax(outputs, mixtures, tables.softmax, prior);
   memcpy(weight, prior, sizeof weight);
@@ -66,7 +65,7 @@ static inline void mixture_gradient(const Tables &tables, const Scale &scale, in
     out[k] = (prior[k] - weight[k]) * 4;
   for (int c = 0; c < channels; ++c) {
     const Edges &e = edges[c];
-    alignas(64) double by_mean[MAX_PADDED], by_scale[MAX_PADDED];
+    alignas(64) double by_mean[MAX_MIXTURES], by_scale[MAX_MIXTURES];
     for (int k = 0; k < size; k += REALS) {
       Reals r = load<Reals>(weight + k), s = load<Reals>(e.below + k), t = load<Reals>(e.above + k);
       Reals inside = scaled(r * (all(ROW_TOTAL) - s - t), WEIGHT_BITS);

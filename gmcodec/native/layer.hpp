@@ -38,29 +38,26 @@ inline void fill(const gm_layer_data &data, Layer &layer) {
   }
 }
 
-// -- what follows the sums: functions of an output's number, its unrounded result and where it goes ----------------
+// -- what follows the sums: ``put`` gets an output's exact result and where it goes ---------------------------------
 
 // Leaky ReLU and clamp.  What is clamped first has room for the leak.
 struct Hidden {
   int limit;
-  GM_INLINE Integers of(Reals v, int limit) {
+  GM_INLINE_MEMBER void put(Reals v, int16_t *out) const {
     Integers whole = floor_to_integers(clamp(v, all(-8.0 * limit - 8), all(limit)));
     Integers leaked = whole >> 3;
-    whole = whole > leaked ? whole : leaked;
-    return clamp(whole, -limit, limit);
-  }
-  GM_INLINE void put(int limit, Reals v, int16_t *out, const int16_t *) {
-    store(out, __builtin_convertvector(of(v, limit), Shorts));
+    whole = clamp(whole > leaked ? whole : leaked, -limit, limit);
+    store(out, __builtin_convertvector(whole, Shorts));
   }
 };
 
-// Added to the stream, and clamped.  Rounded down first: a sum with a fraction of 46 bits would not be exact.
+// Added to what is there, and clamped.  Rounded down first: a sum with a fraction of 46 bits would not be exact.
 struct Residual {
   static constexpr int FAR = 1 << 16; // whatever is in the stream, clamped
   int limit;
-  GM_INLINE void put(int limit, Reals v, int16_t *out, const int16_t *stream) {
+  GM_INLINE_MEMBER void put(Reals v, int16_t *out) const {
     Integers whole = floor_to_integers(clamp(v, all(-FAR), all(FAR)));
-    whole = clamp(whole + __builtin_convertvector(load<Shorts>(stream), Integers), -limit, limit);
+    whole = clamp(whole + __builtin_convertvector(load<Shorts>(out), Integers), -limit, limit);
     store(out, __builtin_convertvector(whole, Shorts));
   }
 };
@@ -68,35 +65,38 @@ struct Residual {
 // Clamped.
 struct Output {
   int limit;
-  GM_INLINE void put(int limit, Reals v, int32_t *out, const int32_t *) {
-    store(out, floor_to_integers(clamp(v, all(-limit), all(limit))));
-  }
-  GM_INLINE void put(int limit, Reals v, int16_t *out, const int16_t *) {
-    store(out, __builtin_convertvector(floor_to_integers(clamp(v, all(-limit), all(limit))), Shorts));
-  }
+  GM_INLINE_MEMBER Integers of(Reals v) const { return floor_to_integers(clamp(v, all(-limit), all(limit))); }
+  GM_INLINE_MEMBER void put(Reals v, int32_t *out) const { store(out, of(v)); }
+  GM_INLINE_MEMBER void put(Reals v, int16_t *out) const { store(out, __builtin_convertvector(of(v), Shorts)); }
 };
+
+// All outputs of a row of sums, filled up: ``out`` has room for the layer's columns.
+template <typename After, typename T>
+GM_INLINE void put_row(const Layer &layer, After after, const int32_t *sums, T *out) {
+  for (int m = 0; m < layer.columns; m += REALS) {
+    Reals acc = reals(load<Integers>(sums + m));
+    after.put(times_plus(acc, load<Reals>(layer.scale + m), load<Reals>(layer.offset + m)), out + m);
+  }
+}
 
 constexpr int MAX_COLUMNS = 1024; // of a layer
 
-// out [n, stride] = After(W x); rows of ``out`` have room for the layer's columns.  ``before``, for Residual, may be
-// ``out`` itself.
-template <typename After, typename T>
-static void run(const Layer &layer, After after, Inputs x, int n, T *out, ptrdiff_t stride, const T *before) {
+// The sums of n rows of inputs, row by row: then(row, sums).  X: Inputs, or others that can do the same.
+template <typename X, typename Then> GM_INLINE void each_row(const Layer &layer, X x, int64_t n, Then then) {
   alignas(64) int32_t sums[TILE_ROWS * MAX_COLUMNS];
-  const int columns = layer.columns, limit = after.limit;
-  for (int first = 0; first < n; first += TILE_ROWS) {
-    const int rows = smaller(TILE_ROWS, n - first);
-    multiply(x.after(first), rows, layer.weight, layer.pairs, columns, sums, columns);
-    for (int r = 0; r < rows; ++r) {
-      T *to = out + (first + r) * stride;
-      const T *from = before ? before + (first + r) * stride : nullptr;
-      for (int m = 0; m < columns; m += REALS) {
-        Reals acc = reals(load<Integers>(sums + r * columns + m));
-        Reals v = times_plus(acc, load<Reals>(layer.scale + m), load<Reals>(layer.offset + m));
-        After::put(limit, v, to + m, before ? from + m : nullptr);
-      }
-    }
+  for (int64_t first = 0; first < n; first += TILE_ROWS, x = x.after(TILE_ROWS)) {
+    const int rows = (int)smaller<int64_t>(TILE_ROWS, n - first);
+    x.after(rows).fetch((int)smaller<int64_t>(TILE_ROWS, n - first - rows));
+    multiply(x, rows, layer.weight, layer.pairs, layer.columns, sums, layer.columns);
+    for (int r = 0; r < rows; ++r)
+      then(first + r, sums + r * layer.columns);
   }
+}
+
+// out [n, stride] = After(W x); rows of ``out`` have room for the layer's columns.
+template <typename After, typename T>
+static void run(const Layer &layer, After after, Inputs x, int n, T *out, ptrdiff_t stride) {
+  each_row(layer, x, n, [&](int64_t row, const int32_t *sums) { put_row(layer, after, sums, out + row * stride); });
 }
 
 } // namespace gm::GM_ISA

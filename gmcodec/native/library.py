@@ -59,7 +59,7 @@ class _Learning(Structure):
 
 class _Place(Structure):
     _fields_ = (
-        ("height", c_int32), ("width", c_int32), ("channels", c_int32), ("slope", c_int32), ("deep", c_int32),
+        ("height", c_int32), ("width", c_int32), ("channels", c_int32), ("slope", c_int32), ("high_depth", c_int32),
         ("row_size", c_int32), ("origin", c_int64), ("samples", c_void_p),
     )  # fmt: skip
 
@@ -86,7 +86,7 @@ _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("tile_evaluate", _L, (_P,)),
     ("tile_symbols", None, (_P, POINTER(_L))),
     ("tile_ranges", c_double, (_P, _I, _I, _I, POINTER(_P))),
-    ("tile_take", None, (_P, _I, _I, _I, POINTER(_Stack), POINTER(_P))),
+    ("tile_pop_online", None, (_P, _I, _I, _I, POINTER(_Stack), POINTER(_P))),
     ("push_ranges", None, (_P, _L, POINTER(_Stack), _P)),
     ("layer_new", _P, (POINTER(_Layer),)),
     ("layer_free", None, (_P,)),

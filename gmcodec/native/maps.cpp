@@ -9,33 +9,12 @@ gm_layer *layer_new(const gm_layer_data *data) {
   if (!layer)
     return nullptr;
   lay_out(layer->arena, *data, layer->layer);
-  if (layer->arena.failed) {
-    Arena arena = layer->arena;
-    arena.release();
-    return nullptr;
-  }
-  fill(*data, layer->layer);
+  if ((layer = Arena::whole(layer)))
+    fill(*data, layer->layer);
   return reinterpret_cast<gm_layer *>(layer);
 }
 
-void layer_free(gm_layer *layer) {
-  if (layer) {
-    Arena arena = reinterpret_cast<MapLayer *>(layer)->arena;
-    arena.release();
-  }
-}
-
-// The sums of some rows at a time, and what follows them.
-template <typename Then> GM_INLINE void each_row(const Layer &layer, Inputs x, int64_t n, Then then) {
-  alignas(64) int32_t sums[TILE_ROWS * MAX_COLUMNS];
-  for (int64_t first = 0; first < n; first += TILE_ROWS) {
-    const int rows = (int)smaller<int64_t>(TILE_ROWS, n - first);
-    multiply(x, rows, layer.weight, layer.pairs, layer.columns, sums, layer.columns);
-    for (int r = 0; r < rows; ++r)
-      then(first + r, sums + r * layer.columns);
-    x = x.after(TILE_ROWS);
-  }
-}
+void layer_free(gm_layer *layer) { Arena::destroy(reinterpret_cast<MapLayer *>(layer)); }
 
 GM_INLINE void *row_of(void *out, int32_t kind, int64_t at) {
   return static_cast<char *>(out) + at * (kind == GM_OUTPUT_WIDE ? sizeof(int32_t) : sizeof(int16_t));

@@ -24,6 +24,22 @@ public:
     return object;
   }
 
+  // The object, if there was memory for all of it; else null, and nothing is left of it.
+  template <typename T> static T *whole(T *object) {
+    if (!object->arena.failed)
+      return object;
+    destroy(object);
+    return nullptr;
+  }
+
+  // Give back an object of ``make`` and all its arrays.
+  template <typename T> static void destroy(T *object) {
+    if (object) {
+      Arena arena = object->arena; // its list lies in the memory that is given back
+      arena.release();
+    }
+  }
+
   void release() {
     for (Block *block = last_; block;) {
       Block *before = block->before;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // From the outputs of nets to mixtures of logistics: exact/tables.py and models/local_spec.py are the specification.
 //
-// Several nets may foretell the same pixels: their logistics are one mixture, of which each net has a share.
+// Several nets may predict the same pixels: their logistics are one mixture, in which each net has a mixing weight.
 // All numbers are integers in float64.  Products that could leave 2**53 only decide whether a logistic is at the end
 // of its table, which no rounding changes.
 #pragma once
@@ -19,8 +19,8 @@ constexpr int SOFTMAX_ENTRIES = 1024, INVERSE_ENTRIES = 321, LOG_SCALE_ZERO = 12
 constexpr int REACH = 17 * 512; // of the logistic table, to either side
 constexpr int COUPLING_BITS = 12, INVERSE_BITS = 16;
 constexpr int MAX_MIXTURES = 64, MAX_NETS = 2;
-constexpr int SHARE_BITS = 24, SHARE_MEMORY = 9;
-constexpr int64_t SHARE_PIXELS = 1 << 8, SHARE_LEAST = 1 << (SHARE_BITS - 6);
+constexpr int MIXING_BITS = 24, MIXING_MEMORY = 9;
+constexpr int64_t MIXING_PIXELS = 1 << 8, MIXING_LEAST = 1 << (MIXING_BITS - 6);
 
 GM_INLINE double power(int exponent) { return __builtin_ldexp(1.0, exponent); }
 
@@ -29,7 +29,7 @@ struct Tables {
 };
 
 // What one net says of some pixels.
-struct Voice {
+struct Member {
   const int32_t *outputs; // [N, stride]: logits, means, log-scales, couplings of K logistics
   ptrdiff_t stride;
   const int32_t *base; // [N, C]
@@ -88,19 +88,19 @@ GM_INLINE void softmax(const int32_t *logits, int mixtures, const int32_t *table
   weight[largest] += (1 << WEIGHT_BITS) - given;
 }
 
-// Weights of all nets' logistics, of n pixels.  ``shares``: of the nets, in 2**-SHARE_BITS.
-static inline void open_weights(Mixture &mix, const Voice *voices, int nets, const int64_t *shares, int n) {
+// Weights of all nets' logistics, of n pixels.  ``mixing``: the nets' mixing weights, in 2**-MIXING_BITS.
+static inline void open_weights(Mixture &mix, const Member *members, int nets, const int64_t *mixing, int n) {
   for (int i = 0; i < n; ++i) {
     double *weight = mix.weight + (ptrdiff_t)i * mix.size, total = 0;
     int first = 0;
     for (int v = 0; v < nets; ++v) {
-      const Voice &voice = voices[v];
-      softmax(voice.outputs + i * voice.stride, voice.mixtures, voice.tables.softmax, weight + first);
-      double share = (double)(shares[v] >> (SHARE_BITS - WEIGHT_BITS));
+      const Member &member = members[v];
+      softmax(member.outputs + i * member.stride, member.mixtures, member.tables.softmax, weight + first);
+      double share = (double)(mixing[v] >> (MIXING_BITS - WEIGHT_BITS));
       total += share * (1 << WEIGHT_BITS);
-      for (int k = first; k < first + voice.mixtures && nets > 1; ++k)
+      for (int k = first; k < first + member.mixtures && nets > 1; ++k)
         weight[k] *= share;
-      first += voice.mixtures;
+      first += member.mixtures;
     }
     if (nets > 1)
       normalise(weight, mix.size, total);
@@ -127,14 +127,14 @@ GM_INLINE void open_logistics(const int32_t *outputs, const int32_t *base, const
 }
 
 // The same of all nets and n pixels; samples [N, C].
-static inline void open_channel(Mixture &mix, const Voice *voices, int nets, const int32_t *samples, int channel,
+static inline void open_channel(Mixture &mix, const Member *members, int nets, const int32_t *samples, int channel,
                                 int channels, int shift, int n) {
   for (int i = 0; i < n; ++i) {
     ptrdiff_t at = (ptrdiff_t)i * mix.size;
-    for (int v = 0; v < nets; at += voices[v].mixtures, ++v)
-      open_logistics(voices[v].outputs + i * voices[v].stride, voices[v].base + (ptrdiff_t)i * channels,
-                     samples + (ptrdiff_t)i * channels, channel, channels, voices[v].mixtures, voices[v].tables.inverse,
-                     shift, mix.mean + at, mix.inverse + at);
+    for (int v = 0; v < nets; at += members[v].mixtures, ++v)
+      open_logistics(members[v].outputs + i * members[v].stride, members[v].base + (ptrdiff_t)i * channels,
+                     samples + (ptrdiff_t)i * channels, channel, channels, members[v].mixtures,
+                     members[v].tables.inverse, shift, mix.mean + at, mix.inverse + at);
   }
 }
 
@@ -201,22 +201,23 @@ GM_INLINE void observe(const Logistics &p, int64_t sample, const Scale &scale) {
   normalise(p.weight, p.size, sum(total));
 }
 
-// By Bayes' rule: what nets have of the mixture's weights when all is known is how well each foretold n pixels.
-static inline void count_worth(const Mixture &mix, const Voice *voices, int nets, int n, int64_t *worth) {
+// A net's responsibility, by Bayes' rule: its part of the mixture's weights once the samples of n pixels are known.
+static inline void add_responsibilities(const Mixture &mix, const Member *members, int nets, int n,
+                                        int64_t *responsibilities) {
   for (int i = 0; i < n; ++i) {
     const double *weight = mix.weight + (ptrdiff_t)i * mix.size;
-    for (int v = 0; v < nets; weight += voices[v].mixtures, ++v)
-      for (int k = 0; k < voices[v].mixtures; ++k)
-        worth[v] += (int64_t)weight[k];
+    for (int v = 0; v < nets; weight += members[v].mixtures, ++v)
+      for (int k = 0; k < members[v].mixtures; ++k)
+        responsibilities[v] += (int64_t)weight[k];
   }
 }
 
-// Move the shares to what nets were worth for so many pixels: a step of expectation-maximisation that forgets.
-static inline void follow(int64_t *shares, const int64_t *worth, int nets, int64_t pixels) {
+// Move the mixing weights towards the nets' responsibilities for so many pixels: online expectation-maximisation.
+static inline void update_mixing(int64_t *mixing, const int64_t *responsibilities, int nets, int64_t pixels) {
   for (int v = 0; v < nets; ++v) {
-    int64_t mean = (worth[v] << (SHARE_BITS - WEIGHT_BITS)) / pixels;
-    int64_t moved = shares[v] + (((mean - shares[v]) * smaller(pixels, SHARE_PIXELS)) >> SHARE_MEMORY);
-    shares[v] = larger(moved, SHARE_LEAST);
+    int64_t mean = (responsibilities[v] << (MIXING_BITS - WEIGHT_BITS)) / pixels;
+    int64_t moved = mixing[v] + (((mean - mixing[v]) * smaller(pixels, MIXING_PIXELS)) >> MIXING_MEMORY);
+    mixing[v] = larger(moved, MIXING_LEAST);
   }
 }
 

@@ -8,20 +8,12 @@ gm_net *net_new(const gm_net_data *data) {
   if (!net)
     return nullptr;
   lay_out(*data, *net);
-  if (net->arena.failed) {
-    net_free(reinterpret_cast<gm_net *>(net));
-    return nullptr;
-  }
-  fill(*data, *net);
+  if ((net = Arena::whole(net)))
+    fill(*data, *net);
   return reinterpret_cast<gm_net *>(net);
 }
 
-void net_free(gm_net *net) {
-  if (net) {
-    Arena arena = reinterpret_cast<Net *>(net)->arena;
-    arena.release();
-  }
-}
+void net_free(gm_net *net) { Arena::destroy(reinterpret_cast<Net *>(net)); }
 
 int32_t net_evaluate(const gm_net *handle, const int16_t *samples, int64_t row_size, const int64_t *at, int64_t n,
                      const int16_t *condition, int32_t *outputs, int32_t *base) {

@@ -65,8 +65,6 @@ inline void fill(const gm_net_data &data, Net &net) {
   copy(net.tables.sigmoid, data.sigmoid, 2 * REACH + 1);
 }
 
-constexpr Scale BYTES = {0, 0, 255, POSITION / 2}; // samples of 8 bits
-
 // Scratch for a block of pixels.
 struct Activations {
   int16_t *features, *stream, *inside; // [BLOCK, columns], [BLOCK, width] twice
@@ -84,25 +82,18 @@ static inline void evaluate_block(const Net &net, const int16_t *samples, ptrdif
   const ptrdiff_t columns = net.columns, width = net.width;
   for (int i = 0; i < n; ++i)
     features(net.window, samples + at[i], row_size, BYTES, room.features + i * columns, base + i * net.channels);
-  run(net.first, Hidden{net.limit}, rows_of(room.features, columns), n, room.stream, width, (const int16_t *)nullptr);
+  run(net.first, Hidden{net.limit}, rows_of(room.features, columns), n, room.stream, width);
   for (int b = 0; b <= net.blocks; ++b) {
     if (b) {
       const Layer &up = net.inner[2 * b - 2], &down = net.inner[2 * b - 1];
-      run(up, Hidden{net.limit}, rows_of(room.stream, width), n, room.inside, width, (const int16_t *)nullptr);
-      run(down, Residual{net.limit}, rows_of(room.inside, width), n, room.stream, width, room.stream);
+      run(up, Hidden{net.limit}, rows_of(room.stream, width), n, room.inside, width);
+      run(down, Residual{net.limit}, rows_of(room.inside, width), n, room.stream, width);
     }
     if (condition)
-      run(net.conditions[b], Residual{net.limit}, rows_of(condition, net.condition), n, room.stream, width,
-          room.stream);
+      run(net.conditions[b], Residual{net.limit}, rows_of(condition, net.condition), n, room.stream, width);
   }
-  run(net.last, Output{net.output_limit}, rows_of(room.stream, width), n, outputs, net.output_columns,
-      (const int32_t *)nullptr);
+  run(net.last, Output{net.output_limit}, rows_of(room.stream, width), n, outputs, net.output_columns);
 }
-
-gm_net *net_new(const gm_net_data *data);
-void net_free(gm_net *net);
-int32_t net_evaluate(const gm_net *net, const int16_t *samples, int64_t row_size, const int64_t *at, int64_t n,
-                     const int16_t *condition, int32_t *outputs, int32_t *base);
 
 // The C API's type of a net is opaque.
 GM_INLINE const Net &net_of(const gm_net *net) { return *reinterpret_cast<const Net *>(net); }

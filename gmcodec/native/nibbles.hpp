@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Code the samples of some pixels, nibble by nibble from the highest, each within the mass that those before it left.
 //
-// ``find_ranges`` and ``take`` mirror each other: where the coder's quantiles of known samples lie, and samples from a
-// stack.  Samples of 8 bits: the high nibbles of all pixels, then the low ones.  Of more: pixel by pixel.
+// ``find_ranges`` and ``pop_samples`` mirror each other: the coder's quantiles of known samples, and samples from a
+// stack. Samples of 8 bits: the high nibbles of all pixels, then the low ones.  Of more: pixel by pixel.
 #pragma once
 
 #include "mixture.hpp"
@@ -29,7 +29,7 @@ GM_INLINE int64_t share(int64_t j, int64_t mass, int64_t below, int64_t above) {
 }
 
 // Where nibble j, 0 to 16, begins of a sample that is ``first`` without it and has ``unit`` values a nibble.
-template <bool DEEP>
+template <bool HIGH_DEPTH>
 GM_INLINE Mark mark(const Logistics &p, int64_t j, int64_t first, int64_t unit, int64_t below, int64_t above,
                     const Scale &scale) {
   if (j == 0)
@@ -38,7 +38,7 @@ GM_INLINE Mark mark(const Logistics &p, int64_t j, int64_t first, int64_t unit, 
     return {ROW_TOTAL, above};
   if (above <= below)
     return {share(j, below, below, above), below};
-  int64_t mass = DEEP ? fine_mass_below(p, first + j * unit, scale) : mass_below(p, first + j * unit, scale);
+  int64_t mass = HIGH_DEPTH ? fine_mass_below(p, first + j * unit, scale) : mass_below(p, first + j * unit, scale);
   return {share(j, mass, below, above), mass};
 }
 
@@ -61,17 +61,17 @@ GM_INLINE Range range(int64_t left, int64_t right) { return {(uint32_t)left, (ui
 // -- one nibble --------------------------------------------------------------------------------------------------
 
 // Range of nibble j; ``below`` and ``above`` become the mass at its ends.
-template <bool DEEP>
+template <bool HIGH_DEPTH>
 GM_INLINE Range find_range(const Logistics &p, int64_t j, int64_t first, int64_t unit, int64_t &below, int64_t &above,
                            const Scale &scale) {
-  Mark low = mark<DEEP>(p, j, first, unit, below, above, scale);
-  Mark high = mark<DEEP>(p, j + 1, first, unit, below, above, scale);
+  Mark low = mark<HIGH_DEPTH>(p, j, first, unit, below, above, scale);
+  Mark high = mark<HIGH_DEPTH>(p, j + 1, first, unit, below, above, scale);
   below = low.mass, above = high.mass;
   return range(low.at, high.at);
 }
 
 // Inverse: the nibble whose range holds the quantile.  The search starts where the likeliest logistic has its mean.
-template <bool DEEP>
+template <bool HIGH_DEPTH>
 GM_INLINE int64_t find_nibble(const Logistics &p, int64_t wanted, int64_t likely, int64_t first, int64_t unit,
                               int64_t &below, int64_t &above, const Scale &scale, Range &found) {
   int64_t low = 0, high = NIBBLES, middle = likely;
@@ -80,7 +80,7 @@ GM_INLINE int64_t find_nibble(const Logistics &p, int64_t wanted, int64_t likely
     if (tried >= 2)
       middle = (low + high) >> 1;
     middle = clamp(middle, low + 1, high - 1);
-    Mark here = mark<DEEP>(p, middle, first, unit, below, above, scale);
+    Mark here = mark<HIGH_DEPTH>(p, middle, first, unit, below, above, scale);
     if (here.at <= wanted)
       low = middle++, left = here;
     else
@@ -123,17 +123,18 @@ struct Cost {
 
 // Ranges of samples int32 [n, C].  Those of the step's nibbles begin at ``out``; of its ``many`` pixels in this stack
 // ``before`` come before these.  Returns their bits.
-template <bool DEEP>
-static double find_ranges(Mixture &mix, const Voice *voices, int nets, const int64_t *shares, int64_t *worth,
-                          const int32_t *samples, int n, const Coding &coding, Range *out, int before, int many) {
-  const int channels = coding.channels, rounds = DEEP ? 1 : 2, together = coding.nibbles / rounds;
-  const Tables &tables = voices[0].tables;
+template <bool HIGH_DEPTH>
+static double find_ranges(Mixture &mix, const Member *members, int nets, const int64_t *mixing,
+                          int64_t *responsibilities, const int32_t *samples, int n, const Coding &coding, Range *out,
+                          int before, int many) {
+  const int channels = coding.channels, rounds = HIGH_DEPTH ? 1 : 2, together = coding.nibbles / rounds;
+  const Tables &tables = members[0].tables;
   Cost cost;
-  open_weights(mix, voices, nets, shares, n);
+  open_weights(mix, members, nets, mixing, n);
   for (int channel = 0; channel < channels; ++channel) {
-    open_channel(mix, voices, nets, samples, channel, channels, coding.scale.shift, n);
+    open_channel(mix, members, nets, samples, channel, channels, coding.scale.shift, n);
     Range *to = out + (ptrdiff_t)channel * coding.nibbles * many;
-    const bool weighted = !DEEP && coding.values && coding.weighted[channel];
+    const bool weighted = !HIGH_DEPTH && coding.values && coding.weighted[channel];
     for (int i = 0; i < n; ++i) {
       const Logistics p = logistics(mix, i, tables);
       const int64_t sample = samples[(ptrdiff_t)i * channels + channel];
@@ -147,7 +148,7 @@ static double find_ranges(Mixture &mix, const Voice *voices, int nets, const int
         if (weighted && nibble == 0 && sums[NIBBLES])
           found = range(weighted_mark(j, sums), weighted_mark(j + 1, sums));
         else
-          found = find_range<DEEP>(p, j, first, unit, below, above, coding.scale);
+          found = find_range<HIGH_DEPTH>(p, j, first, unit, below, above, coding.scale);
         first += j * unit;
         const int number = coding.nibbles - 1 - nibble, round = number / together;
         to[(ptrdiff_t)round * many + (ptrdiff_t)(before + i) * together + number % together] = found;
@@ -158,21 +159,21 @@ static double find_ranges(Mixture &mix, const Voice *voices, int nets, const int
     }
   }
   if (nets > 1)
-    count_worth(mix, voices, nets, n, worth);
+    add_responsibilities(mix, members, nets, n, responsibilities);
   cost.flush();
   return cost.bits;
 }
 
 // Pop samples int32 [n, C].
-template <bool DEEP>
-static void take(Mixture &mix, const Voice *voices, int nets, const int64_t *shares, int64_t *worth, int32_t *samples,
-                 int n, const Coding &coding, Stack &stack, const uint32_t *words) {
-  const int channels = coding.channels, rounds = DEEP ? 1 : 2, together = coding.nibbles / rounds;
-  const Tables &tables = voices[0].tables;
-  open_weights(mix, voices, nets, shares, n);
+template <bool HIGH_DEPTH>
+static void pop_samples(Mixture &mix, const Member *members, int nets, const int64_t *mixing, int64_t *responsibilities,
+                        int32_t *samples, int n, const Coding &coding, Stack &stack, const uint32_t *words) {
+  const int channels = coding.channels, rounds = HIGH_DEPTH ? 1 : 2, together = coding.nibbles / rounds;
+  const Tables &tables = members[0].tables;
+  open_weights(mix, members, nets, mixing, n);
   for (int channel = 0; channel < channels; ++channel) {
-    open_channel(mix, voices, nets, samples, channel, channels, coding.scale.shift, n);
-    const bool weighted = !DEEP && coding.values && coding.weighted[channel];
+    open_channel(mix, members, nets, samples, channel, channels, coding.scale.shift, n);
+    const bool weighted = !HIGH_DEPTH && coding.values && coding.weighted[channel];
     for (int i = 0; i < n; ++i)
       mix.first[i] = 0, mix.below[i] = 0, mix.above[i] = TOP;
     for (int round = 0; round < rounds; ++round) {
@@ -190,8 +191,8 @@ static void take(Mixture &mix, const Voice *voices, int nets, const int64_t *sha
           if (weighted && nibble == 0 && sums[NIBBLES])
             j = find_weighted(sums, wanted, found);
           else
-            j = find_nibble<DEEP>(p, wanted, (likely - first) >> (4 * nibble), first, unit, mix.below[i], mix.above[i],
-                                  coding.scale, found);
+            j = find_nibble<HIGH_DEPTH>(p, wanted, (likely - first) >> (4 * nibble), first, unit, mix.below[i],
+                                        mix.above[i], coding.scale, found);
           pop(stack, words, found);
           first += j * unit;
         }
@@ -203,7 +204,7 @@ static void take(Mixture &mix, const Voice *voices, int nets, const int64_t *sha
       observe(logistics(mix, i, tables), mix.first[i], coding.scale);
   }
   if (nets > 1)
-    count_worth(mix, voices, nets, n, worth);
+    add_responsibilities(mix, members, nets, n, responsibilities);
 }
 
 } // namespace gm::GM_ISA

@@ -39,11 +39,11 @@ struct Student {
 };
 
 // A thread's own.
-struct Hand {
+struct Worker {
   int64_t learned;         // batches so far; the same in every thread, as are the next two
   int gathered;            // pixels since
   int64_t symbols[STACKS]; // where the next step's ranges begin
-  int64_t shares[MAX_NETS], worth[MAX_NETS];
+  int64_t mixing[MAX_NETS], responsibilities[MAX_NETS];
   int64_t *at;
   Mixture mix;
   Step step;
@@ -54,11 +54,11 @@ struct Hand {
 
 struct Online {
   Team team;
-  Hand *hands;
+  Worker *workers;
   Student *students;
-  int count, capacity;                // nets, pixels of a batch
-  int32_t *samples;                   // [capacity, channels]
-  int64_t worth[MAX_RANKS][MAX_NETS]; // of every rank, while they meet
+  int count, capacity;                           // nets, pixels of a batch
+  int32_t *samples;                              // [capacity, channels]
+  int64_t responsibilities[MAX_RANKS][MAX_NETS]; // of every rank, for all to add up
 };
 
 // -- what a tile starts from -------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ void lay_out_online(Tile &tile, const gm_net *const *nets, const gm_learning_dat
     return;
   online->team.ranks = ranks, online->count = count;
   online->capacity = larger(LEARNT, tile.place.most);
-  online->hands = arena.take<Hand>(ranks), online->students = arena.take<Student>(count);
+  online->workers = arena.take<Worker>(ranks), online->students = arena.take<Student>(count);
   online->samples = arena.take<int32_t>((size_t)online->capacity * tile.place.at.channels);
   int mixtures = 0, inputs = 0, columns = 0, outputs = 0, width = 0;
   for (int v = 0; v < count && !arena.failed; ++v) {
@@ -118,14 +118,15 @@ void lay_out_online(Tile &tile, const gm_net *const *nets, const gm_learning_dat
     inputs = larger(inputs, larger(net.columns, net.width)), columns = larger(width, outputs);
   }
   for (int rank = 0; rank < ranks && !arena.failed; ++rank) {
-    Hand &hand = online->hands[rank];
-    hand.at = arena.take<int64_t>(tile.place.most);
-    hand.mix = lay_out_mixture(arena, tile.place.most, mixtures);
-    hand.step = lay_out_step(arena, inputs, columns);
-    hand.stream = arena.take<int32_t>((size_t)BLOCK * width), hand.inside = arena.take<int32_t>((size_t)BLOCK * width);
-    hand.gradient = arena.take<double>(outputs);
+    Worker &worker = online->workers[rank];
+    worker.at = arena.take<int64_t>(tile.place.most);
+    worker.mix = lay_out_mixture(arena, tile.place.most, mixtures);
+    worker.step = lay_out_step(arena, inputs, columns);
+    worker.stream = arena.take<int32_t>((size_t)BLOCK * width),
+    worker.inside = arena.take<int32_t>((size_t)BLOCK * width);
+    worker.gradient = arena.take<double>(outputs);
     for (int v = 0; v < count; ++v)
-      hand.shares[v] = ((int64_t)1 << SHARE_BITS) / count;
+      worker.mixing[v] = ((int64_t)1 << MIXING_BITS) / count;
   }
   for (int v = 0; v < count && !arena.failed; ++v)
     fill(net_of(nets[v]), learning[v], online->students[v]);
@@ -140,18 +141,17 @@ template <bool AHEAD> static void activate(const Student &student, int capacity,
   const Net &net = *student.net;
   const Batch &batch = student.batch;
   const ptrdiff_t width = net.width, map = width * capacity, at = first * width;
-  const int16_t *none = nullptr;
   auto layer = [](const Learner &learner) -> const Layer & { return AHEAD ? learner.ahead : learner.coding; };
   run(layer(student.first), Hidden{net.limit}, at_pixel(batch.features, net.columns, first), n, batch.stream + at,
-      width, none);
+      width);
   for (int b = 0; b < net.blocks; ++b) {
     int16_t *stream = batch.stream + b * map + at, *inside = batch.inside + b * map + at;
-    run(layer(student.inner[2 * b]), Hidden{net.limit}, rows_of(stream, width), n, inside, width, none);
-    run(layer(student.inner[2 * b + 1]), Residual{net.limit}, rows_of(inside, width), n, stream + map, width,
-        (const int16_t *)stream);
+    run(layer(student.inner[2 * b]), Hidden{net.limit}, rows_of(stream, width), n, inside, width);
+    memcpy(stream + map, stream, sizeof(int16_t) * n * width); // the way back wants what was before, too
+    run(layer(student.inner[2 * b + 1]), Residual{net.limit}, rows_of(inside, width), n, stream + map, width);
   }
   run(layer(student.last), Output{net.output_limit}, rows_of(batch.stream + net.blocks * map + at, width), n,
-      batch.outputs + (ptrdiff_t)first * net.output_columns, net.output_columns, (const int32_t *)nullptr);
+      batch.outputs + (ptrdiff_t)first * net.output_columns, net.output_columns);
 }
 
 // Evaluate n pixels, into the batch from ``first`` on.
@@ -218,7 +218,7 @@ GM_INLINE void multiply_back(const Learner &learner, const int16_t *delta, int n
 }
 
 // Gradients of n pixels, at most BLOCK, into the batch.
-static void backward(const Tile &tile, const Student &student, const Hand &hand, int first, int n) {
+static void backward(const Tile &tile, const Student &student, const Worker &worker, int first, int n) {
   const Net &net = *student.net;
   const Batch &batch = student.batch;
   const ptrdiff_t width = net.width, map = width * tile.online->capacity, at = first * width;
@@ -226,28 +226,29 @@ static void backward(const Tile &tile, const Student &student, const Hand &hand,
   for (int i = 0; i < n; ++i) {
     const ptrdiff_t p = first + i;
     mixture_gradient(net.tables, tile.coding.scale, net.channels, net.mixtures, batch.outputs + p * output_columns,
-                     batch.base + p * channels, tile.online->samples + p * channels, hand.gradient,
+                     batch.base + p * channels, tile.online->samples + p * channels, worker.gradient,
                      batch.centre + p * channels);
     for (int m = 0; m < net.output_columns; m += REALS)
-      store_delta(load<Reals>(hand.gradient + m), student.last.delta_scale + m, batch.by_last + p * output_columns + m);
+      store_delta(load<Reals>(worker.gradient + m), student.last.delta_scale + m,
+                  batch.by_last + p * output_columns + m);
   }
-  multiply_back(student.last, batch.by_last + first * output_columns, n, hand.stream, width);
+  multiply_back(student.last, batch.by_last + first * output_columns, n, worker.stream, width);
   for (int b = net.blocks - 1; b >= 0; --b) {
     const Learner &up = student.inner[2 * b], &down = student.inner[2 * b + 1];
     int16_t *by_up = batch.by_inner + 2 * b * map + at, *by_down = by_up + map;
     for (int i = 0; i < n; ++i)
-      residual_deltas(hand.stream + i * width, batch.stream + (b + 1) * map + at + i * width, down.delta_scale,
+      residual_deltas(worker.stream + i * width, batch.stream + (b + 1) * map + at + i * width, down.delta_scale,
                       net.limit, net.width, by_down + i * width);
-    multiply_back(down, by_down, n, hand.inside, width);
+    multiply_back(down, by_down, n, worker.inside, width);
     for (int i = 0; i < n; ++i)
-      hidden_deltas(hand.inside + i * width, batch.inside + b * map + at + i * width, up.delta_scale, net.limit,
+      hidden_deltas(worker.inside + i * width, batch.inside + b * map + at + i * width, up.delta_scale, net.limit,
                     net.width, by_up + i * width);
-    multiply_back(up, by_up, n, hand.inside, width);
+    multiply_back(up, by_up, n, worker.inside, width);
     for (int i = 0; i < n; ++i)
-      add_back(hand.inside + i * width, student.block_unit[b], net.width, hand.stream + i * width);
+      add_back(worker.inside + i * width, student.block_unit[b], net.width, worker.stream + i * width);
   }
   for (int i = 0; i < n; ++i)
-    hidden_deltas(hand.stream + i * width, batch.stream + at + i * width, student.first.delta_scale, net.limit,
+    hidden_deltas(worker.stream + i * width, batch.stream + at + i * width, student.first.delta_scale, net.limit,
                   net.width, batch.by_first + at + i * width);
 }
 
@@ -281,42 +282,42 @@ static void learn_linear(Student &student, int n, int64_t count) {
 }
 
 // Layer ``task`` of a net, the largest first: 0 first, then those of the blocks, last, the linear predictor.
-static void learn_layer(const Tile &tile, Student &student, int task, int n, const Hand &hand) {
+static void learn_layer(const Tile &tile, Student &student, int task, int n, const Worker &worker) {
   const Net &net = *student.net;
   const Batch &batch = student.batch;
   const ptrdiff_t width = net.width, map = width * tile.online->capacity;
-  const int64_t count = hand.learned;
+  const int64_t count = worker.learned;
   if (task == 0)
-    return learn(student.first, batch.features, net.columns, batch.by_first, n, count, hand.step);
+    return learn(student.first, batch.features, net.columns, batch.by_first, n, count, worker.step);
   if (task <= 2 * net.blocks) {
     const int j = task - 1;
     const int16_t *x = (j % 2 ? batch.inside : batch.stream) + j / 2 * map;
-    return learn(student.inner[j], x, width, batch.by_inner + j * map, n, count, hand.step);
+    return learn(student.inner[j], x, width, batch.by_inner + j * map, n, count, worker.step);
   }
   if (task == 2 * net.blocks + 1)
-    return learn(student.last, batch.stream + net.blocks * map, width, batch.by_last, n, count, hand.step);
+    return learn(student.last, batch.stream + net.blocks * map, width, batch.by_last, n, count, worker.step);
   learn_linear(student, n, count);
 }
 
-// Learn from the gathered pixels; none are left.  Hands share the pixels, then the layers.
+// Learn from the gathered pixels; none are left.  Workers share the pixels, then the layers.
 static void update(Tile &tile, int rank) {
   Online &online = *tile.online;
-  Hand &hand = online.hands[rank];
+  Worker &worker = online.workers[rank];
   Team &team = online.team;
-  const int n = smaller(hand.gathered, LEARNT);
-  ++hand.learned;
+  const int n = smaller(worker.gathered, LEARNT);
+  ++worker.learned;
   if (online.count > 1)
     for (int v = 0; v < online.count; ++v)
-      online.worth[rank][v] = hand.worth[v], hand.worth[v] = 0;
-  meet(team);
+      online.responsibilities[rank][v] = worker.responsibilities[v], worker.responsibilities[v] = 0;
+  wait_for_all(team);
   if (online.count > 1) {
     int64_t total[MAX_NETS] = {};
     for (int r = 0; r < team.ranks; ++r)
       for (int v = 0; v < online.count; ++v)
-        total[v] += online.worth[r][v];
-    follow(hand.shares, total, online.count, hand.gathered);
+        total[v] += online.responsibilities[r][v];
+    update_mixing(worker.mixing, total, online.count, worker.gathered);
   }
-  hand.gathered = 0;
+  worker.gathered = 0;
   const Part mine = share_of(n, rank, team.ranks, GROUP);
   for (int v = 0; v < online.count; ++v)
     for (int start = mine.first; start < mine.end; start += BLOCK) {
@@ -324,50 +325,50 @@ static void update(Tile &tile, int rank) {
       const int many = smaller(BLOCK, mine.end - start);
       if (student.averaged)
         activate<true>(student, online.capacity, start, many);
-      backward(tile, student, hand, start, many);
+      backward(tile, student, worker, start, many);
     }
-  meet(team);
+  wait_for_all(team);
   for (int task = next_task(team), before = 0, v = 0; v < online.count;) {
     const int tasks = 2 * online.students[v].net->blocks + 3;
     if (task - before >= tasks) {
       before += tasks, ++v;
       continue;
     }
-    learn_layer(tile, online.students[v], task - before, n, hand);
+    learn_layer(tile, online.students[v], task - before, n, worker);
     task = next_task(team);
   }
-  meet(team);
+  wait_for_all(team);
 }
 
-// -- the loop: ranges and take mirror each other ---------------------------------------------------------------------
+// -- the loop: ranges and pop mirror each other ---------------------------------------------------------------------
 
 struct Turn {
   int n, begin; // pixels of the step, where they begin in the batch
   Part mine;    // of them
 };
 
-// Learn if it is time, then evaluate the hand's part of a step's pixels with every net.
+// Learn if it is time, then evaluate the worker's part of a step's pixels with every net.
 template <typename Sample> static Turn evaluate_step(Tile &tile, int rank, int step) {
   Online &online = *tile.online;
-  Hand &hand = online.hands[rank];
-  const int n = locate(tile.place, step, hand.at);
+  Worker &worker = online.workers[rank];
+  const int n = locate(tile.place, step, worker.at);
   const Part mine = share_of(n, rank, online.team.ranks, GROUP);
-  if (hand.gathered >= BATCH || hand.gathered + n > online.capacity)
+  if (worker.gathered >= BATCH || worker.gathered + n > online.capacity)
     update(tile, rank);
-  const int begin = hand.gathered;
-  hand.gathered += n;
+  const int begin = worker.gathered;
+  worker.gathered += n;
   for (int v = 0; v < online.count; ++v)
-    forward<Sample>(tile, online.students[v], hand.at + mine.first, mine.end - mine.first, begin + mine.first);
+    forward<Sample>(tile, online.students[v], worker.at + mine.first, mine.end - mine.first, begin + mine.first);
   return {n, begin, mine};
 }
 
 // What all nets say of the pixels of the batch from ``first`` on.
-static void voices_of(const Online &online, int first, Voice *voices) {
+static void members_of(const Online &online, int first, Member *members) {
   for (int v = 0; v < online.count; ++v) {
     const Student &student = online.students[v];
     const Net &net = *student.net;
-    voices[v] = {student.batch.outputs + (ptrdiff_t)first * net.output_columns, net.output_columns,
-                 student.batch.base + (ptrdiff_t)first * net.channels, net.mixtures, net.tables};
+    members[v] = {student.batch.outputs + (ptrdiff_t)first * net.output_columns, net.output_columns,
+                  student.batch.base + (ptrdiff_t)first * net.channels, net.mixtures, net.tables};
   }
 }
 
@@ -389,70 +390,71 @@ void tile_symbols(const gm_tile *handle, int64_t *symbols) {
 template <typename Sample>
 static double find_tile_ranges(Tile &tile, int rank, int first, int last, Range *const *ranges) {
   Online &online = *tile.online;
-  Hand &hand = online.hands[rank];
+  Worker &worker = online.workers[rank];
   const int channels = tile.coding.channels;
   double bits = 0;
   for (int step = first; step < last; ++step) {
     const Turn turn = evaluate_step<Sample>(tile, rank, step);
     int32_t *samples = online.samples + (ptrdiff_t)turn.begin * channels;
-    read_samples<Sample>(tile.place, hand.at + turn.mine.first, turn.mine.end - turn.mine.first,
+    read_samples<Sample>(tile.place, worker.at + turn.mine.first, turn.mine.end - turn.mine.first,
                          samples + (ptrdiff_t)turn.mine.first * channels);
     for (int stack = 0; stack < STACKS; ++stack) {
       const Part whole = stack_of(turn.n, stack);
       const int from = larger(turn.mine.first, whole.first), many = whole.end - whole.first;
       const int n = smaller(turn.mine.end, whole.end) - from;
       if (n > 0) {
-        Voice voices[MAX_NETS];
-        voices_of(online, turn.begin + from, voices);
-        bits += find_ranges<sizeof(Sample) == 4>(hand.mix, voices, online.count, hand.shares, hand.worth,
-                                                 samples + (ptrdiff_t)from * channels, n, tile.coding,
-                                                 ranges[stack] + hand.symbols[stack], from - whole.first, many);
+        Member members[MAX_NETS];
+        members_of(online, turn.begin + from, members);
+        bits +=
+            find_ranges<sizeof(Sample) == 4>(worker.mix, members, online.count, worker.mixing, worker.responsibilities,
+                                             samples + (ptrdiff_t)from * channels, n, tile.coding,
+                                             ranges[stack] + worker.symbols[stack], from - whole.first, many);
       }
-      hand.symbols[stack] += (int64_t)channels * tile.coding.nibbles * many;
+      worker.symbols[stack] += (int64_t)channels * tile.coding.nibbles * many;
     }
   }
   return bits;
 }
 
 template <typename Sample>
-static void take_tile(Tile &tile, int rank, int first, int last, gm_stack *stacks, const uint32_t *const *words) {
+static void pop_tile(Tile &tile, int rank, int first, int last, gm_stack *stacks, const uint32_t *const *words) {
   Online &online = *tile.online;
-  Hand &hand = online.hands[rank];
+  Worker &worker = online.workers[rank];
   const int channels = tile.coding.channels, ranks = online.team.ranks;
   for (int step = first; step < last; ++step) {
     const Turn turn = evaluate_step<Sample>(tile, rank, step);
     if (ranks != STACKS) // else a thread's pixels are those of its stack
-      meet(online.team);
+      wait_for_all(online.team);
     for (int stack = rank; stack < STACKS; stack += ranks) {
       const Part part = stack_of(turn.n, stack);
       const int n = part.end - part.first;
       if (n <= 0)
         continue;
-      Voice voices[MAX_NETS];
-      voices_of(online, turn.begin + part.first, voices);
+      Member members[MAX_NETS];
+      members_of(online, turn.begin + part.first, members);
       int32_t *samples = online.samples + (ptrdiff_t)(turn.begin + part.first) * channels;
       Stack now = {stacks[stack].state, stacks[stack].count};
-      take<sizeof(Sample) == 4>(hand.mix, voices, online.count, hand.shares, hand.worth, samples, n, tile.coding, now,
-                                words[stack]);
+      pop_samples<sizeof(Sample) == 4>(worker.mix, members, online.count, worker.mixing, worker.responsibilities,
+                                       samples, n, tile.coding, now, words[stack]);
       stacks[stack] = {now.state, now.count};
-      write_samples<Sample>(tile.place, hand.at + part.first, n, samples);
+      write_samples<Sample>(tile.place, worker.at + part.first, n, samples);
     }
-    meet(online.team);
+    wait_for_all(online.team);
   }
 }
 
 double tile_ranges(gm_tile *handle, int32_t rank, int32_t first, int32_t last, gm_range *const *ranges) {
   Tile &tile = tile_of(handle);
   Range *const *out = reinterpret_cast<Range *const *>(ranges);
-  return tile.place.at.deep ? find_tile_ranges<int32_t>(tile, rank, first, last, out)
-                            : find_tile_ranges<int16_t>(tile, rank, first, last, out);
+  return tile.place.at.high_depth ? find_tile_ranges<int32_t>(tile, rank, first, last, out)
+                                  : find_tile_ranges<int16_t>(tile, rank, first, last, out);
 }
 
-void tile_take(gm_tile *handle, int32_t rank, int32_t first, int32_t last, gm_stack *stacks,
-               const uint32_t *const *words) {
+void tile_pop_online(gm_tile *handle, int32_t rank, int32_t first, int32_t last, gm_stack *stacks,
+                     const uint32_t *const *words) {
   Tile &tile = tile_of(handle);
-  tile.place.at.deep ? take_tile<int32_t>(tile, rank, first, last, stacks, words)
-                     : take_tile<int16_t>(tile, rank, first, last, stacks, words);
+  tile.place.at.high_depth ? pop_tile<int32_t>(tile, rank, first, last, stacks, words)
+                           : pop_tile<int16_t>(tile, rank, first, last, stacks, words);
 }
 
 } // namespace gm::GM_ISA

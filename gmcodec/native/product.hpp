@@ -35,6 +35,8 @@ struct Inputs {
 
   GM_INLINE_MEMBER Inputs after(int rows) const { return {data + rows * row, row, step}; }
 
+  GM_INLINE_MEMBER void fetch(int) const {} // rows that follow one another come by themselves
+
   template <int ROWS, int VECTORS>
   GM_INLINE_MEMBER void add(Sums (&sums)[ROWS][VECTORS], const int16_t *weight, int pairs, ptrdiff_t columns) const {
     add_pairs(sums, data, row, step, weight, pairs, columns);

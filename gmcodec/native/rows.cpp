@@ -6,8 +6,6 @@
 
 namespace gm::GM_ISA {
 
-constexpr Scale BYTES = {0, 0, 255, POSITION / 2};
-
 // A pixel's logistics, k of them, filled up.
 struct Pixel {
   alignas(64) double weight[MAX_MIXTURES], mean[MAX_MIXTURES], inverse[MAX_MIXTURES];

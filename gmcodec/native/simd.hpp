@@ -128,7 +128,6 @@ constexpr int REALS = 2;
 constexpr int WHOLE = 8; // arrays of Reals have a multiple of this many elements, a whole number of any vectors
 
 typedef double Reals __attribute__((vector_size(8 * REALS)));
-typedef int64_t Mask __attribute__((vector_size(8 * REALS)));
 typedef int32_t Integers __attribute__((vector_size(4 * REALS)));
 typedef int16_t Shorts __attribute__((vector_size(2 * REALS)));
 

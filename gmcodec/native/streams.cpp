@@ -66,21 +66,12 @@ gm_streams *streams_new(const gm_streams_data *data) {
   streams->gate = copy_table(arena, data->gate, 2 * GATE_REACH + 1);
   streams->elu = copy_table(arena, data->elu, ELU_ENTRIES);
   lay_out(arena, data->channels, data->runs, *data->linear, streams->window);
-  if (arena.failed) {
-    Arena all = arena;
-    all.release();
-    return nullptr;
-  }
-  fill(data->run, data->near, *data->linear, streams->window);
+  if ((streams = Arena::whole(streams)))
+    fill(data->run, data->near, *data->linear, streams->window);
   return reinterpret_cast<gm_streams *>(streams);
 }
 
-void streams_free(gm_streams *handle) {
-  if (handle) {
-    Arena arena = reinterpret_cast<Streams *>(handle)->arena;
-    arena.release();
-  }
-}
+void streams_free(gm_streams *streams) { Arena::destroy(reinterpret_cast<Streams *>(streams)); }
 
 // Cells of all images at a column of a row.
 GM_INLINE int16_t *cells(const Streams &s, int number, int row, int column) {
@@ -97,19 +88,19 @@ struct Apart {
 
   GM_INLINE_MEMBER Apart after(int rows) const { return {data, taps, pairs, row, offset + rows * row}; }
 
+  // The inputs of so many rows will be wanted soon: there are more than fit the caches near the processor.
+  GM_INLINE_MEMBER void fetch(int rows) const {
+    for (int tap = 0; tap < taps; ++tap)
+      for (ptrdiff_t at = 0; at < rows * row; at += 64)
+        __builtin_prefetch(data[tap] + offset + at);
+  }
+
   template <int ROWS, int VECTORS>
   GM_INLINE_MEMBER void add(Sums (&sums)[ROWS][VECTORS], const int16_t *weight, int, ptrdiff_t columns) const {
     for (int tap = 0; tap < taps; ++tap)
       add_pairs(sums, data[tap] + offset, row, 4, weight + tap * pairs * 2 * columns, pairs, columns);
   }
 };
-
-// The inputs of so many rows will be wanted soon: there are more than fit the caches near the processor.
-GM_INLINE void fetch(const Apart &x, int rows) {
-  for (int tap = 0; tap < x.taps; ++tap)
-    for (ptrdiff_t at = 0; at < rows * x.row; at += 64)
-      __builtin_prefetch(x.data[tap] + x.offset + at);
-}
 
 GM_INLINE void activate(const Streams &s, int activation, const int16_t *x, int n, int16_t *out) {
   if (activation == GM_COPY)
@@ -133,28 +124,19 @@ static void run_cells(const Streams &s, const gm_step &step, int row, int column
     taps[t] = reinterpret_cast<const char *>(cells(s, tap.map, i + tap.row, j + tap.column));
   }
   const int features = s.map[step.tap[0].map].features, made = step.kind == GM_GATE ? layer.outputs / 2 : layer.outputs;
-  Apart x = {taps, step.taps, features / 2, (ptrdiff_t)sizeof(int16_t) * features, 0};
+  const Apart x = {taps, step.taps, features / 2, (ptrdiff_t)sizeof(int16_t) * features, 0};
   int16_t *out = step.out < 0 ? nullptr : cells(s, step.out, row, column);
   int16_t *active = step.active < 0 ? nullptr : cells(s, step.active, row, column);
   const int out_row = out ? s.map[step.out].features : 0, active_row = active ? s.map[step.active].features : 0;
-  alignas(64) int32_t sums[TILE_ROWS * MAX_COLUMNS];
   alignas(64) int16_t passing[MAX_COLUMNS];
-  for (int64_t first = 0; first < n; first += TILE_ROWS, x = x.after(TILE_ROWS)) {
-    const int rows = (int)smaller<int64_t>(TILE_ROWS, n - first);
-    fetch(x.after(rows), (int)smaller<int64_t>(TILE_ROWS, n - first - rows));
-    multiply(x, rows, layer.weight, layer.pairs, layer.columns, sums, layer.columns);
-    for (int r = 0; r < rows; ++r) {
-      const int32_t *acc = sums + r * layer.columns;
-      if (outputs) {
-        finish(layer, GM_OUTPUT_WIDE, step.limit, acc, nullptr, outputs + (first + r) * layer.outputs);
-        continue;
-      }
-      int16_t *to = out ? out + (first + r) * out_row : passing;
-      finish(layer, step.kind, step.limit, acc, s.gate, to);
-      if (active)
-        activate(s, step.activation, to, made, active + (first + r) * active_row);
-    }
-  }
+  each_row(layer, x, n, [&](int64_t r, const int32_t *sums) {
+    if (outputs)
+      return finish(layer, GM_OUTPUT_WIDE, step.limit, sums, nullptr, outputs + r * layer.outputs);
+    int16_t *to = out ? out + r * out_row : passing;
+    finish(layer, step.kind, step.limit, sums, s.gate, to);
+    if (active)
+      activate(s, step.activation, to, made, active + r * active_row);
+  });
 }
 
 // A step at the cells that begin in the pixels ``first`` to ``last`` - 1 of a row.
@@ -200,12 +182,11 @@ static void fill_planes(const Streams &s, int row) {
 
 // What the left stream sees of the window, and the centres of the means.
 static void fill_windows(const Streams &s, int row, int first, int last, int32_t *base) {
-  const Scale bytes = {0, 0, 255, POSITION / 2};
   const int columns = s.map[s.data.windows].features;
   for (int j = first; j < last; ++j) {
     int16_t *out = cells(s, s.data.windows, row, j);
     for (int image = 0; image < s.data.images; ++image, out += columns, base += s.data.channels)
-      features(s.window, pixel(s, image, row, j), s.data.row_size, bytes, out, base);
+      features(s.window, pixel(s, image, row, j), s.data.row_size, BYTES, out, base);
   }
 }
 

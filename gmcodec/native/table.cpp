@@ -21,7 +21,7 @@ void tile_pop(gm_tile *, int32_t, int32_t, gm_stack *, const uint32_t *);
 int64_t tile_evaluate(gm_tile *);
 void tile_symbols(const gm_tile *, int64_t *);
 double tile_ranges(gm_tile *, int32_t, int32_t, int32_t, gm_range *const *);
-void tile_take(gm_tile *, int32_t, int32_t, int32_t, gm_stack *, const uint32_t *const *);
+void tile_pop_online(gm_tile *, int32_t, int32_t, int32_t, gm_stack *, const uint32_t *const *);
 void push_ranges(const gm_range *, int64_t, gm_stack *, uint32_t *);
 gm_layer *layer_new(const gm_layer_data *);
 void layer_free(gm_layer *);
@@ -48,11 +48,12 @@ void undo_med(int32_t *, int64_t, int64_t, int64_t, int32_t);
 
 extern const gm_functions functions;
 const gm_functions functions = {
-    GM_NAME(GM_ISA), net_new,      net_free,      net_evaluate, net_features, tile_new,  tile_free,     tile_push,
-    tile_sample,     tile_pop,     tile_evaluate, tile_symbols, tile_ranges,  tile_take, push_ranges,   layer_new,
-    layer_free,      layer_run,    layer_sums,    convolve,     leaky,        elu,       streams_new,   streams_free,
-    streams_run,     softmax_rows, channel_rows,  nibble_rows,  observe_rows, reweight,  gaussian_rows, undo_png,
-    undo_med,
+    GM_NAME(GM_ISA), net_new,         net_free,     net_evaluate, net_features,  tile_new,
+    tile_free,       tile_push,       tile_sample,  tile_pop,     tile_evaluate, tile_symbols,
+    tile_ranges,     tile_pop_online, push_ranges,  layer_new,    layer_free,    layer_run,
+    layer_sums,      convolve,        leaky,        elu,          streams_new,   streams_free,
+    streams_run,     softmax_rows,    channel_rows, nibble_rows,  observe_rows,  reweight,
+    gaussian_rows,   undo_png,        undo_med,
 };
 
 } // namespace gm::GM_ISA

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Several threads that work on one tile: they share arrays, each does its part of a step, and wait for one another.
 //
-//   rank 0   part of a step | meet | part of the next step ...
-//   rank 1   part of a step | meet | part of the next step ...
+//   rank 0   part of a step | wait | part of the next step ...
+//   rank 1   part of a step | wait | part of the next step ...
 //
 // How many there are never changes what is computed.  Waiting spins for a moment, since steps take less than a
 // millisecond, and then lets the system wait: other programs may need the processor.
@@ -28,7 +28,7 @@ struct alignas(64) Counter {
 };
 
 struct Team {
-  Counter arrived, meetings, sleepers, task;
+  Counter arrived, generation, sleepers, task;
   int32_t ranks;
 };
 
@@ -67,30 +67,30 @@ static inline void wake_all(Counter &counter) {
 }
 
 // Wait until all have come here.  What any wrote before, all see afterwards; tasks begin anew.
-static inline void meet(Team &team) {
+static inline void wait_for_all(Team &team) {
   if (team.ranks == 1) {
     team.task.value = 0;
     return;
   }
-  const int32_t meeting = look(team.meetings);
+  const int32_t generation = look(team.generation);
   if (__atomic_add_fetch(&team.arrived.value, 1, __ATOMIC_SEQ_CST) == team.ranks) {
     __atomic_store_n(&team.arrived.value, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&team.task.value, 0, __ATOMIC_SEQ_CST);
-    __atomic_add_fetch(&team.meetings.value, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&team.generation.value, 1, __ATOMIC_SEQ_CST);
     if (look(team.sleepers))
-      wake_all(team.meetings);
+      wake_all(team.generation);
     return;
   }
   for (int spins = 0; spins < SPINS; ++spins, pause())
-    if (look(team.meetings) != meeting)
+    if (look(team.generation) != generation)
       return;
   __atomic_add_fetch(&team.sleepers.value, 1, __ATOMIC_SEQ_CST);
-  while (look(team.meetings) == meeting)
-    sleep_while(team.meetings, meeting);
+  while (look(team.generation) == generation)
+    sleep_while(team.generation, generation);
   __atomic_sub_fetch(&team.sleepers.value, 1, __ATOMIC_SEQ_CST);
 }
 
-// The number of a task that nobody else has taken since they met.
+// The number of a task that nobody else has taken since all waited.
 static inline int32_t next_task(Team &team) { return __atomic_fetch_add(&team.task.value, 1, __ATOMIC_SEQ_CST); }
 
 struct Part {

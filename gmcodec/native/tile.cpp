@@ -3,12 +3,7 @@
 
 namespace gm::GM_ISA {
 
-void tile_free(gm_tile *tile) {
-  if (tile) {
-    Arena arena = tile_of(tile).arena;
-    arena.release();
-  }
-}
+void tile_free(gm_tile *tile) { Arena::destroy(&tile_of(tile)); }
 
 static void lay_out_coding(const gm_coding &data, int channels, Tile &tile) {
   int64_t *values = data.values ? tile.arena.take<int64_t>((size_t)channels * 256) : nullptr;
@@ -31,11 +26,7 @@ gm_tile *tile_new(const gm_net *const *nets, const gm_learning_data *learning, i
     lay_out_online(*tile, nets, learning, count, ranks);
   else
     lay_out_fixed(*tile, net_of(nets[0]));
-  if (tile->arena.failed) {
-    tile_free(reinterpret_cast<gm_tile *>(tile));
-    return nullptr;
-  }
-  return reinterpret_cast<gm_tile *>(tile);
+  return reinterpret_cast<gm_tile *>(Arena::whole(tile));
 }
 
 } // namespace gm::GM_ISA

@@ -70,8 +70,8 @@ class Tile:
         if not nets:
             raise ValueError("a tile has a net")
         core = nets[0].core
-        deep = canvas.samples.dtype == np.int32
-        if not 1 <= ranks <= MAX_RANKS or len(nets) > (1 if deep or learning is None else 2):
+        high_depth = canvas.samples.dtype == np.int32
+        if not 1 <= ranks <= MAX_RANKS or len(nets) > (1 if high_depth or learning is None else 2):
             raise ValueError(f"{ranks} threads or {len(nets)} nets for a tile")
         margin = (canvas.row_size // canvas.channels - canvas.width) // 2
         if slope < 1 or not all(n.within(margin, margin) for n in nets):
@@ -80,12 +80,12 @@ class Tile:
             raise ValueError("nets of a tile must fit its channels and each other")
         bytes_ = (nibbles, *scale[:3]) == (2, 0, 0, 255)
         levels = 2 <= nibbles <= 4 and 0 <= scale[0] <= 8 and 0 <= scale[1] <= 8 and scale[2] == 16**nibbles - 1
-        if not (levels if deep else bytes_) or (deep and (learning is None or values is not None)):
+        if not (levels if high_depth else bytes_) or (high_depth and (learning is None or values is not None)):
             raise ValueError(f"{nibbles} nibbles do not fit the samples")
         where = int(canvas.locate(np.zeros(1, np.int64))[0])
         place = _Place(
-            canvas.height, canvas.width, canvas.channels, slope, deep, canvas.row_size, where,
-            _into(canvas.flat, np.int32 if deep else np.int16, None),
+            canvas.height, canvas.width, canvas.channels, slope, high_depth, canvas.row_size, where,
+            _into(canvas.flat, np.int32 if high_depth else np.int16, None),
         )  # fmt: skip
         coding = _Coding(_Scale(*scale), nibbles, None, None)
         if values is not None:
@@ -100,8 +100,11 @@ class Tile:
         weakref.finalize(self, core.tile_free, self._handle).atexit = False  # threads may be in it then
         self.steps = slope * (canvas.height - 1) + canvas.width
         self._most = min(canvas.height, -(-canvas.width // slope))
-        self._symbols, self._ranks = canvas.channels * nibbles, ranks
+        self._nibbles, self._ranks = canvas.channels * nibbles, ranks  # of a pixel
         self._learns, self._next = learning is not None, [0] * ranks
+        counts = (c_int64 * 2)()
+        core.tile_symbols(self._handle, counts)
+        self.symbols: tuple[int, int] = (counts[0], counts[1])  # nibbles in each of the two stacks
 
     def _check(self, first: int, last: int, learns: bool, rank: int = 0) -> None:
         if self._learns != learns or not 0 <= first <= last <= self.steps or not 0 <= rank < self._ranks:
@@ -118,7 +121,7 @@ class Tile:
     def push(self, first: int, last: int, state: int) -> tuple[int, np.ndarray, float]:
         """Push the steps last - 1 down to first: the state, words uint32, bits."""
         self._check(first, last, False)
-        words = np.empty(self._symbols * self._most * (last - first) + 1, np.uint32)  # a word a nibble at most
+        words = np.empty(self._nibbles * self._most * (last - first) + 1, np.uint32)  # a word a nibble at most
         stack = _Stack(state, 0)
         bits = self._core.tile_push(self._handle, first, last, byref(stack), words.ctypes.data)
         return stack.state, words[: stack.count].copy(), bits
@@ -145,27 +148,21 @@ class Tile:
         self._check(0, 0, False)
         return int(self._core.tile_evaluate(self._handle))
 
-    # -- nets that learn: find_ranges and take mirror each other
-
-    def symbols(self) -> tuple[int, int]:
-        """Nibbles in each of the two stacks."""
-        counts = (c_int64 * 2)()
-        self._core.tile_symbols(self._handle, counts)
-        return counts[0], counts[1]
+    # -- nets that learn: find_ranges and pop_online mirror each other
 
     def find_ranges(self, rank: int, first: int, last: int, ranges: tuple[np.ndarray, np.ndarray]) -> float:
         """This rank's part of the steps, into uint32 [symbols, 2] of both stacks; bits.  All ranks must call it."""
         self._follow(first, last, rank)
-        where = [_into(r, np.uint32, n, 2) for r, n in zip(ranges, self.symbols(), strict=True)]
+        where = [_into(r, np.uint32, n, 2) for r, n in zip(ranges, self.symbols, strict=True)]
         self._next[rank] = last
         return float(self._core.tile_ranges(self._handle, rank, first, last, _array(where, _P)))
 
-    def take(self, rank: int, first: int, last: int, stacks: Stacks) -> None:
+    def pop_online(self, rank: int, first: int, last: int, stacks: Stacks) -> None:
         """This rank's part of the steps, into the canvas.  All ranks must call it."""
         self._follow(first, last, rank)
         where = [_at(words, np.uint32, None) for words in stacks.words]
         self._next[rank] = last
-        self._core.tile_take(self._handle, rank, first, last, stacks.structures, _array(where, _P))
+        self._core.tile_pop_online(self._handle, rank, first, last, stacks.structures, _array(where, _P))
 
 
 def _rules(net: Net, learning: Learning) -> _Learning:

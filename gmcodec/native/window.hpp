@@ -16,6 +16,7 @@ constexpr int WIDE = 16; // samples of a run that are taken at once
 
 // How samples lie on the grey levels of a net: tables.Scale.
 typedef gm_scale Scale;
+constexpr Scale BYTES = {0, 0, 255, POSITION / 2}; // samples of 8 bits
 
 struct Window {
   int channels, features, runs;
