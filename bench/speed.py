@@ -4,7 +4,7 @@
 python -m bench.speed IMAGE... [--large FOLDER]
 
 For each IMAGE and effort: ``gmcodec compress`` and ``decompress`` as whole processes (start-up included,
-compiled-kernel caches warm), median of five runs and peak memory.  ``--large`` adds a 24-megapixel picture, a mosaic
+files in the system's cache), median of five runs and peak memory.  ``--large`` adds a 24-megapixel picture, a mosaic
 of the folder's photographs.
 """
 
@@ -86,9 +86,6 @@ def shares(planes: pixels.Planes, entry: registry.Entry) -> None:
     plain = LocalModel(model.config, model.layers, model.tables, model.core)
     tile = planes.data[:, :256, :768].copy()
     coder: Any = plain.tile_coder
-    if coder is None:
-        click.echo(f"{entry.name} is coded step by step on this machine")
-        return
     work: dict[str, Callable[[], object]] = {
         "net": lambda: coder.evaluate(tile),
         "encode": lambda: coder.push_words(tile, lambda n: None, None),
@@ -113,7 +110,7 @@ def shares(planes: pixels.Planes, entry: registry.Entry) -> None:
 
 
 def _fastest(run: Callable[[], object]) -> float:
-    """Seconds of the fastest of some runs after one that compiles."""
+    """Seconds of the fastest of some runs after one that warms up."""
     run()
     found = []
     for _ in range(3):
