@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The wheel for 64-bit Arm on this machine: decode every golden file under ``qemu-aarch64``, with each instruction set.
+"""The wheel for 64-bit Arm on this machine, under ``qemu-aarch64``, with each instruction set: it decodes every golden
+file to the same pixels, and makes the same bytes of a photograph as this processor.
 
 Needs Debian or Ubuntu with ``qemu-user`` installed, and ``pip install "setuptools>=77" ziglang``.  Nothing is installed
 on the system: the Arm Python and its libraries are unpacked under ``build/emulated/``, and are kept there.
@@ -61,9 +62,20 @@ for path in sorted(golden.glob("*.gm[ac]")):
 print(f"  {count} golden files decode to their frozen pixels with {os.environ['GMCODEC_ISA']}")
 """
 
+ENCODED = """
+import hashlib, pathlib, sys
+import numpy as np
+from PIL import Image
+from gmcodec import codec
+photo = Image.open(pathlib.Path(sys.argv[1]).parent.parent / "examples" / "photo.png").convert("RGB")
+for effort in ("fast", "default"):  # fitted to the picture; learning from it
+    data = codec.encode(np.asarray(photo.crop((100, 100, 360, 300))), effort=effort).data
+    print(f"  {effort:8} {len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Decode the golden files with the library for 64-bit Arm, emulated.")
+    parser = argparse.ArgumentParser(description="Decode and encode with the library for 64-bit Arm, emulated.")
     parser.add_argument("--fresh", action="store_true", help="fetch the Arm packages again")
     parser.add_argument("--load-only", action="store_true", help="only see that the library loads")
     options = parser.parse_args(arguments)
@@ -76,9 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         unpacked_wheel(HOME / "site", python.name.removeprefix("python"))
         names = emulate(emulator, python, ISAS).strip()
         say(f"the library loads: {names}")
+        here = run(sys.executable, "-c", ENCODED, str(compiler.ROOT / "tests" / "golden"), cwd=compiler.ROOT)
         for isa in () if options.load_only else names.split()[-1].split(","):
             start = time.perf_counter()
             emulate(emulator, python, GOLDEN, isa, show=True)
+            if (there := emulate(emulator, python, ENCODED, isa)) != here:
+                sys.exit(f"other bytes with {isa}:\n{there}than here:\n{here}")
+            say(f"  the same bytes of a photograph as here:\n{there.rstrip()}")
             say(f"{isa}: {time.perf_counter() - start:.0f} s, start-up included")
     except (compiler.BuildError, subprocess.CalledProcessError) as error:
         sys.exit(f"{error}\n{getattr(error, 'stderr', None) or ''}".strip())

@@ -75,7 +75,7 @@ TORCH_AT_TOP = {
 }  # and training
 LIGHT = ("cli", "cli_archive", "cli_bench", "cli_doctor", "cli_exit", "cli_files", "cli_resume", "cli_show", "cli_work",
          "work", "workers", "safe_path", "threads", "__main__", "", "errors")  # fmt: skip
-HEAVY = {"numpy", "torch", "PIL", "constriction", "safetensors", "tqdm", "threadpoolctl", "imagecodecs",
+HEAVY = {"numpy", "torch", "PIL", "constriction", "safetensors", "tqdm", "imagecodecs",
          "matplotlib"}  # fmt: skip
 
 

@@ -14,7 +14,9 @@ from toy import smooth
 from gmcodec import native
 from gmcodec.coding import autoregressive, histogram
 from gmcodec.errors import GmcFormatError
-from gmcodec.models import local_fit, local_spec
+from gmcodec.models import local_fit, local_fit_spec, local_spec
+from gmcodec.models.local import LocalModel
+from gmcodec.models.mixture import output_units
 
 fast = settings(max_examples=25, deadline=None)
 
@@ -29,26 +31,136 @@ def ignore(count: int) -> None:
     pass
 
 
+def arrays_of(model: LocalModel, n: int) -> list[np.ndarray]:
+    """outputs, base, target, features of random pixels: some at the ends of the grey levels and of the log-scales."""
+    random, c = np.random.default_rng([model.channels, n]), model.config
+    k, channels = c.mixtures, c.channels
+    groups = [k, k * channels, k * channels, k * c.couplings]
+    outputs = random.normal(0, 1, (n, c.outputs)) * np.repeat([20, 100, 60, 800], groups) + np.repeat(
+        [0, 0, 40, 0], groups
+    )
+    target = random.integers(90, 111, (channels, n)).astype(np.uint8)
+    base = target.T * 64 + random.integers(-300, 300, (n, channels))
+    target[0, 0], target[0, -1] = 0, 255
+    features = random.normal(0, 5, (n, c.inputs))
+    return [outputs.astype(np.int32), base.astype(np.int32), target, features.astype(np.int16)]
+
+
+def fits(model: LocalModel, n: int) -> tuple[native.Fit, local_fit_spec.Mixture]:
+    """The same pixels for the native core and for its specification."""
+    c = model.config
+    outputs, base, target, features = arrays_of(model, n)
+    near = c.window.near_columns(c.neighbours).astype(np.int32)
+    fit = native.Fit(model.core, c.mixtures, outputs, output_units(c), base, target, features, near)
+    return fit, local_fit_spec.Mixture(c, outputs, base, features[:, near].T, target)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_gradient_is_that_of_the_likelihood(channels: int) -> None:
-    random, c, n = np.random.default_rng(channels), toy_model(channels).config, 30
-    k = c.mixtures
-    spread = np.repeat([20, 100, 20, 800], [k, k * channels, k * channels, k * c.couplings])
-    outputs = (
-        random.normal(0, 1, (n, c.outputs)) * spread
-        + np.repeat([0, 0, 40, 0], [k, k * channels, k * channels, k * c.couplings])
-    ).astype(np.int32)
-    target = random.integers(90, 111, (channels, n))
-    target[0, 0], target[0, 1] = 0, 255
-    base = target.T * 64 + random.integers(-300, 300, (n, channels))
-    near = random.normal(0, 5, (channels * c.neighbours, n))
-    mixture = local_fit.Mixture(c, outputs, base, near, target)
-    theta = random.normal(0, 0.01, c.outputs + channels * len(near))
+    mixture, k = fits(toy_model(channels), 30)[1], toy_model(channels).config.mixtures
+    log_scales = mixture.outputs[k * (1 + channels) : k * (1 + 2 * channels)]
+    log_scales[:] = log_scales.clip(-3.8, 5.8)  # beyond, changes do nothing
+    theta = np.random.default_rng(channels).normal(0, 0.01, mixture.parameters)
     gradient = mixture.likelihood(theta)[1].sum(1)
     for i in range(len(theta)):
-        step = 0.01 * np.eye(len(theta))[i] / (5 if i >= c.outputs else 1)
+        step = 1e-4 * np.eye(len(theta))[i]
         slope = (mixture.likelihood(theta + step)[0] - mixture.likelihood(theta - step)[0]) / (2 * step[i])
-        assert slope == pytest.approx(gradient[i], abs=0.02 * float(np.abs(gradient).max()))
+        assert slope == pytest.approx(gradient[i], abs=1e-4 * float(np.abs(gradient).max()))
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("n", [1, 7, 8, 70])
+def test_the_native_likelihood_is_that_of_its_specification(channels: int, n: int) -> None:
+    fit, mixture = fits(toy_model(channels), n)
+    for theta in (np.zeros(fit.parameters), np.random.default_rng(n).normal(0, 0.1, fit.parameters)):
+        value, gradient, fisher = fit.likelihood(theta)
+        expected, slopes = mixture.likelihood(theta)
+        assert value == pytest.approx(expected, rel=1e-10)
+        for found, sums in ((gradient, slopes.sum(1)), (fisher, slopes @ slopes.T)):
+            assert np.abs(found - sums).max() <= 1e-9 * np.abs(sums).max()
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_native_search_is_that_of_its_specification(channels: int) -> None:
+    model = toy_model(channels)
+    fit, mixture = fits(model, 1000)
+    worth = local_fit.worth(model.config)
+    changes, gain = fit.changes(worth)
+    expected, gained = local_fit_spec.search(mixture, worth)
+    assert gain == pytest.approx(gained, rel=1e-4)
+    assert gain > 100
+    assert np.abs(changes - expected).max() <= 1  # where rounding decides
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_instruction_set_finds_the_same(channels: int) -> None:
+    image = smooth(np.random.default_rng(6), (channels, 264, 264), noise=1.5)
+    sample = autoregressive.squares(image, 24, 32)
+    found = set()
+    for isa in native.isas():
+        model = toy_model(channels, isa)
+        fit = local_fit.prepare(model, sample, local_fit.inner_pixels(model.config, sample))
+        changes, gain = fit.changes(local_fit.worth(model.config))
+        numbers = fit.likelihood(changes * local_fit.worth(model.config))
+        found.add((changes.tobytes(), gain, numbers[0], *(array.tobytes() for array in numbers[1:])))
+    assert len(found) == 1
+
+
+@pytest.mark.native
+def test_a_fit_makes_these_bytes() -> None:
+    # on every machine
+    image = smooth(np.random.default_rng(6), (3, 264, 264), noise=1.5)
+    changes = toy_model(3).fit(autoregressive.squares(image, 24, 32), image[0].size)
+    assert hashlib.sha256(changes).hexdigest() == "d518b7632220799303dd6db13390d7e541dfebf992763414a7bd69b468e6815a"
+
+
+@pytest.mark.native
+def test_hopeless_pixels_do_no_harm() -> None:
+    # outputs and features as large as they may be: steps go wrong, and are not taken
+    model = toy_model(3)
+    c, (outputs, base, target, features) = model.config, arrays_of(model, 40)
+    outputs[:] = np.where(outputs > 0, 2**24, -(2**24))
+    features[:] = np.where(features > 0, 32767, -32768)
+    base[:] = 2**24
+    near = c.window.near_columns(c.neighbours).astype(np.int32)
+    found = set()
+    for core in map(native.core, native.isas()):
+        fit = native.Fit(core, c.mixtures, outputs, output_units(c), base, target, features, near)
+        changes, gain = fit.changes(local_fit.worth(c))
+        assert np.isfinite(gain)
+        found.add((changes.tobytes(), gain))
+    assert len(found) == 1
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    model = toy_model(3)
+    c, good = model.config, dict(zip(("outputs", "base", "target", "features"), arrays_of(model, 9), strict=True))
+    good |= {"mixtures": c.mixtures, "units": output_units(c), "near": np.arange(5, dtype=np.int32)}
+    fit = native.Fit(native.core(), **good)
+    for wrong in (
+        {"mixtures": c.mixtures + 1},
+        {"mixtures": 0},
+        {"outputs": good["outputs"][:8]},
+        {"outputs": good["outputs"][:0], "base": good["base"][:0]},
+        {"outputs": good["outputs"] + (1 << 25)},
+        {"units": good["units"] * 3},
+        {"base": good["base"].astype(np.int64)},
+        {"target": good["target"].T},
+        {"features": good["features"][:, ::2]},
+        {"near": good["near"] + c.inputs},
+        {"near": good["near"][:0]},
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            native.Fit(native.core(), **{**good, **wrong})
+    for numbers in (np.zeros(fit.parameters), np.full(fit.parameters, np.nan), np.ones(3)):
+        with pytest.raises(ValueError, match=r"quanta|shape"):
+            fit.changes(numbers)
+    for numbers in (np.full(fit.parameters, np.nan), np.full(fit.parameters, 2.0**21), np.ones(3)):
+        with pytest.raises(ValueError, match=r"large|shape"):
+            fit.likelihood(numbers)
 
 
 @fast
@@ -144,7 +256,6 @@ def test_fitting_pays_and_comes_back(channels: int) -> None:
 
 
 def test_a_fitted_image_with_weights_makes_these_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    # what is found may differ between machines in the last bit, what is made of it may not
     model, levels = toy_model(3), np.full((3, 256), histogram.NEUTRAL, np.uint8)
     levels[1:, 3::4] = 2
     image = smooth(np.random.default_rng(8), (3, 20, 30))

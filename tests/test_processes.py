@@ -20,7 +20,6 @@ import gmcodec
 from gmcodec import safe_path, workers
 from gmcodec import work as work_module
 from gmcodec.bench import memory
-from gmcodec.models.blas import single_threaded_blas
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -304,22 +303,6 @@ def test_work_goes_on_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> Non
     other = work_module.Stop(lambda count: None)
     assert work_module.interruptible(lambda: 5, other) == 5
     assert not other.stopped
-
-
-def test_the_limit_of_blas_is_lifted_by_the_last_one() -> None:
-    from threadpoolctl import threadpool_info
-
-    def limits() -> list[int]:
-        return [found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"]
-
-    before = limits()
-    first, second = single_threaded_blas(), single_threaded_blas()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert set(limits()) <= {1}
-    second.__exit__(None, None, None)
-    assert limits() == before
 
 
 def test_errors_of_the_work_are_those_of_the_call() -> None:

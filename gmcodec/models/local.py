@@ -29,7 +29,6 @@ from ..errors import WeightsError
 from ..exact.ops import Layer
 from ..exact.tables import Tables
 from . import local_fit, local_learning, local_tile
-from .blas import single_threaded_blas
 from .mixture import MixtureOutputs, Prediction
 from .online_tile import DeepTileCoder, OnlineTileCoder
 from .pixelcnnpp_kernels import CONDITION_LIMIT
@@ -204,8 +203,7 @@ class LocalModel:
         """
         if self.rate is not None:
             return bytes([self.rate])
-        with single_threaded_blas():
-            return local_fit.fit(self, sample, pixels)
+        return local_fit.fit(self, sample, pixels)
 
     def adapted(self, changes: bytes) -> LocalModel:
         """The model changed as ``fit`` said, if it said anything.  Raises GmcFormatError."""

@@ -8,21 +8,22 @@ sends them; both sides then code with the changed integer layers (``adapted``), 
     near differences x (linear predictor + change)        centre of the means
 
 Sent: one number for every output, then for every weight of the linear predictor, signed as in varint.py.  Their
-units are ``QUANTA``; they are part of the format.  Natural gradient steps with the empirical Fisher matrix
-(Amari 1998) converge in a few iterations, since the net itself is evaluated only once.
+units are ``QUANTA``; they are part of the format.  The search itself, local_fit_spec.py, runs in the native core: it
+finds the same on every machine, since the encoder's bytes depend on it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import varint
+from .. import native, varint
 from ..errors import GmcFormatError, WeightsError
 from ..exact.ops import Layer
-from ..exact.tables import LOG_SCALE_MAX, LOG_SCALE_MIN, POSITION
+from ..exact.tables import POSITION
 from .mixture import output_units
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 QUANTA = {"logit": 2, "mean": 1, "log_scale": 1, "coupling": 16}  # units of the outputs (exact/tables.py)
 LINEAR_BITS = 10  # changes of the linear predictor are multiples of 2**-8
-STEPS = 12
-FLOOR = 2.0**-24  # mass that every value has at least; what keeps outliers from ruling the fit
 MAX_CHANGE = 2**20
 
 
@@ -100,41 +99,13 @@ def fit(model: LocalModel, sample: np.ndarray, pixels: int) -> bytes:
 
     sample uint8 [B, C, h, w]: squares of the image; those of their pixels that have their whole window are used.
     """
-    c = model.config
-    inner = np.zeros((len(sample), *sample.shape[2:]), bool)
-    inner[:, c.reach :, c.reach : sample.shape[3] - c.reach] = True
-    chosen = np.flatnonzero(inner)
+    chosen = inner_pixels(model.config, sample)
     if not len(chosen):
         return b""
-    canvas = model.canvas(sample.shape[2], sample.shape[3], len(sample))
-    canvas.fill(sample)
-    outputs, base = model.evaluate(canvas, chosen)
-    near = model.features(canvas, chosen)[0][:, c.window.near_columns(c.neighbours)].T
-    target = sample.transpose(1, 0, 2, 3).reshape(c.channels, -1)[:, chosen]
-    mixture = Mixture(c, outputs, base, near, target)
-    theta = np.zeros(c.outputs + model.layers["linear"].weight.size)
-    start, gradients = mixture.likelihood(theta)
-    best = start
-    for _ in range(STEPS):
-        fisher = (gradients @ gradients.T).astype(float)
-        fisher[np.diag_indices_from(fisher)] *= 1.001
-        fisher[np.diag_indices_from(fisher)] += 1.0
-        step, better = np.linalg.solve(fisher, gradients.sum(1, dtype=np.float64)), False
-        for _ in range(5):
-            value, there = mixture.likelihood(theta + step)
-            if better := value > best:
-                break
-            step /= 2
-        if not better:
-            break
-        theta, gradients, gained, best = theta + step, there, value - best, value
-        if gained < 1e-4 * len(chosen):
-            break
-    unit = np.concatenate([quanta(c) / mixture.units, np.full(model.layers["linear"].weight.size, 2.0**-LINEAR_BITS)])
-    changes = np.clip(np.rint(theta / unit), -MAX_CHANGE, MAX_CHANGE).astype(np.int64)
-    gain = mixture.likelihood(changes * unit)[0] - start - len(theta)  # nats; what chance would gain taken off, twice
+    changes, gain = prepare(model, sample, chosen).changes(worth(model.config))
     data = pack(changes)
-    if gain / np.log(2) * pixels / len(chosen) <= 8 * len(data):
+    gain -= len(changes)  # what chance would gain taken off, twice
+    if gain / math.log(2) * pixels / len(chosen) <= 8 * len(data):
         return b""
     try:
         adapted(model, data)
@@ -143,65 +114,26 @@ def fit(model: LocalModel, sample: np.ndarray, pixels: int) -> bytes:
     return data
 
 
-class Mixture:
-    """The mixture of logistics of some pixels as a function of the changes."""
-
-    def __init__(
-        self, config: LocalConfig, outputs: np.ndarray, base: np.ndarray, near: np.ndarray, target: np.ndarray
-    ) -> None:
-        """outputs int32 [N, outputs], base int32 [N, C], near [C * neighbours, N], target [C, N] grey levels."""
-        self.config, self.near, self.target = config, near.astype(np.float32), target.astype(np.float32)
-        self.units = 1 / output_units(config)
-        self.outputs = np.ascontiguousarray(outputs.T / self.units[:, None], np.float32)
-        self.base = np.ascontiguousarray(base.T / POSITION, np.float32)
-
-    def likelihood(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        """Log-likelihood in nats at changes ``theta``, and its gradient for each pixel, float32 [len(theta), N]."""
-        c, k, n = self.config.channels, self.config.mixtures, self.target.shape[1]
-        theta = theta.astype(np.float32)
-        out = self.outputs + theta[: len(self.outputs), None]
-        linear = theta[len(self.outputs) :].reshape(c, -1)
-        residual = self.target - (self.base + linear @ self.near)
-        logits = out[:k] - out[:k].max(0)
-        weight = np.exp(logits)
-        weight /= weight.sum(0)
-        means = out[k : k * (1 + c)].reshape(c, k, n)
-        log_scales = out[k * (1 + c) : k * (1 + 2 * c)].reshape(c, k, n).clip(LOG_SCALE_MIN, LOG_SCALE_MAX)
-        coupling = out[k * (1 + 2 * c) :].reshape(-1, k, n)
-        joint = weight.copy()
-        slopes = []
-        for channel in range(c):
-            mean = means[channel].copy()
-            first = channel * (channel - 1) // 2
-            for previous in range(channel):
-                mean += coupling[first + previous] * residual[previous]
-            inverse = np.exp(-log_scales[channel])
-            a, b = ((residual[channel] + half - mean) * inverse for half in (0.5, -0.5))
-            above, below = _sigmoid(a), _sigmoid(b)
-            da, db = above * (1 - above), below * (1 - below)
-            top, bottom = self.target[channel] > 254.5, self.target[channel] < 0.5
-            above[:, top], da[:, top], below[:, bottom], db[:, bottom] = 1, 0, 0, 0
-            mass = above - below + FLOOR
-            joint *= mass
-            slopes.append((inverse * (db - da) / mass, (b * db - a * da) / mass))  # by mean, by log-scale
-        total = joint.sum(0)
-        share = joint / total  # of each component, once the pixel is known
-        gradient = np.empty((len(theta), n), np.float32)
-        gradient[:k] = share - weight
-        by_base = np.zeros((c, n), np.float32)
-        for channel, (by_mean, by_scale) in enumerate(slopes):
-            by_mean *= share
-            gradient[k * (1 + channel) : k * (2 + channel)] = by_mean
-            gradient[k * (1 + c + channel) : k * (2 + c + channel)] = by_scale * share
-            by_base[channel] += by_mean.sum(0)
-            for previous in range(channel):
-                pair = channel * (channel - 1) // 2 + previous
-                start = k * (1 + 2 * c + pair)
-                gradient[start : start + k] = by_mean * residual[previous]
-                by_base[previous] -= (by_mean * coupling[pair]).sum(0)
-        gradient[len(self.outputs) :] = (by_base[:, None] * self.near).reshape(-1, n)
-        return float(np.log(total).sum(dtype=np.float64)), gradient
+def inner_pixels(config: LocalConfig, sample: np.ndarray) -> np.ndarray:
+    """int64 [N]: the pixels of squares [B, C, h, w] that have their whole window."""
+    inner = np.zeros((len(sample), *sample.shape[2:]), bool)
+    inner[:, config.reach :, config.reach : sample.shape[3] - config.reach] = True
+    return np.flatnonzero(inner)
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * x))
+def prepare(model: LocalModel, sample: np.ndarray, chosen: np.ndarray) -> native.Fit:
+    """What the net says of chosen pixels of squares uint8 [B, C, h, w]: the net itself is evaluated only here."""
+    c = model.config
+    canvas = model.canvas(sample.shape[2], sample.shape[3], len(sample))
+    canvas.fill(sample)
+    outputs, base = model.evaluate(canvas, chosen)
+    target = np.ascontiguousarray(sample.transpose(1, 0, 2, 3).reshape(c.channels, -1)[:, chosen])
+    near = np.ascontiguousarray(c.window.near_columns(c.neighbours), np.int32)
+    features = model.features(canvas, chosen)[0]
+    return native.Fit(model.core, c.mixtures, outputs, output_units(c), base, target, features, near)
+
+
+def worth(config: LocalConfig) -> np.ndarray:
+    """float64 [changes]: what a change of one is worth, in nats, grey levels and weights."""
+    weights = config.channels * config.channels * config.neighbours
+    return np.concatenate([quanta(config) * output_units(config), np.full(weights, 2.0**-LINEAR_BITS)])

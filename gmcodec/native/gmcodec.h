@@ -86,6 +86,19 @@ typedef struct gm_coding {
   const uint8_t *weighted; /* [channels]: which channels have weights */
 } gm_coding;
 
+/* Pixels that a net is fitted to, and what it says of them: models/local_fit.py. */
+typedef struct gm_fit_data {
+  int64_t n;                  /* at least 1 */
+  int32_t channels, mixtures; /* 1 to 3, 1 to 32 */
+  const int32_t *outputs;     /* [n, outputs], each below 2**24 */
+  const double *units;        /* [outputs]: what one of an output is worth, powers of two */
+  const int32_t *base;        /* [n, channels]: centres of the means, each below 2**24 */
+  const uint8_t *target;      /* [channels, n] */
+  int32_t feature_count, near_count;
+  const int16_t *features; /* [n, feature_count] */
+  const int32_t *near;     /* [near_count]: the features that the linear predictor reads */
+} gm_fit_data;
+
 typedef struct gm_range {
   uint32_t start, freq; /* a symbol's quantiles, of 2**24 */
 } gm_range;
@@ -273,6 +286,19 @@ typedef struct gm_functions {
 
   /* Residuals -> samples, in place: int32 [channels, height, width], modulo mask + 1. */
   void (*undo_med)(int32_t *planes, int64_t channels, int64_t height, int64_t width, int32_t mask);
+
+  /* -- fitting a net to an image: models/local_fit_spec.py.  Not exact, but the same everywhere; see fit.hpp --------
+   */
+
+  /* The changes of outputs and of weights of the linear predictor that make the pixels likelier, as whole multiples
+   * of quanta > 0, all [parameters = outputs + channels * near_count], and the nats that they gain.  Not 0 when memory
+   * is short. */
+  int32_t (*fit_changes)(const gm_fit_data *data, const double *quanta, double *changes, double *gain);
+
+  /* The likelihood in nats at changes theta [parameters], within +-2**20, its gradient, and the sum of pixels' products
+   * of slopes [parameters, parameters].  Not 0 when memory is short. */
+  int32_t (*fit_likelihood)(const gm_fit_data *data, const double *theta, double *value, double *gradient,
+                            double *fisher);
 } gm_functions;
 
 /* The functions for an instruction set by name, or for an empty name the best that this processor has.

@@ -72,6 +72,14 @@ class _Stack(Structure):
     _fields_ = (("state", c_uint64), ("count", c_int64))
 
 
+class _Fit(Structure):
+    _fields_ = (
+        ("n", c_int64), ("channels", c_int32), ("mixtures", c_int32), ("outputs", c_void_p), ("units", c_void_p),
+        ("base", c_void_p), ("target", c_void_p), ("feature_count", c_int32), ("near_count", c_int32),
+        ("features", c_void_p), ("near", c_void_p),
+    )  # fmt: skip
+
+
 _P, _I, _L = c_void_p, c_int32, c_int64
 _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("net_new", _P, (POINTER(_Net),)),
@@ -106,6 +114,8 @@ _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("gaussian_rows", None, (_P, _L, _P, _P, _L, _P, _L, _P, _L, _P, _P)),
     ("undo_png", None, (_P, _L, _P, _L, _L, _L, _L)),
     ("undo_med", None, (_P, _L, _L, _L, _I)),
+    ("fit_changes", _I, (POINTER(_Fit), _P, _P, POINTER(c_double))),
+    ("fit_likelihood", _I, (POINTER(_Fit), _P, POINTER(c_double), _P, _P)),
 )
 
 

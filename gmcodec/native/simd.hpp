@@ -128,6 +128,8 @@ constexpr int REALS = 2;
 constexpr int WHOLE = 8; // arrays of Reals have a multiple of this many elements, a whole number of any vectors
 
 typedef double Reals __attribute__((vector_size(8 * REALS)));
+typedef int64_t Mask __attribute__((vector_size(8 * REALS)));
+typedef float Floats __attribute__((vector_size(4 * REALS)));
 typedef int32_t Integers __attribute__((vector_size(4 * REALS)));
 typedef int16_t Shorts __attribute__((vector_size(2 * REALS)));
 
@@ -140,6 +142,11 @@ template <typename V, typename T> GM_INLINE void store(T *at, V value) { memcpy(
 
 GM_INLINE Reals all(double value) { return Reals{} + value; }
 GM_INLINE Reals reals(Integers value) { return __builtin_convertvector(value, Reals); }
+#if GM_AVX512
+GM_INLINE Reals reals(Floats value) { return _mm512_maskz_cvtps_pd(255, (__m256)value); } // gcc: in halves
+#else
+GM_INLINE Reals reals(Floats value) { return __builtin_convertvector(value, Reals); }
+#endif
 
 #if GM_AVX512
 GM_INLINE Reals floor(Reals x) { return _mm512_roundscale_pd(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }

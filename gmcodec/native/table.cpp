@@ -45,15 +45,17 @@ void gaussian_rows(const int64_t *, int64_t, const int64_t *, const int64_t *, i
                    const int32_t *, int64_t, const int32_t *, int32_t *);
 void undo_png(uint8_t *, int64_t, const uint8_t *, int64_t, int64_t, int64_t, int64_t);
 void undo_med(int32_t *, int64_t, int64_t, int64_t, int32_t);
+int32_t fit_changes(const gm_fit_data *, const double *, double *, double *);
+int32_t fit_likelihood(const gm_fit_data *, const double *, double *, double *, double *);
 
 extern const gm_functions functions;
 const gm_functions functions = {
-    GM_NAME(GM_ISA), net_new,         net_free,     net_evaluate, net_features,  tile_new,
-    tile_free,       tile_push,       tile_sample,  tile_pop,     tile_evaluate, tile_symbols,
-    tile_ranges,     tile_pop_online, push_ranges,  layer_new,    layer_free,    layer_run,
-    layer_sums,      convolve,        leaky,        elu,          streams_new,   streams_free,
-    streams_run,     softmax_rows,    channel_rows, nibble_rows,  observe_rows,  reweight,
-    gaussian_rows,   undo_png,        undo_med,
+    GM_NAME(GM_ISA), net_new,         net_free,     net_evaluate, net_features,   tile_new,
+    tile_free,       tile_push,       tile_sample,  tile_pop,     tile_evaluate,  tile_symbols,
+    tile_ranges,     tile_pop_online, push_ranges,  layer_new,    layer_free,     layer_run,
+    layer_sums,      convolve,        leaky,        elu,          streams_new,    streams_free,
+    streams_run,     softmax_rows,    channel_rows, nibble_rows,  observe_rows,   reweight,
+    gaussian_rows,   undo_png,        undo_med,     fit_changes,  fit_likelihood,
 };
 
 } // namespace gm::GM_ISA

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+// The likelihood of some pixels as a function of changes of a net's last biases and of its linear predictor, and its
+// slopes: models/local_fit_spec.py is the specification.
+//
+// Unlike all the rest these numbers are not exact.  They are the same on every machine all the same: each lane of a
+// vector is one pixel, computed by + - * / in one order, and sums over pixels are made in an order that does not
+// depend on the width of vectors.
+#pragma once
+
+#include "gmcodec.h"
+#include "memory.hpp"
+#include "smooth.hpp"
+#include "window.hpp"
+
+namespace gm::GM_ISA {
+
+constexpr int MOST_LOGISTICS = 32;
+constexpr double LEAST_LOG_SCALE = -4, LARGEST_LOG_SCALE = 6;
+constexpr double FLOOR = 0x1p-24; // mass that every value has at least; what keeps outliers from ruling the fit
+
+// Pixels in groups of WHOLE: outputs, centres, samples and what the linear predictor reads, each of all the group's
+// pixels.  All are exact as float.  Behind the last pixel are zeros.
+struct Sample {
+  int64_t n;
+  int channels, mixtures, outputs, near;
+  int parameters; // changes: of the outputs, then of the predictor's weights [channels, near]
+  int row;        // numbers of a pixel
+  float *values;  // [groups, row, WHOLE]
+
+  int64_t groups() const { return (n + WHOLE - 1) / WHOLE; }
+  const float *group(int64_t g) const { return values + g * row * WHOLE; }
+  int live(int64_t g) const { return (int)smaller<int64_t>(WHOLE, n - g * WHOLE); }
+};
+
+inline Sample lay_out_sample(Arena &arena, const gm_fit_data &data) {
+  Sample s{};
+  const int c = data.channels;
+  s.n = data.n, s.channels = c, s.mixtures = data.mixtures, s.near = data.near_count;
+  s.outputs = data.mixtures * (1 + 2 * c + c * (c - 1) / 2);
+  s.parameters = s.outputs + c * s.near;
+  s.row = s.outputs + 2 * c + s.near;
+  s.values = arena.take<float>((size_t)s.groups() * s.row * WHOLE);
+  return s;
+}
+
+inline void fill_sample(const gm_fit_data &data, Sample &s) {
+  for (int64_t i = 0; i < s.n; ++i) {
+    float *to = s.values + i / WHOLE * s.row * WHOLE + i % WHOLE;
+    const int32_t *outputs = data.outputs + i * s.outputs;
+    const int16_t *features = data.features + i * data.feature_count;
+    for (int j = 0; j < s.outputs; ++j, to += WHOLE)
+      *to = (float)(outputs[j] * data.units[j]);
+    for (int c = 0; c < s.channels; ++c, to += WHOLE)
+      *to = (float)(data.base[i * s.channels + c] * (1.0 / POSITION));
+    for (int c = 0; c < s.channels; ++c, to += WHOLE)
+      *to = data.target[c * s.n + i];
+    for (int j = 0; j < s.near; ++j, to += WHOLE)
+      *to = features[data.near[j]];
+  }
+}
+
+// REALS pixels of a group at changes theta; CHANNELS is known when this is compiled, for loops to disappear.
+template <int CHANNELS> struct Pixels {
+  const int mixtures, near;
+  const float *values; // theirs: [row, WHOLE]
+  const double *theta; // [parameters]
+  double *slopes;      // where to: [parameters, WHOLE]
+  Reals residual[CHANNELS], by_base[CHANNELS];
+  Reals weight[MOST_LOGISTICS], joint[MOST_LOGISTICS];
+  Reals by_mean[CHANNELS][MOST_LOGISTICS], by_scale[CHANNELS][MOST_LOGISTICS];
+
+  // The arrays hold nothing yet: they are large, and little of them is used.
+  Pixels(const Sample &sample, const float *numbers, const double *changes, double *to)
+      : mixtures(sample.mixtures), near(sample.near), values(numbers), theta(changes), slopes(to) {}
+
+  // Logits, means and log-scales of a channel, couplings of a pair of channels: groups of K outputs.
+  static constexpr int mean_group(int channel) { return 1 + channel; }
+  static constexpr int scale_group(int channel) { return 1 + CHANNELS + channel; }
+  static constexpr int coupling_group(int channel, int before) {
+    return 1 + 2 * CHANNELS + channel * (channel - 1) / 2 + before;
+  }
+  static constexpr int GROUPS = coupling_group(CHANNELS, 0);
+
+  int outputs() const { return GROUPS * mixtures; }
+  Reals value(int at) const { return reals(load<Floats>(values + at * WHOLE)); }
+  Reals base(int channel) const { return value(outputs() + channel); }
+  Reals target(int channel) const { return value(outputs() + CHANNELS + channel); }
+  Reals difference(int at) const { return value(outputs() + 2 * CHANNELS + at); }
+  Reals output(int group, int k) const { return value(group * mixtures + k) + theta[group * mixtures + k]; }
+
+  void put_slope(int group, int k, Reals slope) { store(slopes + (group * mixtures + k) * WHOLE, slope); }
+};
+
+template <int CHANNELS> GM_INLINE void find_residuals(Pixels<CHANNELS> &p) {
+  const double *change = p.theta + p.outputs();
+  Reals centre[CHANNELS];
+  for (int c = 0; c < CHANNELS; ++c)
+    centre[c] = p.base(c);
+  for (int j = 0; j < p.near; ++j)
+    for (int c = 0; c < CHANNELS; ++c)
+      centre[c] += change[c * p.near + j] * p.difference(j);
+  for (int c = 0; c < CHANNELS; ++c)
+    p.residual[c] = p.target(c) - centre[c], p.by_base[c] = all(0);
+}
+
+template <int CHANNELS> GM_INLINE void find_weights(Pixels<CHANNELS> &p) {
+  Reals largest = p.output(0, 0), total{};
+  for (int k = 1; k < p.mixtures; ++k)
+    largest = maximum(largest, p.output(0, k));
+  for (int k = 0; k < p.mixtures; ++k)
+    total += p.weight[k] = exponential(p.output(0, k) - largest);
+  for (int k = 0; k < p.mixtures; ++k)
+    p.joint[k] = p.weight[k] /= total;
+}
+
+// A logistic's mass from 1/2 below a sample, which is ``off`` the mean, to 1/2 above; what is outside 0..255 belongs to
+// the samples at the ends.
+template <int CHANNELS> GM_INLINE void weigh(Pixels<CHANNELS> &p, int channel, int k, Reals off, Reals inverse) {
+  const Reals target = p.target(channel), one = all(1), none = all(0);
+  Reals a = (off + 0.5) * inverse, b = (off - 0.5) * inverse;
+  Reals ea = exponential(a < 0 ? a : -a), eb = exponential(b < 0 ? b : -b);
+  Reals quotient = 1 / ((1 + ea) * (1 + eb)), qa = quotient * (1 + eb), qb = quotient * (1 + ea); // 1 / (1 + e)
+  Reals above = a < 0 ? ea * qa : qa, below = b < 0 ? eb * qb : qb;
+  Reals da = ea * qa * qa, db = eb * qb * qb; // slopes of the logistic function
+  above = target > 254.5 ? one : above, da = target > 254.5 ? none : da;
+  below = target < 0.5 ? none : below, db = target < 0.5 ? none : db;
+  Reals mass = above - below + FLOOR, each = 1 / mass;
+  p.joint[k] *= mass;
+  p.by_mean[channel][k] = inverse * (db - da) * each;
+  p.by_scale[channel][k] = (b * db - a * da) * each;
+}
+
+template <int CHANNELS> GM_INLINE void find_logistics(Pixels<CHANNELS> &p, int k) {
+  for (int c = 0; c < CHANNELS; ++c) {
+    Reals mean = p.output(p.mean_group(c), k);
+    for (int before = 0; before < c; ++before)
+      mean += p.output(p.coupling_group(c, before), k) * p.residual[before];
+    Reals scale = clamp(p.output(p.scale_group(c), k), all(LEAST_LOG_SCALE), all(LARGEST_LOG_SCALE));
+    weigh(p, c, k, p.residual[c] - mean, exponential(-scale));
+  }
+}
+
+// ``share``: of a logistic, once the pixel is known.
+template <int CHANNELS> GM_INLINE void put_slopes(Pixels<CHANNELS> &p, int k, Reals share) {
+  p.put_slope(0, k, share - p.weight[k]);
+  for (int c = 0; c < CHANNELS; ++c) {
+    Reals by_mean = p.by_mean[c][k] * share;
+    p.put_slope(p.mean_group(c), k, by_mean);
+    p.put_slope(p.scale_group(c), k, p.by_scale[c][k] * share);
+    p.by_base[c] += by_mean;
+    for (int before = 0; before < c; ++before) {
+      p.put_slope(p.coupling_group(c, before), k, by_mean * p.residual[before]);
+      p.by_base[before] -= by_mean * p.output(p.coupling_group(c, before), k);
+    }
+  }
+}
+
+template <int CHANNELS> GM_INLINE void put_predictor_slopes(const Pixels<CHANNELS> &p) {
+  double *to = p.slopes + (ptrdiff_t)p.outputs() * WHOLE;
+  for (int j = 0; j < p.near; ++j, to += WHOLE)
+    for (int c = 0; c < CHANNELS; ++c)
+      store(to + c * p.near * WHOLE, p.by_base[c] * p.difference(j));
+}
+
+template <int CHANNELS>
+inline void evaluate(const Sample &sample, int64_t group, const double *theta, double *logs, double *slopes) {
+  for (int lane = 0; lane < WHOLE; lane += REALS) {
+    Pixels<CHANNELS> p(sample, sample.group(group) + lane, theta, slopes + lane);
+    find_residuals(p);
+    find_weights(p);
+    Reals total{};
+    for (int k = 0; k < p.mixtures; ++k) {
+      find_logistics(p, k);
+      total += p.joint[k];
+    }
+    store(logs + lane, logarithm(total));
+    const Reals each = 1 / total;
+    for (int k = 0; k < p.mixtures; ++k)
+      put_slopes(p, k, p.joint[k] * each);
+    put_predictor_slopes(p);
+  }
+}
+
+// Log-likelihoods of a group's pixels, [WHOLE], and their slopes, [parameters, WHOLE].
+inline void evaluate_group(const Sample &sample, int64_t group, const double *theta, double *logs, double *slopes) {
+  const auto run = sample.channels == 3 ? evaluate<3> : sample.channels == 2 ? evaluate<2> : evaluate<1>;
+  run(sample, group, theta, logs, slopes);
+}
+
+} // namespace gm::GM_ISA
