@@ -69,7 +69,7 @@ from PIL import Image
 from gmcodec import codec
 photo = Image.open(pathlib.Path(sys.argv[1]).parent.parent / "examples" / "photo.png").convert("RGB")
 for effort in ("fast", "default"):  # fitted to the picture; learning from it
-    data = codec.encode(np.asarray(photo.crop((100, 100, 360, 300))), effort=effort).data
+    data = codec.encode(np.asarray(photo.crop((100, 100, 360, 300))), effort=effort)
     print(f"  {effort:8} {len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")
 """
 

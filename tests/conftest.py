@@ -1,12 +1,23 @@
 # SPDX-License-Identifier: MIT
 """Fixtures shared by the tests: toy weights for everything, the shipped ones where a test needs them."""
 
+import os
 from pathlib import Path
 
 import pytest
 import toy
 
 from gmcodec.models import registry
+
+
+def pytest_configure() -> None:
+    """Each of several processes gets a processor of its own: all of them would start a thread for every processor, in
+    torch and in tiles, and wait for threads that cannot run.  What tests threads asks for them.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        processors = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {processors[int(worker.removeprefix("gw")) % len(processors)]})
 
 
 @pytest.fixture(scope="session")
