@@ -240,7 +240,7 @@ SLOW = pytest.param((420, 340), "auto", marks=pytest.mark.slow)  # WebP's slowes
     ("size", "code"),
     [
         ((7, 9), "auto"),
-        ((300, 260), "auto"),
+        ((110, 90), "auto"),
         SLOW,
         ((7, 9), "learned"),
         ((300, 260), "learned"),
