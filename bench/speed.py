@@ -29,6 +29,7 @@ from gmcodec.models import registry
 from gmcodec.models.local import LocalModel
 
 RUNS = 5
+THREADS = (1, 2, 4)
 
 
 def process(arguments: list[str]) -> tuple[float, float]:
@@ -59,22 +60,25 @@ def whole_processes(path: Path, pixels_in: int, effort: str, runs: int, warm_up:
             )
 
 
-def inside(name: str, planes: pixels.Planes, effort: str, runs: int) -> None:
+def inside(name: str, planes: pixels.Planes, effort: str, runs: int, threads: int) -> None:
     """Print throughput inside a running process."""
     encode, decode = [], []
     for _ in range(runs):
         start = time.perf_counter()
-        data = codec.encode_planes(planes, effort=effort).data
+        data = codec.encode_planes(planes, effort=effort, threads=threads).data
         middle = time.perf_counter()
-        same = codec.decode_planes(data) == planes
+        same = codec.decode_planes(data, threads=threads) == planes
         decode.append(time.perf_counter() - middle)
         encode.append(middle - start)
         if not same:
             raise AssertionError(f"{name} did not come back")
     mega = planes.height * planes.width / 1e6
     there, back = mega / statistics.median(encode), mega / statistics.median(decode)
-    size = f"{planes.width}x{planes.height}"
-    click.echo(f"{name} ({size}), {effort}, in process: encode {there:.3f}, decode {back:.3f} Mpixel/s")
+    size, processors = f"{planes.width}x{planes.height}", codec.available_threads()
+    click.echo(
+        f"{name} ({size}), {effort}, in process, {threads} threads on {processors} processors: encode {there:.3f}, "
+        f"decode {back:.3f} Mpixel/s"
+    )
 
 
 def shares(planes: pixels.Planes, entry: registry.Entry) -> None:
@@ -147,7 +151,8 @@ def main(images: tuple[Path, ...], large: Path | None, runs: int) -> None:
         planes = pixels.read(path, strip=True)
         for effort in choice.EFFORTS:
             whole_processes(path, planes.height * planes.width, effort, runs)
-            inside(path.name, planes, effort, runs)
+            for threads in THREADS:
+                inside(path.name, planes, effort, runs, threads)
         for entry in registry.ladder(planes.channels, "best"):
             shares(planes, entry)
     if large:

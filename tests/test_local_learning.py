@@ -2,6 +2,8 @@
 """Models that learn while they code: the native core against its specification, and against nature."""
 
 import functools
+import os
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -116,6 +118,23 @@ def test_threads_that_share_a_tile_do_not_matter(channels, height, width, thread
     assert estimate == pytest.approx(bits)
     back = pop_words(words, (1, *planes.shape), model(channels), ignore, threads=threads)
     assert np.array_equal(back[0], planes)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not say where threads run")
+def test_threads_that_share_a_processor_do_not_wait_in_vain():
+    """As on a busy machine: the thread that spins keeps the others from what it waits for, 30 times as long as they
+    need.
+    """
+    planes, before, seconds = image("smooth", (3, 60, 80), 1)[None], os.sched_getaffinity(0), {1: 1e9, 2: 1e9}
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        for threads in (1, 2) * 5:
+            start = time.perf_counter()
+            push_words(planes, model(3), ignore, threads=threads)
+            seconds[threads] = min(seconds[threads], time.perf_counter() - start)
+    finally:
+        os.sched_setaffinity(0, before)
+    assert seconds[2] < 4 * seconds[1]
 
 
 def pair() -> PairModel:

@@ -5,19 +5,24 @@
 //   rank 1   part of a step | wait | part of the next step ...
 //
 // How many there are never changes what is computed.  Waiting spins for a moment, since steps take less than a
-// millisecond, and then lets the system wait: other programs may need the processor.
+// millisecond, and then lets the system wait.  While it spins, it offers the processor again and again: on a busy
+// machine the thread that all wait for may be the one that needs it.  Without that, two threads beside another
+// program were five times as slow as one.
 #pragma once
 
 #include "simd.hpp"
 
+#if defined(_WIN32)
+extern "C" __declspec(dllimport) void __stdcall Sleep(unsigned long milliseconds);
+extern "C" __declspec(dllimport) int __stdcall SwitchToThread(void);
+#else
+#include <sched.h>
+#include <time.h>
+#endif
 #if defined(__linux__)
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#elif defined(_WIN32)
-extern "C" __declspec(dllimport) void __stdcall Sleep(unsigned long milliseconds);
-#else
-#include <time.h>
 #endif
 
 namespace gm::GM_ISA {
@@ -32,13 +37,23 @@ struct Team {
   int32_t ranks;
 };
 
-constexpr int SPINS = 20000; // about a tenth of a millisecond
+constexpr int SPINS = 20000; // a fraction of a millisecond
+constexpr int OFFER = 64;    // spins between two offers of the processor
 
 GM_INLINE void pause() {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
   __asm__ volatile("yield");
+#endif
+}
+
+// Let another thread have the processor, if one waits for it.
+static inline void offer() {
+#if defined(_WIN32)
+  (void)SwitchToThread();
+#else
+  (void)sched_yield();
 #endif
 }
 
@@ -81,9 +96,11 @@ static inline void wait_for_all(Team &team) {
       wake_all(team.generation);
     return;
   }
-  for (int spins = 0; spins < SPINS; ++spins, pause())
+  for (int spins = 1; spins <= SPINS; ++spins) {
     if (look(team.generation) != generation)
       return;
+    spins % OFFER ? pause() : offer();
+  }
   __atomic_add_fetch(&team.sleepers.value, 1, __ATOMIC_SEQ_CST);
   while (look(team.generation) == generation)
     sleep_while(team.generation, generation);
