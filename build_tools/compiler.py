@@ -44,7 +44,12 @@ FLAGS = (
     "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wno-psabi",
 )  # fmt: skip
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
-FUZZ = (*SANITIZE, "-fsanitize=fuzzer-no-link", "-fno-sanitize=function")  # and counts what runs, for fuzz/; by clang
+FUZZ = (
+    *SANITIZE,
+    "-O2",
+    "-fsanitize=fuzzer-no-link",
+    "-fno-sanitize=function",
+)  # and counts what runs, for fuzz/; by clang
 
 
 class BuildError(Exception):

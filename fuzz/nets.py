@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,8 @@ from entry import Entry, Input, agree, ignore
 
 from gmcodec import native, varint
 from gmcodec.coding import autoregressive, chain, histogram, strips
+from gmcodec.exact.ops import Layer
+from gmcodec.models import local_fit
 from gmcodec.models.local import LocalModel
 from gmcodec.models.online_tile import DeepTileCoder, OnlineTileCoder
 
@@ -29,6 +32,7 @@ ALONE: Ways = tuple(tuple((isa, 1) for isa in isas) for isas in ISAS)
 TOGETHER: Ways = (((BEST, 2),), ((WORST, 1), (BEST, 2)))
 SHAPES = ((1, 1), (2, 5), (5, 2), (8, 13))  # nets learn from the hundredth pixel on
 CHANNELS = (3, 1)
+LOUD = 4  # bits by which the layers of some nets amplify
 VALUES = histogram.WEIGHTS[(np.arange(256) * 7) % 16]
 KINDS = ("smooth", "noise", "extremes")
 
@@ -52,45 +56,82 @@ def combined(*options: Sequence[object]) -> Iterator[tuple[int, ...]]:
 
 
 @functools.cache
-def fixed(channels: int, isa: str = BEST) -> LocalModel:
-    return toy.model(channels, isa)
+def fixed(channels: int, isa: str = BEST, loud: bool = False) -> LocalModel:
+    made = toy.model(channels, isa)
+    return LocalModel(made.config, louder(made.layers), made.tables, made.core) if loud else made
+
+
+def louder(layers: dict[str, Layer]) -> dict[str, Layer]:
+    """Layers whose results mostly reach their bounds."""
+    return {n: la if n == "linear" else replace(la, shift=la.shift - np.int32(LOUD)) for n, la in layers.items()}
 
 
 def decode_tile(data: bytes) -> None:
     given = Input(data)
-    channels, shape, weighted, isas = given.each(CHANNELS, SHAPES, (False, True), ISAS)
+    channels, shape, weighted, isas, loud = given.each(CHANNELS, SHAPES, (False, True), ISAS, (False, True))
     words, values = given.words(), [VALUES] * channels if weighted else None
     where = (1, channels, *shape)
-    agree(partial(autoregressive.pop_words, words, where, fixed(channels, isa), ignore, values) for isa in isas)
+    agree(partial(autoregressive.pop_words, words, where, fixed(channels, isa, loud), ignore, values) for isa in isas)
 
 
 def seeds_of_tile() -> Iterator[bytes]:
     for number, (c, s, weighted) in enumerate(combined(CHANNELS, SHAPES, (False, True))):
         for planes in images(CHANNELS[c], SHAPES[s]):
             values = [VALUES | 1] * CHANNELS[c] if weighted else None
-            words, _ = autoregressive.push_words(planes, fixed(CHANNELS[c]), ignore, values)
-            yield bytes([c, s, weighted, number % len(ISAS)]) + le(words)
+            loud = number // 2 % 2
+            words, _ = autoregressive.push_words(planes, fixed(CHANNELS[c], BEST, bool(loud)), ignore, values)
+            yield bytes([c, s, weighted, number % len(ISAS), loud]) + le(words)
+
+
+SIZES = (1, 2, 4)  # bytes of a change, in an input
+
+
+def decode_changes(data: bytes) -> None:
+    """A net with any changes that pass its checks decodes any words, on every instruction set to the same."""
+    given = Input(data)
+    channels, shape, isas, size = given.each(CHANNELS, SHAPES, ISAS, SIZES)
+    rest, config = given.rest(), toy.CONFIGS[channels]
+    count = config.outputs + channels * channels * config.neighbours
+    changes = np.zeros(count, np.int64)
+    found = np.frombuffer(rest[: len(rest) // size * size], f"<i{size}")[:count].astype(np.int64)
+    changes[: len(found)] = np.clip(found, -local_fit.MAX_CHANGE, local_fit.MAX_CHANGE)
+    packed, words = local_fit.pack(changes), Input(rest[len(found) * size :]).words()
+    where = (1, channels, *shape)
+    nets = [fixed(channels, isa).adapted(packed) for isa in isas]
+    agree(partial(autoregressive.pop_words, words, where, net, ignore) for net in nets)
+
+
+def seeds_of_changes() -> Iterator[bytes]:
+    random = np.random.default_rng(0)
+    for c, s, size in combined(CHANNELS, SHAPES, SIZES):
+        words, _ = autoregressive.push_words(next(images(CHANNELS[c], SHAPES[s])), fixed(CHANNELS[c]), ignore)
+        count = toy.CONFIGS[CHANNELS[c]].outputs + CHANNELS[c] ** 2 * 4
+        changes = random.integers(-9, 10, count).astype(f"<i{SIZES[size]}")
+        yield bytes([c, s, s, size]) + changes.tobytes() + le(words)
 
 
 # -- nets that learn, 8 bits and more: tile_pop_online ---------------------------------------------------
 
 
 @functools.cache
-def learner(channels: int, isa: str = BEST, seed: int = 0) -> LocalModel:
+def learner(channels: int, isa: str = BEST, seed: int = 0, loud: bool = False) -> LocalModel:
     made = toy.learning(channels, seed, 16 if seed else 9)
-    return LocalModel(made.config, made.layers, made.tables, native.core(isa), made.units).learning(5)
+    layers = louder(made.layers) if loud else made.layers
+    return LocalModel(made.config, layers, made.tables, native.core(isa), made.units).learning(5)
 
 
 @functools.cache
-def online(channels: int, isa: str, members: int, rate: int, averaged: bool, mirror: int) -> OnlineTileCoder:
-    nets = [learner(channels, isa, seed).learning((rate + seed) % 8) for seed in range(members)]
+def online(
+    channels: int, isa: str, members: int, rate: int, averaged: bool, mirror: int, loud: bool
+) -> OnlineTileCoder:
+    nets = [learner(channels, isa, seed, loud).learning((rate + seed) % 8) for seed in range(members)]
     return OnlineTileCoder([net.averaging() if averaged else net for net in nets], mirror)
 
 
 def decode_online(ways: Ways, data: bytes) -> None:
     given = Input(data)
     channels, (height, width), weighted, how = given.each(CHANNELS, SHAPES, (False, True), ways)
-    net = given.each((1, 2), range(8), (False, True), range(4))
+    net = given.each((1, 2), range(8), (False, True), range(4), (False, True))
     words, values = given.words(), [VALUES] * channels if weighted else None
     autoregressive.check_words(words)
 
@@ -102,22 +143,22 @@ def decode_online(ways: Ways, data: bytes) -> None:
 
 def seeds_of_online() -> Iterator[bytes]:
     for number, (c, s, members) in enumerate(combined(CHANNELS, SHAPES, (1, 2))):
-        rate, averaged, mirror = number % 8, number // 2 % 2, number % 4
-        coder = online(CHANNELS[c], BEST, members + 1, rate, bool(averaged), mirror)
+        rate, averaged, mirror, loud = number % 8, number // 2 % 2, number % 4, number // 3 % 2
+        coder = online(CHANNELS[c], BEST, members + 1, rate, bool(averaged), mirror, bool(loud))
         for planes in images(CHANNELS[c], SHAPES[s]):
             words, _ = coder.push_words(planes[0], ignore, None)
-            yield bytes([c, s, 0, number, members, rate, averaged, mirror]) + le(words)
+            yield bytes([c, s, 0, number, members, rate, averaged, mirror, loud]) + le(words)
 
 
 @functools.cache
-def high_depth(channels: int, isa: str, bits: int, shift: int, rate: int) -> DeepTileCoder:
-    return learner(channels, isa).deep_coder(bits, shift, rate)
+def high_depth(channels: int, isa: str, bits: int, shift: int, rate: int, loud: bool) -> DeepTileCoder:
+    return learner(channels, isa, 0, loud).deep_coder(bits, shift, rate)
 
 
 def decode_high_depth(ways: Ways, data: bytes) -> None:
     given = Input(data)
     channels, (height, width), how = given.each(CHANNELS, SHAPES, ways)
-    net = given.each(range(8, 17), range(9), range(8))
+    net = given.each(range(8, 17), range(9), range(8), (False, True))
     words = given.words()
     autoregressive.check_words(words)
 
@@ -129,11 +170,11 @@ def decode_high_depth(ways: Ways, data: bytes) -> None:
 
 def seeds_of_high_depth() -> Iterator[bytes]:
     for number, (c, s) in enumerate(combined(CHANNELS, SHAPES)):
-        bits, shift, rate = number % 9, number * 2 % 9, number % 8
+        bits, shift, rate, loud = number % 9, number * 2 % 9, number % 8, number // 2 % 2
         for planes in images(CHANNELS[c], SHAPES[s]):
             deeper = (planes[0].astype(np.uint16) << bits) + (planes[0] & (1 << bits) - 1)
-            words, _ = high_depth(CHANNELS[c], BEST, 8 + bits, shift, rate).push_words(deeper, ignore)
-            yield bytes([c, s, number, bits, shift, rate]) + le(words)
+            words, _ = high_depth(CHANNELS[c], BEST, 8 + bits, shift, rate, bool(loud)).push_words(deeper, ignore)
+            yield bytes([c, s, number, bits, shift, rate, loud]) + le(words)
 
 
 # -- streams, latents and flows --------------------------------------------------------------------------
@@ -233,6 +274,7 @@ def one_strip(planes: np.ndarray, model: Any) -> np.ndarray:
 
 ENTRIES = (
     Entry("tile", decode_tile, seeds_of_tile),
+    Entry("changes", decode_changes, seeds_of_changes),
     Entry("online", partial(decode_online, ALONE), seeds_of_online),
     Entry("online-threads", partial(decode_online, TOGETHER), seeds_of_online),
     Entry("high-depth", partial(decode_high_depth, ALONE), seeds_of_high_depth),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fuzz targets of payloads: their heads, changes that fit a net to an image, weights of values, lists of values."""
+"""Fuzz targets of payloads: their heads, weights of values, lists of values."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import toy
-from entry import Entry, Input, agree, ignore
-from nets import BEST, CHANNELS, ISAS, SHAPES, combined, fixed, images, le, learner
+from entry import Entry, Input, ignore
+from nets import BEST, CHANNELS, combined, fixed, images, le, learner
 
 from gmcodec.coding import autoregressive, compressors, deep, histogram
-from gmcodec.models import local_fit
 from gmcodec.models.pair import PairModel
 
 PAYLOADS = ("fixed", "learning", "pair", "high depth")
@@ -63,33 +61,6 @@ def uneven(planes: np.ndarray) -> np.ndarray:
     return levels
 
 
-SIZES = (1, 2, 4)  # bytes of a change, in an input
-
-
-def decode_changes(data: bytes) -> None:
-    """A net with any changes that pass its checks decodes any words, on every instruction set to the same."""
-    given = Input(data)
-    channels, shape, isas, size = given.each(CHANNELS, SHAPES, ISAS, SIZES)
-    rest, config = given.rest(), toy.CONFIGS[channels]
-    count = config.outputs + channels * channels * config.neighbours
-    changes = np.zeros(count, np.int64)
-    found = np.frombuffer(rest[: len(rest) // size * size], f"<i{size}")[:count].astype(np.int64)
-    changes[: len(found)] = np.clip(found, -local_fit.MAX_CHANGE, local_fit.MAX_CHANGE)
-    packed, words = local_fit.pack(changes), Input(rest[len(found) * size :]).words()
-    where = (1, channels, *shape)
-    nets = [fixed(channels, isa).adapted(packed) for isa in isas]
-    agree(partial(autoregressive.pop_words, words, where, net, ignore) for net in nets)
-
-
-def seeds_of_changes() -> Iterator[bytes]:
-    random = np.random.default_rng(0)
-    for c, s, size in combined(CHANNELS, SHAPES, SIZES):
-        words, _ = autoregressive.push_words(next(images(CHANNELS[c], SHAPES[s])), fixed(CHANNELS[c]), ignore)
-        count = toy.CONFIGS[CHANNELS[c]].outputs + CHANNELS[c] ** 2 * 4
-        changes = random.integers(-9, 10, count).astype(f"<i{SIZES[size]}")
-        yield bytes([c, s, s, size]) + changes.tobytes() + le(words)
-
-
 def decode_values(data: bytes) -> None:
     """Weights of values from any words, and a tile with them."""
     given = Input(data)
@@ -127,7 +98,6 @@ def seeds_of_lists() -> Iterator[bytes]:
 
 ENTRIES = (
     Entry("payload", decode_payload, seeds_of_payload),
-    Entry("changes", decode_changes, seeds_of_changes),
     Entry("values", decode_values, seeds_of_values),
     Entry("lists", decode_lists, seeds_of_lists, 256),
 )

@@ -28,9 +28,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "fuzz"
 ENTRIES = {
-    "nets": ("tile", "online", "online-threads", "high-depth", "high-depth-threads", "streams", "agave-chain",
-             "agave-strips", "ade-chain", "ade-strips"),
-    "payloads": ("payload", "changes", "values", "lists"),
+    "nets": ("tile", "changes", "online", "online-threads", "high-depth", "high-depth-threads", "streams",
+             "agave-chain", "agave-strips", "ade-chain", "ade-strips"),
+    "payloads": ("payload", "values", "lists"),
     "files": ("gmc", "gma", "conventional", "filters", "metadata", "numbers"),
 }  # fmt: skip
 MODULES = {name: module for module, names in ENTRIES.items() for name in names}
