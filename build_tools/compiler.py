@@ -44,12 +44,8 @@ FLAGS = (
     "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wno-psabi",
 )  # fmt: skip
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
-FUZZ = (
-    *SANITIZE,
-    "-O2",
-    "-fsanitize=fuzzer-no-link",
-    "-fno-sanitize=function",
-)  # and counts what runs, for fuzz/; by clang
+# For fuzz/: it says what runs.  -fsanitize=function asks for a runtime of the same release of clang.
+FUZZ = (*SANITIZE, "-O2", "-fsanitize=fuzzer-no-link", "-fno-sanitize=function")
 
 
 class BuildError(Exception):
@@ -318,15 +314,23 @@ def build_here(library: Path | None = None, strict: bool = False) -> Result:
     return result
 
 
-def build_sanitized(strict: bool = False, fuzz: bool = False) -> Result:
-    """The library with checks of memory and arithmetic, of the portable and the best set, where it is not shipped."""
-    best = loads(build_here(strict=strict).library).partition(",")[0]
-    clang = shutil.which("clang++")
-    if fuzz and not clang:
+def clang() -> Compiler:
+    """The only one that says what runs."""
+    path = shutil.which("clang++")
+    if path is None:
         raise BuildError(
-            "The library for fuzz/ needs clang++, and it is not on PATH (Debian, Ubuntu: apt install clang)"
+            "The library for fuzz/ needs clang++, which is not on PATH (Debian, Ubuntu: apt install clang)"
         )
-    compiler = Compiler((clang,)) if fuzz and clang else find()
+    return Compiler((path,))
+
+
+def build_sanitized(strict: bool = False, fuzz: bool = False) -> Result:
+    """The library with checks of memory and arithmetic, of the portable and the best set, where it is not shipped.
+
+    ``fuzz``: it says what runs, too, as libFuzzer wants it.
+    """
+    best = loads(build_here(strict=strict).library).partition(",")[0]
+    compiler = clang() if fuzz else find()
     if compiler.zig:
         raise BuildError("The sanitizers need gcc or clang; zig does not have them.")
     target, folder = targets.here(compiler.arch()), BUILD / ("fuzzed" if fuzz else "sanitized")

@@ -31,7 +31,7 @@ ENTRIES = {
     "nets": ("tile", "changes", "online", "online-threads", "high-depth", "high-depth-threads", "streams",
              "agave-chain", "agave-strips", "ade-chain", "ade-strips"),
     "payloads": ("payload", "values", "lists"),
-    "files": ("gmc", "gma", "conventional", "filters", "metadata", "numbers"),
+    "files": ("gmc", "gma", "index", "conventional", "filters", "metadata", "numbers"),
 }  # fmt: skip
 MODULES = {name: module for module, names in ENTRIES.items() for name in names}
 LIMITS = ("-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=1")

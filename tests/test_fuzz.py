@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import files
 import nets
 import numpy as np
@@ -17,7 +15,6 @@ from gmcodec.errors import GmcError, UnsupportedImageError
 
 MODULES = {"nets": nets, "payloads": payloads, "files": files}
 ENTRIES = [entry for module in MODULES.values() for entry in module.ENTRIES]
-FOUND = Path(__file__).parent / "hostile" / "fuzz"  # inputs that were faults once: ENTRY-NUMBER
 each = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
 
