@@ -31,6 +31,7 @@ from gmcodec.coding import compressors, conventional, filters
 from gmcodec.errors import GmcError, UnsupportedImageError
 from gmcodec.metadata import Chunk, Tag, Text
 from gmcodec.models import registry
+from gmcodec.pillow_plugin import GmcImageFile
 from gmcodec.planes import MODES, Planes
 
 MOST = 512  # pixels of an image: how long a decoder may take is the caller's choice
@@ -122,6 +123,20 @@ def use(planes: Planes) -> None:
     except UnsupportedImageError:
         pass  # 16-bit colour
     writing.write(planes, "TIFF" if planes.mode in ("CMYK", "CMYK;16", "LAB", "LAB;16") else "PNG")
+
+
+def decode_plugin(data: bytes) -> None:
+    """What Pillow's plugin says of damage is what Pillow's own say: SyntaxError, then OSError."""
+    file = sealed(data)
+    container.unpack(file, max_pixels=MOST)
+    with trusting():
+        try:
+            image = GmcImageFile(io.BytesIO(file))
+            image.load()
+        except (SyntaxError, OSError):
+            return
+    if image.size != image.im.size:
+        raise Mismatch(f"an image of {image.size} has pixels of {image.im.size}")
 
 
 def seeds_of_gmc() -> Iterator[bytes]:
@@ -359,6 +374,7 @@ def seeds_of_numbers() -> Iterator[bytes]:
 
 ENTRIES = (
     Entry("gmc", decode_gmc, seeds_of_gmc),
+    Entry("plugin", decode_plugin, seeds_of_gmc),
     Entry("gma", decode_gma, seeds_of_gma, 1024),
     Entry("index", opened, seeds_of_gma, 1024),
     Entry("conventional", decode_conventional, seeds_of_conventional, 256),

@@ -31,7 +31,7 @@ ENTRIES = {
     "nets": ("tile", "changes", "online", "online-threads", "high-depth", "high-depth-threads", "streams",
              "agave-chain", "agave-strips", "ade-chain", "ade-strips"),
     "payloads": ("payload", "values", "lists"),
-    "files": ("gmc", "gma", "index", "conventional", "filters", "metadata", "numbers"),
+    "files": ("gmc", "plugin", "gma", "index", "conventional", "filters", "metadata", "numbers"),
 }  # fmt: skip
 MODULES = {name: module for module, names in ENTRIES.items() for name in names}
 LIMITS = ("-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=1")
@@ -90,7 +90,8 @@ def fuzz(name: str, options: Sequence[str], environ: dict[str, str]) -> Result:
         text = log.read()
     seen = _STATUS.findall(text) or [("0",) * 4]
     executions, coverage, features, inputs = map(int, seen[-1])
-    return Result(name, executions, time.monotonic() - start, coverage, features, inputs, fault(text, done.returncode))
+    problem = fault(text, done.returncode) if executions or done.returncode else "nothing ran"
+    return Result(name, executions, time.monotonic() - start, coverage, features, inputs, problem)
 
 
 def target(name: str) -> list[str]:
