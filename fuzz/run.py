@@ -7,9 +7,9 @@
                                                      gmcodec's Python and C++ tell which code an input reached
 
 Needs Linux, clang and ``pip install -e ".[fuzz]"``; the native library is compiled with sanitizers of memory and
-arithmetic.  Targets are in nets.py, payloads.py and files.py; the encoders make what they start from.  A typed error is
-what hostile bytes deserve.  Any other exception, a sanitizer's report, more than ten seconds or two GB of memory are
-faults: the input is then in ``build/fuzz/ENTRY/found/``.  Decode it again with ``run.py ENTRY --input FILE``.
+arithmetic.  The targets are in modules beside this one; encoders make what they start from.  A typed error is what
+hostile bytes deserve.  Any other exception, a sanitizer's report, more than ten seconds or two GB of memory are faults:
+the input is then in ``build/fuzz/ENTRY/found/``.  Decode it again with ``run.py ENTRY --input FILE``.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ ENTRIES = {
              "agave-chain", "agave-strips", "ade-chain", "ade-strips"),
     "payloads": ("payload", "values", "lists"),
     "files": ("gmc", "plugin", "gma", "index", "conventional", "filters", "metadata", "numbers"),
+    "images": ("image", "ledger"),
 }  # fmt: skip
 MODULES = {name: module for module, names in ENTRIES.items() for name in names}
 LIMITS = ("-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=1")
