@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import files as files_of
 from pathlib import Path
 from typing import NamedTuple
@@ -78,15 +79,10 @@ def environment() -> dict[str, str]:
 def fuzz(name: str, options: Sequence[str], environ: dict[str, str]) -> Result:
     """Fuzz an entry, in a process of its own; what it says is in ``build/fuzz/NAME/log``."""
     folder = BUILD / name
-    found = folder / "found"
-    found.mkdir(parents=True, exist_ok=True)
-    (folder / "corpus").mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with open(folder / "log", "w+", errors="replace") as log:
-        done = subprocess.run(
-            [*target(name), folder / "corpus", f"-artifact_prefix={found}/", *LIMITS, *options],
-            env=environ, stdout=log, stderr=log,
-        )  # fmt: skip
+        done = subprocess.run([*target(name), folder, *LIMITS, *options], env=environ, stdout=log, stderr=log)
         log.seek(0)
         text = log.read()
     seen = _STATUS.findall(text) or [("0",) * 4]
@@ -118,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", metavar="ENTRY", help=f"default: all of {', '.join(MODULES)}")
     parser.add_argument("--executions", type=int, help="of each entry")
     parser.add_argument("--seconds", type=float, help="of all entries together")
+    parser.add_argument("--jobs", type=int, default=1, help="entries at a time")
     parser.add_argument("--input", type=Path, help="decode a file that was found, by one entry")
     options = parser.parse_args(arguments)
     names = options.names or list(MODULES)
@@ -131,10 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         limits.append(f"-max_total_time={max(1, round((options.seconds or 60) / len(names)))}")
     print(HEAD, flush=True)
     faults = 0
-    for name in names:
-        result = fuzz(name, limits, environ)
-        print(result.row(), flush=True)
-        faults += bool(result.fault)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for result in pool.map(lambda name: fuzz(name, limits, environ), names):
+            print(result.row(), flush=True)
+            faults += bool(result.fault)
     sys.exit(f"{faults} entries have faults; their inputs are in {BUILD}" if faults else 0)
 
 

@@ -17,6 +17,7 @@ from samples import random_planes, with_chunks
 
 from gmcodec import metadata, pixels, writing
 from gmcodec.errors import GmcError, GmcFormatError, ImageReadError, UnsupportedImageError
+from gmcodec.ledger import account
 from gmcodec.metadata import Chunk, Tag
 from gmcodec.planes import Planes
 
@@ -73,3 +74,10 @@ def test_metadata_cannot_hold_chunks_that_change_the_picture(kind: bytes):
     for refused in (writing.write_png, pixels.to_image):
         with pytest.raises(GmcFormatError, match=kind.decode()):
             refused(planes)
+
+
+@pytest.mark.parametrize("bits", [0, 3, 255])
+def test_an_account_of_a_png_without_a_valid_header_does_not_raise(bits: int):
+    raw = bytearray(with_chunks(writing.write_png(random_planes("L")), (b"bKGD", b"\0\1")))
+    raw[24] = bits
+    assert account("PNG", bytes(raw)).losses
