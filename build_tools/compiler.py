@@ -44,6 +44,8 @@ FLAGS = (
     "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wno-psabi",
 )  # fmt: skip
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
+# For fuzz/: it says what runs.  -fsanitize=function asks for a runtime of the same release of clang.
+FUZZ = (*SANITIZE, "-O2", "-fsanitize=fuzzer-no-link", "-fno-sanitize=function")
 
 
 class BuildError(Exception):
@@ -156,15 +158,18 @@ def build(
     *,
     sets: Iterable[str] = (),
     strict: bool = False,
-    sanitize: bool = False,
+    checks: tuple[str, ...] = (),
     sources: Path = SOURCES,
     folder: Path | None = None,
 ) -> Result:
-    """Compile what changed, link it, and put the library at ``library``.  ``strict``: warnings are errors."""
-    folder = folder or BUILD / ("sanitized" if sanitize else target.folder)
+    """Compile what changed, link it, and put the library at ``library``.
+
+    ``strict``: warnings are errors; ``checks``: options of sanitizers.
+    """
+    folder = folder or BUILD / target.folder
     folder.mkdir(parents=True, exist_ok=True)
     sets = [name for name in target.sets if name in (tuple(sets) or target.sets)]
-    common = [*FLAGS, *_common(target, compiler), *(SANITIZE if sanitize else [])]
+    common = [*FLAGS, *_common(target, compiler), *checks]
     key = _digest(compiler.version(), *(path.read_bytes() for path in sorted(sources.glob("*.h*"))))
 
     def compile_one(job: tuple[str, Path, list[str]]) -> tuple[str, Path, bool]:
@@ -178,7 +183,7 @@ def build(
 
     with ThreadPoolExecutor(max(2, min(os.cpu_count() or 2, 8))) as pool:
         objects = list(pool.map(compile_one, _jobs(target, compiler, sets, common, sources)))
-    link = [str(path) for _, path, _ in objects] + _link(target, compiler, sanitize)
+    link = [str(path) for _, path, _ in objects] + _link(target, compiler, checks)
     linked, _ = _make(compiler, folder / _digest(key, *link) / target.library, link, c=True)  # it may hold its name
     _install(linked, library)
     _forget(folder, {linked, *(path for _, path, _ in objects)}, library)
@@ -215,7 +220,7 @@ def _common(target: Target, compiler: Compiler) -> list[str]:
     return options if target.system == "windows" else [*options, "-fPIC"]
 
 
-def _link(target: Target, compiler: Compiler, sanitize: bool) -> list[str]:
+def _link(target: Target, compiler: Compiler, checks: tuple[str, ...]) -> list[str]:
     options = ["-shared", *_common(target, compiler)]
     if compiler.zig:
         options += ["-mcpu=baseline", "-s"]
@@ -224,8 +229,8 @@ def _link(target: Target, compiler: Compiler, sanitize: bool) -> list[str]:
         options += [] if compiler.zig else ["-Wl,-dead_strip_dylibs"]
     elif target.system == "linux" and not compiler.zig:
         options += ["-Wl,--as-needed"]  # nothing needs the C++ library, which the driver adds
-        options += [] if sanitize else ["-Wl,-z,defs", "-s"]
-    return options + ([flag for flag in SANITIZE if flag.startswith("-fsanitize=")] if sanitize else [])
+        options += [] if checks else ["-Wl,-z,defs", "-s"]
+    return options + [flag for flag in checks if flag.startswith("-fsanitize=")]
 
 
 def _make(compiler: Compiler, path: Path, arguments: list[str], c: bool = False) -> tuple[Path, bool]:
@@ -309,15 +314,28 @@ def build_here(library: Path | None = None, strict: bool = False) -> Result:
     return result
 
 
-def build_sanitized(strict: bool = False) -> Result:
-    """The library with checks of memory and arithmetic, of the portable and the best set, where it is not shipped."""
+def clang() -> Compiler:
+    """The only one that says what runs."""
+    path = shutil.which("clang++")
+    if path is None:
+        raise BuildError(
+            "The library for fuzz/ needs clang++, which is not on PATH (Debian, Ubuntu: apt install clang)"
+        )
+    return Compiler((path,))
+
+
+def build_sanitized(strict: bool = False, fuzz: bool = False) -> Result:
+    """The library with checks of memory and arithmetic, of the portable and the best set, where it is not shipped.
+
+    ``fuzz``: it says what runs, too, as libFuzzer wants it.
+    """
     best = loads(build_here(strict=strict).library).partition(",")[0]
-    compiler = find()
+    compiler = clang() if fuzz else find()
     if compiler.zig:
         raise BuildError("The sanitizers need gcc or clang; zig does not have them.")
-    target = targets.here(compiler.arch())
-    library = BUILD / "sanitized" / target.library
-    return build(target, compiler, library, sets=(best, "portable"), strict=strict, sanitize=True)
+    target, folder = targets.here(compiler.arch()), BUILD / ("fuzzed" if fuzz else "sanitized")
+    checks, sets = FUZZ if fuzz else SANITIZE, (best, "portable")
+    return build(target, compiler, folder / target.library, sets=sets, strict=strict, checks=checks, folder=folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -325,18 +343,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lenient", action="store_true", help="warnings are no errors, as at a user's")
     parser.add_argument("--check", action="store_true", help="check the symbols of what was built")
     parser.add_argument("--sanitize", action="store_true", help="with sanitizers, into build/native/sanitized/")
+    parser.add_argument("--fuzz", action="store_true", help="for fuzz/, by clang, into build/native/fuzzed/")
     parser.add_argument("--target", metavar="TRIPLE", help="for another platform with zig, into build/native/TRIPLE/")
     options = parser.parse_args(arguments)
     try:
-        if options.sanitize:
-            result = build_sanitized(not options.lenient)
+        if options.sanitize or options.fuzz:
+            result = build_sanitized(not options.lenient, options.fuzz)
         elif options.target:
             target = targets.named(options.target)
             library = BUILD / target.folder / target.library
             result = build(target, find(target), library, strict=not options.lenient)
         else:
             result = build_here(strict=not options.lenient)
-        if options.check and not options.sanitize and (wrong := result.check()):
+        if options.check and not (options.sanitize or options.fuzz) and (wrong := result.check()):
             raise BuildError("\n".join(wrong))
     except (BuildError, ValueError) as error:
         sys.exit(str(error))

@@ -267,17 +267,21 @@ class Chunk(NamedTuple):
 
 
 def pack_chunks(chunks: Iterable[Chunk]) -> bytes:
-    """Chunks -> bytes. Per chunk, in file order: place, four bytes of type, length (as in texts), body."""
+    """Chunks -> bytes. Per chunk, in file order: place, four bytes of type, length (as in texts), body.
+
+    They are ancillary ones other than tRNS, and PLTE of pictures that have no palette.
+    """
     return b"".join(bytes([c.place]) + c.kind + varint.write(len(c.body)) + c.body for c in chunks)
 
 
 def unpack_chunks(raw: bytes) -> list[Chunk]:
-    """Inverse of ``pack_chunks``; GmcFormatError on malformed bytes."""
+    """Inverse of ``pack_chunks``; GmcFormatError on malformed bytes, and for chunks that would change the picture."""
     chunks = []
     fields = _Fields(raw)
     while fields.at < len(raw):
         head = fields.take(5)
-        if head[0] > AFTER_DATA or not _CHUNK_TYPE.fullmatch(head[1:]):
+        ancillary = head[1] & 32 and head[1:] != b"tRNS"
+        if head[0] > AFTER_DATA or not _CHUNK_TYPE.fullmatch(head[1:]) or not (ancillary or head[1:] == b"PLTE"):
             raise GmcFormatError(f"chunk {head[1:]!r} in place {head[0]}")
         chunks.append(Chunk(head[0], head[1:], fields.field()))
     return chunks

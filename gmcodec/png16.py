@@ -71,8 +71,8 @@ def read(raw: bytes, *, first: bool = False) -> tuple[str, np.ndarray, Tags]:
         elif not kind[0] & 32 and kind not in (b"PLTE", b"IDAT", b"IEND"):
             raise ImageReadError(f"PNG: unknown critical chunk {kind!r}")
         seen.setdefault(kind, []).append(body)
-    if len(seen[b"IHDR"]) > 1 or b"IDAT" not in seen:
-        raise ImageReadError("PNG: it must have one IHDR chunk and at least one IDAT chunk")
+    if b"IDAT" not in seen:
+        raise ImageReadError("PNG: it must have at least one IDAT chunk")
     frames = int.from_bytes(seen.get(b"acTL", [b""])[0][:4], "big")
     if (frames > 1 or b"fdAT" in seen) and not first:
         raise UnsupportedImageError(f"animated PNG with {frames} frames; --first (first=True) takes the first picture")
@@ -87,7 +87,7 @@ def read(raw: bytes, *, first: bool = False) -> tuple[str, np.ndarray, Tags]:
 
 
 def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Chunk type and body up to IEND, IHDR first and valid, every CRC checked."""
+    """Chunk type and body up to IEND, IHDR first and valid and nowhere else, every CRC checked."""
     at = len(SIGNATURE)
     kind = b""
     while kind != b"IEND":
@@ -103,6 +103,8 @@ def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
         if zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(raw[at + 8 + length : at + 12 + length], "big"):
             raise ImageReadError(f"PNG: checksum error in its {kind!r} chunk")
         if kind == b"IHDR":
+            if at > len(SIGNATURE):
+                raise ImageReadError("PNG: it has two IHDR chunks")
             width, height, bits, colour, compression, filters, interlace = _HEADER.unpack(body)
             if not (0 < width < 1 << 31 and 0 < height < 1 << 31) or (bits, colour) not in _MODES:
                 raise ImageReadError(f"PNG: {width}x{height}, {bits} bits, colour type {colour}")

@@ -45,6 +45,7 @@ XMP_KEY = b"XML:com.adobe.xmp"
 MAX_TEXT = MAX_BYTES // 2  # inflated bytes of all values: leaves room for keys and lengths below MAX_BYTES
 _PIXELS = {b"IHDR", b"IDAT", b"IEND", b"iDOT"}  # iDOT: where an encoder has cut the image data
 _FRAMES = {b"acTL", b"fcTL", b"fdAT"}
+_BITS = (1, 2, 4, 8, 16)
 _PALETTE_COLOUR = 3
 _WITH_ALPHA = (4, 6)
 
@@ -53,8 +54,8 @@ def account(ledger: Ledger) -> None:
     """Walk over the chunks of a PNG file."""
     raw = ledger.raw
     ledger.pixels(8, "signature")
-    if ledger.left < 33:
-        return
+    if ledger.left < 33 or raw[24] not in _BITS:
+        return  # there are no pixels to read: what the rest would mean depends on its header
     bits, colour = raw[24:26]
     animated = b"fdAT" in {kind for kind, _ in _chunks(raw)}
     place, texts, others = BEFORE_PALETTE, MAX_TEXT, 0

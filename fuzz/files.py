@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: MIT
+"""Fuzz targets of containers, conventional forms and metadata: the readers in Python.
+
+Checksums would stop all but one of 2**32 changed files.  What is fuzzed gets the right CRC-32 of files, blocks and
+indexes before it is read; checksums of pixels and ids of weights are taken for right whatever they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import toy
+from entry import Entry, Input, Mismatch, agree
+from samples import random_planes
+
+from gmcodec import archive_format, codec, container, metadata, native, pixels, varint, writing
+from gmcodec.archive import Archive, pack
+from gmcodec.coding import compressors, conventional, filters
+from gmcodec.errors import GmcError, UnsupportedImageError
+from gmcodec.metadata import Chunk, Tag, Text
+from gmcodec.models import registry
+from gmcodec.pillow_plugin import GmcImageFile
+from gmcodec.planes import MODES, Planes
+
+MOST = 512  # pixels of an image: how long a decoder may take is the caller's choice
+NAMES = tuple(MODES)
+
+# -- checksums that are always right, toy weights --------------------------------------------------------
+
+
+class Same(int):
+    """A checksum that equals any other."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    def __and__(self, other: int) -> Same:
+        return Same(int(self) & other)
+
+    __hash__ = int.__hash__
+
+
+class SameBytes(bytes):
+    """An id of weights that equals any other."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = bytes.__hash__
+
+
+_pixels_crc, _load = container.pixels_crc, registry.load
+
+
+@functools.cache
+def toy_model(form: int) -> registry.Loaded:
+    """As ``registry.load``, but of all forms at once, and with weights that every file was made with."""
+    with mock.patch.dict(os.environ, {registry.VARIABLE: str(toy_folder())}):
+        loaded = _load(form)
+    return replace(loaded, weights_id=SameBytes(loaded.weights_id))
+
+
+@functools.cache
+def toy_folder() -> Path:
+    return toy.write_weights(Path(tempfile.mkdtemp(prefix="gmcodec-fuzz-")))
+
+
+@contextmanager
+def trusting() -> Iterator[None]:
+    """Checksums of pixels and ids of weights are right meanwhile."""
+    crc = lambda samples: Same(_pixels_crc(samples))  # noqa: E731
+    with (
+        mock.patch("gmcodec.container.pixels_crc", crc),
+        mock.patch("gmcodec.archive_blocks.pixels_crc", crc),
+        mock.patch.object(registry, "load", toy_model),
+    ):
+        yield
+
+
+# -- .gmc files ------------------------------------------------------------------------------------------
+
+
+def sealed(data: bytes) -> bytes:
+    """A file, or a block of an archive, with the CRC-32 that it should end in."""
+    return data + zlib.crc32(data).to_bytes(4, "little")
+
+
+def decode_gmc(data: bytes) -> None:
+    """All that can be asked of a file.  What is read is what would be written."""
+    file = sealed(data)
+    header = container.unpack(file, max_pixels=None)
+    if container.pack(header) != file:
+        raise Mismatch("two files have one header")
+    with trusting():
+        codec.info(file)
+        planes = codec.decode_planes(file, threads=1, max_pixels=MOST)
+    pixels.to_array(planes)
+    use(planes)
+
+
+def use(planes: Planes) -> None:
+    """What follows decoding: an image in memory, and a file."""
+    try:
+        pixels.to_image(planes)
+    except UnsupportedImageError:
+        pass  # 16-bit colour
+    writing.write(planes, "TIFF" if planes.mode in ("CMYK", "CMYK;16", "LAB", "LAB;16") else "PNG")
+
+
+def decode_plugin(data: bytes) -> None:
+    """What Pillow's plugin says of damage is what Pillow's own say: SyntaxError, then OSError."""
+    file = sealed(data)
+    container.unpack(file, max_pixels=MOST)
+    with trusting():
+        try:
+            image = GmcImageFile(io.BytesIO(file))
+            image.load()
+        except (SyntaxError, OSError):
+            return
+    if image.size != image.im.size:
+        raise Mismatch(f"an image of {image.size} has pixels of {image.im.size}")
+
+
+def seeds_of_gmc() -> Iterator[bytes]:
+    """Every mode by conventional forms, and by every model that takes it."""
+    with trusting():
+        for mode in NAMES:
+            for size, metadata_ in (((3, 5), False), ((1, 1), True)):
+                planes = random_planes(mode, size)
+                planes = with_metadata(planes) if metadata_ else planes
+                yield codec.encode_planes(planes, code="conventional", effort="fast").data[:-4]
+        for entry, depth in itertools.product(registry.ENTRIES, (8, 16)):
+            colour = "RGB" if entry.channels == 3 else "L"
+            for mode in (colour, colour + "A") if depth == 8 else ("RGB;16" if colour == "RGB" else "I;16",):
+                if entry.depth == depth:
+                    planes = random_planes(mode, (8, 8))
+                    yield codec.encode_planes(planes, code=entry.name, threads=1).data[:-4]
+
+
+# -- .gma archives ---------------------------------------------------------------------------------------
+
+
+def repaired(data: bytes) -> bytes:
+    """An archive whose indexes and blocks have the CRC-32 that they should have, as far as they can be found."""
+    out = bytearray(data)
+    end = len(out)
+    while end >= len(archive_format.HEAD) + archive_format.FOOTER_BYTES:
+        at = end - 12 - int.from_bytes(out[end - 12 : end - 8], "little")
+        if at < 4:
+            break
+        out[end - 8 : end - 4] = zlib.crc32(out[at : end - 8]).to_bytes(4, "little")
+        try:
+            start, _ = varint.read(bytes(out), at, "a start")
+        except GmcError:
+            break
+        if not 4 <= start < end:
+            break
+        end = start
+    file = bytes(out)
+    for block in archive_format.read_blocks(lambda at, count: file[at : at + count], len(file)):
+        last = block.offset + block.length
+        if block.length >= 4:
+            out[last - 4 : last] = zlib.crc32(out[block.offset : last - 4]).to_bytes(4, "little")
+    return bytes(out)
+
+
+def opened(data: bytes) -> Archive:
+    """What the index says, all of it."""
+    archive = Archive(repaired(data), threads=1, max_pixels=MOST)
+    if len(archive.members) != len(archive) or archive.dimensions < len(archive):
+        raise Mismatch("the index disagrees with itself")
+    for name in archive.names:
+        archive.attributes(name)
+        if name.startswith("/") or ".." in name.split("/"):
+            raise Mismatch(f"a member is called {name!r}")
+    return archive
+
+
+def decode_gma(data: bytes) -> None:
+    """The first few members, too; large groups would only take long."""
+    with trusting(), opened(data) as archive:
+        for name in archive.names[:4]:
+            block = archive._find(name)
+            if len(block.names) * block.pixels > MOST // 4:
+                continue
+            try:
+                use(archive.planes(name))
+            except GmcError:
+                pass
+
+
+def stored(data: bytes, version: int = archive_format.FORMAT_VERSION) -> bytes:
+    """An archive of one section whose index is not deflated, so that changes of its bytes mean something.
+
+    Of version 1 there may be one that remembers nothing of files.
+    """
+    length = int.from_bytes(data[-12:-8], "little")
+    at = len(data) - 12 - length
+    reader = container.Reader(memoryview(data)[at : len(data) - 12])
+    start = reader.varint("a start")
+    body = archive_format._unpacked(reader)
+    body = body if version > 1 else body[:-1]
+    index = varint.write(start) + b"\0" + 2 * varint.write(len(body)) + body + bytes(reader.take(reader.left, "CRCs"))
+    index += len(index).to_bytes(4, "little")
+    end = zlib.crc32(index).to_bytes(4, "little") + archive_format.END[:3] + bytes([version])
+    return data[:3] + bytes([version]) + data[4:at] + index + end
+
+
+def seeds_of_gma() -> Iterator[bytes]:
+    """Groups by every model, single images, both versions, two sections."""
+    with tempfile.TemporaryDirectory() as folder, trusting():
+        path = Path(folder, "seed.gma")
+        for entry in registry.ENTRIES:
+            if entry.depth == 8:
+                mode = "RGB" if entry.channels == 3 else "L"
+                images = {f"a/{i}.png": Planes(toy.image("smooth", (entry.channels, 4, 4), i), mode) for i in range(3)}
+                pack(images, path, model=entry.name, threads=1, force=True)
+                yield stored(path.read_bytes())
+        yield stored(path.read_bytes(), 1)
+        source = Path(folder, "file.png")
+        source.write_bytes(writing.write_png(random_planes("RGB")))
+        pack({"file.png": source, "one": random_planes("P")}, path, threads=1, force=True)
+        yield path.read_bytes()
+        yield stored(path.read_bytes())
+        pack({"two": random_planes("LA")}, path, threads=1, append=True)
+        yield path.read_bytes()
+
+
+# -- conventional forms and their filters ----------------------------------------------------------------
+
+SIDES, DEPTHS = ((1, 1), (3, 5), (2, 9)), (1, 2, 4, 8, 16)
+FORMS = tuple(conventional.FORMS)
+
+
+def decode_conventional(data: bytes) -> None:
+    given = Input(data)
+    form, channels, shape, depth = given.each(FORMS, (1, 2, 3, 4), SIDES, DEPTHS)
+    found = conventional.decode(form, given.rest(), (channels, *shape), depth)
+    if found.shape != (channels, *shape) or int(found.max()) >> depth:
+        raise Mismatch(f"{found.shape} of at most {found.max()} are no samples of {depth} bits")
+
+
+def seeds_of_conventional() -> Iterator[bytes]:
+    for c, s, d in itertools.product(range(4), range(len(SIDES)), range(len(DEPTHS))):
+        depth, random = DEPTHS[d], np.random.default_rng(d)
+        dtype = np.uint16 if depth == 16 else np.uint8
+        for top in (2, 1 << depth):
+            planes = random.integers(0, top, (c + 1, *SIDES[s])).astype(dtype)
+            yield bytes([0, c, s, d]) + conventional._encode_stored(planes, depth)
+            for kind, code in itertools.product(range(5 if c > 1 else 3), (0, 1, 7)):
+                stream = filters.to_stream(planes, kind, 0)
+                packed = compressors.lzma_raw(stream, code) if code else compressors.deflate(stream, 6)
+                yield bytes([1, c, s, d, kind << 3 | code]) + packed
+            if depth <= 8:
+                yield bytes([2, c, s, d]) + conventional._encode_webp(planes, 0, 1)
+            if found := conventional._index(planes, depth, False):
+                inner = bytes([conventional.STORED])
+                inner += conventional._encode_stored(found[1], conventional._index_bits(found[0].shape[1]))
+                yield bytes([3, c, s, d]) + conventional._encode_table(found[0], False) + inner
+
+
+def decode_filters(data: bytes) -> None:
+    """Streams as they come out of a decompressor, by the best and the plainest instruction set."""
+    given = Input(data)
+    channels, shape, depth, kind = given.each((1, 2, 3, 4), SIDES, DEPTHS, range(5))
+    packing = given.choose(range(4)) if channels == 1 and depth <= 8 and kind < filters.MED else 0
+    if kind == filters.MED_GREEN and channels < 3:
+        return
+    size = filters.stream_size((channels, *shape), depth, kind, packing)
+    stream = given.rest()[:size].ljust(size, b"\0")
+
+    def undone(isa: str) -> np.ndarray:
+        os.environ[native.VARIABLE] = isa
+        return filters.from_stream(stream, (channels, *shape), depth, kind, packing)
+
+    try:
+        agree(partial(undone, isa) for isa in (native.isas()[0], native.isas()[-1]))
+    finally:
+        del os.environ[native.VARIABLE]
+
+
+def seeds_of_filters() -> Iterator[bytes]:
+    for c, s, d, kind in itertools.product(range(4), range(len(SIDES)), range(len(DEPTHS)), range(5)):
+        if c < 2 and kind == filters.MED_GREEN:
+            continue
+        dtype = np.uint16 if DEPTHS[d] == 16 else np.uint8
+        planes = np.random.default_rng(d).integers(0, 1 << DEPTHS[d], (c + 1, *SIDES[s])).astype(dtype)
+        packing = bytes(c == 0 and DEPTHS[d] <= 8 and kind < filters.MED)
+        yield bytes([c, s, d, kind]) + packing + filters.to_stream(planes, kind, 0)
+
+
+# -- metadata, numbers ------------------------------------------------------------------
+
+FORMATS = ("PNG", "TIFF", "PPM", "BMP", "WEBP")
+
+
+def decode_metadata(data: bytes) -> None:
+    """What any metadata becomes, in memory and in a file."""
+    given = Input(data)
+    mode, form = given.choose(NAMES), given.choose(FORMATS)
+    entries = container._read_metadata(memoryview(given.rest()))
+    metadata.unpack(entries, mode)
+    planes = replace(random_planes(mode, (2, 3)), metadata=entries)
+    try:
+        pixels.to_image(planes)
+    except UnsupportedImageError:
+        pass
+    writing.write(planes, form)
+
+
+def with_metadata(planes: Planes) -> Planes:
+    """Everything that a mode may have."""
+    text = [Text(b"Title", b"a text"), Text(b"Author", "J\u00f6rg".encode(), True, b"de", b"Autor")]
+    tags = {
+        Tag.ICC: b"profile", Tag.EXIF: b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0",
+        Tag.XMP: b"<x:xmpmeta/>", Tag.PROFILE_NAME: b"sRGB",
+        Tag.TEXT: metadata.pack_text(text), Tag.DENSITY: b"\0\0\x0b\x13\0\0\x0b\x13\1", Tag.GAMMA: b"\0\0\xb1\x8f",
+        Tag.SRGB: b"\1", Tag.CICP: b"\1\r\0\1", Tag.TIME: b"\7\xe8\1\2\3\4\5", Tag.PHOTOSHOP: b"8BIM\4\4\0\0\0\0\0\0",
+        Tag.CHUNKS: metadata.pack_chunks([Chunk(0, b"prVt", b"abc"), Chunk(2, b"eNde", b"")]),
+    }  # fmt: skip
+    if planes.mode in metadata.KEY_SAMPLES:
+        tags[Tag.TRANSPARENCY] = b"\0\1" * metadata.KEY_SAMPLES[planes.mode]
+    kept = metadata.unpack(planes.metadata, planes.mode)
+    return replace(planes, metadata=metadata.pack(kept | tags))
+
+
+def seeds_of_metadata() -> Iterator[bytes]:
+    for m, form in itertools.product(range(len(NAMES)), range(len(FORMATS))):
+        if NAMES[m] not in writing._WRITABLE[FORMATS[form]]:
+            continue
+        entries = with_metadata(random_planes(NAMES[m])).metadata
+        plain = [(tag, b"\0" + value[1:] if tag in metadata.DEFLATED and value[:1] == b"\0" else value)
+                 for tag, value in entries]  # fmt: skip
+        for some in (plain, *([each] for each in plain)):
+            section = io.BytesIO()
+            for tag, value in some:
+                section.write(bytes([tag]) + varint.write(len(value)) + value)
+            yield bytes([m, form]) + section.getvalue()
+
+
+def decode_numbers(data: bytes) -> None:
+    """Numbers one after the other: none has two spellings."""
+    at, again = 0, b""
+    while at < len(data):
+        value, at = varint.read(data, at, "a number")
+        again += varint.write_signed(varint.to_signed(value)) if at % 2 else varint.write(value)
+    if again != data:
+        raise Mismatch("a number has two spellings")
+
+
+def seeds_of_numbers() -> Iterator[bytes]:
+    numbers = [0, 1, 127, 128, 2**14 - 1, 2**14, 2**32, 2**63 - 1]
+    yield from map(varint.write, numbers)
+    yield b"".join(map(varint.write, numbers))
+
+
+ENTRIES = (
+    Entry("gmc", decode_gmc, seeds_of_gmc),
+    Entry("plugin", decode_plugin, seeds_of_gmc),
+    Entry("gma", decode_gma, seeds_of_gma, 1024),
+    Entry("index", opened, seeds_of_gma, 1024),
+    Entry("conventional", decode_conventional, seeds_of_conventional, 256),
+    Entry("filters", decode_filters, seeds_of_filters, 256),
+    Entry("metadata", decode_metadata, seeds_of_metadata),
+    Entry("numbers", decode_numbers, seeds_of_numbers, 64),
+)
