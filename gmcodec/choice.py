@@ -81,10 +81,11 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
         if forced:
             return found
         return min(found, _conventional(planes.data, planes.depth, effort, quietly, first), key=_size)
-    with Threads(1) as beside:  # what one thread does beside the others
+    with Threads(2) as beside:  # what one thread does, side by side
         levels = beside.submit(_levels, planes.data[:colours], steps[0]).result
+        running = beside.submit(conventional.quick_size, planes.data, planes.depth, quietly)
         trial = _trial_bits(planes.data[:colours], steps[0], quietly)
-        quick = _framed(conventional.quick_size(planes.data, planes.depth, quietly))
+        quick = _framed(running.result())
         if trial / 8 > NO_CHANCE * quick:
             return _conventional(planes.data, planes.depth, effort, quietly)
         found, first = _learned(planes.data, colours, steps, levels, threads, progress)

@@ -308,7 +308,6 @@ def choose_levels(planes: np.ndarray, model: PixelModel) -> np.ndarray:
     for channel in range(c):
         value = sample[:, channel].ravel().astype(np.int32)
         high, low = value >> 4, value & 15
-        prediction.high()
         rows = prediction.low(high)
         prediction.observe(value)
         used, first, second = counts[channel] > 0, slice(None, half), slice(half, None)

@@ -51,7 +51,7 @@ def output_units(config: MixtureOutputs) -> np.ndarray:
 
 
 class Prediction:
-    """Frequencies of N pixels, channel by channel.  Call high, low, observe in turn for each channel.
+    """Frequencies of N pixels, channel by channel.  Ask for high and low, then tell with observe, for each channel.
 
     outputs int32 [N, K * rows]: logits, means, log-scales, couplings of K logistics, as in the float nets; base int32
     [N, C]: the centre of the means in 1/64 grey level.
@@ -61,15 +61,18 @@ class Prediction:
         self._core, self._channels, self._tables, self._outputs, self._base = core, channels, tables, outputs, base
         self._mixtures = outputs.shape[1] // output_groups(channels)
         self._weights = core.priors(outputs, self._mixtures, tables.softmax)
-        self._mean = self._inverse = self._weights
         self.samples = np.zeros((len(outputs), channels), np.int32)
-        self._channel = 0
+        self._open(0)
+
+    def _open(self, channel: int) -> None:
+        """Means and scales of a channel, given those before it."""
+        self._channel = channel
+        self._mean, self._inverse = self._core.logistics(
+            self._outputs, self._base, self.samples, channel, self._mixtures, self._tables.inverse
+        )
 
     def high(self) -> np.ndarray:
-        """Rows of the high nibble of the next channel: int32 [N, 16]."""
-        self._mean, self._inverse = self._core.logistics(
-            self._outputs, self._base, self.samples, self._channel, self._mixtures, self._tables.inverse
-        )
+        """Rows of the high nibble of the channel: int32 [N, 16]."""
         return self._core.rows(self._weights, self._mean, self._inverse, self._tables.sigmoid)
 
     def low(self, high: np.ndarray) -> np.ndarray:
@@ -79,6 +82,6 @@ class Prediction:
     def observe(self, sample: np.ndarray) -> None:
         """Tell the channel's samples, int32 [N]; the next channel follows."""
         self.samples[:, self._channel] = sample
-        self._channel += 1
-        if self._channel < self._channels:
+        if self._channel + 1 < self._channels:
             self._core.observed(sample, self._weights, self._mean, self._inverse, self._tables.sigmoid)
+            self._open(self._channel + 1)
