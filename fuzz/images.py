@@ -56,8 +56,8 @@ ORDINARY = {
     "GIF": lambda: [ledger_files.gif(), saved("GIF", "P", comment=b"hi")],
     "WEBP": lambda: [ledger_files.webp(), saved("WEBP", exif=ledger_files.EXIF, xmp=ledger_files.XMP)],
     "JPEG2000": lambda: [ledger_files.jp2(), ledger_files.codestream(), saved("JPEG2000")],
-    "AVIF": lambda: [Heif(ledger_files.nclx(1, 13)).bytes()],
-    "HEIF": lambda: [Heif(ledger_files.nclx(2, 2)).bytes(b"heic")],
+    "AVIF": lambda: [Heif(ledger_files.nclx(1, 13)).file()],
+    "HEIF": lambda: [Heif(ledger_files.nclx(2, 2)).file(b"heic")],
     "JXL": lambda: [ledger_files.jxl(), b"\xff\x0a\xfa\x7f\x01\x90\x02"],
     "TGA": lambda: [
         ledger_files.tga(),

@@ -119,7 +119,7 @@ class Heif:
         for name, to in references:
             self.references.append(box(name, struct.pack(">HHH", len(self.items), 1, to)))
 
-    def bytes(self, brand: bytes = b"avif") -> bytes:
+    def file(self, brand: bytes = b"avif") -> bytes:
         head = box(b"ftyp", brand + b"\0\0\0\0" + brand + b"mif1") + self.top
         at = len(head) + len(self._meta(0)) + 8
         return head + self._meta(at) + box(b"mdat", *(data for _, data in self.items), self.tail)

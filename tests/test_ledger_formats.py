@@ -19,8 +19,8 @@ ORDINARY = {
         files.saved("WEBP", "RGBA", lossless=True, exif=files.EXIF, icc_profile=files.ICC, xmp=files.XMP),
     ],
     "JPEG2000": [files.jp2(), files.codestream(), files.saved("JPEG2000"), files.saved("JPEG2000", "L", no_jp2=True)],
-    "AVIF": [Heif().bytes(), Heif(files.nclx(1, 13)).bytes()],
-    "HEIF": [Heif(files.nclx(2, 2)).bytes(b"heic")],
+    "AVIF": [Heif().file(), Heif(files.nclx(1, 13)).file()],
+    "HEIF": [Heif(files.nclx(2, 2)).file(b"heic")],
     "JXL": [files.jxl(), b"\xff\x0a\xfa\x7f\x01\x90\x02"],
     "TGA": [files.tga(), files.tga(packed=True), files.tga(area=AREA)]
     + [files.saved("TGA", mode, **o) for mode in ("L", "LA", "P", "RGBA", "1") for o in ({}, {"compression": "tga_rle"})
@@ -95,7 +95,7 @@ def heif_with(**parts: bytes) -> bytes:
     heif = Heif(files.nclx(1, 13))
     for name, part in parts.items():
         heif.properties.append(part) if name == "property" else setattr(heif, name, part)
-    return heif.bytes()
+    return heif.file()
 
 
 def with_unknown_parts():

@@ -37,7 +37,7 @@ def test_a_missing_decoder_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
     with pytest.raises(UnsupportedImageError, match=r"gmcodec\[heif\]"):
-        plugins.open_heif(files.Heif().bytes(b"heic"))
+        plugins.open_heif(files.Heif().file(b"heic"))
     with pytest.raises(UnsupportedImageError, match=r"gmcodec\[jxl\]"):
         plugins.open_jxl(files.jxl())
 
