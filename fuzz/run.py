@@ -55,7 +55,7 @@ class Result(NamedTuple):
         numbers = (
             f"{self.executions:>11,} {self.seconds:>9.0f} {self.coverage:>8,} {self.features:>8,} {self.inputs:>6,}"
         )
-        return f"{self.name:<13} {numbers}  {self.fault or 'none'}"
+        return f"{self.name:<18} {numbers}  {self.fault or 'none'}"
 
 
 HEAD = f"{'entry':<18} {'executions':>11} {'seconds':>9} {'coverage':>8} {'features':>8} {'inputs':>6}  fault"
