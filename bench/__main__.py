@@ -3,7 +3,7 @@
 
 import sys
 
-from gmcodec.cli import cli
+from gmcodec.cli.main import cli
 
 if __name__ == "__main__":
     cli(["bench", *sys.argv[1:]], prog_name="gmcodec")

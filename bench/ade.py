@@ -35,14 +35,7 @@ from pathlib import Path
 import click
 
 from gmcodec.training.nets import build
-from gmcodec.training.presets import (
-    CHECKERBOARD,
-    PRESETS,
-    SMALL_ADVERSARY,
-    Adversary,
-    Preset,
-    flow_images,
-)
+from gmcodec.training.presets import CHECKERBOARD, PRESETS, SMALL_ADVERSARY, Adversary, Preset, flow_images
 
 from .runs import Run, run_all
 

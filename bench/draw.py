@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from gmcodec.errors import GmcError
-from gmcodec.models.ade_float import Ade
+from gmcodec.models.ade.float import Ade
 from gmcodec.training.nets import load_whole, read_side
 
 BATCH = 100

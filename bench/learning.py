@@ -4,7 +4,7 @@
 python -m bench.learning PHOTOS/val --every 7 --model learning-rgb-fast --rate 4 --rate 5
 
 Prints the model's estimate without learning (and without the fit that is sent then), and in percent what each rate of
-local_learning.RATES changes.
+online.rules.RATES changes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import click
 import numpy as np
 
 from gmcodec.coding import autoregressive
-from gmcodec.models import local_learning, registry
-from gmcodec.models.local import LocalModel
+from gmcodec.models import registry
+from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.online import rules
 from gmcodec.training.data import load_folder
 
 
@@ -34,7 +35,7 @@ def bits(model: Any, image: np.ndarray, whole: bool) -> float:
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--model", "name", default="learning-rgb-fast", show_default=True)
-@click.option("--rate", "rates", type=click.IntRange(0, len(local_learning.RATES) - 1), multiple=True,
+@click.option("--rate", "rates", type=click.IntRange(0, len(rules.RATES) - 1), multiple=True,
               help="Of local_learning.RATES.  [default: the model's own]")  # fmt: skip
 @click.option("--every", default=7, show_default=True, help="Take every so many photographs of the folder.")
 @click.option("--whole", is_flag=True, help="One tile an image.")

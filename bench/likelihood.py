@@ -21,11 +21,12 @@ import numpy as np
 from tqdm import tqdm
 
 import gmcodec
-from gmcodec import archive, codec, pixels
+from gmcodec import archive, codec
 from gmcodec.bench.images import open_sets
 from gmcodec.coding import flow
+from gmcodec.image import reading
 from gmcodec.models import registry
-from gmcodec.models.ade import AdeModel
+from gmcodec.models.ade.model import AdeModel
 
 BATCH = 100  # images that the float net sees at once
 
@@ -34,8 +35,8 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
     """Bits of uint8 [H, W, C] images under a float net, in float32, and what they consist of."""
     import torch
 
-    from gmcodec.models.ade_float import Ade
-    from gmcodec.models.agave_float import Agave, importance_bits
+    from gmcodec.models.ade.float import Ade
+    from gmcodec.models.agave.float import Agave, importance_bits
     from gmcodec.training.freezing import bits, prepared
     from gmcodec.training.nets import load_whole
 
@@ -122,7 +123,7 @@ def main(
         packed = archive.pack(zip(names, images, strict=True), path, model=model, threads=threads)
         encoding, start = time.perf_counter() - start, time.perf_counter()
         with archive.Archive(path, threads=threads) as opened:
-            back = {name: pixels.to_array(planes) for name, planes in opened.items()}
+            back = {name: reading.to_array(planes) for name, planes in opened.items()}
         decoding = time.perf_counter() - start
     if len(back) != len(images) or not all(np.array_equal(back[n], i) for n, i in zip(names, images, strict=True)):
         raise click.ClickException("the decoded images are not those of the set")

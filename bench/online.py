@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from gmcodec.coding.autoregressive import wavefront
-from gmcodec.models.local_float import LocalNet
+from gmcodec.models.local.float import LocalNet
 from gmcodec.training.data import load_folder, pad
 from gmcodec.training.nets import load_whole
 

@@ -17,14 +17,15 @@ import click
 import numpy as np
 from PIL import Image
 
-from gmcodec import codec, pixels
+from gmcodec import codec
 from gmcodec.errors import GmcError
+from gmcodec.image import reading
 
 MARGIN = 32  # bytes that a file may be larger
 MODES = ("1", "L", "LA", "RGB", "RGBA")  # of images that are compared
 
 
-def webp_bytes(planes: pixels.Planes) -> int:
+def webp_bytes(planes: reading.Planes) -> int:
     """Size of the whole WebP file."""
     order = {"LA": [0, 0, 0, 1]}.get(planes.mode, [*range(planes.channels)])
     samples = planes.data[order].transpose(1, 2, 0) * np.uint8(255 if planes.mode == "1" else 1)
@@ -42,7 +43,7 @@ def main(folder: Path) -> None:
     above = []
     for path in sorted(folder.iterdir()):
         try:
-            planes = pixels.read(path, strip=True)
+            planes = reading.read(path, strip=True)
         except GmcError as error:
             click.echo(f"left out: {path.name}: {error}")
             continue

@@ -14,10 +14,10 @@ from typing import Any
 
 import click
 
-from gmcodec.models.ade import AdeConfig
-from gmcodec.models.agave import AgaveConfig
+from gmcodec.models.ade.model import AdeConfig
+from gmcodec.models.agave.model import AgaveConfig
+from gmcodec.training.adversarial import Duel
 from gmcodec.training.data import Batch
-from gmcodec.training.duel import Duel
 from gmcodec.training.loop import Trainer
 from gmcodec.training.losses import bits_per_dimension
 from gmcodec.training.nets import config_kind, preset_from_dict

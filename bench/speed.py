@@ -23,10 +23,12 @@ from typing import Any
 import click
 import numpy as np
 
-from gmcodec import choice, codec, pixels, writing
+from gmcodec import codec
+from gmcodec import effort as choice
 from gmcodec.coding import autoregressive
+from gmcodec.image import reading, writing
 from gmcodec.models import registry
-from gmcodec.models.local import LocalModel
+from gmcodec.models.local.frozen import LocalModel
 
 RUNS = 5
 THREADS = (1, 2, 4)
@@ -60,7 +62,7 @@ def whole_processes(path: Path, pixels_in: int, effort: str, runs: int, warm_up:
             )
 
 
-def inside(name: str, planes: pixels.Planes, effort: str, runs: int, threads: int) -> None:
+def inside(name: str, planes: reading.Planes, effort: str, runs: int, threads: int) -> None:
     """Print throughput inside a running process."""
     encode, decode = [], []
     for _ in range(runs):
@@ -81,7 +83,7 @@ def inside(name: str, planes: pixels.Planes, effort: str, runs: int, threads: in
     )
 
 
-def shares(planes: pixels.Planes, entry: registry.Entry) -> None:
+def shares(planes: reading.Planes, entry: registry.Entry) -> None:
     """Print where the time goes, one thread, one tile: the net with its features, the coder, learning."""
     model: Any = registry.load(entry.form).pixels
     if not isinstance(model, LocalModel):
@@ -124,7 +126,7 @@ def _fastest(run: Callable[[], object]) -> float:
     return min(found)
 
 
-def mosaic(folder: Path, width: int = 6000, height: int = 4000) -> pixels.Planes:
+def mosaic(folder: Path, width: int = 6000, height: int = 4000) -> reading.Planes:
     """A 24-megapixel picture from the photographs of a folder, laid out in rows."""
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".png", ".webp"})
     out = np.zeros((3, height, width), np.uint8)
@@ -132,11 +134,11 @@ def mosaic(folder: Path, width: int = 6000, height: int = 4000) -> pixels.Planes
     while y < height:
         x = tallest = 0
         while x < width:
-            data = pixels.read(paths[number % len(paths)], strip=True).data[:, : height - y, : width - x]
+            data = reading.read(paths[number % len(paths)], strip=True).data[:, : height - y, : width - x]
             out[:, y : y + data.shape[1], x : x + data.shape[2]] = data[:3]
             x, tallest, number = x + data.shape[2], max(tallest, data.shape[1]), number + 1
         y += tallest
-    return pixels.Planes(out, "RGB")
+    return reading.Planes(out, "RGB")
 
 
 @click.command()
@@ -148,7 +150,7 @@ def mosaic(folder: Path, width: int = 6000, height: int = 4000) -> pixels.Planes
 def main(images: tuple[Path, ...], large: Path | None, runs: int) -> None:
     """Measure speed and memory."""
     for path in images:
-        planes = pixels.read(path, strip=True)
+        planes = reading.read(path, strip=True)
         for effort in choice.EFFORTS:
             whole_processes(path, planes.height * planes.width, effort, runs)
             for threads in THREADS:

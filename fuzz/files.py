@@ -25,14 +25,16 @@ import toy
 from entry import Entry, Input, Mismatch, agree
 from samples import random_planes
 
-from gmcodec import archive_format, codec, container, metadata, native, pixels, varint, writing
+from gmcodec import codec, native
 from gmcodec.archive import Archive, pack
 from gmcodec.coding import compressors, conventional, filters
 from gmcodec.errors import GmcError, UnsupportedImageError
-from gmcodec.metadata import Chunk, Tag, Text
+from gmcodec.formats import gma, gmc, varint
+from gmcodec.image import metadata, reading, writing
+from gmcodec.image.metadata import Chunk, Tag, Text
+from gmcodec.image.planes import MODES, Planes
 from gmcodec.models import registry
 from gmcodec.pillow_plugin import GmcImageFile
-from gmcodec.planes import MODES, Planes
 
 MOST = 512  # pixels of an image: how long a decoder may take is the caller's choice
 NAMES = tuple(MODES)
@@ -67,7 +69,7 @@ class SameBytes(bytes):
     __hash__ = bytes.__hash__
 
 
-_pixels_crc, _load = container.pixels_crc, registry.load
+_pixels_crc, _load = gmc.pixels_crc, registry.load
 
 
 @functools.cache
@@ -88,8 +90,8 @@ def trusting() -> Iterator[None]:
     """Checksums of pixels and ids of weights are right meanwhile."""
     crc = lambda samples: Same(_pixels_crc(samples))  # noqa: E731
     with (
-        mock.patch("gmcodec.container.pixels_crc", crc),
-        mock.patch("gmcodec.archive_blocks.pixels_crc", crc),
+        mock.patch("gmcodec.formats.gmc.pixels_crc", crc),
+        mock.patch("gmcodec.blocks.pixels_crc", crc),
         mock.patch.object(registry, "load", toy_model),
     ):
         yield
@@ -106,20 +108,20 @@ def sealed(data: bytes) -> bytes:
 def decode_gmc(data: bytes) -> None:
     """All that can be asked of a file.  What is read is what would be written."""
     file = sealed(data)
-    header = container.unpack(file, max_pixels=None)
-    if container.pack(header) != file:
+    header = gmc.unpack(file, max_pixels=None)
+    if gmc.pack(header) != file:
         raise Mismatch("two files have one header")
     with trusting():
         codec.info(file)
         planes = codec.decode_planes(file, threads=1, max_pixels=MOST)
-    pixels.to_array(planes)
+    reading.to_array(planes)
     use(planes)
 
 
 def use(planes: Planes) -> None:
     """What follows decoding: an image in memory, and a file."""
     try:
-        pixels.to_image(planes)
+        reading.to_image(planes)
     except UnsupportedImageError:
         pass  # 16-bit colour
     writing.write(planes, "TIFF" if planes.mode in ("CMYK", "CMYK;16", "LAB", "LAB;16") else "PNG")
@@ -128,7 +130,7 @@ def use(planes: Planes) -> None:
 def decode_plugin(data: bytes) -> None:
     """What Pillow's plugin says of damage is what Pillow's own say: SyntaxError, then OSError."""
     file = sealed(data)
-    container.unpack(file, max_pixels=MOST)
+    gmc.unpack(file, max_pixels=MOST)
     with trusting():
         try:
             image = GmcImageFile(io.BytesIO(file))
@@ -162,7 +164,7 @@ def repaired(data: bytes) -> bytes:
     """An archive whose indexes and blocks have the CRC-32 that they should have, as far as they can be found."""
     out = bytearray(data)
     end = len(out)
-    while end >= len(archive_format.HEAD) + archive_format.FOOTER_BYTES:
+    while end >= len(gma.HEAD) + gma.FOOTER_BYTES:
         at = end - 12 - int.from_bytes(out[end - 12 : end - 8], "little")
         if at < 4:
             break
@@ -175,7 +177,7 @@ def repaired(data: bytes) -> bytes:
             break
         end = start
     file = bytes(out)
-    for block in archive_format.read_blocks(lambda at, count: file[at : at + count], len(file)):
+    for block in gma.read_blocks(lambda at, count: file[at : at + count], len(file)):
         last = block.offset + block.length
         if block.length >= 4:
             out[last - 4 : last] = zlib.crc32(out[block.offset : last - 4]).to_bytes(4, "little")
@@ -207,20 +209,20 @@ def decode_gma(data: bytes) -> None:
                 pass
 
 
-def stored(data: bytes, version: int = archive_format.FORMAT_VERSION) -> bytes:
+def stored(data: bytes, version: int = gma.FORMAT_VERSION) -> bytes:
     """An archive of one section whose index is not deflated, so that changes of its bytes mean something.
 
     Of version 1 there may be one that remembers nothing of files.
     """
     length = int.from_bytes(data[-12:-8], "little")
     at = len(data) - 12 - length
-    reader = container.Reader(memoryview(data)[at : len(data) - 12])
+    reader = gmc.Reader(memoryview(data)[at : len(data) - 12])
     start = reader.varint("a start")
-    body = archive_format._unpacked(reader)
+    body = gma._unpacked(reader)
     body = body if version > 1 else body[:-1]
     index = varint.write(start) + b"\0" + 2 * varint.write(len(body)) + body + bytes(reader.take(reader.left, "CRCs"))
     index += len(index).to_bytes(4, "little")
-    end = zlib.crc32(index).to_bytes(4, "little") + archive_format.END[:3] + bytes([version])
+    end = zlib.crc32(index).to_bytes(4, "little") + gma.END[:3] + bytes([version])
     return data[:3] + bytes([version]) + data[4:at] + index + end
 
 
@@ -316,11 +318,11 @@ def decode_metadata(data: bytes) -> None:
     """What any metadata becomes, in memory and in a file."""
     given = Input(data)
     mode, form = given.choose(NAMES), given.choose(FORMATS)
-    entries = container._read_metadata(memoryview(given.rest()))
+    entries = gmc._read_metadata(memoryview(given.rest()))
     metadata.unpack(entries, mode)
     planes = replace(random_planes(mode, (2, 3)), metadata=entries)
     try:
-        pixels.to_image(planes)
+        reading.to_image(planes)
     except UnsupportedImageError:
         pass
     writing.write(planes, form)

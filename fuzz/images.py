@@ -12,17 +12,17 @@ from entry import Entry, Input, Mismatch
 from ledger_files import Heif, saved
 from samples import png_with_everything, random_planes
 
-from gmcodec import metadata, pixels, png16, writing
-from gmcodec.ledger import account
-from gmcodec.planes import MODES
+from gmcodec.image import metadata, png, reading, writing
+from gmcodec.image.ledger import account
+from gmcodec.image.planes import MODES
 
 MOST = 1 << 12  # pixels
 
 
 def repaired(raw: bytes) -> bytes:
     """A PNG file whose chunks have the CRC-32 that they should have, as far as their lengths lead."""
-    out, at = bytearray(raw), len(png16.SIGNATURE)
-    while raw.startswith(png16.SIGNATURE) and len(raw) >= at + 12:
+    out, at = bytearray(raw), len(png.SIGNATURE)
+    while raw.startswith(png.SIGNATURE) and len(raw) >= at + 12:
         end = at + 8 + int.from_bytes(raw[at : at + 4], "big")
         if end + 4 > len(raw):
             break
@@ -33,13 +33,13 @@ def repaired(raw: bytes) -> bytes:
 
 def decode_image(data: bytes) -> None:
     """What is read can be kept: its metadata has the form that a decoder asks for."""
-    if not data.startswith((png16.SIGNATURE, b"P", b"BM", b"II", b"MM")):
+    if not data.startswith((png.SIGNATURE, b"P", b"BM", b"II", b"MM")):
         return  # the others are decoded by libraries that have fuzzers of their own
-    planes = pixels.read(repaired(data), max_pixels=MOST)
+    planes = reading.read(repaired(data), max_pixels=MOST)
     if planes.height * planes.width > MOST:
         raise Mismatch(f"the limit let {planes.width}x{planes.height} pixels pass")
     metadata.unpack(planes.metadata, planes.mode)
-    pixels.to_array(planes)
+    reading.to_array(planes)
 
 
 def seeds_of_image() -> Iterator[bytes]:

@@ -18,12 +18,13 @@ import numpy as np
 import toy
 from entry import Entry, Input, agree, ignore
 
-from gmcodec import native, varint
-from gmcodec.coding import autoregressive, chain, histogram, strips
+from gmcodec import native
+from gmcodec.coding import autoregressive, chain, strips, value_weights
 from gmcodec.exact.ops import Layer
-from gmcodec.models import local_fit
-from gmcodec.models.local import LocalModel
-from gmcodec.models.online_tile import DeepTileCoder, OnlineTileCoder
+from gmcodec.formats import varint
+from gmcodec.models.local import fit as local_fit
+from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.online.tile_coder import DeepTileCoder, OnlineTileCoder
 
 BEST, WORST = native.isas()[0], native.isas()[-1]
 ISAS = ((BEST,), (WORST,), (BEST, WORST))
@@ -33,7 +34,7 @@ TOGETHER: Ways = (((BEST, 2),), ((WORST, 1), (BEST, 2)))
 SHAPES = ((1, 1), (2, 5), (5, 2), (8, 13))  # nets learn from the hundredth pixel on
 CHANNELS = (3, 1)
 LOUD = 4  # bits by which the layers of some nets amplify
-VALUES = histogram.WEIGHTS[(np.arange(256) * 7) % 16]
+VALUES = value_weights.WEIGHTS[(np.arange(256) * 7) % 16]
 KINDS = ("smooth", "noise", "extremes")
 
 

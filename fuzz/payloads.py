@@ -13,8 +13,8 @@ import numpy as np
 from entry import Entry, Input, ignore
 from nets import BEST, CHANNELS, combined, fixed, images, le, learner
 
-from gmcodec.coding import autoregressive, compressors, deep, histogram
-from gmcodec.models.pair import PairModel
+from gmcodec.coding import autoregressive, compressors, high_depth, value_weights
+from gmcodec.models.online.model import PairModel
 
 PAYLOADS = ("fixed", "learning", "pair", "high depth")
 PAYLOAD_SHAPES = ((1, 1), (7, 20))
@@ -30,7 +30,7 @@ def payload_model(kind: str, channels: int) -> Any:
 def decode_payload(data: bytes) -> None:
     given = Input(data)
     kind, channels, shape, threads = given.each(PAYLOADS, CHANNELS, PAYLOAD_SHAPES, (1, 2))
-    decode: Callable[..., np.ndarray] = deep.decode if kind == "high depth" else autoregressive.decode
+    decode: Callable[..., np.ndarray] = high_depth.decode if kind == "high depth" else autoregressive.decode
     decode(given.rest(), (channels, *shape), payload_model(kind, channels), threads, ignore)
 
 
@@ -43,7 +43,7 @@ def seeds_of_payload() -> Iterator[bytes]:
             for tile in ((height, width), (-(-height // 2), -(-width // 2))):
                 head = bytes([k, c, s, tile != (height, width)])
                 if PAYLOADS[k] == "high depth":
-                    yield head + deep.encode(planes[0].astype(np.uint16) * 16, model, 1, ignore, tile).payload
+                    yield head + high_depth.encode(planes[0].astype(np.uint16) * 16, model, 1, ignore, tile).payload
                     continue
                 for levels, mirror in ((neutral(planes), 0), (uneven(planes), 3 * (PAYLOADS[k] != "fixed"))):
                     chosen = partial(np.copy, levels)
@@ -52,12 +52,12 @@ def seeds_of_payload() -> Iterator[bytes]:
 
 
 def neutral(planes: np.ndarray) -> np.ndarray:
-    return np.full((planes.shape[1], histogram.VALUES), histogram.NEUTRAL, np.uint8)
+    return np.full((planes.shape[1], value_weights.VALUES), value_weights.NEUTRAL, np.uint8)
 
 
 def uneven(planes: np.ndarray) -> np.ndarray:
-    levels = np.tile(np.arange(histogram.VALUES) % 15 + 1, (planes.shape[1], 1)).astype(np.uint8)
-    levels[0, np.setdiff1d(np.arange(histogram.VALUES), planes[:, 0])] = 0
+    levels = np.tile(np.arange(value_weights.VALUES) % 15 + 1, (planes.shape[1], 1)).astype(np.uint8)
+    levels[0, np.setdiff1d(np.arange(value_weights.VALUES), planes[:, 0])] = 0
     return levels
 
 
@@ -66,14 +66,14 @@ def decode_values(data: bytes) -> None:
     given = Input(data)
     mask, size = given.choose(range(8)), given.choose(range(256))
     words = given.words()
-    levels = histogram.unpack(mask, words[:size], 3)
+    levels = value_weights.unpack(mask, words[:size], 3)
     weights = autoregressive._weights(levels)
     autoregressive.pop_words(words[size:], (1, 3, 2, 9), fixed(3), ignore, weights)
 
 
 def seeds_of_values() -> Iterator[bytes]:
     for planes in images(3, (2, 9)):
-        mask, words = histogram.pack(uneven(planes))
+        mask, words = value_weights.pack(uneven(planes))
         tile, _ = autoregressive.push_words(planes, fixed(3), ignore, autoregressive._weights(uneven(planes)))
         yield bytes([mask, len(words)]) + le(words) + le(tile)
 
@@ -82,16 +82,16 @@ def decode_lists(data: bytes) -> None:
     """Lists of the values of 16 bits that channels use; deflated here."""
     given = Input(data)
     mask, size, rest = given.choose(range(8)), given.byte(), given.rest()
-    lists = deep.unpack_lists(mask, compressors.deflate(rest[:size], 1), 3)
+    lists = high_depth.unpack_lists(mask, compressors.deflate(rest[:size], 1), 3)
     ranks = np.frombuffer(rest[size:].ljust(12, b"\0")[:12], np.uint16).reshape(3, 2, 1) % 9
-    deep.from_ranks(ranks.copy(), lists)
+    high_depth.from_ranks(ranks.copy(), lists)
 
 
 def seeds_of_lists() -> Iterator[bytes]:
     used = np.array([0, 5, 70, 65535], np.uint16)
-    examples: list[deep.Lists] = [[used, None, None], [used[1:], used, used[:2]]]
+    examples: list[high_depth.Lists] = [[used, None, None], [used[1:], used, used[:2]]]
     for lists in examples:
-        mask, packed = deep.pack_lists(lists)
+        mask, packed = high_depth.pack_lists(lists)
         raw = zlib.decompress(packed, -15)
         yield bytes([mask, len(raw)]) + raw + bytes(12)
 

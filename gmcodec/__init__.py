@@ -6,7 +6,7 @@
 >>> image = gmcodec.decode(data)            # PIL image: same pixels, mode and metadata
 """
 
-from .errors import GmcError
+from gmcodec.errors import GmcError
 
 __version__ = "0.1.0"
 __all__ = ["Archive", "GmcError", "__version__", "decode", "decode_array", "encode", "info", "pack", "verify"]
@@ -15,14 +15,14 @@ TYPE_CHECKING = False  # nothing is imported here that ``python -m gmcodec`` wou
 if TYPE_CHECKING:
     from typing import Any
 
-    from .archive import Archive, pack
-    from .codec import decode, decode_array, encode, info, verify
+    from gmcodec.archive import Archive, pack
+    from gmcodec.codec import decode, decode_array, encode, info, verify
 
 
 def __getattr__(name: str) -> "Any":
     # importing gmcodec stays instant: numpy and the rest load with the first use
     if name in __all__:
-        from . import archive, codec
+        from gmcodec import archive, codec
 
         return getattr(archive if name in ("Archive", "pack") else codec, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

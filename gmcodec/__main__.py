@@ -3,10 +3,10 @@
 
 import sys
 
-from . import safe_path
+from gmcodec import safe_path
 
 if __name__ == "__main__":
     sys.path[:] = safe_path.import_path()
-    from .cli import main
+    from gmcodec.cli.main import main
 
     main()

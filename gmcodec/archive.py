@@ -4,7 +4,7 @@
 pack     images --jobs--> groups and singles --encode_group, encode_single--> blocks --index--> file
 Archive  file --index--> blocks --decode_group, decode_single--> images
 
-Blocks are coded in archive_blocks.py.
+Blocks are coded in blocks.py.
 
 A small image alone pays for a header and cannot use more than one processor; in a group it pays for
 its name and two bytes.  Reading one image of a group decodes the group.  The bytes do not depend on the
@@ -23,26 +23,20 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from . import archive_format, codec, pixels
-from .archive_blocks import Coded, decode_group, decode_single, encode_group, encode_single
-from .archive_format import GROUP, GROUP_MODES, HEAD, KINDS, Attributes, Block
-from .container import DEFAULT_MAX_PIXELS
-from .errors import GmcError, ImageTooLargeError, MemberNameError, TruncatedFileError, UnknownModelError
-from .pixels import Planes
-from .work import (
-    PERMISSIONS,
-    StoppableWatch,
-    Watch,
-    attributes,
-    in_order,
-    interruptible,
-    replacing,
-)
+from gmcodec import codec
+from gmcodec.blocks import Coded, decode_group, decode_single, encode_group, encode_single
+from gmcodec.errors import GmcError, ImageTooLargeError, MemberNameError, TruncatedFileError, UnknownModelError
+from gmcodec.formats import gma
+from gmcodec.formats.gma import GROUP, GROUP_MODES, HEAD, KINDS, Attributes, Block
+from gmcodec.formats.gmc import DEFAULT_MAX_PIXELS
+from gmcodec.image import reading
+from gmcodec.image.reading import Planes
+from gmcodec.work import PERMISSIONS, StoppableWatch, Watch, attributes, in_order, interruptible, replacing
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .models.registry import Loaded
+    from gmcodec.models.registry import Loaded
 
 MEMBER_PIXELS = 1 << 14  # an image of more is coded alone
 GROUP_PIXELS, GROUP_COUNT = 1 << 18, 1024  # of a group, at most: reading one member decodes all of it
@@ -133,7 +127,7 @@ def pack(
     GmcError when there is no image; ValueError for an unknown model; with ``append`` what ``Archive`` raises.
     """
     watch, threads, place = StoppableWatch(watch or Watch()), threads or codec.available_threads(), Path(output)
-    from .models import registry
+    from gmcodec.models import registry
 
     asked = registry.named(model) if model else None
     pairs = sources.items() if isinstance(sources, Mapping) else sources
@@ -147,7 +141,7 @@ def pack(
     queue = _Queue(asked, effort, times, read, watch)
     with replacing(place, append, force, lambda: queue.permissions) as file:
         if append and (start := file.tell()):
-            before = archive_format.read_blocks(partial(_read_at, file), start)
+            before = gma.read_blocks(partial(_read_at, file), start)
             file.seek(start)
         else:
             file.write(HEAD)
@@ -163,9 +157,9 @@ def pack(
                 watch.images(len(coded.block.names))
         if not blocks:
             raise GmcError("there is no image to pack, so nothing was written")
-        file.write(index := archive_format.write_index(blocks, start))
+        file.write(index := gma.write_index(blocks, start))
         size = file.tell()
-        archive_format.read_blocks(partial(_read_at, file), size)  # what cannot be read must not be written
+        gma.read_blocks(partial(_read_at, file), size)  # what cannot be read must not be written
     added = sum(block.dimensions for block in blocks)
     groups = [block for block in blocks if block.kind == GROUP]
     return Packed(
@@ -232,7 +226,7 @@ class _Queue:
             yield self._group(rest)
 
     def _read(self, name: str, source: Any) -> Planes:
-        if problem := archive_format.name_problem(name):
+        if problem := gma.name_problem(name):
             raise MemberNameError(f"cannot be the name of a member: it {problem}")
         if name in self.taken:
             raise MemberNameError(f"the archive already holds {name!r}")
@@ -256,7 +250,7 @@ class _Queue:
             return encode_single(name, planes, self._effort, threads if large else 1, self._watch)
 
     def _group(self, members: list[tuple[str, Planes]]) -> Callable[[], list[Coded]]:
-        from .models import registry
+        from gmcodec.models import registry
 
         names, images = [name for name, _ in members], [planes for _, planes in members]
         if len(members) == 1:
@@ -303,7 +297,7 @@ class Archive:
         self._last: tuple[Block | None, list[Planes]] = None, []
         try:
             self.size = self._file.seek(0, io.SEEK_END)  # bytes of the archive
-            self.blocks = archive_format.read_blocks(self._read, self.size)
+            self.blocks = gma.read_blocks(self._read, self.size)
         except BaseException:
             self._file.close()
             raise
@@ -356,7 +350,7 @@ class Archive:
 
     def __getitem__(self, name: str) -> Image.Image:
         """The image as a PIL image."""
-        return pixels.to_image(self.planes(name))
+        return reading.to_image(self.planes(name))
 
     def planes(self, name: str) -> Planes:
         """The image as integer planes.  The last group read is kept for the next call."""

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from . import choice, container, pixels
-from .coding import conventional
-from .container import DEFAULT_MAX_PIXELS, Header, Part
-from .errors import ChecksumError, NotKeptError, UnknownModelError, UnsupportedImageError, WeightsError
-from .pixels import MODES, Planes
-from .work import Stop, interruptible
+from gmcodec import effort as choice
+from gmcodec.coding import conventional
+from gmcodec.errors import ChecksumError, NotKeptError, UnknownModelError, UnsupportedImageError, WeightsError
+from gmcodec.formats import gmc
+from gmcodec.formats.gmc import DEFAULT_MAX_PIXELS, Header, Part
+from gmcodec.image import reading
+from gmcodec.image.reading import MODES, Planes
+from gmcodec.work import Stop, interruptible
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -78,11 +80,11 @@ def encode_planes(
     parts, bits = interruptible(
         lambda: choice.smallest(planes, code, effort, threads or available_threads(), stop), stop
     )
-    crc = container.pixels_crc(planes.data)
+    crc = gmc.pixels_crc(planes.data)
     mode = MODES[planes.mode].id
     header = Header(mode, planes.width, planes.height, crc, planes.metadata, tuple(parts))
     described = tuple((form_name(p.form), p.channels, len(p.payload)) for p in parts)
-    return Encoded(container.pack(header), bits, planes.dimensions, described)
+    return Encoded(gmc.pack(header), bits, planes.dimensions, described)
 
 
 def decode_planes(
@@ -93,7 +95,7 @@ def decode_planes(
     progress: Progress = _ignore,
 ) -> Planes:
     """File -> Planes, every checksum verified.  Raises GmcFormatError, WeightsError or ImageTooLargeError."""
-    header = container.unpack(data, max_pixels=max_pixels)
+    header = gmc.unpack(data, max_pixels=max_pixels)
     for part in header.parts:  # before any work
         check_form(part, header.height * header.width, header.depth)
     stop = Stop(progress)
@@ -105,17 +107,17 @@ def decode_planes(
 def _decode_parts(header: Header, threads: int, progress: Progress) -> np.ndarray:
     decoded = [_decode_part(part, header, threads, progress) for part in header.parts]
     samples = decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
-    if container.pixels_crc(samples) != header.pixels_crc:
+    if gmc.pixels_crc(samples) != header.pixels_crc:
         raise ChecksumError("the decoded pixels do not match their checksum")
     return samples
 
 
 def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -> np.ndarray:
     shape = (part.channels, header.height, header.width)
-    if part.form < container.FIRST_LEARNED_FORM:
+    if part.form < gmc.FIRST_LEARNED_FORM:
         return conventional.decode(part.form, part.payload, shape, header.depth)
-    from .coding import autoregressive, chain, deep, strips
-    from .models import registry
+    from gmcodec.coding import autoregressive, chain, high_depth, strips
+    from gmcodec.models import registry
 
     loaded = registry.load(part.form)
     if loaded.latents and loaded.latents.any_size:
@@ -123,7 +125,7 @@ def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -
     if loaded.latents:
         return chain.decode_chain(part.payload, (1, *shape), loaded.latents, progress)[0]
     if loaded.entry.depth == 16:
-        return deep.decode(part.payload, shape, loaded.learner, threads, progress)
+        return high_depth.decode(part.payload, shape, loaded.learner, threads, progress)
     return autoregressive.decode(part.payload, shape, loaded.pixels, threads, progress)
 
 
@@ -142,7 +144,7 @@ def form_name(form: int) -> str:
     """Name of a form for people.  Raises UnknownModelError."""
     if form in conventional.FORMS:
         return conventional.FORMS[form]
-    from .models import registry
+    from gmcodec.models import registry
 
     if form not in registry.BY_FORM:
         raise UnknownModelError(f"form {form} is not known to this release")
@@ -155,9 +157,9 @@ def check_form(part: Part, pixels: int, depth: int = 8) -> None:
     ``pixels``: of the image, or of each image of a group; ``depth``: bits of a sample.
     """
     form_name(part.form)
-    if part.form < container.FIRST_LEARNED_FORM:
+    if part.form < gmc.FIRST_LEARNED_FORM:
         return
-    from .models import registry
+    from gmcodec.models import registry
 
     loaded = registry.load(part.form)
     if loaded.entry.channels != part.channels:
@@ -184,11 +186,11 @@ def to_planes(
     if isinstance(source, Planes):
         return source
     if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read"):
-        return pixels.read(source, strip=strip, max_pixels=max_pixels, first=first)
+        return reading.read(source, strip=strip, max_pixels=max_pixels, first=first)
     if hasattr(source, "getbands"):
-        return pixels.from_image(source, strip=strip)
+        return reading.from_image(source, strip=strip)
     if hasattr(source, "__array__") or hasattr(source, "__array_interface__"):
-        return pixels.from_array(np.asarray(source))
+        return reading.from_array(np.asarray(source))
     raise UnsupportedImageError(f"a {type(source).__name__} holds no image: give a path, bytes, an image or an array")
 
 
@@ -246,12 +248,12 @@ def decode(data: bytes, *, threads: int | None = None, max_pixels: int | None = 
     Raises GmcFormatError, WeightsError, ImageTooLargeError; UnsupportedImageError for 16-bit colour, which
     Pillow cannot hold: use ``decode_array``.
     """
-    return pixels.to_image(decode_planes(data, threads=threads, max_pixels=max_pixels))
+    return reading.to_image(decode_planes(data, threads=threads, max_pixels=max_pixels))
 
 
 def decode_array(data: bytes, *, threads: int | None = None, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> np.ndarray:
     """Pixels of a .gmc file: uint8 or uint16, [H, W] or [H, W, C].  Palette images give their indices."""
-    return pixels.to_array(decode_planes(data, threads=threads, max_pixels=max_pixels))
+    return reading.to_array(decode_planes(data, threads=threads, max_pixels=max_pixels))
 
 
 def info(data: bytes) -> dict[str, Any]:
@@ -259,11 +261,11 @@ def info(data: bytes) -> dict[str, Any]:
 
     Raises GmcFormatError.
     """
-    header = container.unpack(data, max_pixels=None)
+    header = gmc.unpack(data, max_pixels=None)
     mode = next(m for m in MODES.values() if m.id == header.mode_id)
     dimensions = header.width * header.height * mode.channels
     return {
-        "format_version": container.FORMAT_VERSION,
+        "format_version": gmc.FORMAT_VERSION,
         "width": header.width,
         "height": header.height,
         "mode": mode.name,
@@ -271,13 +273,13 @@ def info(data: bytes) -> dict[str, Any]:
         "bit_depth": mode.depth,
         "bytes": len(data),
         "bits_per_dimension": 8 * len(data) / dimensions,
-        "header_bytes": container.overhead(header) - sum(len(value) for _, value in header.metadata),
+        "header_bytes": gmc.overhead(header) - sum(len(value) for _, value in header.metadata),
         "parts": [
             {"code": name_or_number(p.form), "channels": p.channels, "bytes": len(p.payload)}
             | ({"weights": p.weights_id.hex()} if p.weights_id else {})
             for p in header.parts
         ],
-        "metadata": [{"kind": pixels.Tag(tag).name if tag in set(pixels.Tag) else str(tag), "bytes": len(value)}
+        "metadata": [{"kind": reading.Tag(tag).name if tag in set(reading.Tag) else str(tag), "bytes": len(value)}
                      for tag, value in header.metadata],
         "pixels_crc32": f"{header.pixels_crc:08x}",
     }  # fmt: skip

@@ -21,8 +21,8 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from .errors import GmcError
-from .work import PERMISSIONS, attributes, create, set_permissions
+from gmcodec.errors import GmcError
+from gmcodec.work import PERMISSIONS, attributes, create, set_permissions
 
 FORMAT = "GMC"
 _METADATA = ("icc_profile", "exif", "xmp", "dpi")
@@ -40,14 +40,19 @@ class GmcImageFile(ImageFile.ImageFile):
     _data: bytes | None = None  # the file, until its pixels are decoded
 
     def _open(self) -> None:
-        from . import container, metadata, pillow_info, pixels  # numpy loads with the first .gmc file
+        from gmcodec.formats import gmc
+        from gmcodec.image import (
+            metadata,
+            pillow_info,
+            reading,  # numpy loads with the first .gmc file
+        )
 
         assert self.fp is not None
         data = self.fp.read()
         try:
             # Image.open applies Pillow's own limit to the size
-            header = container.unpack(data, max_pixels=None)
-            mode = next(m for m in pixels.MODES.values() if m.id == header.mode_id)
+            header = gmc.unpack(data, max_pixels=None)
+            mode = next(m for m in reading.MODES.values() if m.id == header.mode_id)
             tags = metadata.unpack(header.metadata, mode.name)
         except GmcError as error:
             raise SyntaxError(f"not a usable .gmc file: {error}") from error
@@ -59,10 +64,11 @@ class GmcImageFile(ImageFile.ImageFile):
     def load(self) -> Any:
         """Decode, once.  Raises OSError, as Pillow's own plugins do for damaged data."""
         if self._data is not None:
-            from . import codec, pixels
+            from gmcodec import codec
+            from gmcodec.image import reading
 
             try:
-                image = pixels.to_image(codec.decode_planes(self._data, max_pixels=None))
+                image = reading.to_image(codec.decode_planes(self._data, max_pixels=None))
             except GmcError as error:
                 raise OSError(str(error)) from error
             self.im, self.palette, self._data = image.im, image.palette, None
@@ -73,7 +79,7 @@ class GmcImageFile(ImageFile.ImageFile):
 
 
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    from . import codec
+    from gmcodec import codec
 
     options = dict(getattr(image, "encoderinfo", {}))
     given = {name: options[name] for name in _METADATA if options.get(name) is not None}

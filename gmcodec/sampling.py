@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from . import pixels
-from .coding import bitsback, flow
-from .coding.autoregressive import pop
-from .coding.stack import Stack
-from .models import registry
-from .models.ade import AdeModel
-from .models.agave import AgaveModel
-from .models.registry import Loaded
+from gmcodec.coding import bitsback, flow
+from gmcodec.coding.autoregressive import pop
+from gmcodec.coding.stack import Stack
+from gmcodec.image import reading
+from gmcodec.models import registry
+from gmcodec.models.ade.model import AdeModel
+from gmcodec.models.agave.model import AgaveModel
+from gmcodec.models.registry import Loaded
 
 GAP = 2  # pixels between pictures
 BITS, MORE = 12, 2048  # for a sample and a latent, on average more than any takes, and for all
@@ -90,7 +90,7 @@ def draw(model: str, rows: int, columns: int, size: int, seed: int = 0, source: 
 
 def _squares(source: Path, count: int, size: int, channels: int) -> np.ndarray:
     """The first squares of a mosaic, uint8 [count, C, size, size].  Raises ValueError."""
-    mosaic = pixels.to_array(pixels.read(source))
+    mosaic = reading.to_array(reading.read(source))
     columns = mosaic.shape[1] // size
     if mosaic.dtype != np.uint8 or mosaic.ndim != 3 or mosaic.shape[2] != channels:
         raise ValueError(f"{source} is not an image of {channels} channels of 8 bits")

@@ -25,8 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
-from .errors import GmcError, OutputExistsError
-from .threads import Threads, fulfil, start
+from gmcodec.errors import GmcError, OutputExistsError
+from gmcodec.threads import Threads, fulfil, start
 
 T = TypeVar("T")
 LOOK_UP = 0.1  # seconds: where a signal does not wake who waits, it is heard then

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import gmcodec
-from gmcodec import pixels
-from gmcodec.cli import cli
+from gmcodec.cli.main import cli
+from gmcodec.image import reading
 
 GMCODEC = (sys.executable, "-m", "gmcodec")
 
@@ -47,7 +47,7 @@ def photo(path: Path, height: int = 20, width: int = 30, seed: int = 0, **option
 
 def same(one: Path | bytes, other: Path | bytes) -> bool:
     """Same mode and pixels; TIFF and BMP come with DPI of their own."""
-    a, b = pixels.read(one), pixels.read(other)
+    a, b = reading.read(one), reading.read(other)
     return a.mode == b.mode and np.array_equal(a.data, b.data)
 
 

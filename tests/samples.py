@@ -8,9 +8,9 @@ import zlib
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 
-from gmcodec import metadata, pixels
-from gmcodec.metadata import Tag
-from gmcodec.pixels import MODES, Planes
+from gmcodec.image import metadata, reading
+from gmcodec.image.metadata import Tag
+from gmcodec.image.reading import MODES, Planes
 
 SIZES = [(1, 1), (1, 7), (7, 1), (5, 9), (13, 67)]
 
@@ -52,7 +52,7 @@ def png_with_everything() -> tuple[bytes, bytes]:
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
     exif[274] = 6
-    image = pixels.to_image(random_planes("RGB"))
+    image = reading.to_image(random_planes("RGB"))
     raw = saved(image, "PNG", icc_profile=icc, exif=exif, pnginfo=info, transparency=(1, 2, 3))
     raw = with_chunks(
         raw,

@@ -12,17 +12,18 @@ from toy import write_photos
 
 torch = pytest.importorskip("torch")
 
-from gmcodec.coding.autoregressive import wavefront  # noqa: E402
-from gmcodec.models import local_freeze, weights  # noqa: E402
-from gmcodec.models.local import LocalModel  # noqa: E402
-from gmcodec.training import adapting  # noqa: E402
-from gmcodec.training.adapting import PIXELS, Adapting, Streams  # noqa: E402
-from gmcodec.training.data import LEARNT_CENTRE, centre, load_folder, pad  # noqa: E402
-from gmcodec.training.freezing import freeze_file  # noqa: E402
-from gmcodec.training.loop import Trainer  # noqa: E402
-from gmcodec.training.nets import build, save_float  # noqa: E402
-from gmcodec.training.presets import PRESETS, Preset  # noqa: E402
-from gmcodec.training.trainers import trainer  # noqa: E402
+from gmcodec.coding.autoregressive import wavefront
+from gmcodec.models import weights
+from gmcodec.models.local import freeze as local_freeze
+from gmcodec.models.local.frozen import LocalModel
+from gmcodec.training import meta
+from gmcodec.training.data import LEARNT_CENTRE, centre, load_folder, pad
+from gmcodec.training.freezing import freeze_file
+from gmcodec.training.loop import Trainer
+from gmcodec.training.meta import PIXELS, Adapting, Streams
+from gmcodec.training.nets import build, save_float
+from gmcodec.training.presets import PRESETS, Preset
+from gmcodec.training.trainers import trainer
 
 TOY = replace(PRESETS["toy-learning"], steps=12)
 
@@ -52,7 +53,7 @@ def test_copies_see_what_the_net_sees(photos, tmp_path):
     bits = []
     copies, _, _ = run._copy(run.net, 2)
     while streams.done[0] + PIXELS <= image[0].size:
-        bits.append(adapting._slot_bits(run.model, copies, streams.next(), torch.float32).view(2, PIXELS).detach())
+        bits.append(meta._slot_bits(run.model, copies, streams.next(), torch.float32).view(2, PIXELS).detach())
     found = torch.cat(bits, 1).numpy()
     expected = run.net.bits(torch.from_numpy(pad(image, run.model.reach)[None])).detach().numpy()
     order, _ = wavefront(*image.shape[1:], run.model.slope)
@@ -77,15 +78,15 @@ def test_photographs_that_begin_forget(photos, tmp_path):
     assert not torch.equal(run.copies["first"][0], run.net.first)
     assert run.counts.min() == 3
     run.streams.done[:] = 10**9  # every photograph ends
-    adapting.AGAIN, again = 0.0, adapting.AGAIN
+    meta.AGAIN, again = 0.0, meta.AGAIN
     try:
         pixels = run.streams.next()
     finally:
-        adapting.AGAIN = again
+        meta.AGAIN = again
     assert pixels.fresh.all()
     net = dict(run.net.named_parameters())
     with torch.no_grad():
-        adapting._restart(pixels.fresh, net, run.copies, run.squares, run.counts)
+        meta._restart(pixels.fresh, net, run.copies, run.squares, run.counts)
     assert all(torch.equal(copy[slot], net[name]) for name, copy in run.copies.items() for slot in range(len(copy)))
     assert run.counts.max() == 0
 

@@ -14,12 +14,12 @@ import toy
 from gmcodec.coding import flow
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import FreezeError, TrainingError
-from gmcodec.models import ade_freeze
-from gmcodec.models.ade import AdeConfig
-from gmcodec.models.ade_float import Ade, squeeze, unsqueeze
-from gmcodec.models.agave import Base
-from gmcodec.models.agave_float import importance_bits
-from gmcodec.models.pixelcnnpp_float import Conv
+from gmcodec.models.ade import freeze as ade_freeze
+from gmcodec.models.ade.float import Ade, squeeze, unsqueeze
+from gmcodec.models.ade.model import AdeConfig
+from gmcodec.models.agave.float import importance_bits
+from gmcodec.models.agave.model import Base
+from gmcodec.models.pixelcnnpp.float import Conv
 from gmcodec.training import trainers
 from gmcodec.training.freezing import flow_bits, freeze_file
 from gmcodec.training.loop import Trainer

@@ -13,12 +13,13 @@ from test_pixelcnnpp_frozen import config_changed
 
 from gmcodec import native
 from gmcodec.errors import WeightsError
-from gmcodec.models import ade_passage, weights
-from gmcodec.models.ade import AdeConfig, AdeModel
-from gmcodec.models.ade_spec import Spec
-from gmcodec.models.ade_tables import Gaussians, frequencies
-from gmcodec.models.agave import Base
-from gmcodec.models.local import LocalModel
+from gmcodec.models import weights
+from gmcodec.models.ade import flow_state as ade_passage
+from gmcodec.models.ade.model import AdeConfig, AdeModel
+from gmcodec.models.ade.spec import Spec
+from gmcodec.models.ade.tables import Gaussians, frequencies
+from gmcodec.models.agave.model import Base
+from gmcodec.models.local.frozen import LocalModel
 
 
 @pytest.mark.parametrize("isa", native.isas())

@@ -12,10 +12,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from test_discriminators import TOYS, exact, inputs  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+from test_discriminators import TOYS, exact, inputs
+from torch import Tensor, nn
 
-from gmcodec.training.adversarial import (  # noqa: E402
+from gmcodec.training.adversarial_losses import (
     PENALTY,
     bgan_discriminator_loss,
     bgan_generator_loss,
@@ -31,8 +31,8 @@ from gmcodec.training.adversarial import (  # noqa: E402
     saturating_loss,
     share_divergence,
 )
-from gmcodec.training.discriminators import Discriminator, Equivariant  # noqa: E402
-from gmcodec.training.presets import DiscriminatorConfig  # noqa: E402
+from gmcodec.training.discriminators import Discriminator, Equivariant
+from gmcodec.training.presets import DiscriminatorConfig
 
 
 @pytest.fixture(autouse=True)

@@ -11,31 +11,26 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
-from PIL import Image  # noqa: E402
-from test_pixelcnnpp import images  # noqa: E402
-from toy import smooth, write_photos  # noqa: E402
+from PIL import Image
+from test_pixelcnnpp import images
+from toy import smooth, write_photos
 
-from gmcodec import codec  # noqa: E402
-from gmcodec.errors import FreezeError, TrainingError, WeightsError  # noqa: E402
-from gmcodec.models import agave_freeze, pixelcnnpp_freeze, registry, weights  # noqa: E402
-from gmcodec.models.agave import AgaveConfig, Base  # noqa: E402
-from gmcodec.models.agave_float import (  # noqa: E402
-    Agave,
-    Flow,
-    Terms,
-    auxiliary_image,
-    importance_bits,
-    logistic_bits,
-)
-from gmcodec.models.local import LocalConfig  # noqa: E402
-from gmcodec.models.local_freeze import estimate_bits, spread_units  # noqa: E402
-from gmcodec.models.pixelcnnpp_float import Condition, PixelCNN  # noqa: E402
-from gmcodec.training import freezing  # noqa: E402
-from gmcodec.training.freezing import freeze_file  # noqa: E402
-from gmcodec.training.loop import Trainer  # noqa: E402
-from gmcodec.training.losses import bits_per_dimension, objective_bits  # noqa: E402
-from gmcodec.training.nets import load_float, load_whole, of_condition, preset_from_dict, preset_to_dict, read_config  # noqa: E402
-from gmcodec.training.presets import PRESETS, Objective, Preset  # noqa: E402
+from gmcodec import codec
+from gmcodec.errors import FreezeError, TrainingError, WeightsError
+from gmcodec.models import registry, weights
+from gmcodec.models.agave import freeze as agave_freeze
+from gmcodec.models.agave.float import Agave, Flow, Terms, auxiliary_image, importance_bits, logistic_bits
+from gmcodec.models.agave.model import AgaveConfig, Base
+from gmcodec.models.local.freeze import estimate_bits, spread_units
+from gmcodec.models.local.frozen import LocalConfig
+from gmcodec.models.pixelcnnpp import freeze as pixelcnnpp_freeze
+from gmcodec.models.pixelcnnpp.float import Condition, PixelCNN
+from gmcodec.training import freezing
+from gmcodec.training.freezing import freeze_file
+from gmcodec.training.loop import Trainer
+from gmcodec.training.losses import bits_per_dimension, objective_bits
+from gmcodec.training.nets import load_float, load_whole, of_condition, preset_from_dict, preset_to_dict, read_config
+from gmcodec.training.presets import PRESETS, Objective, Preset
 
 TOY = PRESETS["toy-agave"]
 assert isinstance(TOY.model, AgaveConfig)

@@ -12,11 +12,14 @@ from test_pixelcnnpp_frozen import config_changed
 
 from gmcodec import native
 from gmcodec.errors import WeightsError
-from gmcodec.models import agave_spec, local_spec, pixelcnnpp_spec, weights
-from gmcodec.models.agave import AgaveConfig, AgaveModel, Base
-from gmcodec.models.agave_walk import AgaveWalk
-from gmcodec.models.local import LocalModel
-from gmcodec.models.pixelcnnpp import PixelCNNModel
+from gmcodec.models import weights
+from gmcodec.models.agave.latent_state import AgaveWalk
+from gmcodec.models.agave.model import AgaveConfig, AgaveModel, Base
+from gmcodec.models.local import spec as local_spec
+from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.pixelcnnpp import spec as pixelcnnpp_spec
+from gmcodec.models.pixelcnnpp.model import PixelCNNModel
+from gmcodec.models.vae import spec as agave_spec
 
 
 def images(count: int = 3, size: tuple[int, int] = (8, 16)) -> np.ndarray:

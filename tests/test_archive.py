@@ -11,9 +11,8 @@ import toy
 from PIL import Image
 
 import gmcodec
-from gmcodec import archive, archive_format, codec
+from gmcodec import archive, codec
 from gmcodec.archive import Archive, pack
-from gmcodec.archive_format import GROUP, SINGLE
 from gmcodec.errors import (
     ChecksumError,
     GmcError,
@@ -25,8 +24,10 @@ from gmcodec.errors import (
     UnknownModelError,
     WeightsError,
 )
+from gmcodec.formats import gma
+from gmcodec.formats.gma import GROUP, SINGLE
+from gmcodec.image.reading import MODES, Planes
 from gmcodec.models import registry
-from gmcodec.pixels import MODES, Planes
 from gmcodec.work import Stop, Watch, in_order
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
@@ -250,7 +251,7 @@ def test_a_model_with_latents_makes_chains(tmp_path, monkeypatch):
         (block,) = opened.blocks
         assert block.form == registry.named("agave").entry.form
     data = (tmp_path / "set.gma").read_bytes()
-    group = archive_format.read_group(data[block.offset : block.offset + block.length])
+    group = gma.read_group(data[block.offset : block.offset + block.length])
     assert 0 < group.payload[0] < 20  # images that paid for the latents of the others
     assert 8 * len(group.payload) == pytest.approx(packed.estimated_bits, abs=128)
     monkeypatch.setattr("gmcodec.archive.CHAIN_PIXELS", 10 * 64)
@@ -434,9 +435,9 @@ def test_damage_leaves_other_blocks_readable(packed):
 def relabelled(data: bytes, name: str, **changes: object) -> bytes:
     """The block of a member in an archive of one section described differently, all checksums correct."""
     blocks = Archive(data).blocks
-    changed = [archive_format.Block(**vars(b) | changes) if name in b.names else b for b in blocks]
+    changed = [gma.Block(**vars(b) | changes) if name in b.names else b for b in blocks]
     end = blocks[-1].offset + blocks[-1].length
-    return data[:end] + archive_format.write_index(changed, 4)
+    return data[:end] + gma.write_index(changed, 4)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmcodec import archive_format, varint
-from gmcodec.archive_format import (
+from gmcodec.errors import (
+    ChecksumError,
+    GmcError,
+    GmcFormatError,
+    MemberNameError,
+    NotAGmcFileError,
+    TruncatedFileError,
+    UnsupportedVersionError,
+)
+from gmcodec.formats import gma, varint
+from gmcodec.formats.gma import (
     END,
     GROUP,
     HEAD,
@@ -27,15 +36,6 @@ from gmcodec.archive_format import (
     read_group,
     write_group,
     write_index,
-)
-from gmcodec.errors import (
-    ChecksumError,
-    GmcError,
-    GmcFormatError,
-    MemberNameError,
-    NotAGmcFileError,
-    TruncatedFileError,
-    UnsupportedVersionError,
 )
 
 TWO = (
@@ -469,9 +469,9 @@ def test_groups():
 
 
 def test_the_limits_are_those_of_the_specification():
-    assert archive_format.__doc__ is not None
-    assert "2**22" in archive_format.__doc__
+    assert gma.__doc__ is not None
+    assert "2**22" in gma.__doc__
     assert MAX_GROUP_PIXELS == 2**22
-    assert "2**12" in archive_format.__doc__
+    assert "2**12" in gma.__doc__
     assert MAX_GROUP_COUNT == 2**12
-    assert archive_format.MAX_INDEX_BYTES == 2**28
+    assert gma.MAX_INDEX_BYTES == 2**28

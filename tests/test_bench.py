@@ -21,7 +21,7 @@ from PIL import Image
 
 import gmcodec
 from gmcodec import errors
-from gmcodec.cli import cli
+from gmcodec.cli.main import cli
 
 pytest.importorskip("imagecodecs")
 pytest.importorskip("matplotlib")
@@ -115,7 +115,9 @@ def test_the_page_needs_nothing_else(folder: Path, tmp_path: Path) -> None:
 
 
 def test_help_is_fast_and_light() -> None:
-    code = "import sys; from gmcodec.cli import cli; cli(['bench', '-h'], standalone_mode=False); print(*sys.modules)"
+    code = (
+        "import sys; from gmcodec.cli.main import cli; cli(['bench', '-h'], standalone_mode=False); print(*sys.modules)"
+    )
     before = os.times()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     after = os.times()  # processor time: the machine may be busy

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import toy
 
-from gmcodec import native, varint
+from gmcodec import native
 from gmcodec.coding import bitsback
 from gmcodec.coding.bitsback import pop_batch, push_batch
 from gmcodec.coding.chain import decode_chain, encode_chain
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
+from gmcodec.formats import varint
 
 
 def images(count: int, size: tuple[int, int] = (16, 16), seed: int = 0) -> np.ndarray:

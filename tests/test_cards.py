@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from gmcodec.models.ade import KIND as FLOW
-from gmcodec.models.agave import KIND as LATENTS
-from gmcodec.models.local import KIND as LOCAL
-from gmcodec.models.local import LocalConfig
+from gmcodec.models.ade.model import KIND as FLOW
+from gmcodec.models.agave.model import KIND as LATENTS
+from gmcodec.models.local.frozen import KIND as LOCAL
+from gmcodec.models.local.frozen import LocalConfig
 
 FOLDER = Path(__file__).parent.parent / "gmcodec" / "weights"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.safetensors"))

@@ -14,17 +14,21 @@ from pathlib import Path
 
 import click
 
-from gmcodec.cli import cli
+from gmcodec.cli.main import cli
 from gmcodec.training.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 PLACES = ("gmcodec", "bench", "tests")
 SOURCES = sorted(path for place in PLACES for path in (ROOT / place).rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(path for place in PLACES for path in (ROOT / place).rglob("*.md"))])
-STEMS = {path.stem: path for path in SOURCES if path.stem not in ("__init__", "__main__")}
+STEMS: dict[str, list[Path]] = {}  # several packages have a model.py
+for _path in SOURCES:
+    STEMS.setdefault(_path.stem, []).append(_path)
 SUFFIXES = {
     "gma",
+    "cpp",
     "gmc",
+    "h",
     "html",
     "jpg",
     "json",
@@ -114,8 +118,10 @@ def test_members_of_modules() -> None:
     missing = []
     for path, text in all_said():
         for module, name in MEMBER.findall(text):
-            source = STEMS.get(module.split(".")[-1])
-            if source and name not in names(source) and name not in SUFFIXES:
+            *parents, stem = module.split(".")
+            sources = [p for p in STEMS.get(stem, ()) if not parents or p.parent.name == parents[-1]]
+            known = any(name in names(p) for p in sources) or any(p.parent.name == stem for p in STEMS.get(name, ()))
+            if sources and not known and name not in SUFFIXES:
                 missing.append(f"{path.relative_to(ROOT)}: {module}.{name}")
     assert not missing, missing
 

@@ -11,7 +11,9 @@ import pytest
 from commands import names, photo, run, same
 from PIL import Image
 
-from gmcodec import cli_files, codec, pixels
+from gmcodec import codec
+from gmcodec.cli import paths
+from gmcodec.image import reading
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -31,7 +33,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     result = run("decompress", tmp_path / "a.gmc", "-o", tmp_path / "back.png")
     assert result.exit_code == 0
     assert "30x20 RGB" in result.output
-    assert pixels.read(source) == pixels.read(tmp_path / "back.png")
+    assert reading.read(source) == reading.read(tmp_path / "back.png")
     assert names(tmp_path) == ["a.gmc", "a.png", "back.png"]
 
 
@@ -142,7 +144,7 @@ def test_delete(tmp_path: Path) -> None:
 
 def test_delete_only_after_the_result_was_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = photo(tmp_path / "a.png")
-    other = pixels.read(photo(tmp_path / "b.png", seed=5))
+    other = reading.read(photo(tmp_path / "b.png", seed=5))
     monkeypatch.setattr(codec, "decode_planes", lambda *args, **options: other)
     result = run("compress", source, "--delete")
     assert result.exit_code == 1
@@ -170,14 +172,14 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "fsync", full)
     result = run("compress", photo(tmp_path / "a.png"))
-    assert result.exit_code == cli_files.OS_ERROR
+    assert result.exit_code == paths.OS_ERROR
     assert f"a.png: No space left on device: {tmp_path / 'a.gmc'}\n" in result.output
     assert names(tmp_path) == ["a.png"]
 
 
 def test_a_missing_folder_is_named_by_its_output(tmp_path: Path) -> None:
     result = run("compress", photo(tmp_path / "a.png"), "-o", tmp_path / "no" / "b.gmc")
-    assert result.exit_code == cli_files.OS_ERROR
+    assert result.exit_code == paths.OS_ERROR
     assert f"No such file or directory: {tmp_path / 'no' / 'b.gmc'}" in result.output
 
 

@@ -13,10 +13,10 @@ import pytest
 from commands import names, photo, run, same
 from PIL import Image
 
-from gmcodec import pixels
 from gmcodec.archive import Archive
-from gmcodec.cli_archive import place_names
-from gmcodec.cli_files import format_for
+from gmcodec.cli.archive import place_names
+from gmcodec.cli.paths import format_for
+from gmcodec.image import reading
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -52,7 +52,7 @@ def test_there_and_back(folder: Path, tmp_path: Path) -> None:
     assert names(tmp_path / "x") == ["a/0.png", "a/1.png", "a/2.png", "b/0.png", "b/0.ppm.png", "dpi.png", "wide.png"]
     for packed, unpacked in (("a/0.png", "a/0.png"), ("b/0.ppm", "b/0.ppm.png"), ("wide.webp", "wide.png")):
         assert same(folder / packed, tmp_path / "x" / unpacked)
-    assert pixels.read(tmp_path / "x/dpi.png") == pixels.read(folder / "dpi.png")
+    assert reading.read(tmp_path / "x/dpi.png") == reading.read(folder / "dpi.png")
     assert run("verify", tmp_path / "x.gma").output.endswith("x.gma: ok, 7 images\n")
 
 

@@ -10,7 +10,7 @@ import pytest
 from commands import names, photo, run, same
 from PIL import Image
 
-from gmcodec import cli_files
+from gmcodec.cli import paths
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -72,7 +72,7 @@ def test_failures_do_not_stop_the_others(tmp_path: Path) -> None:
     floats = tmp_path / "c.tif"
     Image.new("F", (4, 4)).save(floats)
     result = run("compress", tmp_path / "missing.png", floats, good)
-    assert result.exit_code == cli_files.OS_ERROR
+    assert result.exit_code == paths.OS_ERROR
     assert f"gmcodec: {tmp_path / 'missing.png'}: No such file or directory\n" in result.output
     assert "c.tif: " in result.output
     assert same(good, _decompressed(tmp_path / "a.gmc"))
@@ -159,14 +159,14 @@ def test_two_files_that_give_one_image(twins: Path) -> None:
 
 def test_names_of_results() -> None:
     for source, kept, dropped in (("a.png", "a.png.gmc", "a.gmc"), ("a.v2", "a.v2.gmc", "a.v2.gmc")):
-        assert cli_files.gmc_name(Path(source), keep_suffix=True) == kept
-        assert cli_files.gmc_name(Path(source)) == dropped
+        assert paths.gmc_name(Path(source), keep_suffix=True) == kept
+        assert paths.gmc_name(Path(source)) == dropped
     for source, format, image in (
         ("a.gmc", "png", "a.png"), ("a.png.gmc", "png", "a.png"), ("a.jpg.gmc", "png", "a.jpg.png"),
         ("a.tif.gmc", "tiff", "a.tif"), ("a.PNG.gmc", "png", "a.PNG"), ("a.png.gmc", "tiff", "a.png.tiff"),
         ("a.v2.gmc", "png", "a.v2.png"),
     ):  # fmt: skip
-        assert cli_files.image_name(Path(source), format) == image
+        assert paths.image_name(Path(source), format) == image
 
 
 # -- runs that go on ---------------------------------------------------------------------------------------------

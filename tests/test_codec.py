@@ -15,10 +15,9 @@ import toy
 from PIL import Image
 
 import gmcodec
-from gmcodec import choice, container, pixels, writing
+from gmcodec import effort as choice
 from gmcodec.codec import decode_planes, encode_planes
 from gmcodec.coding import conventional
-from gmcodec.container import Part
 from gmcodec.errors import (
     ChecksumError,
     GmcError,
@@ -32,8 +31,11 @@ from gmcodec.errors import (
     UnsupportedVersionError,
     WeightsError,
 )
+from gmcodec.formats import gmc
+from gmcodec.formats.gmc import Part
+from gmcodec.image import reading, writing
+from gmcodec.image.reading import MODES, Planes
 from gmcodec.models import registry
-from gmcodec.pixels import MODES, Planes
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 LEARNED = choice.LEARNED_CHANNELS
@@ -59,7 +61,7 @@ def planes_of(mode: str, size: tuple[int, int] = (13, 17), seed: int = 0) -> Pla
         return Planes(data, mode)
     image = Image.fromarray(data[0] % 40)
     image.putpalette(bytes(range(120)), "RGB")
-    return pixels.from_image(image)
+    return reading.from_image(image)
 
 
 def array_of(planes: np.ndarray) -> np.ndarray:
@@ -101,7 +103,7 @@ def test_every_mode_comes_back(mode, size, code):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_pillow_images_come_back(mode):
-    image = pixels.to_image(planes_of(mode))
+    image = reading.to_image(planes_of(mode))
     again = gmcodec.decode(gmcodec.encode(image))
     assert (again.mode, again.size, again.tobytes()) == (image.mode, image.size, image.tobytes())
     assert again.getpalette() == image.getpalette()
@@ -128,7 +130,7 @@ def test_all_kinds_of_sources(tmp_path):
     png = writing.write_png(planes)
     path = tmp_path / "image.png"
     path.write_bytes(png)
-    image = pixels.to_image(planes)
+    image = reading.to_image(planes)
     made = {gmcodec.encode(source) for source in (path, str(path), png, io.BytesIO(png), planes, image)}
     made.add(gmcodec.encode(array_of(planes.data)))
     assert len(made) == 1
@@ -148,7 +150,7 @@ def test_sixteen_bit_colours_need_decode_array():
 
 
 def test_metadata_is_kept_or_stripped():
-    image = pixels.to_image(planes_of("RGB"))
+    image = reading.to_image(planes_of("RGB"))
     image.info.update(dpi=(72, 72), icc_profile=b"profile" * 9)
     kept, stripped = gmcodec.encode(image), gmcodec.encode(image, strip=True)
     again = gmcodec.decode(kept)
@@ -350,8 +352,8 @@ def test_info_says_what_is_in_the_file(small, toy_folder):
     assert (alpha["channels"], "weights" in alpha) == (1, False)
     assert told["header_bytes"] + learned["bytes"] + alpha["bytes"] == len(small)
     assert told["metadata"] == []
-    assert told["pixels_crc32"] == f"{container.pixels_crc(planes_of('RGBA', (5, 7)).data):08x}"
-    assert learned["weights"] == container.unpack(small).parts[0].weights_id.hex()
+    assert told["pixels_crc32"] == f"{gmc.pixels_crc(planes_of('RGBA', (5, 7)).data):08x}"
+    assert learned["weights"] == gmc.unpack(small).parts[0].weights_id.hex()
 
 
 def test_info_does_not_need_weights(small, monkeypatch, tmp_path):
@@ -380,12 +382,12 @@ def test_every_flipped_bit_is_refused(small):
 
 def resealed(data: bytes, **changes) -> bytes:
     """``data`` with header fields replaced and its file checksum right."""
-    return container.pack(dataclasses.replace(container.unpack(data), **changes))
+    return gmc.pack(dataclasses.replace(gmc.unpack(data), **changes))
 
 
 def test_damaged_payloads_with_right_file_checksums_are_refused(small):
     # what a file that was made to harm looks like: only the pixels' checksum is left
-    header = container.unpack(small)
+    header = gmc.unpack(small)
     random = np.random.default_rng(0)
     for _ in range(150):
         number = int(random.integers(2))
@@ -404,7 +406,7 @@ def test_damaged_payloads_with_right_file_checksums_are_refused(small):
 
 
 def test_a_learned_payload_that_ends_in_a_zero_word_is_refused():
-    part = Part(17, 1, b"\x02\x02\x01\0\0\0\0", container.unpack(grey_file()).parts[0].weights_id)
+    part = Part(17, 1, b"\x02\x02\x01\0\0\0\0", gmc.unpack(grey_file()).parts[0].weights_id)
     with pytest.raises(GmcFormatError):
         decode_planes(resealed(grey_file(), parts=(part,)))
 
@@ -414,10 +416,10 @@ def grey_file() -> bytes:
 
 
 def test_wrong_pixels_are_a_checksum_error(small):
-    header = container.unpack(small)
+    header = gmc.unpack(small)
     with pytest.raises(ChecksumError, match="pixels"):
         decode_planes(resealed(small, pixels_crc=header.pixels_crc ^ 1))
-    other = container.unpack(encode_planes(planes_of("RGBA", (5, 7), seed=1), code="learned").data)
+    other = gmc.unpack(encode_planes(planes_of("RGBA", (5, 7), seed=1), code="learned").data)
     with pytest.raises(ChecksumError, match="pixels"):
         decode_planes(resealed(small, parts=other.parts))
 
@@ -435,17 +437,17 @@ def test_a_later_version_is_told(small):
 
 @pytest.mark.parametrize("form", [5, 15, 99, 255])
 def test_an_unknown_form_is_told(small, form):
-    old = container.unpack(small).parts[0]
+    old = gmc.unpack(small).parts[0]
     part = dataclasses.replace(old, form=form, weights_id=old.weights_id if form >= 16 else b"")
-    data = resealed(small, parts=(part, container.unpack(small).parts[1]))
+    data = resealed(small, parts=(part, gmc.unpack(small).parts[1]))
     with pytest.raises(UnknownModelError, match=str(form)):
         gmcodec.decode(data)
     assert gmcodec.info(data)["parts"][0]["code"] == f"unknown ({form})"
 
 
 def test_a_model_of_other_channels_is_refused(small):
-    first, alpha = container.unpack(small).parts
-    grey = container.unpack(grey_file()).parts[0]
+    first, alpha = gmc.unpack(small).parts
+    grey = gmc.unpack(grey_file()).parts[0]
     wrong = dataclasses.replace(first, form=17, weights_id=grey.weights_id)
     with pytest.raises(UnknownModelError, match="channels"):
         gmcodec.decode(resealed(small, parts=(wrong, alpha)))

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmcodec import container
-from gmcodec.container import DEFAULT_MAX_PIXELS, MODES, Header, Part, overhead, pack, pixels_crc, unpack
 from gmcodec.errors import (
     ChecksumError,
     GmcError,
@@ -20,6 +18,8 @@ from gmcodec.errors import (
     TruncatedFileError,
     UnsupportedVersionError,
 )
+from gmcodec.formats import gmc
+from gmcodec.formats.gmc import DEFAULT_MAX_PIXELS, MODES, Header, Part, overhead, pack, pixels_crc, unpack
 
 SMALL = Header(
     mode_id=6,
@@ -89,7 +89,7 @@ def test_a_photograph_costs_26_bytes():
 
 @pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2"])
 def test_pixels_crc_follows_the_specification(dtype, monkeypatch):
-    monkeypatch.setattr(container, "_CRC_CHUNK", 64)  # so that rows are taken in several bands
+    monkeypatch.setattr(gmc, "_CRC_CHUNK", 64)  # so that rows are taken in several bands
     data = np.random.default_rng(1).integers(0, 250, (3, 9, 11)).astype(dtype)
     little = data.astype("<u2" if data.itemsize == 2 else "u1")
     expected = zlib.crc32(little.tobytes())

@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmcodec import codec, native
-from gmcodec.coding import autoregressive, deep
-from gmcodec.container import pack, unpack
+from gmcodec.coding import autoregressive, high_depth
 from gmcodec.errors import GmcError, GmcFormatError, UnknownModelError, WeightsError
-from gmcodec.exact.tables import scale_of
-from gmcodec.models import deep_spec, learning_spec
-from gmcodec.models.learning_spec import Learner
-from gmcodec.models.local import LocalModel
-from gmcodec.models.online_tile import DeepTileCoder
-from gmcodec.pixels import Planes
+from gmcodec.exact.logistic import scale_of
+from gmcodec.formats.gmc import pack, unpack
+from gmcodec.image.reading import Planes
+from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.online import high_depth_spec
+from gmcodec.models.online import spec as learning_spec
+from gmcodec.models.online.spec import Learner
+from gmcodec.models.online.tile_coder import DeepTileCoder
 
 pytestmark = pytest.mark.native
 RATE = 5
@@ -51,7 +52,9 @@ def test_every_range_is_that_of_the_specification(channels, bits, shift, average
     assert found.units is not None
     scale = scale_of(bits, shift)
     learner = Learner(found.config, found.layers, found.tables, found.units, RATE, scale, averaged)
-    expected = learning_spec.ranges([learner], planes, functools.partial(deep_spec.nibbles, bits=bits, shift=shift))
+    expected = learning_spec.ranges(
+        [learner], planes, functools.partial(high_depth_spec.nibbles, bits=bits, shift=shift)
+    )
     for isa in native.isas():
         same = LocalModel(found.config, found.layers, found.tables, native.core(isa), found.units)
         coder = DeepTileCoder(same.averaging() if averaged else same, bits, shift, RATE)
@@ -67,8 +70,8 @@ def test_any_samples_come_back(height, width, channels, seed, smooth):
     planes = np.random.default_rng(seed).integers(0, 65536, (channels, height, width)).astype(np.uint16)
     if smooth:
         planes = image(channels, height, width, 8 + seed % 9, seed)
-    coded = deep.encode(planes, model(channels), tile=(max(1, height // 2), width))
-    assert np.array_equal(deep.decode(coded.payload, planes.shape, model(channels)), planes)
+    coded = high_depth.encode(planes, model(channels), tile=(max(1, height // 2), width))
+    assert np.array_equal(high_depth.decode(coded.payload, planes.shape, model(channels)), planes)
     assert 8 * len(coded.payload) < coded.estimated_bits + 8 * (20 + 21 * 3)
 
 
@@ -76,11 +79,11 @@ def test_any_samples_come_back(height, width, channels, seed, smooth):
 @given(st.lists(st.one_of(st.none(), st.sets(st.integers(0, 65535), min_size=2)), min_size=1, max_size=3))
 def test_lists_of_values_come_back(values):
     lists = [None if v is None else np.array(sorted(v), np.uint16) for v in values]
-    mask, packed = deep.pack_lists(lists)
+    mask, packed = high_depth.pack_lists(lists)
     if not mask:
         assert packed == b""
         return
-    back = deep.unpack_lists(mask, packed, len(lists))
+    back = high_depth.unpack_lists(mask, packed, len(lists))
     for before, after in zip(lists, back, strict=True):
         assert (before is None) == (after is None)
         assert before is None or np.array_equal(before, after)
@@ -88,61 +91,61 @@ def test_lists_of_values_come_back(values):
 
 def test_all_values_may_be_listed():
     every = np.arange(65536).astype(np.uint16)
-    assert np.array_equal(deep.unpack_lists(*deep.pack_lists([every]), 1)[0], every)
+    assert np.array_equal(high_depth.unpack_lists(*high_depth.pack_lists([every]), 1)[0], every)
 
 
 def test_a_comb_is_told_and_few_samples_are_not():
     random = np.random.default_rng(0)
     values = np.clip(random.normal(2000, 300, (1, 90, 90)), 0, 4095).astype(np.uint16)
-    assert deep.choose_lists(values) == [None]
+    assert high_depth.choose_lists(values) == [None]
     for comb in (values * 16, values << 4 | values >> 8, (np.sqrt(values / 4095) * 65535).astype(np.uint16)):
-        (used,) = deep.choose_lists(comb.astype(np.uint16))
+        (used,) = high_depth.choose_lists(comb.astype(np.uint16))
         assert used is not None
         assert np.array_equal(used, np.unique(comb))
-    assert deep.choose_lists(random.integers(0, 65536, (1, 90, 90)).astype(np.uint16)) == [None]
+    assert high_depth.choose_lists(random.integers(0, 65536, (1, 90, 90)).astype(np.uint16)) == [None]
 
 
 def test_what_was_multiplied_costs_as_much_as_before():
     planes = image(3, 64, 64, 12)
-    few, many = (len(deep.encode(p, model(3)).payload) for p in (planes, planes * 16))
+    few, many = (len(high_depth.encode(p, model(3)).payload) for p in (planes, planes * 16))
     assert many < few + 4 * planes.size / 8 / 4  # of four bits a sample that say nothing
 
 
 def test_the_scale_follows_the_noise():
     planes = image(1, 64, 64, 16)
-    shifts = [deep.choose_shift(planes >> n, model(1), 16 - n)[0] for n in (0, 2, 4)]
+    shifts = [high_depth.choose_shift(planes >> n, model(1), 16 - n)[0] for n in (0, 2, 4)]
     assert shifts[0] - 2 <= shifts[1] + 1 <= shifts[0] + 1
     assert shifts[0] > shifts[2]
 
 
 def test_an_estimate_is_near_the_size():
     planes = image(3, 96, 96, 14)
-    size = 8 * len(deep.encode(planes, model(3)).payload)
-    assert 0.8 < deep.estimate(planes, model(3)) / size < 1.25
+    size = 8 * len(high_depth.encode(planes, model(3)).payload)
+    assert 0.8 < high_depth.estimate(planes, model(3)) / size < 1.25
 
 
 def test_one_pixel_and_one_value():
     for planes in (np.full((3, 1, 1), 777, np.uint16), np.full((3, 40, 50), 65535, np.uint16)):
-        payload = deep.encode(planes, model(3)).payload
-        assert np.array_equal(deep.decode(payload, planes.shape, model(3)), planes)
+        payload = high_depth.encode(planes, model(3)).payload
+        assert np.array_equal(high_depth.decode(payload, planes.shape, model(3)), planes)
 
 
 def test_threads_make_no_difference():
     planes = image(1, 60, 50)
-    one, two = (deep.encode(planes, model(1), threads, tile=(20, 50)).payload for threads in (1, 2))
+    one, two = (high_depth.encode(planes, model(1), threads, tile=(20, 50)).payload for threads in (1, 2))
     assert one == two
-    assert np.array_equal(deep.decode(one, planes.shape, model(1), 2), planes)
+    assert np.array_equal(high_depth.decode(one, planes.shape, model(1), 2), planes)
 
 
 def test_damage_is_an_error_or_other_samples():
     planes = image(3, 24, 20, 12) * 16
-    payload = deep.encode(planes, model(3)).payload
+    payload = high_depth.encode(planes, model(3)).payload
     random, refused = np.random.default_rng(1), 0
     for _ in range(150):
         damaged = bytearray(payload[: random.integers(1, len(payload) + 1)])
         damaged[min(int(random.exponential(40)), len(damaged) - 1)] ^= 1 << random.integers(8)
         try:
-            assert deep.decode(bytes(damaged), planes.shape, model(3)).shape == planes.shape
+            assert high_depth.decode(bytes(damaged), planes.shape, model(3)).shape == planes.shape
         except GmcFormatError:
             refused += 1
     assert refused > 50
@@ -153,14 +156,14 @@ def test_damage_is_an_error_or_other_samples():
 )
 def test_numbers_out_of_range_are_refused(head):
     with pytest.raises(GmcFormatError):
-        deep.decode(head + bytes(20), (3, 4, 4), model(3))
+        high_depth.decode(head + bytes(20), (3, 4, 4), model(3))
 
 
 def test_only_what_can_learn_codes_16_bits():
     with pytest.raises(WeightsError, match="not made to learn"):
         DeepTileCoder(toy.model(3), 16, 8, RATE)
     with pytest.raises(WeightsError, match="learn"):
-        deep.encode(image(3, 8, 8), toy.learning(3))
+        high_depth.encode(image(3, 8, 8), toy.learning(3))
 
 
 # -- files ------------------------------------------------------------------------------------------------
@@ -206,5 +209,5 @@ def test_tiles_of_large_images_are_those_of_8_bits(toy_weights):
     planes = image(1, 370, 360)
     tile = autoregressive.tile_shape(370, 360)
     assert tile[0] < 370
-    payload = deep.encode(planes, model(1), 2).payload
-    assert np.array_equal(deep.decode(payload, planes.shape, model(1), 2), planes)
+    payload = high_depth.encode(planes, model(1), 2).payload
+    assert np.array_equal(high_depth.decode(payload, planes.shape, model(1), 2), planes)

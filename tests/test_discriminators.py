@@ -9,16 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import Tensor, nn  # noqa: E402
-from torch.nn import functional  # noqa: E402
+from torch import Tensor, nn
+from torch.nn import functional
 
-from gmcodec.training.adversarial import bgan_generator_loss, mbgan_generator_loss  # noqa: E402
-from gmcodec.training.discriminators import (  # noqa: E402
-    SLOPE,
-    Discriminator,
-    Equivariant,
-)
-from gmcodec.training.presets import PLAIN, RESIDUAL, DiscriminatorConfig  # noqa: E402
+from gmcodec.training.adversarial_losses import bgan_generator_loss, mbgan_generator_loss
+from gmcodec.training.discriminators import SLOPE, Discriminator, Equivariant
+from gmcodec.training.presets import PLAIN, RESIDUAL, DiscriminatorConfig
 
 TOYS = {
     "plain": DiscriminatorConfig("plain", (4, 6, 8), size=12),

@@ -12,9 +12,9 @@ from test_ade import mosaics  # noqa: F401
 
 from gmcodec.errors import TrainingError
 from gmcodec.training import trainers
-from gmcodec.training.adversarial import discriminator_loss
+from gmcodec.training.adversarial import Duel, Within
+from gmcodec.training.adversarial_losses import discriminator_loss
 from gmcodec.training.data import Batch
-from gmcodec.training.duel import Duel, Within
 from gmcodec.training.loop import Trainer
 from gmcodec.training.nets import of_inference, preset_from_dict, preset_to_dict
 from gmcodec.training.presets import PRESETS, Adversary, DiscriminatorConfig, Preset

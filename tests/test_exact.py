@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from gmcodec import native
 from gmcodec.errors import FreezeError, WeightsError
-from gmcodec.exact import ops, tables
-from gmcodec.exact.freeze import SUM_BOUND, dyadic, freeze_layer
+from gmcodec.exact import logistic, ops
+from gmcodec.exact.logistic import NIBBLES, ROW_TOTAL, WEIGHT_BITS, make_tables
 from gmcodec.exact.ops import INT32_BOUND, Layer
-from gmcodec.exact.tables import NIBBLES, ROW_TOTAL, WEIGHT_BITS, make_tables
+from gmcodec.exact.quantise import SUM_BOUND, dyadic, freeze_layer
 
 pytestmark = pytest.mark.native
 TABLES = make_tables()
@@ -238,7 +238,7 @@ def mixtures(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         weights = np.zeros((n, k), np.int64)
         weights[np.arange(n), random.integers(0, k, n)] = 2**WEIGHT_BITS
     else:
-        weights = tables.normalise(random.integers(0, 2 ** draw(st.integers(1, 20)), (n, k)) + 1)
+        weights = logistic.normalise(random.integers(0, 2 ** draw(st.integers(1, 20)), (n, k)) + 1)
     return weights, mean, TABLES.inverse[index].astype(np.int64)
 
 
@@ -255,17 +255,17 @@ def test_rows_are_sound_and_equal_tables(mixture, seed):
     weights, mean, inverse = mixture
     n = len(weights)
     random = np.random.default_rng(seed)
-    rows = tables.high_rows(weights, mean, inverse, TABLES)
+    rows = logistic.high_rows(weights, mean, inverse, TABLES)
     check_rows(rows)
     for core in CORES:
         assert np.array_equal(core.rows(weights, mean, inverse, TABLES.sigmoid), rows)
     for high in (random.integers(0, 16, n).astype(np.int32), np.zeros(n, np.int32), np.full(n, 15, np.int32)):
-        rows = tables.low_rows(high, weights, mean, inverse, TABLES)
+        rows = logistic.low_rows(high, weights, mean, inverse, TABLES)
         check_rows(rows)
         for core in CORES:
             assert np.array_equal(core.rows(weights, mean, inverse, TABLES.sigmoid, high), rows)
     for sample in (random.integers(0, 256, n).astype(np.int32), np.zeros(n, np.int32), np.full(n, 255, np.int32)):
-        after = tables.observe(sample, weights, mean, inverse, TABLES)
+        after = logistic.observe(sample, weights, mean, inverse, TABLES)
         assert (after.sum(1) == 2**WEIGHT_BITS).all()
         assert after.min() >= 0
         assert (after[weights == 0] == 0).all()
@@ -279,7 +279,7 @@ def test_rows_are_sound_and_equal_tables(mixture, seed):
 @given(st.integers(1, 9), st.integers(1, 12), st.sampled_from([1, 64, 2000, 2**17]), seeds)
 def test_priors_equal_tables(n, k, reach, seed):
     logits = np.random.default_rng(seed).integers(-reach, reach + 1, (n, k + 3)).astype(np.int32)
-    expected = tables.softmax(logits[:, :k], TABLES)
+    expected = logistic.softmax(logits[:, :k], TABLES)
     for core in CORES:  # they look at the first k columns only
         assert np.array_equal(core.priors(logits, k, TABLES.softmax), expected)
     assert (expected.sum(1) == 2**WEIGHT_BITS).all()
@@ -294,7 +294,7 @@ def test_priors_equal_tables(n, k, reach, seed):
 def test_normalise(n, k, bits, seed):
     weights = np.random.default_rng(seed).integers(0, 2**bits, (n, k))
     weights[:, -1] += 1  # some > 0, as promised
-    scaled = tables.normalise(weights)
+    scaled = logistic.normalise(weights)
     assert (scaled.sum(1) == 2**WEIGHT_BITS).all()
     for before, after in zip(weights, scaled, strict=True):
         plain = [int(w) * 2**WEIGHT_BITS // int(before.sum()) for w in before]
@@ -320,11 +320,11 @@ def test_the_cumulative_mixture_never_overflows_or_falls(mixture):
     weights, mean, inverse = mixture
     before = np.zeros(len(weights), np.int64)
     for sample in (0, 1, 2, 16, 127, 128, 240, 255, 256):
-        now = tables.cumulative(np.full(len(weights), sample), weights, mean, inverse, TABLES)
+        now = logistic.cumulative(np.full(len(weights), sample), weights, mean, inverse, TABLES)
         assert (now >= before).all()
         before = now
         if not 0 < sample < 256:
-            assert (now == (tables.TOP if sample else 0)).all()
+            assert (now == (logistic.TOP if sample else 0)).all()
             continue
         for n in range(len(weights)):  # in Python's unbounded integers
             total = 0
@@ -338,7 +338,7 @@ def test_the_worst_output_of_a_net_does_not_overflow():
     # means add up to about 2**24, the steepest scale is 2**26: 2**50 at most
     worst = max(abs(int(i)) for i in TABLES.inverse) * (2**24 + 2**18)
     assert worst < 2**63
-    assert tables.TOP * tables.SPREAD < 2**63
+    assert logistic.TOP * logistic.SPREAD < 2**63
 
 
 # -- freezing ------------------------------------------------------------------------------------------

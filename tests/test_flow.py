@@ -18,7 +18,7 @@ from gmcodec.coding.chain import decode_chain, encode_chain
 from gmcodec.coding.flow import pop_batch, push_batch
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
-from gmcodec.models.ade_tables import Gaussians, make_tables
+from gmcodec.models.ade.tables import Gaussians, make_tables
 
 DEVIATIONS = np.array([0.3, 20.0, 3000.0, 1e6])
 GAUSSIANS = Gaussians(np.ones((1, 4)), DEVIATIONS[None])

@@ -15,11 +15,11 @@ import run
 from entry import Entry
 from samples import random_planes, with_chunks
 
-from gmcodec import metadata, pixels, writing
 from gmcodec.errors import GmcError, GmcFormatError, ImageReadError, UnsupportedImageError
-from gmcodec.ledger import account
-from gmcodec.metadata import Chunk, Tag
-from gmcodec.planes import Planes
+from gmcodec.image import metadata, reading, writing
+from gmcodec.image.ledger import account
+from gmcodec.image.metadata import Chunk, Tag
+from gmcodec.image.planes import Planes
 
 MODULES = {"nets": nets, "payloads": payloads, "files": files, "images": images}
 ENTRIES = [entry for module in MODULES.values() for entry in module.ENTRIES]
@@ -64,14 +64,14 @@ def test_changed_seeds_decode_or_give_a_typed_error(entry: Entry):
 def test_a_second_header_of_a_png_is_refused(body: bytes):
     raw = with_chunks(writing.write_png(random_planes("RGB")), (b"IHDR", body))
     with pytest.raises(ImageReadError, match="two IHDR"):
-        pixels.read(raw)
+        reading.read(raw)
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"IEND", b"tRNS", b"ABCD"])
 def test_metadata_cannot_hold_chunks_that_change_the_picture(kind: bytes):
     chunks = metadata.pack({Tag.CHUNKS: metadata.pack_chunks([Chunk(metadata.BEFORE_PALETTE, kind, b"\0\0" * 3)])})
     planes = Planes(random_planes("RGB").data, "RGB", chunks)
-    for refused in (writing.write_png, pixels.to_image):
+    for refused in (writing.write_png, reading.to_image):
         with pytest.raises(GmcFormatError, match=kind.decode()):
             refused(planes)
 

@@ -9,18 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmcodec import archive, archive_format, codec, container, native
+from gmcodec import archive, codec, native
+from gmcodec.formats import gma, gmc
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
-from regenerate import CASES, DATED, SETS, dated  # noqa: E402
+from regenerate import CASES, DATED, SETS, dated
 
 FILES = sorted(GOLDEN.glob("*.gmc"))
 
 
 def test_there_are_golden_files() -> None:
-    current = {p.stem for p in FILES if p.stem.startswith(f"v{container.FORMAT_VERSION}-")}
-    assert current == {f"v{container.FORMAT_VERSION}-{name}" for name in CASES}
+    current = {p.stem for p in FILES if p.stem.startswith(f"v{gmc.FORMAT_VERSION}-")}
+    assert current == {f"v{gmc.FORMAT_VERSION}-{name}" for name in CASES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -33,7 +34,7 @@ def test_decodes_to_frozen_pixels(path: Path) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_pixels_of_the_cases_are_the_frozen_ones(name: str) -> None:
-    assert np.array_equal(np.load(GOLDEN / f"v{container.FORMAT_VERSION}-{name}.npy"), CASES[name][0].data)
+    assert np.array_equal(np.load(GOLDEN / f"v{gmc.FORMAT_VERSION}-{name}.npy"), CASES[name][0].data)
 
 
 @pytest.mark.parametrize("isa", native.isas())
@@ -44,8 +45,8 @@ def test_learned_bytes_are_frozen(name: str, isa: str, monkeypatch: pytest.Monke
     # conventional forms and lists of values may change with the version of zlib or libwebp; learned bytes may not
     monkeypatch.setenv(native.VARIABLE, isa)
     planes, code = CASES[name]
-    frozen = container.unpack((GOLDEN / f"v{container.FORMAT_VERSION}-{name}.gmc").read_bytes())
-    made = container.unpack(codec.encode_planes(planes, code=code).data)
+    frozen = gmc.unpack((GOLDEN / f"v{gmc.FORMAT_VERSION}-{name}.gmc").read_bytes())
+    made = gmc.unpack(codec.encode_planes(planes, code=code).data)
     assert made.parts[0] == frozen.parts[0]
 
 
@@ -68,7 +69,7 @@ def test_attributes_of_files_are_frozen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("isa", ["", "portable"])  # others: files of one image
-@pytest.mark.parametrize("version", archive_format.VERSIONS)
+@pytest.mark.parametrize("version", gma.VERSIONS)
 @pytest.mark.parametrize("name", SETS)
 def test_groups_are_frozen(tmp_path: Path, name: str, version: int, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # the index is deflated and may change with the version of zlib
@@ -80,7 +81,7 @@ def test_groups_are_frozen(tmp_path: Path, name: str, version: int, isa: str, mo
     groups = 0
     for old, new in zip(archive.Archive(frozen).blocks, archive.Archive(made).blocks, strict=True):
         assert old.names == new.names
-        if old.kind == archive_format.GROUP:
+        if old.kind == gma.GROUP:
             assert (old.form, old.crcs) == (new.form, new.crcs)
             assert frozen[old.offset :][: old.length] == made[new.offset :][: new.length]
             groups += 1

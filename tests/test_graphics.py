@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from gmcodec import codec
 from gmcodec.coding import conventional
-from gmcodec.pixels import Planes
+from gmcodec.image.reading import Planes
 
 MARGIN = 32
 pytestmark = pytest.mark.usefixtures("toy_weights")

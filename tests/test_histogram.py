@@ -11,9 +11,9 @@ from toy import model as toy_model
 from toy import smooth
 
 from gmcodec import native
-from gmcodec.coding import autoregressive, histogram
+from gmcodec.coding import autoregressive, value_weights
 from gmcodec.errors import GmcFormatError
-from gmcodec.exact.tables import ROW_TOTAL
+from gmcodec.exact.logistic import ROW_TOTAL
 
 seeds = st.integers(0, 2**32 - 1)
 fast = settings(max_examples=25, deadline=None)
@@ -43,7 +43,7 @@ def test_reweighted_rows_are_frequencies(seed: int, n: int, extreme: bool) -> No
     rows, high = random_rows(random, n), random.integers(0, 16, n).astype(np.int32)
     level = random.choice([0, 15], 256) if extreme else random.integers(0, 16, 256)
     level[:16] = 0  # a nibble without any value in use
-    weights = histogram.WEIGHTS[level]
+    weights = value_weights.WEIGHTS[level]
     expected = [plain(r.tolist(), weights[16 * h : 16 * h + 16].tolist()) for r, h in zip(rows, high, strict=True)]
     for isa in native.isas():
         again = rows.copy()
@@ -59,35 +59,35 @@ def test_reweighted_rows_are_frequencies(seed: int, n: int, extreme: bool) -> No
 @given(seeds, st.integers(1, 4), st.sampled_from(["random", "comb", "neutral"]))
 def test_levels_round_trip(seed: int, channels: int, kind: str) -> None:
     random = np.random.default_rng(seed)
-    levels = np.full((channels, 256), histogram.NEUTRAL, np.uint8)
+    levels = np.full((channels, 256), value_weights.NEUTRAL, np.uint8)
     if kind == "random":
         levels[random.integers(channels)] = random.integers(0, 16, 256)
     elif kind == "comb":
         levels[:, ::6] = 0
-    mask, words = histogram.pack(levels)
+    mask, words = value_weights.pack(levels)
     assert (mask == 0) == (kind == "neutral") == (len(words) == 0)
-    assert np.array_equal(histogram.unpack(mask, words, channels), levels)
+    assert np.array_equal(value_weights.unpack(mask, words, channels), levels)
     if kind == "comb":
         assert 4 * len(words) < 80 * channels  # bytes
 
 
 def test_levels_make_these_words() -> None:
     # part of the format: what a file says today it must say for ever
-    levels = np.full((2, 256), histogram.NEUTRAL, np.uint8)
+    levels = np.full((2, 256), value_weights.NEUTRAL, np.uint8)
     levels[1, 5::7] = 0
-    mask, words = histogram.pack(levels)
+    mask, words = value_weights.pack(levels)
     assert mask == 2
     assert words.tolist() == [2518967026, 3202786261, 2876886133, 2775942018, 4133730187, 2290158234, 1791]
 
 
 def test_damaged_levels_are_refused() -> None:
-    levels = np.full((3, 256), histogram.NEUTRAL, np.uint8)
+    levels = np.full((3, 256), value_weights.NEUTRAL, np.uint8)
     levels[1, ::3] = 2
-    mask, words = histogram.pack(levels)
+    mask, words = value_weights.pack(levels)
     none = np.zeros(0, np.uint32)
     for damaged in ((mask | 8, words), (mask, none), (mask, np.append(words, 0)), (mask, np.append(words, 1))):
         with pytest.raises(GmcFormatError):
-            histogram.unpack(damaged[0], damaged[1].astype(np.uint32), 3)
+            value_weights.unpack(damaged[0], damaged[1].astype(np.uint32), 3)
 
 
 def test_what_the_model_knows_makes_no_weight() -> None:
@@ -95,12 +95,12 @@ def test_what_the_model_knows_makes_no_weight() -> None:
     counts[100:140] = 500
     counts[120] = 9000  # a peak that the model saw coming
     expected = counts.copy()
-    assert (histogram.levels(counts > -1, counts, expected) == histogram.NEUTRAL).all()
+    assert (value_weights.levels(counts > -1, counts, expected) == value_weights.NEUTRAL).all()
     counts[110], counts[111] = 0, 1000
-    levels = histogram.levels(counts > 0, counts, expected)
+    levels = value_weights.levels(counts > 0, counts, expected)
     assert levels[110] == 0
     assert levels[111] == 10  # twice as often as expected: two half octaves
-    assert levels[120] == histogram.NEUTRAL
+    assert levels[120] == value_weights.NEUTRAL
 
 
 def picture(values: np.ndarray, side: int = 288) -> np.ndarray:
@@ -113,7 +113,7 @@ def picture(values: np.ndarray, side: int = 288) -> np.ndarray:
 def test_a_comb_is_found_and_pays() -> None:
     model = toy_model(3)
     natural, stretched = picture(np.arange(256)), picture(np.clip(np.arange(256) * 5 // 4, 0, 255))
-    assert (autoregressive.choose_levels(natural, model) == histogram.NEUTRAL).all()
+    assert (autoregressive.choose_levels(natural, model) == value_weights.NEUTRAL).all()
     levels = autoregressive.choose_levels(stretched, model)
     assert (levels[:, 4::5] == 0).mean() > 0.9  # values that the stretched image has not
     coded = autoregressive.encode(stretched, model)
@@ -126,7 +126,7 @@ def test_a_comb_is_found_and_pays() -> None:
 def test_no_weights_where_they_cannot_pay() -> None:
     model = toy_model(3)
     small = picture(np.clip(np.arange(256) * 5 // 4, 0, 255), side=64)
-    assert (autoregressive.choose_levels(small, model) == histogram.NEUTRAL).all()
+    assert (autoregressive.choose_levels(small, model) == value_weights.NEUTRAL).all()
     flat = np.full((3, 300, 300), 77, np.uint8)
     for image in (flat, np.random.default_rng(0).integers(0, 256, (3, 260, 260)).astype(np.uint8)):
         coded = autoregressive.encode(image, model)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 from samples import chunk, random_planes, saved, with_chunks
 
-from gmcodec import ledger, metadata, pixels, tiff, writing
-from gmcodec.ledger import Fate, Ledger, resources
-from gmcodec.metadata import Tag, Text
+from gmcodec.image import ledger, metadata, reading, tiff, writing
+from gmcodec.image.ledger import Fate, Ledger, resources
+from gmcodec.image.metadata import Tag, Text
 
 
 def covered(found: Ledger) -> bool:
@@ -33,7 +33,7 @@ def names(found: Ledger) -> str:
 
 
 def image(mode: str = "RGB", size=(20, 17)) -> Image.Image:
-    return pixels.to_image(random_planes(mode, size))
+    return reading.to_image(random_planes(mode, size))
 
 
 def segment(number: int, body: bytes) -> bytes:
@@ -121,25 +121,25 @@ def test_further_chunks_are_kept_where_they_stand(kind):
     pieces = raw[:33], raw[33:at], raw[at:-end], raw[-end:]
     added = *(chunk(kind, body) for body in (b"1st", b"2nd", b"3rd")), b""
     raw = b"".join(map(bytes.__add__, pieces, added))
-    planes = pixels.read(raw)
+    planes = reading.read(raw)
     assert planes.lost == ()
     again = writing.write_png(planes)
     places = list(itertools.product((b"1st", b"2nd", b"3rd"), (b"PLTE", b"IDAT")))
     assert [raw.index(kind + body) < raw.index(place) for body, place in places] == [
         again.index(kind + body) < again.index(place) for body, place in places
     ]
-    assert pixels.read(again) == planes
+    assert reading.read(again) == planes
 
 
 def test_a_palette_for_true_colour_is_kept():
     raw = with_chunks(saved(image(), "PNG"), (b"PLTE", bytes(range(30))), (b"hIST", bytes(20)))
-    planes = pixels.read(raw)
+    planes = reading.read(raw)
     assert planes.lost == ()
     assert chunk(b"PLTE", bytes(range(30))) + chunk(b"hIST", bytes(20)) in writing.write_png(planes)
 
 
 def test_what_says_how_image_data_is_cut_is_not_kept():
-    planes = pixels.read(with_chunks(saved(image(), "PNG"), (b"iDOT", bytes(28))))
+    planes = reading.read(with_chunks(saved(image(), "PNG"), (b"iDOT", bytes(28))))
     assert (planes.lost, planes.metadata) == ((), ())
 
 
@@ -177,7 +177,7 @@ def test_profiles_of_damaged_streams_are_kept_when_they_inflate(change, named):
     assert (found.tags.get(Tag.ICC) == icc()) == ("malformed" not in named)
     if "malformed" not in named:
         assert found.tags[Tag.PROFILE_NAME] == b"name"
-        assert b"iCCPname\0\0" in writing.write_png(pixels.read(raw))
+        assert b"iCCPname\0\0" in writing.write_png(reading.read(raw))
 
 
 def test_texts_are_kept_up_to_a_limit():
@@ -194,10 +194,10 @@ def test_texts_are_kept_up_to_a_limit():
 def test_an_animation_is_refused_and_its_first_picture_can_be_had():
     frames = [image(), image().rotate(180)]
     raw = saved(frames[0], "PNG", save_all=True, append_images=frames[1:])
-    with pytest.raises(pixels.UnsupportedImageError, match="--first"):
-        pixels.read(raw)
-    planes = pixels.read(raw, first=True)
-    assert np.array_equal(pixels.to_array(planes), np.asarray(frames[0]))
+    with pytest.raises(reading.UnsupportedImageError, match="--first"):
+        reading.read(raw)
+    planes = reading.read(raw, first=True)
+    assert np.array_equal(reading.to_array(planes), np.asarray(frames[0]))
     assert any("fdAT" in loss.what and not loss.metadata for loss in planes.lost)
 
 
@@ -230,14 +230,14 @@ def test_kept_segments():
         segment(0xFE, b"one"),
         segment(0xFE, b"two"),
     )
-    planes = pixels.read(raw)
+    planes = reading.read(raw)
     tags = metadata.unpack(planes.metadata, "RGB")
     assert planes.lost == ()
     assert (tags[Tag.ICC], tags[Tag.PHOTOSHOP]) == (icc(), IPTC)
     assert metadata.unpack_text(tags[Tag.TEXT]) == [
         Text(b"Comment", b"one"), Text(b"Comment", b"two"), Text(metadata.EXTENDED_XMP_KEY, extended, True),
     ]  # fmt: skip
-    again = pixels.read(writing.write_png(planes))
+    again = reading.read(writing.write_png(planes))
     assert again == planes
 
 
@@ -268,7 +268,7 @@ def test_bytes_between_segments_are_named():
 
 @pytest.mark.parametrize("behind", [b"\xff\xd8\xff\xe0 another", b"\0\0\0\x18ftypmp42", b"?"])
 def test_what_follows_a_jpeg_is_content(behind):
-    planes = pixels.read(jpeg(behind=behind), strip=True)  # stripping is about metadata only
+    planes = reading.read(jpeg(behind=behind), strip=True)  # stripping is about metadata only
     assert [loss.metadata for loss in planes.lost] == [False]
     assert f"{len(behind)} byte" in planes.lost[0].what
 
@@ -280,8 +280,8 @@ def test_density_is_the_file_s_own():
     raw = saved(image(), "JPEG", exif=exif)
     raw = raw[:2] + raw[20:]  # without JFIF, Pillow takes 72 dots per inch for granted
     assert Image.open(io.BytesIO(raw)).info["dpi"] == (72, 72)
-    assert {int(tag) for tag, _ in pixels.read(raw).metadata} == {Tag.EXIF}
-    assert {int(tag) for tag, _ in pixels.from_image(Image.open(io.BytesIO(raw))).metadata} == {Tag.EXIF}
+    assert {int(tag) for tag, _ in reading.read(raw).metadata} == {Tag.EXIF}
+    assert {int(tag) for tag, _ in reading.from_image(Image.open(io.BytesIO(raw))).metadata} == {Tag.EXIF}
 
 
 # --- TIFF ---------------------------------------------
@@ -290,7 +290,7 @@ def test_density_is_the_file_s_own():
 def test_tags_become_exif_and_come_back():
     exif = {36867: "2020:01:02 03:04:05", 37500: b"maker note"}
     tags = {271: "maker", 305: "a program", 33550: (1.0, 2.0, 0.0), 65000: b"private", 34665: exif}
-    planes = pixels.read(tiff_file(tags))
+    planes = reading.read(tiff_file(tags))
     assert planes.lost == ()
     raw = metadata.unpack(planes.metadata, "RGB")[Tag.EXIF]
     found = Image.Exif()
@@ -298,27 +298,27 @@ def test_tags_become_exif_and_come_back():
     assert (found[271], found[65000], found.get_ifd(34665)[37500]) == ("maker", b"private", b"maker note")
     data, lost = writing.write(planes, "TIFF")
     assert lost == ()
-    assert pixels.read(data) == planes
+    assert reading.read(data) == planes
     with Image.open(io.BytesIO(data)) as back:
         assert back.tag_v2[33550] == (1.0, 2.0, 0.0)
         assert back.getexif().get_ifd(34665)[36867] == "2020:01:02 03:04:05"
-    assert pixels.read(writing.write_png(planes)) == planes
+    assert reading.read(writing.write_png(planes)) == planes
 
 
 @pytest.mark.parametrize("separate", [False, True])
 def test_iptc_of_a_tiff(separate):
-    planes = pixels.read(tiff_file({33723: b"\x1c\x02x\0\7caption"} | ({} if separate else {34377: IPTC})))
+    planes = reading.read(tiff_file({33723: b"\x1c\x02x\0\7caption"} | ({} if separate else {34377: IPTC})))
     assert planes.lost == ()
     assert metadata.unpack(planes.metadata, "RGB") == {Tag.PHOTOSHOP: IPTC}
-    assert pixels.read(writing.write(planes, "TIFF").data) == planes
+    assert reading.read(writing.write(planes, "TIFF").data) == planes
 
 
 def test_pages_and_images_below_pages_are_named():
     raw = saved(image(), "TIFF", save_all=True, append_images=[image("L"), image("1")])
-    with pytest.raises(pixels.UnsupportedImageError, match="3 frames or pages; --first"):
-        pixels.read(raw)
-    planes = pixels.read(raw, first=True)
-    assert np.array_equal(pixels.to_array(planes), np.asarray(image()))
+    with pytest.raises(reading.UnsupportedImageError, match="3 frames or pages; --first"):
+        reading.read(raw)
+    planes = reading.read(raw, first=True)
+    assert np.array_equal(reading.to_array(planes), np.asarray(image()))
     assert ("2 further pages", False) in [(loss.what, loss.metadata) for loss in planes.lost]
     directory = tiff.Reader(raw).directory(8).start
     found = ledger.account("TIFF", tiff_file({330: directory}))
@@ -339,9 +339,9 @@ def test_pages_and_images_below_pages_are_named():
     ],
 )
 def test_no_resolution_is_made_up(tags, expected):
-    planes = pixels.read(tiff_file(tags))
+    planes = reading.read(tiff_file(tags))
     assert metadata.unpack(planes.metadata, "RGB") == expected
-    again = pixels.read(writing.write(planes, "TIFF").data)
+    again = reading.read(writing.write(planes, "TIFF").data)
     assert again == planes
 
 
@@ -398,11 +398,11 @@ BMPS = {  # a file, and its channels
 
 @pytest.mark.parametrize(("raw", "expected"), BMPS.values(), ids=BMPS.keys())
 def test_alpha_of_bmp(raw, expected):
-    planes = pixels.read(raw)
+    planes = reading.read(raw)
     assert planes.lost == ()
     assert np.array_equal(planes.data, np.array(expected).astype(np.uint8))
     if len(expected) == 3:  # nothing that Pillow would drop
-        assert np.array_equal(pixels.to_array(planes), np.asarray(Image.open(io.BytesIO(raw))))
+        assert np.array_equal(reading.to_array(planes), np.asarray(Image.open(io.BytesIO(raw))))
 
 
 @pytest.mark.parametrize(
@@ -415,8 +415,8 @@ def test_alpha_of_bmp(raw, expected):
     ids=["10 bits", "holes", "bits left in two places"],
 )
 def test_masks_that_are_not_kept_are_refused(raw):
-    with pytest.raises(pixels.UnsupportedImageError, match="BMP"):
-        pixels.read(raw)
+    with pytest.raises(reading.UnsupportedImageError, match="BMP"):
+        reading.read(raw)
 
 
 def bmp5(space: bytes, profile: bytes = b"", ends: bytes = b"") -> bytes:
@@ -428,7 +428,7 @@ def bmp5(space: bytes, profile: bytes = b"", ends: bytes = b"") -> bytes:
 
 
 def test_colour_space_of_bmp():
-    planes = pixels.read(bmp5(b"DEBM", icc()))
+    planes = reading.read(bmp5(b"DEBM", icc()))
     assert (metadata.unpack(planes.metadata, "RGB")[Tag.ICC], planes.lost) == (icc(), ())
     found = ledger.account("BMP", bmp5(b"KNIL", b"C:\\p.icc\0"))
     assert names(found) == "the name of a colour profile, 'C:\\\\p.icc'"
@@ -447,28 +447,28 @@ def test_any_largest_value_comes_back(kind, maximum):
     size = 2 if maximum > 255 else 1
     values = np.random.default_rng(0).integers(0, maximum + 1, 6 * 4 * (3 if kind == 6 else 1))
     raw = b"P%d\n6 4\n%d\n" % (kind, maximum) + values.astype(">u2" if size == 2 else np.uint8).tobytes()
-    planes = pixels.read(raw)
+    planes = reading.read(raw)
     assert planes.lost == ()
     assert planes.depth == 8 * size
     data, lost = writing.write(planes, "PPM")
     assert (data, lost) == (raw, ())
-    assert pixels.read(writing.write_png(planes)) == planes
+    assert reading.read(writing.write_png(planes)) == planes
     expected = np.floor(values * (255 if size == 1 else 65535) / maximum + 0.5)
-    assert np.abs(pixels.to_array(planes).ravel() - expected).max() == 0
+    assert np.abs(reading.to_array(planes).ravel() - expected).max() == 0
     plain = b"P%d 6 4 %d " % (kind - 3, maximum) + b" ".join(b"%d" % v for v in values)
-    assert pixels.read(plain) == planes
+    assert reading.read(plain) == planes
 
 
 def test_samples_above_the_largest_value_are_kept_as_they_are():
     for raw in (b"P5\n2 1\n1023\n\0\2\x1c\2", b"P5\n2 1\n100\nxy", b"P6\n1 1\n1\n\0\1\2"):
-        planes = pixels.read(raw)
+        planes = reading.read(raw)
         assert writing.write(planes, "PPM") == (raw, ())
-        assert pixels.read(writing.write_png(planes)) == planes
+        assert reading.read(writing.write_png(planes)) == planes
 
 
 def test_comments_of_pnm_come_back():
     raw = b"P6\n# taken 2020-01\n#two\n1 1\n255\nabc"
-    planes = pixels.read(raw)
+    planes = reading.read(raw)
     assert metadata.unpack_text(metadata.unpack(planes.metadata, "RGB")[Tag.TEXT])[1] == Text(b"Comment", b"two")
     assert writing.write(planes, "PPM") == (raw, ())
 
@@ -477,9 +477,9 @@ def test_further_pictures_of_pnm_are_refused():
     raws = [b"P6 1 1 255\nabc", b"P5 2 1 1023\n\0\1\2\3", b"P4 9 1\nab", b"P2 1 1 9\n7\n"]
     for one, two in itertools.product(raws, raws):
         assert names(ledger.account("PPM", one + two)) == "a further picture"
-        with pytest.raises(pixels.UnsupportedImageError, match="2 frames"):
-            pixels.read(one + two)
-        assert pixels.read(one + two, first=True) == pixels.read(one)
+        with pytest.raises(reading.UnsupportedImageError, match="2 frames"):
+            reading.read(one + two)
+        assert reading.read(one + two, first=True) == reading.read(one)
     assert "9 bytes behind the end" in names(ledger.account("PPM", raws[0] + b"P6 1 1 25"))
 
 

@@ -8,7 +8,7 @@ import ledger_files as files
 import pytest
 from ledger_files import Heif, box, chunk
 
-from gmcodec.ledger import Ledger, account
+from gmcodec.image.ledger import Ledger, account
 
 AREA = files.tga_area({})
 ORDINARY = {

@@ -7,10 +7,10 @@ import ledger_files as files
 import pytest
 from ledger_files import EXIF, ICC, XMP, Heif, application, blocks, box, chunk, full
 
-from gmcodec.ledger import account
-from gmcodec.ledger.exif import find_tiff, read_orientation, with_orientation
-from gmcodec.ledger.orientation import turned
-from gmcodec.metadata import Tag, Text, find_problem, unpack_text
+from gmcodec.image.ledger import account
+from gmcodec.image.ledger.exif import find_tiff, read_orientation, with_orientation
+from gmcodec.image.ledger.orientation import turned
+from gmcodec.image.metadata import Tag, Text, find_problem, unpack_text
 
 
 def kept(format: str, raw: bytes, mode: str = "RGB") -> dict[Tag, bytes]:

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from gmcodec import native
 from gmcodec.coding.autoregressive import wavefront
 from gmcodec.errors import WeightsError
-from gmcodec.exact.tables import ROW_TOTAL
-from gmcodec.models import local_spec, registry, weights
-from gmcodec.models.local import LocalConfig, LocalModel
-from gmcodec.models.window import OUTSIDE, window_offsets
+from gmcodec.exact.logistic import ROW_TOTAL
+from gmcodec.models import registry, weights
+from gmcodec.models.local import spec as local_spec
+from gmcodec.models.local.frozen import LocalConfig, LocalModel
+from gmcodec.models.shared.window import OUTSIDE, window_offsets
 
 SIZES = [(1, 1), (1, 7), (7, 1), (5, 9), (33, 20)]
 
@@ -371,7 +372,7 @@ def padded(images: list[np.ndarray], reach: int):
 def trained(request):
     """A float net after 60 steps on smooth noise, quantised weights in the second half; and other images."""
     torch = pytest.importorskip("torch")
-    from gmcodec.models.local_float import LocalNet, mixture_bits
+    from gmcodec.models.local.float import LocalNet, mixture_bits
 
     config = toy.CONFIGS[request.param]
     net, random = LocalNet(config), np.random.default_rng(5)
@@ -404,8 +405,8 @@ def frozen_bits(model: LocalModel, planes: np.ndarray) -> np.ndarray:
 def test_freezing_costs_less_than_half_a_percent(trained):
     import torch
 
-    from gmcodec.models.local_float import mixture_bits
-    from gmcodec.models.local_freeze import freeze
+    from gmcodec.models.local.float import mixture_bits
+    from gmcodec.models.local.freeze import freeze
 
     net, images = trained
     c = net.config
@@ -439,8 +440,8 @@ def test_the_float_net_sees_the_same_features(trained):
 def test_fake_quantisation_is_what_freezing_does(trained):
     import torch
 
-    from gmcodec.models.local_float import FIRST_BITS, quantise_rows
-    from gmcodec.models.local_freeze import freeze
+    from gmcodec.models.local.float import FIRST_BITS, quantise_rows
+    from gmcodec.models.local.freeze import freeze
 
     net, images = trained
     model = freeze(net, [(padded(images, net.config.reach), 24, 24)])
@@ -455,7 +456,7 @@ def test_fake_quantisation_is_what_freezing_does(trained):
 def test_fake_quantisation_passes_the_gradient(trained):
     import torch
 
-    from gmcodec.models.local_float import quantise_rows
+    from gmcodec.models.local.float import quantise_rows
 
     weight = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
     quantise_rows(weight).sum().backward()

@@ -12,11 +12,13 @@ from toy import model as toy_model
 from toy import smooth
 
 from gmcodec import native
-from gmcodec.coding import autoregressive, histogram
+from gmcodec.coding import autoregressive, value_weights
 from gmcodec.errors import GmcFormatError
-from gmcodec.models import local_fit, local_fit_spec, local_spec
-from gmcodec.models.local import LocalModel
-from gmcodec.models.mixture import output_units
+from gmcodec.models.local import fit as local_fit
+from gmcodec.models.local import fit_spec
+from gmcodec.models.local import spec as local_spec
+from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.shared.mixture import output_units
 
 fast = settings(max_examples=25, deadline=None)
 
@@ -46,13 +48,13 @@ def arrays_of(model: LocalModel, n: int) -> list[np.ndarray]:
     return [outputs.astype(np.int32), base.astype(np.int32), target, features.astype(np.int16)]
 
 
-def fits(model: LocalModel, n: int) -> tuple[native.Fit, local_fit_spec.Mixture]:
+def fits(model: LocalModel, n: int) -> tuple[native.Fit, fit_spec.Mixture]:
     """The same pixels for the native core and for its specification."""
     c = model.config
     outputs, base, target, features = arrays_of(model, n)
     near = c.window.near_columns(c.neighbours).astype(np.int32)
     fit = native.Fit(model.core, c.mixtures, outputs, output_units(c), base, target, features, near)
-    return fit, local_fit_spec.Mixture(c, outputs, base, features[:, near].T, target)
+    return fit, fit_spec.Mixture(c, outputs, base, features[:, near].T, target)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -88,7 +90,7 @@ def test_the_native_search_is_that_of_its_specification(channels: int) -> None:
     fit, mixture = fits(model, 1000)
     worth = local_fit.worth(model.config)
     changes, gain = fit.changes(worth)
-    expected, gained = local_fit_spec.search(mixture, worth)
+    expected, gained = fit_spec.search(mixture, worth)
     assert gain == pytest.approx(gained, rel=1e-4)
     assert gain > 100
     assert np.abs(changes - expected).max() <= 1  # where rounding decides
@@ -256,7 +258,7 @@ def test_fitting_pays_and_comes_back(channels: int) -> None:
 
 
 def test_a_fitted_image_with_weights_makes_these_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, levels = toy_model(3), np.full((3, 256), histogram.NEUTRAL, np.uint8)
+    model, levels = toy_model(3), np.full((3, 256), value_weights.NEUTRAL, np.uint8)
     levels[1:, 3::4] = 2
     image = smooth(np.random.default_rng(8), (3, 20, 30))
     monkeypatch.setattr(autoregressive, "ADAPT_FROM", 0)

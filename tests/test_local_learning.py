@@ -14,17 +14,20 @@ from hypothesis import strategies as st
 from toy import image
 
 from gmcodec import native
-from gmcodec.coding import autoregressive, histogram
+from gmcodec.coding import autoregressive, value_weights
 from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import GmcFormatError, WeightsError
-from gmcodec.exact import learning
-from gmcodec.models import learning_spec, local_learning, online_tile, weights
-from gmcodec.models.learning_spec import Learner
-from gmcodec.models.local import LocalConfig, LocalModel
-from gmcodec.models.pair import PairModel
+from gmcodec.exact import rmsprop
+from gmcodec.models import weights
+from gmcodec.models.local.frozen import LocalConfig, LocalModel
+from gmcodec.models.online import rules
+from gmcodec.models.online import spec as learning_spec
+from gmcodec.models.online import tile_coder as online_tile
+from gmcodec.models.online.model import PairModel
+from gmcodec.models.online.spec import Learner
 
 pytestmark = pytest.mark.native
-USUAL = 5  # of local_learning.RATES
+USUAL = 5  # of online.rules.RATES
 
 
 def ignore(count: int) -> None:
@@ -83,7 +86,7 @@ def test_every_range_is_that_of_the_specification(channels, averaged, kind):
 
 
 def test_the_fastest_rate_and_clipped_steps_too():
-    fast = toy.learning(3).learning(len(local_learning.RATES) - 1)
+    fast = toy.learning(3).learning(len(rules.RATES) - 1)
     planes = np.concatenate([image("smooth", (3, 20, 40)) // 8, image("extremes", (3, 8, 40))], 1)
     assert np.array_equal(ranges(fast, planes)[:2], spec_ranges(fast, planes)[:2])
 
@@ -97,7 +100,7 @@ def test_pixels_come_back(channels, height, width, kind, weighted, seed):
     planes, values = image(kind, (channels, height, width), seed), None
     if weighted:
         levels = np.random.default_rng(seed).integers(0, 16, (channels, 256))
-        values = [histogram.WEIGHTS[row] for row in levels]
+        values = [value_weights.WEIGHTS[row] for row in levels]
     words, bits = push_words(planes[None], model(channels), ignore, values)
     left, freq, first = ranges(model(channels), planes, values)
     stacks = [stacked(left[part].tolist(), freq[part].tolist()) for part in (slice(first), slice(first, None))]
@@ -179,7 +182,7 @@ def test_pairs_come_back_and_name_their_rates():
             found.adapted(changes)
 
 
-@pytest.mark.parametrize("mirror", range(local_learning.MIRRORS))
+@pytest.mark.parametrize("mirror", range(rules.MIRRORS))
 def test_tiles_come_back_mirrored(mirror):
     """Words are those of the mirrored tile; what a file says of it is one byte more."""
     planes = image("smooth", (3, 30, 41), 5)
@@ -240,7 +243,7 @@ def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
 @pytest.mark.slow
 def test_a_step_may_be_larger_than_a_batch():
     """Steps of up to 1,030 pixels: more than are learned from."""
-    planes = image("smooth", (1, learning.LEARNT + 6, learning.LEARNT + 6), 2)
+    planes = image("smooth", (1, rmsprop.LEARNT + 6, rmsprop.LEARNT + 6), 2)
     found = toy.learner(LocalConfig(1, 2, 1, 8, 1, 1, 2)).learning(USUAL)
     words, _ = push_words(planes[None], found, ignore, threads=2)
     assert np.array_equal(pop_words(words, (1, *planes.shape), found, ignore, threads=3)[0], planes)
@@ -264,7 +267,7 @@ def test_an_image_names_its_rate():
     assert found.adapted(b"").rate == USUAL
     assert found.adapted(b"\x02\x03").mirror == 3
     mirror = "way to mirror"
-    refused = ((bytes([len(local_learning.RATES)]), "rate of learning"), (b"\x02\x00", mirror), (b"\x02\x04", mirror))
+    refused = ((bytes([len(rules.RATES)]), "rate of learning"), (b"\x02\x00", mirror), (b"\x02\x04", mirror))
     for changes, what in refused:
         with pytest.raises(GmcFormatError, match=what):
             found.adapted(changes)
@@ -299,17 +302,17 @@ def test_weights_that_could_overflow_are_refused():
 def test_bounds_hold_for_the_largest_weights():
     """Sums of both passes and of a gradient, at what the rules allow, stay in int32."""
     for rows, columns, limit in ((160, 160, 2047), (96, 348, 128), (56, 384, 2047), (4096, 4096, 2047)):
-        weight = learning.weight_limit(rows, columns, limit)
-        assert columns * weight * limit + learning.BIAS_ROOM <= 2**31
-        assert rows * weight * learning.DELTA_LIMIT < 2**31
-    assert learning.LEARNT * learning.DELTA_LIMIT * 2047 < 2**31
+        weight = rmsprop.weight_limit(rows, columns, limit)
+        assert columns * weight * limit + rmsprop.BIAS_ROOM <= 2**31
+        assert rows * weight * rmsprop.DELTA_LIMIT < 2**31
+    assert rmsprop.LEARNT * rmsprop.DELTA_LIMIT * 2047 < 2**31
 
 
 def test_gradients_are_those_of_the_likelihood():
     """Against differences of the float likelihood, by every output and by the base."""
     torch = pytest.importorskip("torch")
-    from gmcodec.models.local_float import mixture_bits
-    from gmcodec.models.mixture import output_units
+    from gmcodec.models.local.float import mixture_bits
+    from gmcodec.models.shared.mixture import output_units
 
     config: LocalConfig = toy.CONFIGS[3]
     random = np.random.default_rng(0)
@@ -327,5 +330,5 @@ def test_gradients_are_those_of_the_likelihood():
     bits = mixture_bits(out, middle, torch.tensor(samples.T, dtype=torch.float64), 3, k)
     (bits.sum() * np.log(2)).backward()
     for ours, theirs in ((found, out.grad), (centre, middle.grad)):
-        error = np.abs(ours * 2.0**-local_learning.GRADIENT_BITS - theirs.numpy().T)
+        error = np.abs(ours * 2.0**-rules.GRADIENT_BITS - theirs.numpy().T)
         assert error.mean() < 0.02 * np.abs(theirs.numpy()).mean()

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from toy import image
 
 from gmcodec import native
-from gmcodec.coding import autoregressive, histogram
+from gmcodec.coding import autoregressive
+from gmcodec.coding import value_weights as histogram
 from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import GmcFormatError
-from gmcodec.models import local_tile
-from gmcodec.models.local import LocalModel
+from gmcodec.models.local import tile_coder as local_tile
+from gmcodec.models.local.frozen import LocalModel
 
 
 class StepByStep:

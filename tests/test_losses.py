@@ -17,9 +17,10 @@ from PIL import Image
 from samples import chunk, random_planes, saved, with_chunks
 
 import gmcodec
-from gmcodec import codec, pixels
-from gmcodec.cli import cli
+from gmcodec import codec
+from gmcodec.cli.main import cli
 from gmcodec.errors import NotKeptError, UnsupportedImageError
+from gmcodec.image import reading as pixels
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 NOT_KEPT = NotKeptError.exit_code

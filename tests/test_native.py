@@ -18,19 +18,22 @@ from hypothesis import strategies as st
 from toy import image
 
 from gmcodec import native
-from gmcodec.coding import filters, histogram
+from gmcodec.coding import filters
+from gmcodec.coding import value_weights as histogram
 from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import GmcFormatError
-from gmcodec.exact import ans, ops, tables
-from gmcodec.exact.gaussians import make_latent_tables
-from gmcodec.exact.tables import BYTES, ROW_TOTAL, make_tables, scale_of
-from gmcodec.models import learning_spec, local_learning, local_spec
-from gmcodec.models.learning_spec import Learner
-from gmcodec.models.local import LocalConfig, LocalModel
-from gmcodec.models.local_tile import calls_of
-from gmcodec.models.mixture import value_weights
-from gmcodec.models.online_tile import DeepTileCoder, OnlineTileCoder
-from gmcodec.models.window import Canvas
+from gmcodec.exact import ans, logistic, ops
+from gmcodec.exact.gaussian import make_latent_tables
+from gmcodec.exact.logistic import BYTES, ROW_TOTAL, make_tables, scale_of
+from gmcodec.models.local import spec as local_spec
+from gmcodec.models.local.frozen import LocalConfig, LocalModel
+from gmcodec.models.local.tile_coder import calls_of
+from gmcodec.models.online import rules as local_learning
+from gmcodec.models.online import spec as learning_spec
+from gmcodec.models.online.spec import Learner
+from gmcodec.models.online.tile_coder import DeepTileCoder, OnlineTileCoder
+from gmcodec.models.shared.mixture import value_weights
+from gmcodec.models.shared.window import Canvas
 from gmcodec.native import nets, tiles
 
 pytestmark = pytest.mark.native
@@ -115,7 +118,7 @@ def test_nets_equal_the_specification(core, name):
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]), st.sampled_from([300, 2**17]), seeds)
 def test_logistics_equal_the_specification(n, k, channels, reach, seed):
     random = np.random.default_rng(seed)
-    groups = tables.output_groups(channels)
+    groups = logistic.output_groups(channels)
     outputs = random.integers(-reach, reach + 1, (n, k * groups)).astype(np.int32)
     base = random.integers(-reach * 8, reach * 8 + 1, (n, channels)).astype(np.int32)
     samples = random.integers(0, 256, (n, channels)).astype(np.int32)
@@ -185,7 +188,7 @@ def test_weights_of_values_change_low_nibbles_alone_and_as_rows_do(core, mirror)
 
 def ranked(model: LocalModel, planes: np.ndarray, ranks: int, deep: bool) -> tuple[np.ndarray, np.ndarray]:
     """A tile's words by so many threads, and what so many make of them: more than ``OnlineCoder`` ever takes."""
-    from gmcodec.models import online_tile
+    from gmcodec.models.online import tile_coder as online_tile
 
     scale, nibbles, dtype = (scale_of(12, 3), 3, np.int32) if deep else (BYTES, 2, np.int16)
 

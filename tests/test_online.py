@@ -15,7 +15,7 @@ import toy
 
 from bench import learning
 from bench.online import rate
-from gmcodec.models.local_float import LocalNet
+from gmcodec.models.local.float import LocalNet
 from gmcodec.training.data import pad
 from gmcodec.training.nets import save_float
 from gmcodec.training.presets import PRESETS

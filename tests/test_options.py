@@ -19,10 +19,10 @@ pytest.importorskip("torch")
 import torch
 
 from bench import ade, likelihood, runs
-from gmcodec.cli import cli
+from gmcodec.cli.main import cli
 from gmcodec.errors import TrainingError
-from gmcodec.models.ade_float import Ade
-from gmcodec.models.pixelcnnpp_float import PixelCNN
+from gmcodec.models.ade.float import Ade
+from gmcodec.models.pixelcnnpp.float import PixelCNN
 from gmcodec.training.nets import load_whole, save_float
 from gmcodec.training.presets import PRESETS, Preset
 

@@ -15,18 +15,19 @@ from toy import smooth
 
 torch = pytest.importorskip("torch")
 
-from torch._dynamo.testing import CompileCounter  # noqa: E402
+from torch._dynamo.testing import CompileCounter
 
-from gmcodec.errors import FreezeError, TrainingError  # noqa: E402
-from gmcodec.models import pixelcnnpp_freeze, weights  # noqa: E402
-from gmcodec.models.local_freeze import estimate_bits, spread_units  # noqa: E402
-from gmcodec.models.pixelcnnpp import NONLINEARITIES, PixelCNNConfig  # noqa: E402
-from gmcodec.models.pixelcnnpp_float import Condition, PixelCNN  # noqa: E402
-from gmcodec.training import data  # noqa: E402
-from gmcodec.training.freezing import freeze_file  # noqa: E402
-from gmcodec.training.loop import Trainer  # noqa: E402
-from gmcodec.training.nets import load_float, read_config, read_side, save_float, split_float  # noqa: E402
-from gmcodec.training.presets import PRESETS  # noqa: E402
+from gmcodec.errors import FreezeError, TrainingError
+from gmcodec.models import weights
+from gmcodec.models.local.freeze import estimate_bits, spread_units
+from gmcodec.models.pixelcnnpp import freeze as pixelcnnpp_freeze
+from gmcodec.models.pixelcnnpp.float import Condition, PixelCNN
+from gmcodec.models.pixelcnnpp.model import NONLINEARITIES, PixelCNNConfig
+from gmcodec.training import data
+from gmcodec.training.freezing import freeze_file
+from gmcodec.training.loop import Trainer
+from gmcodec.training.nets import load_float, read_config, read_side, save_float, split_float
+from gmcodec.training.presets import PRESETS
 
 TOY = PRESETS["toy-pixelcnnpp"]
 CONFIG = TOY.model

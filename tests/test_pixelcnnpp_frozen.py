@@ -17,9 +17,12 @@ from test_local import fast_rows, noise
 from gmcodec import native
 from gmcodec.coding.autoregressive import decode_batch, encode_batch, wavefront
 from gmcodec.errors import GmcFormatError, WeightsError
-from gmcodec.exact.tables import ROW_TOTAL
-from gmcodec.models import local_spec, pixelcnnpp_spec, pixelcnnpp_streams, weights
-from gmcodec.models.pixelcnnpp import PixelCNNModel
+from gmcodec.exact.logistic import ROW_TOTAL
+from gmcodec.models import weights
+from gmcodec.models.local import spec as local_spec
+from gmcodec.models.pixelcnnpp import spec as pixelcnnpp_spec
+from gmcodec.models.pixelcnnpp import streams
+from gmcodec.models.pixelcnnpp.model import PixelCNNModel
 from gmcodec.native.streams import Tap
 
 SIZES = [(8, 8), (1, 1), (1, 6), (7, 1), (5, 9)]
@@ -76,7 +79,7 @@ def test_a_filled_canvas_answers_in_any_order_and_size(kind, monkeypatch):
     rows = np.concatenate([spec_rows(model, image) for image in images], axis=1)
     joined, pixels = images.transpose(1, 0, 2, 3).reshape(model.channels, -1, 1), random.permutation(270)
     for block in (1024, 7, 1):  # cells that a layer is evaluated for at once
-        monkeypatch.setattr("gmcodec.models.pixelcnnpp_streams.BLOCK", block)
+        monkeypatch.setattr("gmcodec.models.pixelcnnpp.streams.BLOCK", block)
         canvas = model.canvas(6, 9, 5)
         canvas.fill(images)
         for part in (pixels[:1], pixels[1:100], pixels[100:]):
@@ -131,7 +134,7 @@ def test_a_canvas_is_freed_at_once():
 )  # fmt: skip
 def test_steps_that_would_leave_their_maps_are_refused(changes, monkeypatch):
     model = toy.pixelcnn(toy.PIXELCNN["gated"])
-    program, write = pixelcnnpp_streams.Program, pixelcnnpp_streams.Program._write_upper
+    program, write = streams.Program, streams.Program._write_upper
 
     def wrong(self):
         write(self)

@@ -8,10 +8,10 @@ import ledger_files as files
 import numpy as np
 import pytest
 
-from gmcodec import pixels, plugins
 from gmcodec.errors import ImageReadError, ImageTooLargeError, UnsupportedImageError
-from gmcodec.ledger import account
-from gmcodec.metadata import Tag
+from gmcodec.image import plugins, reading
+from gmcodec.image.ledger import account
+from gmcodec.image.metadata import Tag
 
 
 def noise(bits: int, channels: int) -> np.ndarray:
@@ -83,10 +83,10 @@ def test_heic_that_is_damaged_or_large():
 
 
 def test_sizes_from_headers():
-    assert pixels.read_size(heic(noise(8, 3), "RGB")) == (12, 9)
-    assert pixels.read_size(encoded(noise(8, 3), 8)) == (12, 9)
+    assert reading.read_size(heic(noise(8, 3), "RGB")) == (12, 9)
+    assert reading.read_size(encoded(noise(8, 3), 8)) == (12, 9)
     with pytest.raises(ImageTooLargeError):
-        pixels.read(heic(noise(8, 3), "RGB"), max_pixels=107)
+        reading.read(heic(noise(8, 3), "RGB"), max_pixels=107)
 
 
 def test_heic_of_several_pictures():

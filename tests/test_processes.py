@@ -17,9 +17,10 @@ import pytest
 from commands import GMCODEC, environment, names, photo, run, shell
 
 import gmcodec
-from gmcodec import safe_path, workers
+from gmcodec import safe_path
 from gmcodec import work as work_module
 from gmcodec.bench import memory
+from gmcodec.cli import workers
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -215,7 +216,7 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
         "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nos.execv(sys.executable, sys.argv[1:])"
     )
     test = (
-        "import signal\nfrom gmcodec import cli_exit\nwith cli_exit.heeding_signals(): "
+        "import signal\nfrom gmcodec.cli import exit\nwith exit.heeding_signals(): "
         "print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)"
     )
     command = [sys.executable, "-c", code, sys.executable, "-c", test]

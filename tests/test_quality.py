@@ -23,7 +23,7 @@ pytest.importorskip("matplotlib")
 import torch
 
 from bench import classifier, draw, quality
-from gmcodec.models.ade_float import Ade
+from gmcodec.models.ade.float import Ade
 from gmcodec.training.nets import load_whole, save_float
 from gmcodec.training.presets import PRESETS
 

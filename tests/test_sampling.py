@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from gmcodec import sampling
-from gmcodec.cli import cli
+from gmcodec.cli.main import cli
 from gmcodec.models import registry
 
 pytestmark = pytest.mark.usefixtures("toy_weights")

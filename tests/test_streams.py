@@ -13,7 +13,8 @@ import toy
 from commands import GMCODEC, environment, names, photo, run, same, shell
 
 import gmcodec
-from gmcodec import codec, writing
+from gmcodec import codec
+from gmcodec.image import writing
 from gmcodec.models import weights
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("toy_weights")
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom gmcodec.cli import cli\n"
+        "import sys\nfrom gmcodec.cli.main import cli\n"
         "for args in (['--help'], ['compress', '--help'], ['train', '--help'], ['--version']):\n"
         "    try: cli(args)\n    except SystemExit as e: assert e.code == 0\n"
         "print(sorted({'numpy', 'torch', 'PIL', 'tqdm', 'safetensors'} & set(sys.modules)))"
@@ -174,7 +175,7 @@ import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 sys.dont_write_bytecode = True
-from gmcodec.cli import main
+from gmcodec.cli.main import main
 main()
 """
 

@@ -16,8 +16,8 @@ from gmcodec.coding import autoregressive, bitsback, strips
 from gmcodec.coding.autoregressive import Progress, Weights, encode
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
-from gmcodec.models.agave import AgaveModel
-from gmcodec.models.local import LocalModel
+from gmcodec.models.agave.model import AgaveModel
+from gmcodec.models.local.frozen import LocalModel
 
 SIZES = [(45, 37), (16, 16), (70, 9), (33, 130)]
 

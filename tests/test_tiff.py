@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from samples import random_planes, saved, tags_of
 
-from gmcodec import metadata, pixels, tiff, writing
 from gmcodec.errors import ImageReadError, UnsupportedImageError
-from gmcodec.metadata import Tag
-from gmcodec.pixels import MODES, Planes
+from gmcodec.image import metadata, reading, tiff, writing
+from gmcodec.image.metadata import Tag
+from gmcodec.image.reading import MODES, Planes
 
 tifffile = pytest.importorskip("tifffile")
 LIGHT = {"I;16": "minisblack", "LA;16": "minisblack", "RGB;16": "rgb", "RGBA;16": "rgb", "CMYK;16": 5, "LAB;16": 8}
@@ -22,7 +22,7 @@ LIGHT = {"I;16": "minisblack", "LA;16": "minisblack", "RGB;16": "rgb", "RGBA;16"
 def foreign(planes: Planes, **options: object) -> bytes:
     """A file that tifffile wrote."""
     out = io.BytesIO()
-    samples = pixels.to_array(planes)
+    samples = reading.to_array(planes)
     if planes.mode.startswith("LAB"):
         samples = samples ^ np.array([0, 32768, 32768], np.uint16)
     if options.get("planarconfig") == "separate":
@@ -39,17 +39,17 @@ def foreign(planes: Planes, **options: object) -> bytes:
 )
 def test_16_bits_of_other_writers(mode, options):
     planes = random_planes(mode, (21, 34))
-    again = pixels.read(foreign(planes, **options), strip=True)
+    again = reading.read(foreign(planes, **options), strip=True)
     assert again == planes
     assert again.lost == ()
 
 
 def test_planes_apart_and_zero_as_white():
     planes = random_planes("RGB;16", (21, 34))
-    assert pixels.read(foreign(planes, planarconfig="separate"), strip=True) == planes
+    assert reading.read(foreign(planes, planarconfig="separate"), strip=True) == planes
     grey = random_planes("I;16", (21, 34))
     white = foreign(Planes(65535 - grey.data, "I;16"), photometric="miniswhite")
-    assert pixels.read(white, strip=True) == grey
+    assert reading.read(white, strip=True) == grey
 
 
 @pytest.mark.parametrize("mode", sorted(MODES))
@@ -59,14 +59,14 @@ def test_our_files_are_what_others_read(mode):
     assert lost == ()
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         samples = file.pages[0].asarray()
-    expected = pixels.to_array(planes)
+    expected = reading.to_array(planes)
     if mode.startswith("LAB"):
         expected = expected ^ (np.array([0, 1, 1], expected.dtype) << planes.depth - 1)
     assert np.array_equal(samples, expected)
     if planes.depth < 16 or mode == "I;16":
         image = Image.open(io.BytesIO(data))
         assert image.mode == mode
-        assert np.array_equal(np.asarray(image), np.asarray(pixels.to_image(planes)))
+        assert np.array_equal(np.asarray(image), np.asarray(reading.to_image(planes)))
 
 
 def test_tall_files_have_strips():
@@ -74,7 +74,7 @@ def test_tall_files_have_strips():
     data = writing.write(planes, "TIFF").data
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         assert len(file.pages[0].dataoffsets) == 7
-        assert np.array_equal(file.pages[0].asarray(), pixels.to_array(planes))
+        assert np.array_equal(file.pages[0].asarray(), reading.to_array(planes))
 
 
 def with_exif(mode: str, orientation: int, order: str = "<") -> Planes:
@@ -98,10 +98,10 @@ def test_orientation_into_tiff(mode, order, orientation):
     assert lost == ()
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         assert file.pages[0].tags[274].value == orientation
-        assert np.array_equal(file.pages[0].asarray(), pixels.to_array(planes))
-    again = pixels.read(data)
-    shown = np.asarray(Image.open(io.BytesIO(data))) if mode != "RGB;16" else pixels.to_array(again)
-    assert np.array_equal(pixels.to_array(again).squeeze(), shown)
+        assert np.array_equal(file.pages[0].asarray(), reading.to_array(planes))
+    again = reading.read(data)
+    shown = np.asarray(Image.open(io.BytesIO(data))) if mode != "RGB;16" else reading.to_array(again)
+    assert np.array_equal(reading.to_array(again).squeeze(), shown)
     assert again.data.shape[1:] == ((7, 11) if orientation < 5 else (11, 7))
     exif = Image.Exif()
     exif.load(tags_of(again)[Tag.EXIF])
@@ -114,7 +114,7 @@ def test_an_orientation_is_not_lost(format):
         writing.write(with_exif("RGB", 6), format)
     data, lost = writing.write(with_exif("RGB", 1), format)
     assert lost[0].startswith("EXIF (")
-    assert pixels.read(data, strip=True).data.shape == (3, 7, 11)
+    assert reading.read(data, strip=True).data.shape == (3, 7, 11)
 
 
 def test_orientation_is_kept_by_png_and_webp():
@@ -122,7 +122,7 @@ def test_orientation_is_kept_by_png_and_webp():
     for format in ("PNG", "WEBP"):
         data, lost = writing.write(planes, format)
         assert lost == ()
-        assert pixels.read(data) == planes
+        assert reading.read(data) == planes
 
 
 def test_a_thumbnail_of_exif_is_missed():
@@ -139,7 +139,7 @@ def test_without_tifffile_the_extra_is_named(monkeypatch):
     raw = foreign(random_planes("RGB;16"))
     monkeypatch.setitem(sys.modules, "tifffile", None)
     with pytest.raises(UnsupportedImageError, match=r'pip install "gmcodec\[tiff\]"'):
-        pixels.read(raw)
+        reading.read(raw)
     with pytest.raises(UnsupportedImageError, match=r"gmcodec\[tiff\]"):
         writing.write(random_planes("RGB;16"), "TIFF")
 
@@ -160,24 +160,24 @@ def test_other_samples_are_refused(samples, options):
     out = io.BytesIO()
     tifffile.imwrite(out, samples, metadata=None, **options)
     with pytest.raises((UnsupportedImageError, ImageReadError)):
-        pixels.read(out.getvalue())
+        reading.read(out.getvalue())
 
 
 def test_damage_is_an_error_of_its_own():
     raw = foreign(random_planes("RGB;16"), compression="zlib")
     for end in range(0, len(raw), 7):
         with pytest.raises((ImageReadError, UnsupportedImageError)):  # without a directory it is Pillow's to refuse
-            pixels.read(raw[:end])
-    with pytest.raises(pixels.ImageTooLargeError):
-        pixels.read(raw, max_pixels=44)
+            reading.read(raw[:end])
+    with pytest.raises(reading.ImageTooLargeError):
+        reading.read(raw, max_pixels=44)
 
 
 def test_ink_through_pillow():
     for mode in ("CMYK", "LAB"):
         planes = random_planes(mode, (8, 8))
         for format in ("TIFF", "JPEG") if mode == "CMYK" else ("TIFF",):
-            raw = saved(pixels.to_image(planes), format)
-            again = pixels.read(raw)
+            raw = saved(reading.to_image(planes), format)
+            again = reading.read(raw)
             assert (again.mode, again.lost) == (mode, ())
             if format == "TIFF":
                 assert again == planes

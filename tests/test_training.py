@@ -15,17 +15,17 @@ from toy import smooth, write_photos
 
 torch = pytest.importorskip("torch")
 
-from gmcodec.coding import autoregressive  # noqa: E402
-from gmcodec.errors import TrainingError  # noqa: E402
-from gmcodec.models.local import LocalConfig  # noqa: E402
-from gmcodec.models.local_float import LocalNet, mixture_bits, quantise_rows  # noqa: E402
-from gmcodec.models.local_freeze import freeze  # noqa: E402
-from gmcodec.training.data import Patches, load_folder  # noqa: E402
-from gmcodec.training.freezing import freeze_file  # noqa: E402
-from gmcodec.training.loop import Trainer  # noqa: E402
-from gmcodec.training.muon import Muon, orthogonalise  # noqa: E402
-from gmcodec.training.nets import load_float, read_config  # noqa: E402
-from gmcodec.training.presets import PRESETS  # noqa: E402
+from gmcodec.coding import autoregressive
+from gmcodec.errors import TrainingError
+from gmcodec.models.local.float import LocalNet, mixture_bits, quantise_rows
+from gmcodec.models.local.freeze import freeze
+from gmcodec.models.local.frozen import LocalConfig
+from gmcodec.training.data import Patches, load_folder
+from gmcodec.training.freezing import freeze_file
+from gmcodec.training.loop import Trainer
+from gmcodec.training.muon import Muon, orthogonalise
+from gmcodec.training.nets import load_float, read_config
+from gmcodec.training.presets import PRESETS
 
 TOY = PRESETS["toy-rgb"]
 

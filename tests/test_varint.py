@@ -12,13 +12,14 @@ import toy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmcodec import archive_format, container, metadata, varint
-from gmcodec.archive_format import GROUP, SINGLE, Block
-from gmcodec.coding import autoregressive, chain, deep
-from gmcodec.container import Header, Part
+from gmcodec.coding import autoregressive, chain, high_depth
 from gmcodec.errors import GmcFormatError, TruncatedFileError
-from gmcodec.metadata import Text
-from gmcodec.models import local_fit
+from gmcodec.formats import gma, gmc, varint
+from gmcodec.formats.gma import GROUP, SINGLE, Block
+from gmcodec.formats.gmc import Header, Part
+from gmcodec.image import metadata
+from gmcodec.image.metadata import Text
+from gmcodec.models.local import fit as local_fit
 
 
 @given(st.integers(0, 2**63 - 1), st.binary(max_size=3))
@@ -66,14 +67,14 @@ def test_a_number_without_end_is_refused(data: bytes) -> None:
 
 def a_file() -> tuple[bytes, Callable[[bytes], Any]]:
     parts = (Part(3, 1, b"abc"), Part(16, 2, b"", b"1234"))
-    return container.pack(Header(5, 300, 200, 7, ((1, b"x"), (9, b"yz")), parts)), container.unpack
+    return gmc.pack(Header(5, 300, 200, 7, ((1, b"x"), (9, b"yz")), parts)), gmc.unpack
 
 
 def an_index() -> tuple[bytes, Callable[[bytes], Any]]:
     blocks = (Block(GROUP, 5, 16, 32, 16, 3, ("aé", "ab"), (1, 2)), Block(SINGLE, 2, 3, 300, 1, 200, ("b",)))
-    data = archive_format.HEAD + bytes(203)
-    data += archive_format.write_index(blocks, len(archive_format.HEAD))
-    return data, lambda made: archive_format.read_blocks(lambda at, count: made[at : at + count], len(made))
+    data = gma.HEAD + bytes(203)
+    data += gma.write_index(blocks, len(gma.HEAD))
+    return data, lambda made: gma.read_blocks(lambda at, count: made[at : at + count], len(made))
 
 
 def a_text() -> tuple[bytes, Callable[[bytes], Any]]:
@@ -100,7 +101,7 @@ def a_photograph() -> tuple[bytes, Callable[[bytes], Any]]:
 def sixteen_bits() -> tuple[bytes, Callable[[bytes], Any]]:
     planes = toy.smooth(np.random.default_rng(0), (1, 12, 20)).astype(np.uint16) * 16
     model = toy.learning(1).learning(5)
-    return deep.encode(planes, model).payload, lambda made: deep.decode(made, planes.shape, model)
+    return high_depth.encode(planes, model).payload, lambda made: high_depth.decode(made, planes.shape, model)
 
 
 def a_chain() -> tuple[bytes, Callable[[bytes], Any]]:

@@ -8,10 +8,10 @@ import pytest
 from PIL import features
 from samples import SIZES, png_with_everything, random_planes, tags_of
 
-from gmcodec import metadata, pixels, writing
 from gmcodec.errors import UnsupportedImageError
-from gmcodec.metadata import Tag
-from gmcodec.pixels import Planes
+from gmcodec.image import metadata, reading, writing
+from gmcodec.image.metadata import Tag
+from gmcodec.image.reading import Planes
 
 WRITABLE = [(f, m) for f, modes in writing._WRITABLE.items() for m in sorted(modes)]
 
@@ -22,7 +22,7 @@ def test_write_and_read_other_formats(format, mode):
         pytest.skip("Pillow without WebP")
     for size in SIZES:
         planes = random_planes(mode, size)
-        again = pixels.read(writing.write(planes, format).data, strip=True)
+        again = reading.read(writing.write(planes, format).data, strip=True)
         assert (again.mode, again.data.tolist()) == (planes.mode, planes.data.tolist())
 
 
@@ -30,7 +30,7 @@ def test_write_and_read_other_formats(format, mode):
 def test_colour_of_transparent_pixels_stays(format):
     planes = random_planes("RGBA")
     planes.data[3] = 0
-    assert np.array_equal(pixels.read(writing.write(planes, format).data).data, planes.data)
+    assert np.array_equal(reading.read(writing.write(planes, format).data).data, planes.data)
 
 
 @pytest.mark.parametrize(
@@ -57,19 +57,19 @@ def test_formats_that_would_lose_are_refused(format, mode):
 
 @pytest.mark.parametrize("format", ["TIFF", "BMP", "PPM", "WEBP"])
 def test_transparency_is_not_lost_silently(format):
-    planes = pixels.read(png_with_everything()[0])
+    planes = reading.read(png_with_everything()[0])
     with pytest.raises(UnsupportedImageError, match="transparency"):
         writing.write(planes, format)
 
 
 @pytest.mark.parametrize("format", ["TIFF", "BMP", "PPM", "WEBP"])
 def test_what_a_format_does_not_give_back_is_named(format):
-    planes = pixels.read(png_with_everything()[0])
+    planes = reading.read(png_with_everything()[0])
     tags = tags_of(planes)
     del tags[Tag.TRANSPARENCY], tags[Tag.EXIF]  # of which the orientation is a matter of its own
     planes = Planes(planes.data, "RGB", metadata.pack(tags))
     data, lost = writing.write(planes, format)
-    again = pixels.read(data)
+    again = reading.read(data)
     assert np.array_equal(again.data, planes.data)
     for tag, value in tags_of(planes).items():
         named = any(what.startswith(f"{tag.name} (") for what in lost)
@@ -85,7 +85,7 @@ def test_nothing_is_invented(format, mode):
     planes = random_planes(mode)
     data, lost = writing.write(planes, format)
     assert lost == ()
-    assert tags_of(pixels.read(data)).keys() == tags_of(planes).keys()
+    assert tags_of(reading.read(data)).keys() == tags_of(planes).keys()
 
 
 @pytest.mark.parametrize("metres", [1, 72, 2834, 2835, 3937, 11811, 39370, 1000003])
@@ -95,4 +95,4 @@ def test_density_of_bmp_and_tiff(metres):
     for format in ("BMP", "TIFF", "PNG"):
         data, lost = writing.write(planes, format)
         assert lost == (), format
-        assert pixels.read(data).metadata == planes.metadata, format
+        assert reading.read(data).metadata == planes.metadata, format

@@ -19,19 +19,19 @@ import numpy as np
 from PIL import Image
 
 from gmcodec import native
-from gmcodec.exact.gaussians import make_latent_tables
+from gmcodec.exact.gaussian import make_latent_tables
+from gmcodec.exact.logistic import COUPLING_BITS, LOG_SCALE_UNIT, POSITION, make_tables
 from gmcodec.exact.ops import Layer
-from gmcodec.exact.tables import COUPLING_BITS, LOG_SCALE_UNIT, POSITION, make_tables
 from gmcodec.models import weights
-from gmcodec.models.ade import VAE, AdeConfig, AdeModel
-from gmcodec.models.ade_tables import Gaussians
-from gmcodec.models.ade_tables import make_tables as make_flow_tables
-from gmcodec.models.agave import AgaveConfig, AgaveModel, Base, Constants, Decoder
-from gmcodec.models.gradient_units import gradient_units
-from gmcodec.models.local import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
-from gmcodec.models.pixelcnnpp import PixelCNNConfig, PixelCNNModel
-from gmcodec.models.pixelcnnpp_kernels import CONDITION_LIMIT, make_elu, make_net_tables
-from gmcodec.models.window import Window
+from gmcodec.models.ade.model import VAE, AdeConfig, AdeModel
+from gmcodec.models.ade.tables import Gaussians
+from gmcodec.models.ade.tables import make_tables as make_flow_tables
+from gmcodec.models.agave.model import AgaveConfig, AgaveModel, Base, Constants, Decoder
+from gmcodec.models.local.frozen import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
+from gmcodec.models.online.gradient_units import gradient_units
+from gmcodec.models.pixelcnnpp.model import PixelCNNConfig, PixelCNNModel
+from gmcodec.models.pixelcnnpp.tables import CONDITION_LIMIT, make_elu, make_net_tables
+from gmcodec.models.shared.window import Window
 
 CONFIGS = {channels: LocalConfig(channels, 9, 3, 16, 1, 3, 4) for channels in (3, 1)}
 FILES = {3: "local-rgb.safetensors", 1: "local-grey.safetensors"}

@@ -16,10 +16,10 @@ from typing import Protocol
 
 import numpy as np
 
-from .. import archive as gma
-from .. import pixels
-from .codecs import Coded, same_pixels
-from .measure import DIFFERS, FAILED, OK, Row
+from gmcodec import archive as gma
+from gmcodec.bench.codecs import Coded, same_pixels
+from gmcodec.bench.measure import DIFFERS, FAILED, OK, Row
+from gmcodec.image import reading
 
 WHOLE_SET = "(whole set)"
 
@@ -50,7 +50,7 @@ class GmcArchive:
     def decode_set(self, data: bytes, threads: int) -> Sequence[np.ndarray]:
         with gma.Archive(data, threads=threads) as opened:
             found = dict(opened.items())
-        return [pixels.to_array(found[name]) for name in sorted(found)]
+        return [reading.to_array(found[name]) for name in sorted(found)]
 
 
 ARCHIVES: list[ArchiveCodec] = [GmcArchive()]

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from ..errors import BenchError
+from gmcodec.errors import BenchError
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Codec:
 
 def catalogue() -> list[Codec]:
     """Every codec, competitors first."""
-    from . import competitors, ours
+    from gmcodec.bench import competitors, ours
 
     return [*competitors.CATALOGUE, *ours.forms()]
 
@@ -72,12 +72,12 @@ def is_named(name: str, wanted: Sequence[str]) -> bool:
 
 def by_name(name: str) -> Codec:
     """The codec of exactly this name; a competitor without importing gmcodec's models, whose memory is not its own."""
-    from . import competitors
+    from gmcodec.bench import competitors
 
     for codec in competitors.CATALOGUE:
         if codec.name == name:
             return codec
-    from . import ours
+    from gmcodec.bench import ours
 
     return next(c for c in ours.forms() if c.name == name)
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnsupportedImageError
-from .codecs import Codec, Coded, Pair
+from gmcodec.bench.codecs import Codec, Coded, Pair
+from gmcodec.errors import UnsupportedImageError
 
 
 def _plain(encode: Callable[[np.ndarray], Any], decode: Callable[[bytes], Any]) -> Pair:
@@ -121,7 +121,7 @@ def _jpeg_xl(effort: int) -> Callable[[int], Pair]:
 def _jpeg_xl_groups(effort: int) -> Callable[[int], Pair]:
     def open_pair(threads: int) -> Pair:
         package = _imagecodecs("JPEGXL")
-        from .libjxl import Encoder
+        from gmcodec.bench.libjxl import Encoder
 
         encoder = Encoder(effort, group_size=3, previous_channels=3, threads=threads)
         return _plain(encoder.encode, lambda data: package.jpegxl_decode(data, numthreads=threads))

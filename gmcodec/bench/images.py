@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import pixels
-from ..errors import BenchError, GmcError
+from gmcodec.errors import BenchError, GmcError
+from gmcodec.image import reading
 
 SUFFIXES = frozenset(".png .webp .tif .tiff .bmp .ppm .pgm .pnm .tga .jpg .jpeg .jp2 .avif".split())
 LOSSY_SUFFIXES = frozenset((".jpg", ".jpeg"))
@@ -75,14 +75,14 @@ def open_sets(paths: list[Path], grey: bool, tiles: int | None, limit: int | Non
 
 def load(path: Path, grey: bool) -> np.ndarray:
     """Pixels of a file, without metadata."""
-    planes = pixels.read(path, strip=True)
+    planes = reading.read(path, strip=True)
     if grey:
-        planes = pixels.from_image(pixels.to_image(planes).convert("L"), strip=True)
+        planes = reading.from_image(reading.to_image(planes).convert("L"), strip=True)
     elif planes.mode in ("1", "P"):
-        image = pixels.to_image(planes)
+        image = reading.to_image(planes)
         shown = "L" if planes.mode == "1" else "RGBA" if "transparency" in image.info else "RGB"
-        planes = pixels.from_image(image.convert(shown), strip=True)
-    return pixels.to_array(planes)
+        planes = reading.from_image(image.convert(shown), strip=True)
+    return reading.to_array(planes)
 
 
 def cut(name: str, image: np.ndarray, side: int) -> Iterator[tuple[str, np.ndarray]]:

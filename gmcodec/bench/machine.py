@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, codec
-from ..models import registry
+from gmcodec import __version__, codec
+from gmcodec.models import registry
 
 PACKAGES = ("numpy", "pillow", "constriction", "imagecodecs", "pyoxipng", "pillow-heif", "matplotlib")
 PACKAGE = Path(codec.__file__).parent

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .codecs import Pair, same_pixels
+from gmcodec.bench.codecs import Pair, same_pixels
 
 OK, DIFFERS, FAILED = "ok", "not lossless", "failed"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import safe_path
+from gmcodec import safe_path
 
 BASELINE = "(no codec)"
 
@@ -48,7 +48,7 @@ def main(name: str, path: str, threads: str) -> None:
     """What the fresh process does."""
     image = np.load(path)
     if name != BASELINE:
-        from .codecs import by_name
+        from gmcodec.bench.codecs import by_name
 
         encode, decode = by_name(name).open(int(threads))
         decode(encode(image).data)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .. import codec
-from ..models import registry
-from .codecs import Codec, Coded, Pair
+from gmcodec import codec
+from gmcodec.bench.codecs import Codec, Coded, Pair
+from gmcodec.models import registry
 
 AUTO = "gmcodec"
 

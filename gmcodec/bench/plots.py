@@ -14,10 +14,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import labels
-from .measure import OK
-from .run import SetResult
-from .summary import OURS, Figures, Spread, strongest
+from gmcodec.bench import labels
+from gmcodec.bench.measure import OK
+from gmcodec.bench.run import SetResult
+from gmcodec.bench.summary import OURS, Figures, Spread, strongest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

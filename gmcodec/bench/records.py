@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import BenchError, OutputExistsError
-from .measure import Row
+from gmcodec.bench.measure import Row
+from gmcodec.errors import BenchError, OutputExistsError
 
 
 class Records:

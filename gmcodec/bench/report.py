@@ -10,10 +10,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from . import plots, tables
-from .measure import Row
-from .run import Results, SetResult
-from .summary import OURS, Figures, Spread, summarise
+from gmcodec.bench import plots, tables
+from gmcodec.bench.measure import Row
+from gmcodec.bench.run import Results, SetResult
+from gmcodec.bench.summary import OURS, Figures, Spread, summarise
 
 MOST_ROWS = 200  # images of a set that the page lists one by one
 MOST_KEPT = 1000  # images of a set whose rows are in results.json; those of larger sets are in rows.jsonl alone

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BenchError
-from . import machine, memory
-from .archive import ARCHIVES, WHOLE_SET, ArchiveCodec, measure_set
-from .codecs import Codec, Pair, catalogue, choose, is_named
-from .images import ImageSet, open_sets
-from .measure import Row, measure
-from .records import Records
+from gmcodec.bench import machine, memory
+from gmcodec.bench.archive import ARCHIVES, WHOLE_SET, ArchiveCodec, measure_set
+from gmcodec.bench.codecs import Codec, Pair, catalogue, choose, is_named
+from gmcodec.bench.images import ImageSet, open_sets
+from gmcodec.bench.measure import Row, measure
+from gmcodec.bench.records import Records
+from gmcodec.errors import BenchError
 
 QUICK_IMAGES = 3
 WARM_UP = (64, 64)  # rows and columns of the first image that each codec codes before anything is timed

@@ -9,9 +9,9 @@ from statistics import median
 
 import numpy as np
 
-from .archive import WHOLE_SET
-from .measure import DIFFERS, OK, Row
-from .run import SetResult
+from gmcodec.bench.archive import WHOLE_SET
+from gmcodec.bench.measure import DIFFERS, OK, Row
+from gmcodec.bench.run import SetResult
 
 OURS = "gmcodec"
 

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from .memory import BASELINE
-from .run import Results, SetResult
-from .summary import OURS, Figures, Spread, summarise
+from gmcodec.bench.memory import BASELINE
+from gmcodec.bench.run import Results, SetResult
+from gmcodec.bench.summary import OURS, Figures, Spread, summarise
 
 HEADINGS = (
     "codec", "bytes", "bpsp", "gmcodec against it", "encode Mpixel/s", "decode Mpixel/s", "peak memory MiB",

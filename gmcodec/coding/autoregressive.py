@@ -15,15 +15,15 @@ The encoder knows all samples, so it may evaluate many steps at once; integers d
 stack: the encoder walks the steps backwards.
 
 A model that learns while it codes starts anew with every tile, and from one step of a tile to the next it changes as
-models/local_learning.py says; images that share a stream teach it nothing.
+models/online/rules.py says; images that share a stream teach it nothing.
 
-Payload of one part (numbers as in varint.py): a number, 0 for most small images: bit 0 says that changes follow
+Payload of one part (numbers as in formats/varint.py): a number, 0 for most small images: bit 0 says that changes follow
 which fit the model to the image, or the rates at which its nets learn (a byte each) and, if tiles are mirrored, how
-(a byte: online_tile.mirrored), bit c + 1 that channel c has weights of values (histogram.py); if so, the length of
-the changes and that many bytes; if so, the number of words of the weights; tile height and width, a tile of at most
-2**23 pixels; for every tile in raster order the number of 32-bit words; then the words, little-endian: those
+(a byte: online.tile_coder.mirrored), bit c + 1 that channel c has weights of values (coding/value_weights.py); if so,
+the length of the changes and that many bytes; if so, the number of words of the weights; tile height and width, a tile
+of at most 2**23 pixels; for every tile in raster order the number of 32-bit words; then the words, little-endian: those
 of the weights, then those of all tiles.  A tile's words are those of a stack; of a model that learns, of two stacks
-(models/online_tile.py).
+(models/online/tile_coder.py).
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .. import native, varint
-from ..errors import GmcFormatError
-from ..threads import Threads
-from . import histogram
-from .stack import ROW_TOTAL, Stack
+from gmcodec import native
+from gmcodec.coding import value_weights
+from gmcodec.coding.stack import ROW_TOTAL, Stack
+from gmcodec.errors import GmcFormatError
+from gmcodec.formats import varint
+from gmcodec.threads import Threads
 
 CHUNK = 8192  # pixels the encoder evaluates at once
 TILE_PIXELS = 1 << 21  # a tile has at most about this many pixels
@@ -296,9 +297,9 @@ def squares(planes: np.ndarray, count: int, side: int = TRIAL_SIDE) -> np.ndarra
 def choose_levels(planes: np.ndarray, model: PixelModel) -> np.ndarray:
     """Levels uint8 [C, 256] of the weights worth sending with an image uint8 [C, H, W]; all neutral if none is."""
     c, height, width = planes.shape
-    levels = np.full((c, histogram.VALUES), histogram.NEUTRAL, np.uint8)
-    counts = [np.bincount(plane.ravel(), minlength=histogram.VALUES) for plane in planes]
-    if height * width < ADAPT_FROM or not any(map(histogram.toothed, counts)):
+    levels = np.full((c, value_weights.VALUES), value_weights.NEUTRAL, np.uint8)
+    counts = [np.bincount(plane.ravel(), minlength=value_weights.VALUES) for plane in planes]
+    if height * width < ADAPT_FROM or not any(map(value_weights.toothed, counts)):
         return levels
     sample = squares(planes, TRIAL_SQUARES)
     half = sample[:, 0].size // 2  # weights of the first half are tried on the second
@@ -313,21 +314,21 @@ def choose_levels(planes: np.ndarray, model: PixelModel) -> np.ndarray:
         used, first, second = counts[channel] > 0, slice(None, half), slice(half, None)
 
         def found(part: slice, value=value, rows=rows, high=high, used=used) -> np.ndarray:
-            seen = np.bincount(value[part], minlength=histogram.VALUES)
-            return histogram.levels(used, seen, histogram.expectation(rows[part], high[part]))
+            seen = np.bincount(value[part], minlength=value_weights.VALUES)
+            return value_weights.levels(used, seen, value_weights.expectation(rows[part], high[part]))
 
         tried = rows[second].copy()
-        native.core().reweighted(tried, high[second], histogram.WEIGHTS[found(first)])
+        native.core().reweighted(tried, high[second], value_weights.WEIGHTS[found(first)])
         symbol = np.arange(len(tried)), low[second]
         saved = np.log2(tried[symbol] / rows[second][symbol]).mean() * height * width
         candidate = found(slice(None))
-        if saved > 32 * len(histogram.pack(candidate[None])[1]):
+        if saved > 32 * len(value_weights.pack(candidate[None])[1]):
             levels[channel] = candidate
     return levels
 
 
 def _weights(levels: np.ndarray) -> Weights:
-    return [None if (row == histogram.NEUTRAL).all() else histogram.WEIGHTS[row] for row in levels]
+    return [None if (row == value_weights.NEUTRAL).all() else value_weights.WEIGHTS[row] for row in levels]
 
 
 # -- the tiles of an image: encode and decode ------------------------------------------------------------
@@ -345,7 +346,7 @@ def encode(
 ) -> Encoded:
     """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``.
 
-    ``levels`` gives what choose_levels said; ``mirror``: of local_learning.MIRRORS, for a model that learns.
+    ``levels`` gives what choose_levels said; ``mirror``: of online.rules.MIRRORS, for a model that learns.
     """
     _, height, width = planes.shape
     tile = tile or tile_shape(height, width)
@@ -355,7 +356,7 @@ def encode(
         changes += bytes([mirror]) if mirror else b""
         model = model.adapted(changes)
     found = levels() if levels else choose_levels(planes, model)
-    mask, weight_words = histogram.pack(found)
+    mask, weight_words = value_weights.pack(found)
     weights = _weights(found)
     parts = [planes[None, :, y, x] for y, x in tiles(height, width, tile)]
     side_by_side, each = workers(len(parts), threads)
@@ -379,7 +380,7 @@ def sampled_bits(
 ) -> tuple[float, float] | None:
     """About the bits of ``encode``, several times faster, and the standard error of that number.
 
-    None of a model that learns, or that is coded step by step: only local_tile.TileCoder takes samples.
+    None of a model that learns, or that is coded step by step: only local.tile_coder.TileCoder takes samples.
     """
     variance: list[float] = []
 
@@ -417,7 +418,7 @@ def decode(
     if extras & 1:  # models for small images have none
         model = model.adapted(changes)
     words = np.frombuffer(payload, "<u4", offset=position)
-    weights = _weights(histogram.unpack(mask, words[:weight_length], channels))
+    weights = _weights(value_weights.unpack(mask, words[:weight_length], channels))
     ends = np.cumsum([weight_length, *lengths])
     out = np.empty(shape, np.uint8)
 

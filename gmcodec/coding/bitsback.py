@@ -5,7 +5,7 @@
 
     push an image x     pop z from q(z | x)          bits come off the stack: they choose z
                         push x with p(x | z)
-                        push z with p(z)             uniform, see exact/gaussians.py
+                        push z with p(z)             uniform, see exact/gaussian.py
     pop it              pop z with p(z), pop x with p(x | z), push z with q(z | x): the bits are back
 
 A batch of images is coded in step, each group of latents and each part of a group at once.  The posterior of a group
@@ -22,8 +22,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .autoregressive import PixelModel, Progress, Weights, pop, push
-from .stack import Stack
+from gmcodec.coding.autoregressive import PixelModel, Progress, Weights, pop, push
+from gmcodec.coding.stack import Stack
 
 NIBBLE = 4
 BATCH_PIXELS, LEAST_BATCHES = 1 << 18, 1  # of the images coded in step; of a chain
@@ -34,7 +34,7 @@ class Posterior(Protocol):
     """Of some latents of a batch, of one part of a group."""
 
     def rows(self, first: np.ndarray, step: int) -> np.ndarray:
-        """Frequencies of a nibble, int32 [N, 16]: as ``rows`` in exact/gaussians.py."""
+        """Frequencies of a nibble, int32 [N, 16]: as ``rows`` in exact/gaussian.py."""
 
 
 class Walk(Protocol):

@@ -4,7 +4,7 @@
 The first images, the *seeds*, are coded by the model's plain form, without latents or noise, until they are worth what
 a batch of images pops before it pushes anything.  No bits are wasted: a chain starts from data.
 
-Payload of a chain (numbers as in varint.py): the number of seeds; the number of images of a batch, 0 if all are
+Payload of a chain (numbers as in formats/varint.py): the number of seeds; the number of images of a batch, 0 if all are
 seeds; then the 32-bit words, little-endian.  Seeds, in batches of 2**18 pixels, are at the bottom; above them the
 other images in their order, batch by batch, the last one maybe smaller.
 """
@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import varint
-from ..errors import GmcFormatError
-from . import bitsback, flow
-from .autoregressive import Progress, open_stack, pop, push
-from .bitsback import LatentModel, Pushed, shape_of
-from .flow import FlowModel, Underflow
-from .stack import Stack
+from gmcodec.coding import bitsback, flow
+from gmcodec.coding.autoregressive import Progress, open_stack, pop, push
+from gmcodec.coding.bitsback import LatentModel, Pushed, shape_of
+from gmcodec.coding.flow import FlowModel, Underflow
+from gmcodec.coding.stack import Stack
+from gmcodec.errors import GmcFormatError
+from gmcodec.formats import varint
 
 SEED_PIXELS = 1 << 18  # of the seeds coded in step
 TRIAL, SEED_EXCESS = 16, 1.05  # images that say what one costs, and how many more seeds than that makes there are

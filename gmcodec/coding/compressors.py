@@ -10,7 +10,7 @@ import lzma
 import zlib
 from typing import Any
 
-from ..errors import GmcFormatError
+from gmcodec.errors import GmcFormatError
 
 DEFLATE = 0
 # (lc, lp, pb) of each code

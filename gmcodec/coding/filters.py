@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import native
-from ..errors import GmcFormatError
+from gmcodec import native
+from gmcodec.errors import GmcFormatError
 
 INTERLEAVED, PNG, MED, MED_GREEN, PLANAR = range(5)  # permanent: they are in payloads
 PACKED_BITS = {0: 8, 1: 1, 2: 2, 3: 4}  # packing code -> bits per sample

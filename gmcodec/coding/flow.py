@@ -23,9 +23,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import GmcFormatError
-from .autoregressive import PixelModel, Progress, Weights, pop, push
-from .bitsback import (
+from gmcodec.coding.autoregressive import PixelModel, Progress, Weights, pop, push
+from gmcodec.coding.bitsback import (
     SEED_MARGIN,
     Posterior,
     Pushed,
@@ -37,7 +36,8 @@ from .bitsback import (
     push_posterior,
     shape_of,
 )
-from .stack import PRECISION, Stack
+from gmcodec.coding.stack import PRECISION, Stack
+from gmcodec.errors import GmcFormatError
 
 BATCH_PIXELS, LEAST_BATCHES = 1 << 14, 8  # of the images coded in step; of a chain: larger ones need more seeds
 TRIAL_BITS = 64  # for a sample, on average more than any takes

@@ -22,13 +22,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import GmcFormatError
-from . import autoregressive
-from .autoregressive import Encoded, PixelModel, Progress, Weights, open_stack, pop, push, squares
-from .bitsback import LatentModel, below, shape_of
-from .chain import scheme
-from .flow import FlowModel, Underflow
-from .stack import Stack
+from gmcodec.coding import autoregressive
+from gmcodec.coding.autoregressive import Encoded, PixelModel, Progress, Weights, open_stack, pop, push, squares
+from gmcodec.coding.bitsback import LatentModel, below, shape_of
+from gmcodec.coding.chain import scheme
+from gmcodec.coding.flow import FlowModel, Underflow
+from gmcodec.coding.stack import Stack
+from gmcodec.errors import GmcFormatError
 
 ROWS_BITS = 12  # of the height of a strip, in cells
 SHARES = 16, 4  # tried: one part in so many of a tile is the lowest strip

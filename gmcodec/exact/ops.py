@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import WeightsError
+from gmcodec.errors import WeightsError
 
 LEAK_SHIFT = 3  # leaky ReLU: max(v, v >> 3), a slope of 1/8
 INT32_BOUND = 2**31

@@ -8,15 +8,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import native
-from ..errors import UnknownModelError, WeightsError
-from .ade import AdeModel
-from .agave import AgaveModel
-from .agave_walk import Factored
-from .local import LocalModel
-from .pair import PairModel
-from .pixelcnnpp import PixelCNNModel
-from .weights import Model, from_bytes, weights_id
+from gmcodec import native
+from gmcodec.errors import UnknownModelError, WeightsError
+from gmcodec.models.ade.model import AdeModel
+from gmcodec.models.agave.latent_state import Factored
+from gmcodec.models.agave.model import AgaveModel
+from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.online.model import PairModel
+from gmcodec.models.pixelcnnpp.model import PixelCNNModel
+from gmcodec.models.weights import Model, from_bytes, weights_id
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 VARIABLE = "GMCODEC_WEIGHTS"  # a folder to use instead of the shipped one
@@ -34,7 +34,7 @@ class Entry:
     family: str = ""  # a name by which any of several may be asked for
     weights: str = ""  # whose file the weights are in, if not its own
     depth: int = 8  # bits of samples
-    rate: int | None = None  # of local_learning.RATES, of a model that learns from every tile it codes
+    rate: int | None = None  # of online.rules.RATES, of a model that learns from every tile it codes
     averaged: bool = False  # codes with means of its weights then
     members: tuple[tuple[str, int], ...] = ()  # of a pair: models that learn side by side, averaged, and their rates
 
@@ -111,7 +111,7 @@ class Loaded:
 
     @property
     def learner(self) -> LocalModel:
-        """The local model, for coding/deep.py and for pairs.  Raises WeightsError for another architecture."""
+        """The local model, for coding/high_depth.py and for pairs.  Raises WeightsError for another architecture."""
         if not isinstance(self.model, LocalModel):
             raise WeightsError(f"{self.entry.name} needs a local model")
         return self.model

@@ -18,19 +18,24 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ..errors import WeightsError
-from ..exact import gaussians
-from ..exact.gaussians import LatentTables
-from ..exact.ops import Layer
-from ..exact.tables import LOG_SCALE_UNIT, ROW_TOTAL, Tables
-from . import ade, ade_passage, agave, local, maps, pixelcnnpp
-from .ade import AdeConfig, AdeModel
-from .ade_tables import FlowTables
-from .agave import AgaveConfig, AgaveModel, Base, Constants, Decoder, tuples
-from .local import LocalConfig, LocalModel
-from .maps import ACTIVATION_LIMIT as MAP_LIMIT
-from .pixelcnnpp import PixelCNNConfig, PixelCNNModel
-from .pixelcnnpp_kernels import ACTIVATION_LIMIT, ELU_UNIT, GATE_BITS, GATE_REACH, NetTables
+from gmcodec.errors import WeightsError
+from gmcodec.exact import gaussian
+from gmcodec.exact.gaussian import LatentTables
+from gmcodec.exact.logistic import LOG_SCALE_UNIT, ROW_TOTAL, Tables
+from gmcodec.exact.ops import Layer
+from gmcodec.models.ade import flow_state as ade_passage
+from gmcodec.models.ade import model as ade
+from gmcodec.models.ade.model import AdeConfig, AdeModel
+from gmcodec.models.ade.tables import FlowTables
+from gmcodec.models.agave import model as agave
+from gmcodec.models.agave.model import AgaveConfig, AgaveModel, Base, Constants, Decoder, tuples
+from gmcodec.models.local import frozen as local
+from gmcodec.models.local.frozen import LocalConfig, LocalModel
+from gmcodec.models.pixelcnnpp import model as pixelcnnpp
+from gmcodec.models.pixelcnnpp.model import PixelCNNConfig, PixelCNNModel
+from gmcodec.models.pixelcnnpp.tables import ACTIVATION_LIMIT, ELU_UNIT, GATE_BITS, GATE_REACH, NetTables
+from gmcodec.models.shared import conv
+from gmcodec.models.shared.conv import ACTIVATION_LIMIT as MAP_LIMIT
 
 Model = LocalModel | PixelCNNModel | AgaveModel | AdeModel
 Find = Callable[[str], tuple[bytes, "Model"]]  # a model's name -> id of its weights and itself
@@ -194,7 +199,7 @@ def _constants(tensors: dict[str, np.ndarray], config: AgaveConfig) -> Constants
     constants = Constants(*(tensors[f"constant.{f.name}"] for f in fields(Constants)))
     for field, size, top in (("top", config.filters[-1], MAP_LIMIT), ("log_scale", config.planes, LARGEST)):
         _check_vector(field, getattr(constants, field), size, top)
-    _check_table("elu", constants.elu, MAP_LIMIT + 1, maps.UNIT)
+    _check_table("elu", constants.elu, MAP_LIMIT + 1, conv.UNIT)
     return constants
 
 
@@ -214,7 +219,7 @@ def _ade(values: dict[str, Any], tensors: dict[str, np.ndarray], header: dict[st
 
 def _check_flow(tables: FlowTables, config: AdeConfig) -> None:
     kinds = 4 * config.channels * 4 ** (config.levels - 1)
-    _check_table("elu", tables.elu, MAP_LIMIT + 1, maps.UNIT)
+    _check_table("elu", tables.elu, MAP_LIMIT + 1, conv.UNIT)
     _check_table("scale", tables.scale, 2 * ade_passage.LOG_SCALE_MAX * LOG_SCALE_UNIT + 1, ade_passage.LARGEST_SCALE)
     _check_table("shift", tables.shift, kinds, ade_passage.LARGEST_SHIFT)
     if tables.scale.min() < 1:
@@ -231,9 +236,9 @@ def _latent_tables(tensors: dict[str, np.ndarray]) -> LatentTables:
     if bins not in (2**4, 2**8, 2**12, 2**16):
         raise WeightsError(f"{bins} bins of latents are not a power of 16")
     for field, size in (("edges", bins - 1), ("values", bins)):
-        _check_vector(field, getattr(tables, field), size, 8 * gaussians.POSITION)
-    reach = gaussians.NORMAL_REACH * gaussians.NORMAL_UNIT
-    scales = (gaussians.LOG_SCALE_MAX - gaussians.LOG_SCALE_MIN) * gaussians.LOG_SCALE_UNIT + 1
+        _check_vector(field, getattr(tables, field), size, 8 * gaussian.POSITION)
+    reach = gaussian.NORMAL_REACH * gaussian.NORMAL_UNIT
+    scales = (gaussian.LOG_SCALE_MAX - gaussian.LOG_SCALE_MIN) * gaussian.LOG_SCALE_UNIT + 1
     for field, size, top in (
         ("normal", 2 * reach + 1, ROW_TOTAL),
         ("scale", scales, 2**19),

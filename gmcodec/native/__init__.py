@@ -10,11 +10,11 @@ library.py loads it and has its structures; nets.py, tiles.py, streams.py and fi
 rest.
 """
 
-from .core import Core, core
-from .fits import Fit
-from .library import GATE, HIDDEN, OUTPUT, OUTPUT_WIDE, RESIDUAL, VARIABLE, isas
-from .nets import Layer, LayerArrays, Net
-from .tiles import Learning, Rules, Stacks, Tile
+from gmcodec.native.core import Core, core
+from gmcodec.native.fits import Fit
+from gmcodec.native.library import GATE, HIDDEN, OUTPUT, OUTPUT_WIDE, RESIDUAL, VARIABLE, isas
+from gmcodec.native.nets import Layer, LayerArrays, Net
+from gmcodec.native.tiles import Learning, Rules, Stacks, Tile
 
 __all__ = ["GATE", "HIDDEN", "OUTPUT", "OUTPUT_WIDE", "RESIDUAL", "VARIABLE", "Core", "Fit", "Layer", "LayerArrays",
            "Learning", "Net", "Rules", "Stacks", "Tile", "core", "isas"]  # fmt: skip

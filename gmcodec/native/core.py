@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .library import (
+from gmcodec.native.library import (
     _FUNCTIONS,
     MAX_MIXTURES,
     MAX_WEIGHT,
@@ -23,8 +23,8 @@ from .library import (
     _Stack,
     _within,
     functions,
-)  # fmt: skip
-from .nets import Layer, LayerArrays
+)
+from gmcodec.native.nets import Layer, LayerArrays
 
 ROW_TOTAL = 1 << 24  # what the frequencies of a row add up to
 
@@ -134,7 +134,7 @@ class Core:
     def latent_rows(
         self, first: np.ndarray, step: int, mean: np.ndarray, log_scale: np.ndarray, tables: Any
     ) -> np.ndarray:
-        """exact.gaussians.rows: int32 [N, 16]; first, mean, log_scale int64 [N], exact.gaussians.LatentTables."""
+        """gaussian.rows: int32 [N, 16]; first, mean, log_scale int64 [N], gaussian.LatentTables."""
         n, out = len(first), np.empty((len(first), 16), np.int32)
         _within(log_scale, 0, len(tables.inverse) - 1, "log-scales")
         edges, normal = tables.edges, tables.normal

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A layer as nets of maps have it, and what follows a row of its sums: models/pixelcnnpp_spec.py, models/agave_spec.py.
+// A layer as nets of maps have it, and what follows a row of its sums: models/pixelcnnpp/spec.py, models/vae/spec.py.
 #pragma once
 
 #include "layer.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Fit a net to an image: models/local_fit.py says why, models/local_fit_spec.py how.  Numbers: see fit.hpp.
+// Fit a net to an image: models/local/fit.py says why, models/local/fit_spec.py how.  Numbers: see fit.hpp.
 #include "fit.hpp"
 
 namespace gm::GM_ISA {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The likelihood of some pixels as a function of changes of a net's last biases and of its linear predictor, and its
-// slopes: models/local_fit_spec.py is the specification.
+// slopes: models/local/fit_spec.py is the specification.
 //
 // Unlike all the rest these numbers are not exact.  They are the same on every machine all the same: each lane of a
 // vector is one pixel, computed by + - * / in one order, and sums over pixels are made in an order that does not

@@ -7,8 +7,8 @@ from ctypes import byref, c_double
 
 import numpy as np
 
-from .core import Core
-from .library import MAX_FEATURES, MAX_MIXTURES, MAX_NEAR, _at, _Fit, _within
+from gmcodec.native.core import Core
+from gmcodec.native.library import MAX_FEATURES, MAX_MIXTURES, MAX_NEAR, _at, _Fit, _within
 
 
 class Fit:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Code a tile with a net that stays as it is: models/local_spec.py.
+// Code a tile with a net that stays as it is: models/local/spec.py.
 //
 //   step: features -> net -> logistics -> for each channel: all high nibbles, all low nibbles -> samples
 //

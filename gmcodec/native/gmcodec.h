@@ -29,7 +29,7 @@ typedef struct gm_layer_data {
   const int32_t *bias, *multiplier, *shift; /* [rows] */
 } gm_layer_data;
 
-/* How samples lie on the grey levels that a net was trained on: exact/tables.py, Scale. */
+/* How samples lie on the grey levels that a net was trained on: exact/logistic.py, Scale. */
 typedef struct gm_scale {
   int32_t shift; /* a grey level is 2**shift steps of samples */
   int32_t more;  /* bits of a sample beyond 8 */
@@ -37,7 +37,7 @@ typedef struct gm_scale {
   int32_t half;  /* half the width of a sample as learning sees it, in 1/64 grey level */
 } gm_scale;
 
-/* A frozen local net: models/local_spec.py. */
+/* A frozen local net: models/local/spec.py. */
 typedef struct gm_net_data {
   int32_t channels;                /* 1 to 3 */
   int32_t mixtures;                /* logistics K of a pixel, at most 32 */
@@ -50,10 +50,10 @@ typedef struct gm_net_data {
   const int32_t *near;             /* [linear->columns]: the features that it reads */
   int32_t runs;
   const int32_t *run; /* [runs, 3]: the window row by row, dy, first dx, pixels; at most 34 pixels each */
-  const int32_t *softmax, *inverse, *sigmoid; /* [1024], [321], [17409]: exact/tables.py, Tables */
+  const int32_t *softmax, *inverse, *sigmoid; /* [1024], [321], [17409]: exact/logistic.py, Tables */
 } gm_net_data;
 
-/* How a layer learns: models/local_learning.py, Rules. */
+/* How a layer learns: models/online/rules.py, Rules. */
 typedef struct gm_rules_data {
   const double *scale; /* [rows]: multiplier * 2**e, from gradients of results to those of sums */
   const int64_t *rate; /* [rows]: of master weights */
@@ -69,7 +69,7 @@ typedef struct gm_learning_data {
   int32_t averaged;            /* code with running means of the weights */
 } gm_learning_data;
 
-/* Samples of a tile with margins in which nothing is known (-1): models/window.py, Canvas. */
+/* Samples of a tile with margins in which nothing is known (-1): models/shared/window.py, Canvas. */
 typedef struct gm_place {
   int32_t height, width, channels, slope; /* pixel (i, j) is coded in step slope * i + j */
   int32_t high_depth;                     /* more than 8 bits: samples are int32, else int16 */
@@ -82,11 +82,11 @@ typedef struct gm_place {
 typedef struct gm_coding {
   gm_scale scale;
   int32_t nibbles;         /* 2 of 8 bits, 2 to 4 of more */
-  const int64_t *values;   /* [channels, 256]: weights of values, of 8 bits; null for none: coding/histogram.py */
+  const int64_t *values;   /* [channels, 256]: weights of values, of 8 bits; null for none: coding/value_weights.py */
   const uint8_t *weighted; /* [channels]: which channels have weights */
 } gm_coding;
 
-/* Pixels that a net is fitted to, and what it says of them: models/local_fit.py. */
+/* Pixels that a net is fitted to, and what it says of them: models/local/fit.py. */
 typedef struct gm_fit_data {
   int64_t n;                  /* at least 1 */
   int32_t channels, mixtures; /* 1 to 3, 1 to 32 */
@@ -157,7 +157,7 @@ typedef struct gm_streams_data {
   const int32_t *near;
   int32_t runs;
   const int32_t *run;
-  const int32_t *gate, *elu; /* [4095], [2048]: models/pixelcnnpp_kernels.py */
+  const int32_t *gate, *elu; /* [4095], [2048]: models/pixelcnnpp/tables.py */
 } gm_streams_data;
 
 typedef struct gm_functions {
@@ -203,7 +203,7 @@ typedef struct gm_functions {
   /* Only the net: outputs of all steps and nothing with them, to measure; a sum, so that nothing is left out. */
   int64_t (*tile_evaluate)(gm_tile *tile);
 
-  /* Nibbles of the tile's pixels that are in each of the two stacks, int64 [2]: models/learning_spec.py. */
+  /* Nibbles of the tile's pixels that are in each of the two stacks, int64 [2]: models/online/spec.py. */
   void (*tile_symbols)(const gm_tile *tile, int64_t *symbols);
 
   /* Learning: ranges of the steps' samples that are this rank's, into ranges[0] and ranges[1], those of the two
@@ -218,7 +218,7 @@ typedef struct gm_functions {
   /* Push ranges, the last first, onto an empty stack; words has room for as many. */
   void (*push_ranges)(const gm_range *ranges, int64_t count, gm_stack *stack, uint32_t *words);
 
-  /* -- layers of nets that see maps of features: models/pixelcnnpp_spec.py, models/agave_spec.py ------------------- */
+  /* -- layers of nets that see maps of features: models/pixelcnnpp/spec.py, models/vae/spec.py ------------------- */
 
   gm_layer *(*layer_new)(const gm_layer_data *layer);
   void (*layer_free)(gm_layer *layer);
@@ -251,7 +251,7 @@ typedef struct gm_functions {
    * columns of a row.  Rows and columns in raster order, each once; the samples before them are known. */
   void (*streams_run)(gm_streams *streams, int32_t row, int32_t first, int32_t last, int32_t *outputs, int32_t *base);
 
-  /* -- rows of frequencies, for coding/stack.py: exact/tables.py, exact/gaussians.py ------------------------------- */
+  /* -- rows of frequencies, for coding/stack.py: exact/logistic.py, exact/gaussian.py ------------------------------- */
 
   /* Weights int64 [n, k] before anything is known, from outputs int32 [n, row]. */
   void (*softmax)(const int32_t *outputs, int64_t row, int64_t n, int32_t k, const int32_t *table, int64_t *weights);
@@ -273,7 +273,7 @@ typedef struct gm_functions {
    * values all weigh nothing is left as it is. */
   void (*reweight)(int32_t *rows, const int32_t *high, int64_t n, const int64_t *values);
 
-  /* Frequencies int32 [n, 16] of a nibble of latents: gaussians.rows.  first, mean, log_scale int64 [n]. */
+  /* Frequencies int32 [n, 16] of a nibble of latents: gaussian.rows.  first, mean, log_scale int64 [n]. */
   void (*gaussian_rows)(const int64_t *first, int64_t step, const int64_t *mean, const int64_t *log_scale, int64_t n,
                         const int32_t *edges, int64_t edges_count, const int32_t *normal, int64_t normal_count,
                         const int32_t *inverse, int32_t *rows);
@@ -287,7 +287,7 @@ typedef struct gm_functions {
   /* Residuals -> samples, in place: int32 [channels, height, width], modulo mask + 1. */
   void (*undo_med)(int32_t *planes, int64_t channels, int64_t height, int64_t width, int32_t mask);
 
-  /* -- fitting a net to an image: models/local_fit_spec.py.  Not exact, but the same everywhere; see fit.hpp --------
+  /* -- fitting a net to an image: models/local/fit_spec.py.  Not exact, but the same everywhere; see fit.hpp --------
    */
 
   /* The changes of outputs and of weights of the linear predictor that make the pixels likelier, as whole multiples

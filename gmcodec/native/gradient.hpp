@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Gradient of the cost of a coded pixel by what a net said of it: learning_spec.mixture_gradient is the specification.
+// Gradient of the cost of a coded pixel by what a net said of it: online.spec.mixture_gradient is the specification.
 //
 // The cost is -log p in nats, p the mixture of coupled logistics.  With r the components' weights once all samples are
 // known, pi those before, and s = sigma(a), t = sigma(b) at both edges of a sample:
@@ -36,16 +36,16 @@ static inline void mixture_gradient(const Tables &tables, const Scale &scale, in
                                     const int32_t *outputs, const int32_t *base, const int32_t *samples, double *out,
                                     double *centre) {
   const int size = filled(mixtures, WHOLE);
-  const int32_t *sigmoid = tables.sigmoid + REACH;
+  const int32_t *sigmoid = logistic.sigmoid + REACH;
   alignas(64) double prior[MAX_MIXTURES] = {}, weight[MAX_MIXTURES];
   Edges edges[MAX_CHANNELS];
-  softmax(outputs, mixtures, tables.softmax, prior);
+  softmax(outputs, mixtures, logistic.softmax, prior);
   memcpy(weight, prior, sizeof weight);
   for (int c = 0; c < channels; ++c) {
     Edges &e = edges[c];
     for (int k = mixtures; k < size; ++k)
       e.mean[k] = 0, e.inverse[k] = 0;
-    open_logistics(outputs, base, samples, c, channels, mixtures, tables.inverse, scale.shift, e.mean, e.inverse);
+    open_logistics(outputs, base, samples, c, channels, mixtures, logistic.inverse, scale.shift, e.mean, e.inverse);
     const double at = (double)((int64_t)samples[c] * POSITION >> scale.shift);
     Reals total{};
     for (int k = 0; k < size; k += REALS) {

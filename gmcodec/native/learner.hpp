@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A layer that learns: exact/learning.py tells the rule, models/learning_spec.py (Learning) is the specification.
+// A layer that learns: exact/rmsprop.py tells the rule, models/online/spec.py (Learning) is the specification.
 //
 // Master weights have FINE_BITS bits below the int16 weights that multiply.  They lie [inputs, columns], so that what
 // belongs to an output is a column: rates, steps and cuts are vectors along a row.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import NativeError
+from gmcodec.errors import NativeError
 
 VARIABLE = "GMCODEC_ISA"
 LIBRARY = {"win32": "gmcodec.dll", "darwin": "libgmcodec.dylib"}.get(sys.platform, "libgmcodec.so")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Layers of nets that see maps of features: models/pixelcnnpp_spec.py and models/agave_spec.py.
+// Layers of nets that see maps of features: models/pixelcnnpp/spec.py and models/vae/spec.py.
 #include "finish.hpp"
 
 namespace gm::GM_ISA {

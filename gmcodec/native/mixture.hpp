@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// From the outputs of nets to mixtures of logistics: exact/tables.py and models/local_spec.py are the specification.
+// From the outputs of nets to mixtures of logistics: exact/logistic.py and models/local/spec.py are the specification.
 //
 // Several nets may predict the same pixels: their logistics are one mixture, in which each net has a mixing weight.
 // All numbers are integers in float64.  Products that could leave 2**53 only decide whether a logistic is at the end
@@ -69,7 +69,7 @@ GM_INLINE void normalise(double *weight, int size, double total) {
   weight[largest] += (1 << WEIGHT_BITS) - sum(given);
 }
 
-// Mixture weights of a pixel before anything is known of it, of one net: tables.softmax.
+// Mixture weights of a pixel before anything is known of it, of one net: logistic.softmax.
 GM_INLINE void softmax(const int32_t *logits, int mixtures, const int32_t *table, double *weight) {
   int32_t top = logits[0];
   for (int k = 1; k < mixtures; ++k)
@@ -154,10 +154,10 @@ struct Logistics {
 
 GM_INLINE Logistics logistics(const Mixture &mix, ptrdiff_t i, const Tables &tables) {
   ptrdiff_t at = i * mix.size;
-  return {mix.size, mix.weight + at, mix.mean + at, mix.inverse + at, tables.sigmoid + REACH};
+  return {mix.size, mix.weight + at, mix.mean + at, mix.inverse + at, logistic.sigmoid + REACH};
 }
 
-// Mass of a mixture below a sample, in 0..2**38: tables.cumulative.
+// Mass of a mixture below a sample, in 0..2**38: logistic.cumulative.
 GM_INLINE int64_t mass_below(const Logistics &p, int64_t sample, const Scale &) {
   Reals edge = all((double)(sample * POSITION - POSITION / 2)), total{};
   for (int k = 0; k < p.size; k += REALS) {
@@ -170,7 +170,7 @@ GM_INLINE int64_t mass_below(const Logistics &p, int64_t sample, const Scale &) 
 constexpr int FINE = 4;         // bits of a place below the 1/64 grey level of means
 constexpr int BETWEEN = 1 << 8; // places between two entries of the logistic table
 
-// The same of a sample of more than 8 bits, models/deep_spec.py: the logistic table is interpolated.
+// The same of a sample of more than 8 bits, models/online/high_depth_spec.py: the logistic table is interpolated.
 GM_INLINE int64_t fine_mass_below(const Logistics &p, int64_t sample, const Scale &scale) {
   int64_t at = (sample * (POSITION << FINE) - (POSITION << FINE) / 2) >> scale.shift;
   Reals edge = all((double)at), total{};
@@ -186,7 +186,7 @@ GM_INLINE int64_t fine_mass_below(const Logistics &p, int64_t sample, const Scal
   return (int64_t)sum(total);
 }
 
-// Mixture weights after a sample is known, in place: tables.observe, learning_spec.observe.
+// Mixture weights after a sample is known, in place: logistic.observe, online.spec.observe.
 GM_INLINE void observe(const Logistics &p, int64_t sample, const Scale &scale) {
   double at = (double)(sample * POSITION >> scale.shift);
   Reals lower = all(at - scale.half), upper = all(at + scale.half), total{};

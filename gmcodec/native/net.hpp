@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A frozen local net: window -> features -> layers -> outputs.  models/local_spec.py is the specification.
+// A frozen local net: window -> features -> layers -> outputs.  models/local/spec.py is the specification.
 //
 //   first, then blocks times: stream += down(up(stream)), then last
 #pragma once

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .library import (
+from gmcodec.native.library import (
     GATE,
     MAX_FEATURES,
     MAX_MIXTURES,
@@ -29,10 +29,10 @@ from .library import (
     _Net,
     _paired,
     _within,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
-    from .core import Core
+    from gmcodec.native.core import Core
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Net:
     ) -> None:
         """``layers``: first, up and down of every block, last; ``conditions``: one more than blocks, or none.
 
-        near int32 [K]; runs int32 [R, 3]: dy, first dx, pixels; tables: exact.tables.Tables; limits of activations and
+        near int32 [K]; runs int32 [R, 3]: dy, first dx, pixels; tables: logistic.Tables; limits of activations and
         outputs.  Raises ValueError, TypeError, NativeError.
         """
         blocks = len(layers) // 2 - 1

@@ -42,7 +42,7 @@ GM_INLINE Mark mark(const Logistics &p, int64_t j, int64_t first, int64_t unit, 
   return {share(j, mass, below, above), mass};
 }
 
-// Low nibbles' frequencies times the weights of their values, summed up, [17]; coding/histogram.py has the weights.
+// Low nibbles' frequencies times the weights of their values, summed up, [17]; coding/value_weights.py has the weights.
 static inline void weigh(const Logistics &p, int64_t first, int64_t below, int64_t above, const Scale &scale,
                          const int64_t *values, int64_t *sums) {
   int64_t before = 0;

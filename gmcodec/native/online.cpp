@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Code a tile with nets that learn from it: models/learning_spec.py is the specification.
+// Code a tile with nets that learn from it: models/online/spec.py is the specification.
 //
 //   steps of the wavefront:  forward, code | forward, code | ... | update | forward, code | ...
 //                            \____ a batch: BATCH pixels or a little more ____/

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Rows of frequencies for the coder that takes them whole: exact/tables.py and exact/gaussians.py.
+// Rows of frequencies for the coder that takes them whole: exact/logistic.py and exact/gaussian.py.
 #include "gmcodec.h"
 #include "mixture.hpp"
 #include "nibbles.hpp"

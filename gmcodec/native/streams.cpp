@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The streams of a PixelCNN++ over a batch of images: models/pixelcnnpp_streams.py makes the program that is run here,
-// models/pixelcnnpp_spec.py says what it computes.
+// The streams of a PixelCNN++ over a batch of images: models/pixelcnnpp/streams.py makes the program that is run here,
+// models/pixelcnnpp/spec.py says what it computes.
 //
 // A step reads its inputs where they lie: the cells of a tap, image by image, are rows of a matrix.
 #include "finish.hpp"

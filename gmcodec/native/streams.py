@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .library import (
+from gmcodec.native.library import (
     GATE,
     HIDDEN,
     MAX_FEATURES,
@@ -29,8 +29,8 @@ from .library import (
     _into,
     _Layer,
     _within,
-)  # fmt: skip
-from .nets import Layer, LayerArrays
+)
+from gmcodec.native.nets import Layer, LayerArrays
 
 COPY, LEAKY, ELU, CONCAT_ELU = range(4)  # activations
 MAX_TAPS, ELU_ENTRIES, GATES = 256, 2048, 4095
@@ -118,7 +118,7 @@ class Streams:
         gate: np.ndarray,
         elu: np.ndarray,
     ) -> None:
-        """canvas: models.window.Canvas, whose samples are int16; the rest as in gm_streams_data.
+        """canvas: window.Canvas, whose samples are int16; the rest as in gm_streams_data.
 
         Raises ValueError, TypeError, NativeError.
         """

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .library import (
+from gmcodec.native.library import (
     _P,
     MAX_RANKS,
     MAX_WEIGHT,
@@ -25,8 +25,8 @@ from .library import (
     _Scale,
     _Stack,
     _within,
-)  # fmt: skip
-from .nets import Net
+)
+from gmcodec.native.nets import Net
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Tile:
         values: tuple[np.ndarray, np.ndarray] | None,
         ranks: int,
     ) -> None:
-        """canvas: models.window.Canvas of one tile; scale: exact.tables.Scale; values: int64 [C, 256] and bool [C];
+        """canvas: window.Canvas of one tile; scale: logistic.Scale; values: int64 [C, 256] and bool [C];
         ranks: threads that share the work.  Raises ValueError, TypeError, NativeError.
         """
         if not nets:

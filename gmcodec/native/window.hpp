@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// From a canvas of samples to the inputs of a local net: models/local_spec.py is the specification.
+// From a canvas of samples to the inputs of a local net: models/local/spec.py is the specification.
 #pragma once
 
 #include "gmcodec.h"
@@ -14,7 +14,7 @@ constexpr int MAX_CHANNELS = 3;
 constexpr int MAX_FEATURES = 1024;
 constexpr int WIDE = 16; // samples of a run that are taken at once
 
-// How samples lie on the grey levels of a net: tables.Scale.
+// How samples lie on the grey levels of a net: logistic.Scale.
 typedef gm_scale Scale;
 constexpr Scale BYTES = {0, 0, 255, POSITION / 2}; // samples of 8 bits
 

@@ -1,144 +1,169 @@
 # SPDX-License-Identifier: MIT
-"""Losses of adversarial training (thesis, chapters 4 and 5), in nats, from logits: D = sigmoid(logit).
+"""Adversarial training beside likelihood: Algorithm 1 of the thesis (A.3), and its games without either part.
 
-Two games, and what is minimised by whom:
+A step of the generator lowers L_C + coefficient * L_Q (eq. 5.5 and 5.6), one of the discriminator its own loss and the
+gradient penalty.  Samples are drawn from the prior and mapped to images by the inverse flow, which learns from the
+likelihood only (A.2).  With mixed batches the generator sees the discriminators of chapter 4.
 
-* **Samples one by one** (chapter 5).  The discriminator minimises ``discriminator_loss`` and a gradient penalty,
-  the generator L_Q, ``quality_loss``; two older generator losses are there to compare.
-* **Mixed batches** (chapter 4).  A share p* of a batch is real; the discriminator, whose layers read batch means
-  (discriminators.py), says which share:
+=========  ==========  ===========================
+model      flow        adversary, likelihood
+=========  ==========  ===========================
+VAE        no scales   none
+V-ADE      scales      none
+GAN        no scales   without likelihood
+AV-GDE     no scales   with it
+AV-ADE     scales      with it
+=========  ==========  ===========================
 
-      p* ~ U(0, 1)   beta_b ~ Bernoulli(p*)   m = mix(real, fake, beta)   logits o = net(m)   D(m) -> mean(beta)
-
-  BGAN compares the mean of the logits with the share of real samples, M-BGAN each logit.
-
-Real samples that ``beta`` leaves out, and fake ones, go into a second batch with ``~beta``.  To learn, the
-discriminator gets fake samples without their graph (``detach``), the generator with it.
-
-As the thesis derives it, where its text says something else or nothing:
-
-* Eq. 4.5, E ln D(m), is called a loss.  The generator maximises it, as -KL(p_balanced || p_unbalanced) - ln 2, which it
-  is where D is optimal (section 4.3.2), has to grow.
-* The last line of eq. 5.2 leaves out ln 2.
-* BGAN has D(m) = sigmoid(mean of logits), and not the mean of probabilities: eq. 4.10 averages what the last layer
-  gives, which has no nonlinearity.
-* The generator of M-BGAN averages over losses too, of all samples of a mixed batch: of real ones, whose logits it
-  changes through batch means.
+The GAN is a VAE whose inference net learns nothing, so its latents are drawn from the top down, unlike those of the
+thesis' GAN (section 5.5.2, footnote 1).  It has no likelihood until an inference net and a deviation are trained around
+its generator: ``Preset.generator_fixed``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import log
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
-PENALTY = 100.0  # coefficient of the gradient penalty (A.2)
+from gmcodec.models.ade.float import Ade
+from gmcodec.training import adversarial_losses
+from gmcodec.training.data import Batch
+from gmcodec.training.discriminators import Discriminator
+from gmcodec.training.loop import Trainer
 
-# -- samples one by one --------------------------------------------------------------------------------
+RANGE = 3.0  # of what a discriminator sees: images lie within -1..1, what is far outside is not worse
+BETA_2 = 0.999  # of the discriminator's Adamax
 
 
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """-E ln D(x) - E ln(1 - D(G(z))) (eq. 2.75, negated), a number; logits of real and of fake samples, [B] each.
+class Game(NamedTuple):
+    """Losses of mixed batches."""
 
-    The optimal D is p* / (p* + p), where the loss is 2 ln 2 - 2 JS(p*, p) (eq. 5.1).
+    discriminator: Callable[[Tensor, Tensor], Tensor]  # of logits and beta
+    generator: Callable[[Tensor], Tensor]  # of logits
+
+
+MIXED = {
+    "m-bgan": Game(adversarial_losses.mbgan_discriminator_loss, adversarial_losses.mbgan_generator_loss),
+    "bgan": Game(adversarial_losses.bgan_discriminator_loss, adversarial_losses.bgan_generator_loss),
+}
+
+
+class Duel(Trainer):
+    """A trainer whose preset has an adversary."""
+
+    discriminator: Discriminator
+
+    def _begin(self) -> None:
+        adversary = self.preset.adversary
+        assert adversary is not None
+        assert isinstance(self.net, Ade)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.preset.seed)
+            self.discriminator = Discriminator(adversary.discriminator).to(self.device)
+        self.adversary = adversary
+        self.rate = self.preset.adam_lr if adversary.rate is None else adversary.rate
+        betas = adversary.momentum, BETA_2
+        self.against = torch.optim.Adamax(self.discriminator.parameters(), lr=self.rate, betas=betas)
+        for optimiser, _ in self.optimisers:
+            for group in optimiser.param_groups:
+                if "betas" in group:
+                    group["betas"] = adversary.momentum, group["betas"][1]
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the net's."""
+        return {"discriminator": self.discriminator.state_dict(), "against": self.against.state_dict()}
+
+    def load_extra(self, state: dict[str, Any]) -> None:
+        """Inverse of ``extra_state``."""
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.against.load_state_dict(state["against"])
+
+    def _cost(self, batch: Batch) -> Tensor:
+        """Of the generator: bits per sample of L_C, and L_Q in the same unit; the discriminator learns first.
+
+        Samples are of the same classes as the images.
+        """
+        images, labels = batch.images, batch.labels
+        real, dimensions = images.float() / 127.5 - 1, images[0].numel()
+        fake = self._samples(batch)
+        self._learn(real, fake.detach(), labels)
+        quality = self._quality(real, fake, labels)
+        cost = self.adversary.coefficient * quality / (dimensions * log(2))
+        return cost + super()._cost(batch) if self.adversary.likelihood else cost
+
+    def _samples(self, batch: Batch) -> Tensor:
+        """As many images from the prior, within -1..1 and a little outside; their gradient does not reach the flow."""
+        count, _, height, width = batch.images.shape
+        with fixed(self.net.flow):
+            grey = self.net.draw(count, height, width, self.adversary.deviation, **batch.given)
+        images = grey / 127.5 - 1
+        if not self.adversary.likelihood:
+            return Within.apply(images)
+        return images + (images.clamp(-RANGE, RANGE) - images).detach()  # with a gradient: they may come back
+
+    def _learn(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> None:
+        """A step of the discriminator."""
+        a, net = self.adversary, partial(self.discriminator, labels=labels)
+        for group in self.against.param_groups:
+            group["lr"] = self.rate * self.learning_rate()
+        if a.game == "samples":
+            loss = adversarial_losses.discriminator_loss(net(real), net(fake))
+            seen = adversarial_losses.interpolate(real, fake)
+        else:
+            beta = adversarial_losses.draw_beta(len(real), a.gamma, device=real.device)
+            seen = adversarial_losses.mix(real, fake, beta)
+            lose = MIXED[a.game].discriminator
+            loss = lose(net(seen), beta) + lose(net(adversarial_losses.mix(real, fake, ~beta)), ~beta)
+        if a.penalty:
+            loss = loss + adversarial_losses.gradient_penalty(net, seen, a.penalty)
+        self.against.zero_grad(set_to_none=True)
+        loss.backward()
+        self.against.step()
+
+    def _quality(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        """L_Q, or the loss of chapter 4; nats."""
+        a, net = self.adversary, partial(self.discriminator, labels=labels)
+        with fixed(self.discriminator):
+            if a.game == "samples":
+                return adversarial_losses.quality_loss(net(fake))
+            beta = adversarial_losses.draw_beta(len(real), a.gamma, device=real.device)
+            loss = MIXED[a.game].generator
+            return loss(net(adversarial_losses.mix(real, fake, beta))) + loss(
+                net(adversarial_losses.mix(real, fake, ~beta))
+            )
+
+
+class Within(torch.autograd.Function):
+    """Clamped to -RANGE..RANGE, with a gradient outside only where it leads back.
+
+    Where nothing but a discriminator teaches, any other gradient takes samples further and further away: it sees none
+    of it.  The generators of GANs end with a tanh instead, which VAEs do not.
     """
-    return functional.softplus(-real).mean() + functional.softplus(fake).mean()
+
+    @staticmethod
+    def forward(context: Any, images: Tensor) -> Tensor:
+        context.save_for_backward(images)
+        return images.clamp(-RANGE, RANGE)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        (images,) = context.saved_tensors
+        return gradient.where((images.abs() <= RANGE) | (gradient * images > 0), 0.0)
 
 
-def saturating_loss(fake: Tensor) -> Tensor:
-    """E ln(1 - D(G(z))), a number; logits of fake samples, [B] (Goodfellow et al. 2014).
-
-    With D optimal the loss is KL(p || (p + p*) / 2) - ln 2 (eq. 5.2).
-    """
-    return -functional.softplus(fake).mean()
-
-
-def nonsaturating_loss(fake: Tensor) -> Tensor:
-    """-E ln D(G(z)), a number; logits of fake samples, [B] (Goodfellow et al. 2014)."""
-    return functional.softplus(-fake).mean()
-
-
-def quality_loss(fake: Tensor) -> Tensor:
-    """L_Q = -E [ln D(G(z)) - ln(1 - D(G(z)))] (eqs. 5.3, 5.6), a number; logits of fake samples, [B].
-
-    ln D - ln(1 - D) is the logit.  With D optimal the loss is KL(p || p*).
-    """
-    return -fake.mean()
-
-
-def interpolate(real: Tensor, fake: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """e x + (1 - e) x~ with one e ~ U(0, 1) a sample: where Gulrajani et al. 2017 take gradients; [B, ..] all."""
-    shape = (len(real), *[1] * (real.ndim - 1))
-    e = torch.rand(shape, generator=generator, device=real.device, dtype=real.dtype)
-    return e * real + (1 - e) * fake
-
-
-def gradient_penalty(
-    discriminator: Callable[[Tensor], Tensor], x: Tensor, coefficient: float = PENALTY, target: float = 1.0
-) -> Tensor:
-    """coefficient * E (||grad_x o(x)||_2 - target)^2 (eq. 2.77), a number, differentiable; ``x`` [B, ..].
-
-    The gradient is that of the logit.  The thesis does not say where it is taken: ``x`` may be interpolated
-    (``interpolate``, as in the paper that it cites), or real.  Where a discriminator reads batch means it is the
-    gradient of the sum of a batch's logits, and no bound of a single one.
-    """
-    x = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
-    return coefficient * (gradient.flatten(1).norm(dim=1) - target).square().mean()
-
-
-# -- mixed batches -------------------------------------------------------------------------------------
-
-
-def draw_beta(
-    count: int, gamma: float = 0.5, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
-) -> Tensor:
-    """Which samples of a batch are real, bool [B]: independent of one another, given p*.
-
-    p* is uniform on [0, gamma] and [1 - gamma, 1] ("batch smoothing-gamma", section 4.3.1): gamma = 1/2 is U(0, 1),
-    with 0 batches are pure, less makes it easier for the discriminator.
-    """
-    if not 0 <= gamma <= 0.5:
-        raise ValueError(f"gamma {gamma} is not within 0..1/2")
-    low, side = torch.rand(2, generator=generator, device=device)
-    p = torch.where(side < 0.5, gamma * low, 1 - gamma * low)
-    return torch.rand(count, generator=generator, device=device) < p
-
-
-def mix(real: Tensor, fake: Tensor, beta: Tensor) -> Tensor:
-    """m_beta(x, x~) = beta x + (1 - beta) x~ (eq. 4.2); [B, ..] of any type, labels too, and beta, bool [B]."""
-    return torch.where(beta.view(-1, *[1] * (real.ndim - 1)), real, fake)
-
-
-def share_divergence(logits: Tensor, share: Tensor) -> Tensor:
-    """KL(B(u) || B(v)) (eq. 4.3), u = ``share`` and v = sigmoid(``logits``); [..] both, broadcast."""
-    own = torch.xlogy(share, share) + torch.xlogy(1 - share, 1 - share)
-    return own + share * functional.softplus(-logits) + (1 - share) * functional.softplus(logits)
-
-
-def bgan_discriminator_loss(logits: Tensor, beta: Tensor) -> Tensor:
-    """KL(B(#beta / B) || B(D(m))), a number (eqs. 4.4, 4.13); logits of a mixed batch, [B], and beta, bool [B].
-
-    The optimal D(m) is the posterior mean of #beta / B (eq. 4.20).
-    """
-    return share_divergence(logits.mean(), beta.to(logits.dtype).mean())
-
-
-def mbgan_discriminator_loss(logits: Tensor, beta: Tensor) -> Tensor:
-    """1/B sum_b KL(B(#beta / B) || B(sigmoid(o_b))), a number (eqs. 4.4, 4.14); logits [B] and beta, bool [B].
-
-    Every logit is told the share of the whole batch, not whether its own sample is real.
-    """
-    return share_divergence(logits, beta.to(logits.dtype).mean()).mean()
-
-
-def bgan_generator_loss(logits: Tensor) -> Tensor:
-    """-ln D(m), a number (eqs. 4.5, 4.13); logits of a mixed batch, [B]."""
-    return functional.softplus(-logits.mean())
-
-
-def mbgan_generator_loss(logits: Tensor) -> Tensor:
-    """-1/B sum_b ln sigmoid(o_b), a number (eqs. 4.5, 4.14); logits of a mixed batch, [B], real samples' too."""
-    return functional.softplus(-logits).mean()
+@contextmanager
+def fixed(module: nn.Module) -> Iterator[None]:
+    """Gradients pass through a module within, and its parameters get none."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in module.parameters():
+            parameter.requires_grad_(True)

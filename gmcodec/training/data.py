@@ -18,12 +18,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..errors import TrainingError
-from ..models.ade import AdeConfig
-from ..models.agave import AgaveConfig
-from ..models.local import LocalConfig
-from ..models.window import OUTSIDE
-from .presets import ModelConfig, Preset
+from gmcodec.errors import TrainingError
+from gmcodec.models.ade.model import AdeConfig
+from gmcodec.models.agave.model import AgaveConfig
+from gmcodec.models.local.frozen import LocalConfig
+from gmcodec.models.shared.window import OUTSIDE
+from gmcodec.training.presets import ModelConfig, Preset
 
 SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}  # lossless containers; JPEG is left out on purpose
 TRAINING_MOSAICS = "train"  # how names start: a folder may hold the test set too, which must never be learned from

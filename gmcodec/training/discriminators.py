@@ -21,7 +21,8 @@ is Table A.1, its blocks those of Gulrajani et al. 2017; "points" is that of sec
     y_b = bias + B / (B + 1) * Lambda x_b + 1 / (B + 1) * Gamma rho(x)        B: samples of the batch
 
 A permutation of the batch permutes the logits in the same way: they are the o_1 .. o_B of eqs. 4.13 and 4.14, and what
-is made of them is up to the loss (adversarial.py).  The factors are those of section 4.4.3; Gamma starts like Lambda.
+is made of them is up to the loss (training/adversarial_losses.py).  The factors are those of section 4.4.3; Gamma
+starts like Lambda.
 
 **Classes.**  With ``classes`` the logit of an image h with label y is dense(h) + <V_y, h> (projection discriminator,
 Miyato & Koyama 2018), h being what the last layer reads; the projection is of a sample by itself.
@@ -38,7 +39,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .presets import DiscriminatorConfig
+from gmcodec.training.presets import DiscriminatorConfig
 
 SLOPE = 0.2  # of the leaky ReLU of plain nets (thesis, A.2; Miyato et al. take 0.1)
 GAIN = sqrt(2)  # initial: keeps the variance behind a ReLU

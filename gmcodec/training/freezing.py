@@ -12,20 +12,34 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..coding import flow
-from ..errors import FreezeError
-from ..models import ade_freeze, agave_freeze, local_freeze, pixelcnnpp_freeze, registry, weights
-from ..models.ade import AdeModel
-from ..models.ade_float import Ade
-from ..models.agave import Base
-from ..models.agave_float import Agave
-from ..models.local import LocalModel
-from ..models.local_float import LocalNet
-from ..models.local_freeze import estimate_bits
-from ..models.pixelcnnpp import PixelCNNModel
-from .data import CHUNK, LEARNT_CENTRE, Patches, Source, centre, load, load_photographs, local_config, pad
-from .nets import load_whole, read_adaptation, read_side
-from .presets import ModelConfig, Preset
+from gmcodec.coding import flow
+from gmcodec.errors import FreezeError
+from gmcodec.models import registry, weights
+from gmcodec.models.ade import freeze as ade_freeze
+from gmcodec.models.ade.float import Ade
+from gmcodec.models.ade.model import AdeModel
+from gmcodec.models.agave import freeze as agave_freeze
+from gmcodec.models.agave.float import Agave
+from gmcodec.models.agave.model import Base
+from gmcodec.models.local import freeze as local_freeze
+from gmcodec.models.local.float import LocalNet
+from gmcodec.models.local.freeze import estimate_bits
+from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.pixelcnnpp import freeze as pixelcnnpp_freeze
+from gmcodec.models.pixelcnnpp.model import PixelCNNModel
+from gmcodec.training.data import (
+    CHUNK,
+    LEARNT_CENTRE,
+    Patches,
+    Source,
+    centre,
+    load,
+    load_photographs,
+    local_config,
+    pad,
+)
+from gmcodec.training.nets import load_whole, read_adaptation, read_side
+from gmcodec.training.presets import ModelConfig, Preset
 
 CALIBRATION_PATCHES, CALIBRATION_SIDE = 256, 64  # photographs
 CALIBRATION_IMAGES, TRIAL_IMAGES = 1000, 96  # small images

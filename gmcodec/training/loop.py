@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..errors import TrainingError
-from ..models.agave import AgaveConfig
-from . import data as images
-from .data import Batch
-from .losses import objective_bits
-from .muon import Muon
-from .nets import build, learns, load_float, of_inference, preset_from_dict, preset_to_dict, save_float
-from .presets import Objective, Preset
+from gmcodec.errors import TrainingError
+from gmcodec.models.agave.model import AgaveConfig
+from gmcodec.training import data as images
+from gmcodec.training.data import Batch
+from gmcodec.training.losses import objective_bits
+from gmcodec.training.muon import Muon
+from gmcodec.training.nets import build, learns, load_float, of_inference, preset_from_dict, preset_to_dict, save_float
+from gmcodec.training.presets import Objective, Preset
 
 log = logging.getLogger("gmcodec")
 CHECK_EVERY = 50  # steps between looks at the loss: each waits until the device has done what it was given

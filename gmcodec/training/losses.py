@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..models.agave_float import Terms
-from .presets import Objective
+from gmcodec.models.agave.float import Terms
+from gmcodec.training.presets import Objective
 
 
 def objective_bits(objective: Objective, terms: Terms, plain: bool) -> Tensor:

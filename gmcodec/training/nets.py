@@ -20,17 +20,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..errors import TrainingError
-from ..models import ade, agave, local, pixelcnnpp
-from ..models.ade import AdeConfig
-from ..models.ade_float import Ade
-from ..models.agave import AgaveConfig, tuples
-from ..models.agave_float import Agave
-from ..models.local import LocalConfig
-from ..models.local_float import LocalNet
-from ..models.pixelcnnpp import PixelCNNConfig
-from ..models.pixelcnnpp_float import PixelCNN
-from .presets import PRESETS, Adversary, DiscriminatorConfig, ModelConfig, Objective, Preset
+from gmcodec.errors import TrainingError
+from gmcodec.models.ade import model as ade
+from gmcodec.models.ade.float import Ade
+from gmcodec.models.ade.model import AdeConfig
+from gmcodec.models.agave import model as agave
+from gmcodec.models.agave.float import Agave
+from gmcodec.models.agave.model import AgaveConfig, tuples
+from gmcodec.models.local import frozen as local
+from gmcodec.models.local.float import LocalNet
+from gmcodec.models.local.frozen import LocalConfig
+from gmcodec.models.pixelcnnpp import model as pixelcnnpp
+from gmcodec.models.pixelcnnpp.float import PixelCNN
+from gmcodec.models.pixelcnnpp.model import PixelCNNConfig
+from gmcodec.training.presets import PRESETS, Adversary, DiscriminatorConfig, ModelConfig, Objective, Preset
 
 PART_BYTES = 8_000_000  # of the parts that large float weights are kept in
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..models.ade import AdeConfig
-from ..models.agave import AgaveConfig, DecoderConfig
-from ..models.local import LocalConfig
-from ..models.pixelcnnpp import PixelCNNConfig
+from gmcodec.models.ade.model import AdeConfig
+from gmcodec.models.agave.model import AgaveConfig, DecoderConfig
+from gmcodec.models.local.frozen import LocalConfig
+from gmcodec.models.pixelcnnpp.model import PixelCNNConfig
 
 DISCRIMINATORS = ("plain", "residual", "points")
 GAMES = ("samples", "m-bgan", "bgan")
@@ -92,7 +92,7 @@ class Preset:
     adamax: bool = False  # Adamax instead of AdamW, as in section 3.4.1 of the thesis
     objective: Objective | None = None  # of AGAVE
     adversary: Adversary | None = None  # of a flow
-    adaptation: int | None = None  # of a net that learns while it codes: the rate, of local_learning.RATES
+    adaptation: int | None = None  # of a net that learns while it codes: the rate, of online.rules.RATES
     decoder_fixed: bool = False  # whether what AGAVE's decoder knew before its condition stays as it is
     generator_fixed: bool = False  # of a flow or VAE: only the inference net and the deviation learn, see nets.py
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .adapting import Adapting
-from .duel import Duel
-from .loop import Trainer
-from .presets import Preset
+from gmcodec.training.adversarial import Duel
+from gmcodec.training.loop import Trainer
+from gmcodec.training.meta import Adapting
+from gmcodec.training.presets import Preset
 
 
 def trainer(preset: Preset, *arguments: Any, **options: Any) -> Trainer:

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from gmcodec import archive, archive_format, codec, container, pixels, writing
+from gmcodec import archive, codec
+from gmcodec.formats import gma, gmc
+from gmcodec.image import reading, writing
 
 HERE = Path(__file__).parent
 
@@ -34,48 +36,49 @@ def pattern(channels: int, height: int, width: int, maximum: int = 255) -> np.nd
 
 CASES = {
     # name: (planes, code)
-    "rgb-learned": (pixels.Planes(pattern(3, 19, 23), "RGB"), "local-rgb"),
-    "grey-learned": (pixels.Planes(pattern(1, 17, 29), "L"), "local-grey"),
-    "rgba-learned": (pixels.Planes(pattern(4, 11, 13), "RGBA"), "local-rgb"),
-    "one-pixel": (pixels.Planes(pattern(3, 1, 1), "RGB"), "local-rgb"),
-    "rgb-conventional": (pixels.Planes(pattern(3, 19, 23), "RGB"), "conventional"),
-    "la-auto": (pixels.Planes(pattern(2, 9, 14), "LA"), "auto"),
-    "pixelcnnpp": (pixels.Planes(pattern(3, 18, 21), "RGB"), "pixelcnnpp"),
-    "local-rgb-fast": (pixels.Planes(pattern(3, 19, 23), "RGB"), "local-rgb-fast"),
+    "rgb-learned": (reading.Planes(pattern(3, 19, 23), "RGB"), "local-rgb"),
+    "grey-learned": (reading.Planes(pattern(1, 17, 29), "L"), "local-grey"),
+    "rgba-learned": (reading.Planes(pattern(4, 11, 13), "RGBA"), "local-rgb"),
+    "one-pixel": (reading.Planes(pattern(3, 1, 1), "RGB"), "local-rgb"),
+    "rgb-conventional": (reading.Planes(pattern(3, 19, 23), "RGB"), "conventional"),
+    "la-auto": (reading.Planes(pattern(2, 9, 14), "LA"), "auto"),
+    "pixelcnnpp": (reading.Planes(pattern(3, 18, 21), "RGB"), "pixelcnnpp"),
+    "local-rgb-fast": (reading.Planes(pattern(3, 19, 23), "RGB"), "local-rgb-fast"),
     # large enough for models to learn several times
-    "learning-rgb-fast": (pixels.Planes(pattern(3, 26, 31), "RGB"), "learning-rgb-fast"),
-    "learning-rgb": (pixels.Planes(pattern(4, 24, 30), "RGBA"), "learning-rgb"),
-    "pair-rgb": (pixels.Planes(pattern(3, 23, 34), "RGB"), "pair-rgb"),
-    "learning-grey": (pixels.Planes(pattern(1, 28, 33), "L"), "learning-grey"),
-    "learning-rgb16-fast": (pixels.Planes(pattern(3, 25, 32, 65535), "RGB;16"), "learning-rgb16-fast"),
-    "learning-rgb16": (pixels.Planes(pattern(4, 24, 27, 4095), "RGBA;16"), "learning-rgb16"),
-    "averaged-grey": (pixels.Planes(pattern(1, 27, 35), "L"), "averaged-grey"),
-    "averaged-rgb16": (pixels.Planes(pattern(3, 24, 31, 65535), "RGB;16"), "averaged-rgb16"),
-    "learning-grey16": (pixels.Planes(pattern(1, 29, 30, 16383), "I;16"), "learning-grey16"),
-    "values16": (pixels.Planes(pattern(1, 40, 30, 4095) * 16, "I;16"), "learning-grey16"),  # a list of them
-    "bilevel": (pixels.Planes(pattern(1, 15, 17) % 2, "1"), "auto"),
-    "grey16": (pixels.Planes(pattern(1, 13, 12, 65535), "I;16"), "auto"),
-    "rgb16": (pixels.Planes(pattern(3, 8, 9, 65535), "RGB;16"), "auto"),
+    "learning-rgb-fast": (reading.Planes(pattern(3, 26, 31), "RGB"), "learning-rgb-fast"),
+    "learning-rgb": (reading.Planes(pattern(4, 24, 30), "RGBA"), "learning-rgb"),
+    "pair-rgb": (reading.Planes(pattern(3, 23, 34), "RGB"), "pair-rgb"),
+    "learning-grey": (reading.Planes(pattern(1, 28, 33), "L"), "learning-grey"),
+    "learning-rgb16-fast": (reading.Planes(pattern(3, 25, 32, 65535), "RGB;16"), "learning-rgb16-fast"),
+    "learning-rgb16": (reading.Planes(pattern(4, 24, 27, 4095), "RGBA;16"), "learning-rgb16"),
+    "averaged-grey": (reading.Planes(pattern(1, 27, 35), "L"), "averaged-grey"),
+    "averaged-rgb16": (reading.Planes(pattern(3, 24, 31, 65535), "RGB;16"), "averaged-rgb16"),
+    "learning-grey16": (reading.Planes(pattern(1, 29, 30, 16383), "I;16"), "learning-grey16"),
+    "values16": (reading.Planes(pattern(1, 40, 30, 4095) * 16, "I;16"), "learning-grey16"),  # a list of them
+    "bilevel": (reading.Planes(pattern(1, 15, 17) % 2, "1"), "auto"),
+    "grey16": (reading.Planes(pattern(1, 13, 12, 65535), "I;16"), "auto"),
+    "rgb16": (reading.Planes(pattern(3, 8, 9, 65535), "RGB;16"), "auto"),
 }
 
 
 ARCHIVE = {
     # a group of three, a group of two, two alone
-    **{f"rgb/{i}.png": pixels.Planes(pattern(3, 6, 7 + i)[:, :, i:].copy(), "RGB") for i in range(3)},
-    **{f"grey/{i}.png": pixels.Planes(pattern(1, 8 + i, 7)[:, i:].copy(), "L") for i in range(2)},
-    "wide.png": pixels.Planes(pattern(3, 4, 25), "RGB"),
+    **{f"rgb/{i}.png": reading.Planes(pattern(3, 6, 7 + i)[:, :, i:].copy(), "RGB") for i in range(3)},
+    **{f"grey/{i}.png": reading.Planes(pattern(1, 8 + i, 7)[:, i:].copy(), "L") for i in range(2)},
+    "wide.png": reading.Planes(pattern(3, 4, 25), "RGB"),
     "bilevel.png": CASES["bilevel"][0],
 }
 
 
 # a chain of a model with latents, whose first images pay for the latents of the others
-CHAIN = {f"{i:02d}.png": pixels.Planes(pattern(3, 8, 40)[:, :, 2 * i : 2 * i + 8].copy(), "RGB") for i in range(14)}
+CHAIN = {f"{i:02d}.png": reading.Planes(pattern(3, 8, 40)[:, :, 2 * i : 2 * i + 8].copy(), "RGB") for i in range(14)}
 
 SETS = {"set": (ARCHIVE, None), "chain": (CHAIN, "agave")}  # images, name of the model
 
 # two files and an image from memory
 DATED = {
-    name: pixels.Planes(pattern(1, 9, 8)[:, :, i : i + 6].copy(), "L") for i, name in enumerate(("a.png", "b.png", "c"))
+    name: reading.Planes(pattern(1, 9, 8)[:, :, i : i + 6].copy(), "L")
+    for i, name in enumerate(("a.png", "b.png", "c"))
 }
 
 
@@ -93,16 +96,16 @@ def dated(folder: Path) -> dict[str, Any]:
 def main(names: list[str]) -> None:
     for name in [name for name in names or CASES if name in CASES]:
         planes, code = CASES[name]
-        stem = HERE / f"v{container.FORMAT_VERSION}-{name}"
+        stem = HERE / f"v{gmc.FORMAT_VERSION}-{name}"
         stem.with_suffix(".gmc").write_bytes(codec.encode_planes(planes, code=code).data)
         np.save(stem.with_suffix(".npy"), planes.data)
     for name, (images, model) in SETS.items():
         if names and name not in names:
             continue
-        archive.pack(images, HERE / f"v{archive_format.FORMAT_VERSION}-{name}.gma", model=model, force=True)
+        archive.pack(images, HERE / f"v{gma.FORMAT_VERSION}-{name}.gma", model=model, force=True)
     if not names or "dated" in names:
         with tempfile.TemporaryDirectory() as folder:
-            place = HERE / f"v{archive_format.FORMAT_VERSION}-dated.gma"
+            place = HERE / f"v{gma.FORMAT_VERSION}-dated.gma"
             archive.pack(dated(Path(folder)), place, model="local-grey", force=True)
             place.chmod(0o644)
 

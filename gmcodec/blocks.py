@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""Blocks of an archive: a single image, or a group of small ones that one model codes together; encode and decode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gmcodec import codec
+from gmcodec.errors import ChecksumError, GmcFormatError, UnknownModelError
+from gmcodec.formats import gma, gmc
+from gmcodec.formats.gma import GROUP, SINGLE, Block, Group
+from gmcodec.formats.gmc import Part, pixels_crc
+from gmcodec.image.reading import MODES, Planes
+from gmcodec.work import Watch
+
+if TYPE_CHECKING:
+    from gmcodec.models.registry import Loaded
+
+TRIAL_COUNT = 16  # images of a group on which models are compared
+SINGLE_BYTES = 26  # that a small image alone costs beside its payload, in the container and in the index
+
+
+@dataclass(frozen=True)
+class Coded:
+    block: Block
+    data: bytes
+    estimated_bits: float
+
+
+def encode_single(name: str, planes: Planes, effort: str, threads: int, watch: Watch) -> list[Coded]:
+    coded = codec.encode_planes(planes, effort=effort, threads=threads, progress=watch.pixels)
+    form = gmc.unpack(coded.data, max_pixels=None).parts[0].form
+    block = Block(SINGLE, MODES[planes.mode].id, form, planes.width, planes.height, len(coded.data), (name,))
+    return [Coded(block, coded.data, coded.estimated_bits)]
+
+
+def decode_single(block: Block, data: bytes, threads: int, watch: Watch) -> list[Planes]:
+    planes = codec.decode_planes(data, threads=threads, max_pixels=block.pixels, progress=watch.pixels)
+    if (planes.mode, planes.width, planes.height) != (block.mode, block.width, block.height):
+        raise GmcFormatError(f"{block.names[0]!r} is not the image that the index promises")
+    return [planes]
+
+
+def encode_group(
+    names: list[str], images: list[Planes], models: list[Loaded], effort: str, watch: Watch
+) -> list[Coded]:
+    """A group with the best of ``models``, then as singles those that cost less alone: flat, drawings, noise."""
+    from gmcodec.coding import conventional
+
+    samples = np.stack([planes.data for planes in images])
+    quietly = lambda count: watch.pixels(0)  # noqa: E731  (it may end the work)
+    loaded = _best(models, samples, quietly)
+    payload, bits = _encode_samples(samples, loaded, watch)
+    quick = [conventional.quick_size(image, 8, quietly) + SINGLE_BYTES for image in samples]
+    stay = np.flatnonzero(bits / 8 <= quick)
+    if len(stay) < 2:
+        stay = stay[:0]
+    coded = []
+    if len(stay):
+        if len(stay) < len(images):
+            samples = samples[stay]
+            payload, bits = _encode_samples(samples, loaded, watch)
+        data = gma.write_group(Group(loaded.weights_id, payload, _crc(samples)))
+        mode, width, height = MODES[images[0].mode].id, images[0].width, images[0].height
+        crcs = tuple(pixels_crc(image) & 0xFFFF for image in samples)
+        members = tuple(names[i] for i in stay)
+        block = Block(GROUP, mode, loaded.entry.form, width, height, len(data), members, crcs)
+        coded.append(Coded(block, data, float(bits.sum())))
+    for i in sorted({*range(len(images))} - {*stay.tolist()}):
+        coded += encode_single(names[i], images[i], effort, 1, watch)
+    return coded
+
+
+def _encode_samples(samples: np.ndarray, loaded: Loaded, watch: Watch) -> tuple[bytes, np.ndarray]:
+    """uint8 [B, C, H, W] -> payload of a group, and the estimated bits of each image, float64 [B]."""
+    from gmcodec.coding import autoregressive, chain
+
+    if not loaded.latents:
+        return autoregressive.encode_batch(samples, loaded.pixels, watch.pixels)
+    found = chain.encode_chain(samples, loaded.latents, watch.pixels)
+    return found.payload, found.bits
+
+
+def _decode_samples(payload: bytes, shape: tuple[int, int, int, int], loaded: Loaded, watch: Watch) -> np.ndarray:
+    """Inverse of ``_encode_samples``."""
+    from gmcodec.coding import autoregressive, chain
+
+    if not loaded.latents:
+        return autoregressive.decode_batch(payload, shape, loaded.pixels, watch.pixels)
+    return chain.decode_chain(payload, shape, loaded.latents, watch.pixels)
+
+
+def _best(models: list[Loaded], samples: np.ndarray, progress: Callable[[int], None]) -> Loaded:
+    """The model that codes a few images of uint8 [B, C, H, W], spread over them, in the fewest bits."""
+    from gmcodec.coding import autoregressive
+
+    if len(models) == 1:
+        return models[0]
+    trial = samples[:: -(-len(samples) // TRIAL_COUNT)]
+    bits = [autoregressive.push_words(trial, loaded.pixels, progress)[1].sum() for loaded in models]
+    return models[int(np.argmin(bits))]
+
+
+def decode_group(block: Block, data: bytes, watch: Watch) -> list[Planes]:
+    from gmcodec.models import registry
+
+    group = gma.read_group(data)
+    if block.form < gmc.FIRST_LEARNED_FORM:
+        raise UnknownModelError(f"a group cannot have the conventional form {block.form}")
+    codec.check_form(Part(block.form, block.channels, b"", group.weights_id), block.width * block.height)
+    shape = (len(block.names), block.channels, block.height, block.width)
+    samples = _decode_samples(group.payload, shape, registry.load(block.form), watch)
+    if _crc(samples) != group.pixels_crc:
+        raise ChecksumError("the decoded pixels of a group do not match their checksum")
+    for name, image, crc in zip(block.names, samples, block.crcs, strict=True):
+        if pixels_crc(image) & 0xFFFF != crc:
+            raise ChecksumError(f"the decoded pixels of {name!r} do not match their checksum")
+    return [Planes(image, block.mode) for image in samples]
+
+
+def _crc(samples: np.ndarray) -> int:
+    """CRC-32 of uint8 [B, C, H, W]."""
+    return pixels_crc(samples.reshape(-1, *samples.shape[2:]))

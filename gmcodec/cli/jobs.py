@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: MIT
+"""The work of the command line on each file, in order or side by side; output by way of a temporary file.
+
+Nothing here prints. Heavy modules load inside functions, so that ``gmcodec --help`` is instant.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmcodec.cli.paths import OS_ERROR, Job, Options, format_for, shown
+from gmcodec.errors import GmcError, NotAGmcFileError, NotKeptError, OutputExistsError, UnsupportedImageError
+from gmcodec.work import Watch, attributes, copy_attributes, create, interruptible, naming
+
+if TYPE_CHECKING:
+    from gmcodec.image.reading import Planes
+
+
+# -- reading and writing ---------------------------------------------------------------------------------
+
+
+ARCHIVE = b"gma"  # how archives start
+OUTPUT = "standard output"  # where errors name a file
+
+
+def _read(job: Job) -> bytes:
+    return sys.stdin.buffer.read() if job.source.path is None else job.source.path.read_bytes()
+
+
+def _refuse_archive(raw: bytes) -> None:
+    if raw[:3] == ARCHIVE:
+        raise NotAGmcFileError("is an archive: see gmcodec list, gmcodec unpack")
+
+
+def refuse_to_overwrite(path: Path | None, force: bool) -> None:
+    """OutputExistsError for an existing file, unless forced; devices and pipes may be written to."""
+    if path is not None and (path.is_dir() or (path.is_file() and not force)):
+        raise OutputExistsError(f"{shown(path)} exists" + ("" if path.is_dir() else "; --force overwrites it"))
+
+
+def _naming_output(write: Callable[..., None]) -> Callable[..., None]:
+    """What the system refuses while a result is written names the output, never the temporary file."""
+
+    @functools.wraps(write)
+    def named(job: Job, *rest: Any) -> None:
+        with naming(OUTPUT if job.output is None else job.output, job.temporary):
+            write(job, *rest)
+
+    return named
+
+
+@_naming_output
+def _write(job: Job, data: bytes, check: Callable[[bytes], None] | None = None) -> None:
+    """To a temporary file that is read back, checked and renamed: an output is complete or not there."""
+    if job.output is None or job.temporary is None:
+        if check:
+            check(data)
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    if job.output.exists() and not job.output.is_file():  # a device or pipe: renaming would destroy it
+        if job.options.delete:
+            raise GmcError(f"{shown(job.output)} cannot be read back, so the source cannot be deleted")
+        if check:
+            check(data)
+        job.output.write_bytes(data)
+        return
+    if job.make_folders:
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with create(job.temporary, 0o666 if job.state is None else 0o600) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if check:
+            check(job.temporary.read_bytes())
+        copy_attributes(job.state, job.temporary, job.options.times)
+        refuse_to_overwrite(job.output, job.options.force)  # again: the work took a while
+        os.replace(job.temporary, job.output)
+    finally:
+        job.temporary.unlink(missing_ok=True)
+
+
+def _identity(job: Job) -> Any:
+    """Changes when the source does."""
+    if job.source.path is None:
+        return None
+    state = job.source.path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def _delete_source(job: Job, before: Any) -> None:
+    if job.source.path is None:
+        return
+    if _identity(job) != before:
+        raise GmcError("changed during the work and is kept")
+    job.source.path.unlink()
+
+
+# -- the work on one file --------------------------------------------------------------------------------
+
+
+class Meter:
+    """Told the pixels of a task and then those finished; the command line's may draw a bar.
+
+    ``stopped`` ends the work of all threads at their next report: Ctrl-C must not wait for whole tiles.
+    """
+
+    stopped = False
+
+    def start(self, what: str, pixels: int) -> None:
+        """A task of so many pixels begins."""
+
+    def advance(self, pixels: int) -> None:
+        """So many of them are done."""
+
+    def __call__(self, pixels: int) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        self.advance(pixels)
+
+
+def pixel_limit(options: Options) -> int | None:
+    from gmcodec.codec import DEFAULT_MAX_PIXELS
+
+    return DEFAULT_MAX_PIXELS if options.max_pixels is None else options.max_pixels or None
+
+
+def _threads(options: Options) -> int:
+    from gmcodec.codec import available_threads
+
+    return options.threads or max(1, available_threads() // options.jobs)
+
+
+def _compress(job: Job, meter: Meter) -> list[str]:
+    from gmcodec import codec, effort
+
+    options, before = job.options, _identity(job)
+    raw = _read(job)
+    planes = codec.to_planes(raw, strip=options.strip, max_pixels=pixel_limit(options), first=options.first)
+    lost = codec.losses(planes)
+    if options.strict or not options.delete:  # else one line says it, and that the source is kept
+        codec.report_losses(planes, options.strict)
+    if options.code == "learned" and planes.mode not in effort.LEARNED_CHANNELS:
+        raise UnsupportedImageError(f"there is no model for images of mode {planes.mode}; leave out --code")
+    area = planes.width * planes.height
+    meter.start("compressing", area)
+    encoded = codec.encode_planes(
+        planes, code=options.code, effort=options.effort, threads=_threads(options), progress=meter
+    )
+
+    def check(written: bytes) -> None:
+        meter.start("verifying", area)
+        if codec.decode_planes(written, threads=_threads(options), max_pixels=None, progress=meter) != planes:
+            raise GmcError("does not decode to the same image, so nothing was written: please report this")
+
+    _write(job, encoded.data, check if options.verify or options.delete else None)
+    if options.delete and lost:
+        raise NotKeptError(f"written, but the source is kept, since this is not in the result: {lost}")
+    if options.delete:
+        _delete_source(job, before)
+    if len(encoded.data) > len(raw):
+        lossy = " (a JPEG is lossy: its decoded pixels, kept exactly, take more)" if raw[:2] == b"\xff\xd8" else ""
+        logging.getLogger("gmcodec").warning("the result is larger than the source%s", lossy)
+    return [_describe(encoded, planes, len(raw)) + (", verified" if options.verify or options.delete else "")]
+
+
+def _describe(encoded: Any, planes: Planes, source_bytes: int) -> str:
+    """Sizes of a result: file, model's own estimate, and what lies between them."""
+    size, estimate = len(encoded.data), encoded.estimated_bits / 8
+    over = size - estimate
+    percent = f" (+{100 * over / estimate:.2f}%)" if estimate else ""
+    metadata = sum(len(value) for _, value in planes.metadata)
+    return (
+        f"{source_bytes} -> {size} bytes ({100 * size / source_bytes:.1f}% of the source), "
+        f"{encoded.bits_per_dimension:.4f} bpd; estimate {encoded.estimated_bits / encoded.dimensions:.4f} bpd, "
+        f"overhead {over:.1f} bytes{percent}{f', {metadata} of them metadata' if metadata else ''}; "
+        + " + ".join(name for name, _, _ in encoded.parts)
+    )
+
+
+def _decompress(job: Job, meter: Meter) -> list[str]:
+    from gmcodec.image import reading, writing
+
+    before, options = _identity(job), job.options
+    raw = _read(job)
+    planes = _decode(raw, job, meter)
+    format = options.format or format_for(planes.mode)
+    data, missing = writing.write(reading.strip(planes) if options.strip else planes, format)
+    lost = f"{format.upper()} cannot hold {', '.join(missing)}"
+    if missing and options.strict:
+        raise NotKeptError(lost)
+    if missing and not options.delete:
+        logging.getLogger("gmcodec").warning("%s", lost)
+
+    def check(written: bytes) -> None:
+        if written != data:
+            raise GmcError("does not read back as it was written: please report this")
+
+    _write(job, data, check if options.delete else None)
+    if options.delete and missing:
+        raise NotKeptError(f"written, but the source is kept: {lost}")
+    if options.delete:
+        _delete_source(job, before)
+    return [f"{len(raw)} -> {len(data)} bytes, {planes.width}x{planes.height} {planes.mode}"]
+
+
+def _decode(raw: bytes, job: Job, meter: Meter) -> Planes:
+    from gmcodec import codec
+    from gmcodec.formats import gmc
+
+    _refuse_archive(raw)
+    limit = pixel_limit(job.options)
+    meter.start("decoding", gmc.unpack(raw, max_pixels=limit).pixels)
+    return codec.decode_planes(raw, threads=_threads(job.options), max_pixels=limit, progress=meter)
+
+
+def _verify(job: Job, meter: Meter) -> list[str]:
+    raw = _read(job)
+    if raw[:3] == ARCHIVE:
+        return _verify_archive(raw, job, meter)
+    _decode(raw, job, meter)
+    return ["ok"]
+
+
+def _verify_archive(raw: bytes, job: Job, meter: Meter) -> list[str]:
+    from gmcodec.archive import Archive
+
+    archive = Archive(raw, threads=_threads(job.options), max_pixels=pixel_limit(job.options))
+    meter.start("decoding", sum(block.pixels * len(block.names) for block in archive.blocks))
+    return [f"ok, {sum(1 for _ in archive.items(watch=Watch(meter)))} images"]
+
+
+def _info(job: Job, meter: Meter) -> list[str]:
+    from gmcodec import codec
+
+    _refuse_archive(raw := _read(job))
+    said = codec.info(raw)
+    if job.options.json:
+        return [json.dumps({"file": str(job.source.path or "-")} | said)]
+    parts = [f"{p['code']}: {p['channels']} channels, {p['bytes']} bytes"
+             + (f", weights {p['weights']}" if "weights" in p else "") for p in said["parts"]]  # fmt: skip
+    metadata = ", ".join(f"{m['kind']} {m['bytes']} bytes" for m in said["metadata"]) or "none"
+    return [
+        job.source.name,
+        f"  image     {said['width']}x{said['height']} {said['mode']}, {said['bit_depth']} bits per sample",
+        f"  size      {said['bytes']} bytes, {said['bits_per_dimension']:.4f} bits per dimension",
+        *(f"  part      {part}" for part in parts),
+        f"  metadata  {metadata}",
+        f"  header    {said['header_bytes']} bytes",
+        f"  format    version {said['format_version']}, CRC-32 of the pixels {said['pixels_crc32']}",
+    ]
+
+
+ACTIONS = {"compress": _compress, "decompress": _decompress, "verify": _verify, "info": _info}
+
+
+# -- all of them -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is to be said about one file; ``error`` and its exit code if it failed."""
+
+    lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    error: str | None = None
+    code: int = 0
+    skipped: bool = False
+
+
+@contextmanager
+def log_to(take: Callable[[str], Any], verbose: bool) -> Iterator[None]:
+    """The package's log goes to ``take`` meanwhile: warnings, and with ``verbose`` all of it."""
+    least = logging.DEBUG if verbose else logging.WARNING
+    log, handler = logging.getLogger("gmcodec"), logging.Handler(least)
+    handler.emit = lambda record: take(one_line(record.getMessage()))  # type: ignore[method-assign]
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(least)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def failure(error: Exception, path: Path | None = None) -> tuple[str, int]:
+    """Message in one line, and exit code, of an error that a user can meet."""
+    if isinstance(error, GmcError):
+        return one_line(error), error.exit_code
+    if isinstance(error, OSError):
+        about = "" if error.filename is None or error.filename in (path, str(path)) else f": {shown(error.filename)}"
+        return one_line((error.strerror or error) if error.errno else error) + about, OS_ERROR
+    return "not enough memory", 1
+
+
+def _is_done(job: Job) -> bool:
+    from gmcodec.cli import resume
+
+    return resume.is_done(job)
+
+
+def attempt(job: Job, meter: Meter | None = None) -> Outcome:
+    """Do a job; errors a user can meet become part of the outcome."""
+    warnings: list[str] = []
+    with log_to(warnings.append, job.options.verbose):
+        try:
+            if job.options.skip_existing and _is_done(job):
+                return Outcome(skipped=True)
+            refuse_to_overwrite(job.output, job.options.force)
+            job = replace(job, state=attributes(job.source.path))
+            return Outcome(ACTIONS[job.action](job, meter or Meter()), warnings)
+        except BrokenPipeError:
+            raise
+        except (GmcError, OSError, MemoryError) as error:
+            message, code = failure(error, job.source.path)
+            return Outcome([], warnings, message, code)
+
+
+def run(jobs: Sequence[Job], workers: int, meter: Meter) -> Generator[Outcome, None, None]:
+    """Outcomes in the order of the jobs, with ``workers`` processes if more than one.  Signals leave no parts."""
+    workers = min(workers, len(jobs))
+    jobs = [replace(job, options=replace(job.options, jobs=workers)) for job in jobs]  # they share the threads
+    if workers > 1:
+        yield from _run_processes(jobs, workers)
+        return
+    for job in jobs:
+        yield _attempt_here(job, meter)
+
+
+def _attempt_here(job: Job, meter: Meter) -> Outcome:
+    """``attempt``, heeding signals meanwhile."""
+    try:
+        return interruptible(lambda: attempt(job, meter), meter)
+    except BaseException:
+        if job.temporary is not None:
+            job.temporary.unlink(missing_ok=True)
+        raise
+
+
+def _run_processes(jobs: Sequence[Job], workers: int) -> Generator[Outcome, None, None]:
+    from gmcodec.cli.workers import outcomes
+
+    for outcome in outcomes(attempt, [(job, job.temporary) for job in jobs], workers):
+        yield outcome or Outcome(error="a worker process died, perhaps for lack of memory", code=1)

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: MIT
+"""Which code an image gets: the smallest of those that its effort tries.
+
+::
+
+    effort    photographs are coded by (registry.ladder)
+    fast      a small net
+    default   that one; the small net again, learning from the image
+    best      those; up to 2**18 pixels, the small net learning from the image mirrored; with the mirror that suits
+              it, a mixture of the small net and a larger one (in grey: the net alone), with means of their weights
+
+    and of 16 bits a sample
+    fast      the small net, learning from the image: default is the same
+    best      that one; the larger net (in grey: the same), learning, with means of its weights
+
+and by the conventional forms, unless the learned code wins so clearly that they need not be tried.  That depends on the
+first model only, and efforts above fast ask for more, so what a higher effort tries includes what a lower one tries: no
+file gets larger.
+Nor does it where the first model is left out since a sample of its pixels says that it is beaten, by SURE standard
+errors or more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gmcodec.coding import conventional
+from gmcodec.errors import UnsupportedImageError
+from gmcodec.formats import varint
+from gmcodec.formats.gmc import Part
+from gmcodec.image.reading import Planes
+from gmcodec.threads import Threads
+
+if TYPE_CHECKING:
+    from gmcodec.models import registry
+
+Progress = Callable[[int], None]
+Parts = tuple[list[Part], float]  # and their estimated bits
+Levels = Callable[[], np.ndarray]  # of weights of values, as soon as they are known
+CODES = ("auto", "learned", "conventional")
+EFFORTS = ("fast", "default", "best")
+# colour channels a model codes, by mode; of CMYK black is coded like a grey picture of its own
+LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1, "LA;16": 1, "RGB;16": 3, "RGBA;16": 3,
+                    "LAB": 3, "LAB;16": 3, "CMYK": 3, "CMYK;16": 3}  # fmt: skip
+INK = {"CMYK": ("RGB", "L"), "CMYK;16": ("RGB;16", "I;16")}  # modes of colours and of black
+SMALL = 1 << 14  # pixels up to which every form is tried without further thought
+SAMPLE_SQUARES = 8  # squares of the trial that decides whether the model has a chance
+NO_CHANCE = 1.25  # estimated size over quick conventional size from which the model is not run
+MIRRORS = 4  # that effort best tries: online.tile_coder.mirrored
+MIRRORED = 1 << 18  # pixels up to which it does: beyond, best would be slower than 0.05 megapixels a second
+SURE = 5  # standard errors of a sample that are taken for certain
+SURE_WIN = 0.9  # real size over quick conventional size below which no conventional form can win: of photographs
+SURE_WIN_GRAPHIC = 0.45  # and of pictures that the slow settings of WebP may suit
+GRAPHIC = 0.2  # quick conventional size over raw size: pictures of less are graphics, or may be
+
+
+def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Progress) -> Parts:
+    """Parts of the file and their estimated bits.  Raises what codec.encode_planes raises."""
+    if effort not in EFFORTS:
+        raise ValueError(f"effort must be one of {', '.join(EFFORTS)}, not {effort!r}")
+    progress(0)  # it may end the work, here and later
+    if planes.mode in INK and code == "auto":
+        return _smallest_of_ink(planes, effort, threads, progress)
+    colours, pixels = LEARNED_CHANNELS.get(planes.mode), planes.height * planes.width
+    steps = _named(code, planes, colours) if code not in CODES else []
+    quietly = _quiet(progress)
+    if code == "learned" and colours is None:
+        raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
+    if code == "conventional" or (colours is None and not steps):
+        return _conventional(planes.data, planes.depth, effort, quietly)
+    from gmcodec.models import registry
+
+    colours = steps[0].channels if steps else colours
+    assert colours is not None
+    forced, steps = code != "auto", steps or registry.ladder(colours, effort, planes.depth)
+    if forced or pixels <= SMALL:
+        found, first = _learned(planes.data, colours, steps, None, threads, progress)
+        if forced:
+            return found
+        return min(found, _conventional(planes.data, planes.depth, effort, quietly, first), key=_size)
+    with Threads(2) as beside:  # what one thread does, side by side
+        levels = beside.submit(_levels, planes.data[:colours], steps[0]).result
+        running = beside.submit(conventional.quick_size, planes.data, planes.depth, quietly)
+        trial = _trial_bits(planes.data[:colours], steps[0], quietly)
+        quick = _framed(running.result())
+        if trial / 8 > NO_CHANCE * quick:
+            return _conventional(planes.data, planes.depth, effort, quietly)
+        found, first = _learned(planes.data, colours, steps, levels, threads, progress)
+    if first < _sure_win(planes, quick, effort) * quick:
+        return found
+    return min(found, _conventional(planes.data, planes.depth, effort, quietly, first), key=_size)
+
+
+def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Progress) -> Parts:
+    """Colours and black apart, or all four by a conventional form."""
+    pieces = zip(np.split(planes.data, [3]), INK[planes.mode], strict=True)
+    (colours, bits), (black, more) = (
+        smallest(Planes(data, mode), "auto", effort, threads, progress) for data, mode in pieces
+    )
+    together = _conventional(planes.data, planes.depth, effort, _quiet(progress))
+    return min((colours + black, bits + more), together, key=_size)
+
+
+def _sure_win(planes: Planes, quick: int, effort: str) -> float:
+    """The size of a learned code, over the quick conventional one, below which no conventional form is tried."""
+    photograph = quick > GRAPHIC * planes.data.nbytes and not conventional.has_few_colours(planes.data)
+    return SURE_WIN if photograph or effort == "fast" or planes.depth == 16 else SURE_WIN_GRAPHIC
+
+
+def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Entry]:
+    """The models that a name asks for; of a family those that are installed, if any is."""
+    from gmcodec.models import registry
+
+    try:
+        found = registry.called(code)
+    except ValueError:
+        names = (*CODES, *(e.name for e in registry.ENTRIES))
+        raise ValueError(f"code must be one of {', '.join(names)}, not {code!r}") from None
+    found = [e for e in found if registry.is_installed(e)] or found
+    fitting = [e for e in found if e.takes(colours or 0, planes.height * planes.width, planes.depth)]
+    if not fitting:
+        largest = [e.max_pixels for e in found if (e.channels, e.depth) == (colours, planes.depth)]
+        what = f"images of more than {largest[0]} pixels" if largest else f"mode {planes.mode}"
+        raise UnsupportedImageError(f"{code} does not code {what}")
+    return fitting
+
+
+def _size(parts: Parts) -> int:
+    """Bytes of the parts in the file."""
+    return sum(_framed(len(p.payload), len(p.weights_id)) for p in parts[0])
+
+
+def _framed(payload: int, weights_id: int = 0) -> int:
+    """Bytes of a part in the file: form, channels, weights id, length, payload."""
+    return 2 + weights_id + len(varint.write(payload)) + payload
+
+
+def _conventional(data: np.ndarray, depth: int, effort: str, progress: Progress, below: float | None = None) -> Parts:
+    """The smallest conventional form that an effort finds; ``below``: bytes that the first model needs."""
+    form, payload = conventional.encode(data, depth, "fast" if effort == "fast" else "best", below, progress)
+    return [Part(form, len(data), payload)], 8.0 * len(payload)
+
+
+def _learned(
+    data: np.ndarray,
+    colours: int,
+    steps: list[registry.Entry],
+    levels: Levels | None,
+    threads: int,
+    progress: Progress,
+) -> tuple[Parts, float]:
+    """The smallest of the models' codes, alpha by a conventional form; bytes with the first model's, at most."""
+    coded: list[Parts] = []
+    mirrors: dict[str, int] = {}  # that suit the models so far
+    quietly = _quiet(progress)
+    sampled = _sampled(data[:colours], steps, levels, threads, quietly)
+    for step in steps[1:] if sampled else steps:
+        tried = _mirrors(step, steps, mirrors, data[0].size)
+        shown = progress if step is steps[-1] else quietly
+        found = [_coded(data[:colours], step, levels, threads, shown, mirror) for mirror in tried]
+        best = min(range(len(tried)), key=lambda number: _size(found[number]))
+        coded, mirrors[step.name] = [*coded, found[best]], tried[best]
+    if sampled and sampled[0] < min(map(_size, coded)):
+        coded, sampled = [_coded(data[:colours], steps[0], levels, threads, quietly, 0), *coded], None
+    first = sampled[1] if sampled else _size(coded[0])
+    parts, bits = min(coded, key=_size)
+    if len(data) > colours:
+        # fast with any effort, since first depends on it
+        alpha = _conventional(data[colours:], 8 * data.itemsize, "fast", quietly)
+        parts, bits, first = parts + alpha[0], bits + alpha[1], first + _size(alpha)
+    return (parts, bits), first
+
+
+def _sampled(
+    colours: np.ndarray, steps: list[registry.Entry], levels: Levels | None, threads: int, progress: Progress
+) -> tuple[float, float] | None:
+    """How many bytes the first of several models takes at least and at most, by a sample of the pixels.
+
+    None if it has to be coded to know.
+    """
+    from gmcodec.coding import autoregressive
+    from gmcodec.models import registry
+
+    loaded = registry.load(steps[0].form)
+    if len(steps) == 1 or colours[0].size <= SMALL or loaded.learns or loaded.latents:
+        return None
+    found = autoregressive.sampled_bits(colours, loaded.pixels, threads, levels, progress)
+    return found and ((found[0] - SURE * found[1]) / 8, (found[0] + SURE * found[1]) / 8)
+
+
+def _mirrors(
+    step: registry.Entry, steps: list[registry.Entry], mirrors: dict[str, int], pixels: int
+) -> tuple[int, ...]:
+    """Ways to mirror an image that are tried with a model.
+
+    Models that learn on their way learn other things when they come from elsewhere: 0.2 % on average, and nets agree
+    on which way is the best, so the small net tries them for what shares its weights.
+    """
+    if pixels <= MIRRORED and any(step.name in other.sources for other in steps if other != step):
+        return tuple(range(MIRRORS))
+    return tuple({mirrors[name] for name in step.sources if name in mirrors}) or (0,)
+
+
+def _coded(
+    colours: np.ndarray, entry: registry.Entry, levels: Levels | None, threads: int, progress: Progress, mirror: int
+) -> Parts:
+    """One model's code of uint8 [C, H, W].  ``levels``: of weights of values, if they are found already."""
+    from gmcodec.coding import autoregressive, chain, high_depth, strips
+    from gmcodec.models import registry
+
+    loaded = registry.load(entry.form)
+    if loaded.latents and loaded.latents.any_size:
+        coded = strips.encode_image(colours, loaded.latents, threads, progress)
+        payload, bits = coded.payload, coded.estimated_bits
+    elif loaded.latents:  # one small image: a chain of a seed
+        found = chain.encode_chain(colours[None], loaded.latents, progress)
+        payload, bits = found.payload, float(found.bits.sum())
+    else:
+        # half an image teaches less, and threads share a tile
+        whole = loaded.learns and colours[0].size <= autoregressive.TILE_PIXELS
+        tile = colours.shape[1:] if whole else None
+        if entry.depth == 16:
+            coded = high_depth.encode(colours, loaded.learner, threads, progress, tile)
+        else:
+            coded = autoregressive.encode(colours, loaded.pixels, threads, progress, tile, levels=levels, mirror=mirror)
+        payload, bits = coded.payload, coded.estimated_bits
+    return [Part(entry.form, len(colours), payload, loaded.weights_id)], bits
+
+
+def _trial_bits(colours: np.ndarray, entry: registry.Entry, progress: Progress) -> float:
+    """The model's estimate for the whole image from a sample of it, each square coded on its own."""
+    from gmcodec.coding import autoregressive, high_depth
+    from gmcodec.models import registry
+
+    if entry.depth == 16:
+        return high_depth.estimate(colours, registry.load(entry.form).learner, progress)
+    sample = autoregressive.squares(colours, SAMPLE_SQUARES)
+    bits = autoregressive.push_words(sample, registry.load(entry.form).pixels, progress)[1]
+    return bits.sum() / sample.size * colours.size
+
+
+def _levels(colours: np.ndarray, entry: registry.Entry) -> np.ndarray:
+    """What all models are told of the values that an image uses: it is found once."""
+    from gmcodec.coding import autoregressive, value_weights
+    from gmcodec.models import registry
+
+    if entry.depth == 16:  # coding/high_depth.py has lists of values for that
+        return np.full((len(colours), value_weights.VALUES), value_weights.NEUTRAL, np.uint8)
+    return autoregressive.choose_levels(colours, registry.load(entry.form).pixels)
+
+
+def _quiet(progress: Progress) -> Progress:
+    """Reports of work beside what progress is measured by: none of its pixels, but they may end the work."""
+    return lambda count: progress(0)

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: MIT
+"""The ``.gmc`` container: bytes <-> ``Header``. This docstring is the format specification, version 1.
+
+MUST, MUST NOT and MAY are meant as in RFC 2119. Every multi-byte integer is **little-endian**. A ``v`` is an
+unsigned LEB128 integer as in ``formats/varint.py``: seven bits per byte, lowest first, bit 7 set on every byte but the
+last. It MUST be canonical (the last byte of a longer one MUST NOT be zero) and MUST be below 2**63, so it takes 1 to 9
+bytes.
+
+::
+
+    offset  0   1   2   3     4    5 ..        .. +4
+          +---+---+---+----+------+---+---+-----------+----------+======+======+-----------+
+          | g | m | c | 01 | mode | w | h | pixel CRC | metadata | part | part | file CRC  |
+          +---+---+---+----+------+---+---+-----------+----------+======+======+-----------+
+                                    v   v   4 bytes     optional   1 to 4 parts   4 bytes
+
+    metadata  +---+=======================================+   only if the mode byte has bit 7 set
+              | n | n bytes: entries (tag 1, length v, ..) |
+              +---+=======================================+
+                v
+    part      +------+----------+-----------+---+=========+
+              | form | channels | weights   | n | payload |   weights only if form >= 16
+              +------+----------+-----------+---+=========+
+                 1        1       [4 bytes]   v   n bytes
+
+Fields, in file order:
+
+``magic``      3 bytes ``67 6d 63`` ("gmc").
+``version``    1 byte, 1. Whatever changes the bytes made for an input, or their meaning, changes the
+               version. A reader MUST refuse a version that it does not know, and MUST NOT read further.
+``mode``       1 byte. Low 5 bits: the mode id of the table below; a reader MUST refuse any other. Bit 7: the
+               metadata section is present. Bits 5 and 6 MUST be 0.
+``w``, ``h``   v each: width and height in pixels, 1 <= w, h < 2**31. A reader MAY refuse an image of more
+               pixels than it cares to hold; it MUST offer a way to lift that limit.
+``pixel CRC``  4 bytes: CRC-32 (ISO 3309, as in zlib) of the decoded samples in C H W order, one byte per
+               sample, or two little-endian bytes for 16-bit modes. A decoder MUST check it before it hands
+               out samples.
+``metadata``   v length n >= 1, then exactly n bytes of entries: tag (1 byte), length (v), bytes. Tags MUST
+               NOT decrease from entry to entry; a tag MAY repeat. What tags mean is not the container's
+               business, and a reader MUST skip tags that it does not know. A file without entries MUST NOT
+               have the section.
+``parts``      1 to 4 of them. Each covers the next 1 to 4 channels, in channel order; together they MUST
+               cover every channel of the mode exactly once. There is no count: parts end when the channels
+               do.
+               ``form``: which code made the payload. 0 is never used, 1..15 are conventional codes, 16..255
+               are learned models. Ids are permanent: append only, never renumber, never reuse.
+               ``weights``: for learned forms, the first 4 bytes of the SHA-256 of the weights file.
+               ``payload``: v length, then that many bytes. It MAY be empty.
+``file CRC``   4 bytes: CRC-32 of every byte before it. Nothing may follow.
+
+===== ======== ======== =====      ===== ======== ======== =====
+id    mode     channels depth      id    mode     channels depth
+===== ======== ======== =====      ===== ======== ======== =====
+1     1        1        1          6     RGBA     4        8
+2     L        1        8          7     I;16     1        16
+3     LA       2        8          8     LA;16    2        16
+4     P        1        8          9     RGB;16   3        16
+5     RGB      3        8          10    RGBA;16  4        16
+11    CMYK     4        8          13    CMYK;16  4        16
+12    LAB      3        8          14    LAB;16   3        16
+===== ======== ======== =====      ===== ======== ======== =====
+
+Samples of mode ``1`` are 0 or 1. The palette of mode ``P`` travels as metadata. In mode ``LAB``, a and b are unsigned:
+128, or 32768, stands for no colour.
+
+A writer has one way only to write a given header, so equal headers make equal bytes. A reader checks in this
+order: magic, version, structure and lengths, file CRC, dimensions. It needs memory proportional to the bytes
+it was given, whatever the file claims about its image.
+
+Size: a 768x512 RGB photograph in one part costs 3+1+1 + 2+2 + 4 + (1+1+4+3) + 4 = **26 bytes** beside its
+payload with a learned form, 22 bytes with a conventional one. A 32x32 image costs 23 with a learned form.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from gmcodec.errors import (
+    ChecksumError,
+    GmcFormatError,
+    ImageTooLargeError,
+    NotAGmcFileError,
+    TruncatedFileError,
+    UnsupportedVersionError,
+)
+from gmcodec.formats import varint
+
+MAGIC = b"gmc"
+FORMAT_VERSION = 1
+FIRST_LEARNED_FORM = 16
+WEIGHTS_ID_BYTES = 4
+DEFAULT_MAX_PIXELS = 178_956_970  # 512 MiB of RGB; where Pillow starts to refuse
+
+_MODE_BITS, _RESERVED_BITS, _METADATA_FLAG = 0x1F, 0x60, 0x80
+_MAX_SIDE = 2**31
+_CRC_BYTES = 4
+_CRC_CHUNK = 1 << 20  # bytes that pixels_crc may copy at a time
+
+
+class Mode(NamedTuple):
+    """What a mode id stands for: its name, channels and bits per sample."""
+
+    name: str
+    channels: int
+    depth: int
+
+
+MODES = {  # append only; never renumber, never reuse
+    1: Mode("1", 1, 1),
+    2: Mode("L", 1, 8),
+    3: Mode("LA", 2, 8),
+    4: Mode("P", 1, 8),
+    5: Mode("RGB", 3, 8),
+    6: Mode("RGBA", 4, 8),
+    7: Mode("I;16", 1, 16),
+    8: Mode("LA;16", 2, 16),
+    9: Mode("RGB;16", 3, 16),
+    10: Mode("RGBA;16", 4, 16),
+    11: Mode("CMYK", 4, 8),
+    12: Mode("LAB", 3, 8),
+    13: Mode("CMYK;16", 4, 16),
+    14: Mode("LAB;16", 3, 16),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The payload of the next ``channels`` channels; ``weights_id`` is 4 bytes if learned, else empty."""
+
+    form: int
+    channels: int
+    payload: bytes
+    weights_id: bytes = b""
+
+
+@dataclass(frozen=True)
+class Header:
+    """Everything a file says. ``metadata`` holds (tag, bytes) pairs, tags non-decreasing."""
+
+    mode_id: int
+    width: int
+    height: int
+    pixels_crc: int
+    metadata: tuple[tuple[int, bytes], ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def channels(self) -> int:
+        """Samples per pixel, 1 to 4."""
+        return MODES[self.mode_id].channels
+
+    @property
+    def depth(self) -> int:
+        """Bits per sample: 1, 8 or 16."""
+        return MODES[self.mode_id].depth
+
+    @property
+    def version(self) -> int:
+        """The format version; only one exists so far."""
+        return FORMAT_VERSION
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+
+def pack(header: Header) -> bytes:
+    """The bytes of a file. Raises ``GmcFormatError`` if no valid file can say what ``header`` says."""
+    _check(header)
+    out = bytearray(MAGIC)
+    out.append(FORMAT_VERSION)
+    out.append(header.mode_id | (_METADATA_FLAG if header.metadata else 0))
+    out += varint.write(header.width) + varint.write(header.height)
+    out += header.pixels_crc.to_bytes(_CRC_BYTES, "little")
+    if header.metadata:
+        section = b"".join(bytes([tag]) + varint.write(len(data)) + data for tag, data in header.metadata)
+        out += varint.write(len(section)) + section
+    for part in header.parts:
+        out += bytes([part.form, part.channels]) + part.weights_id
+        out += varint.write(len(part.payload)) + part.payload
+    out += zlib.crc32(out).to_bytes(_CRC_BYTES, "little")
+    return bytes(out)
+
+
+def unpack(data: bytes | memoryview, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Header:
+    """The header of a whole file; payloads are copied, so ``data`` may be reused.
+
+    Raises ``NotAGmcFileError``, ``UnsupportedVersionError``, ``TruncatedFileError``, ``GmcFormatError`` and
+    ``ChecksumError`` (checked in about this order) and, last, ``ImageTooLargeError`` above ``max_pixels``.
+    """
+    view = memoryview(data).cast("B")
+    magic = bytes(view[: len(MAGIC)])
+    if not MAGIC.startswith(magic):
+        raise NotAGmcFileError(f"starts with {magic!r}, not with {MAGIC!r}")
+    reader = Reader(view)
+    reader.take(len(MAGIC), "the magic bytes")
+    version = reader.byte("the format version")
+    if version != FORMAT_VERSION:
+        raise UnsupportedVersionError(f"format version {version}; this release reads version {FORMAT_VERSION}")
+
+    header = _read_body(reader)
+    crc = zlib.crc32(view[: reader.at])
+    stored = int.from_bytes(reader.take(_CRC_BYTES, "the file CRC"), "little")
+    if reader.left:
+        raise GmcFormatError(f"{reader.left} bytes follow the end of the file")
+    _check(header)
+    if crc != stored:
+        raise ChecksumError(f"the file's CRC-32 is {crc:08x}, it should be {stored:08x}: the file is damaged")
+    if max_pixels is not None and header.pixels > max_pixels:
+        raise ImageTooLargeError(f"{header.width}x{header.height} is {header.pixels} pixels, the limit is {max_pixels}")
+    return header
+
+
+def _read_body(reader: Reader) -> Header:
+    """Mode byte to last part: lengths are followed, values are for ``_check`` to judge."""
+    mode_byte = reader.byte("the mode")
+    mode_id = mode_byte & _MODE_BITS
+    if mode_byte & _RESERVED_BITS or mode_id not in MODES:
+        raise GmcFormatError(f"mode byte {mode_byte:#04x} is not one of format version {FORMAT_VERSION}")
+    width, height = reader.varint("the width"), reader.varint("the height")
+    crc = int.from_bytes(reader.take(_CRC_BYTES, "the pixel CRC"), "little")
+
+    metadata: tuple[tuple[int, bytes], ...] = ()
+    if mode_byte & _METADATA_FLAG:
+        section = reader.take(reader.varint("the metadata length"), "the metadata")
+        if not section:
+            raise GmcFormatError("the metadata section is empty; it should have been left out")
+        metadata = _read_metadata(section)
+
+    parts: list[Part] = []
+    missing = MODES[mode_id].channels
+    while missing > 0:
+        form, channels = reader.byte("a part's form"), reader.byte("a part's channels")
+        if form == 0 or not 1 <= channels <= missing:  # here and not later: it ends the loop
+            raise GmcFormatError(f"part of form {form} covers {channels} channels, {missing} are left")
+        weights_id = bytes(reader.take(_weights_bytes(form), "a weights id"))
+        payload = bytes(reader.take(reader.varint("a payload length"), "a payload"))
+        parts.append(Part(form, channels, payload, weights_id))
+        missing -= channels
+    return Header(mode_id, width, height, crc, metadata, tuple(parts))
+
+
+def _read_metadata(section: memoryview) -> tuple[tuple[int, bytes], ...]:
+    """The entries of a metadata section. One that runs over the section's end is damage, not truncation."""
+    reader = Reader(section)
+    entries: list[tuple[int, bytes]] = []
+    try:
+        while reader.left:
+            tag = reader.byte("a tag")
+            entries.append((tag, bytes(reader.take(reader.varint("an entry's length"), "an entry"))))
+    except TruncatedFileError as error:
+        raise GmcFormatError(f"in the metadata section: {error}") from error
+    return tuple(entries)
+
+
+def _check(header: Header) -> None:
+    """Raise ``GmcFormatError`` unless ``header`` keeps every rule of the format about values."""
+    if header.mode_id not in MODES:
+        raise GmcFormatError(f"mode id {header.mode_id} is not one of {sorted(MODES)}")
+    if not (1 <= header.width < _MAX_SIDE and 1 <= header.height < _MAX_SIDE):
+        raise GmcFormatError(f"dimensions {header.width}x{header.height} are outside 1..{_MAX_SIDE - 1}")
+    if not 0 <= header.pixels_crc < 2**32:
+        raise GmcFormatError(f"pixel CRC {header.pixels_crc} does not fit 32 bits")
+    tags = [tag for tag, _ in header.metadata]
+    if tags != sorted(tags) or (tags and not 0 <= tags[0] <= tags[-1] <= 255):
+        raise GmcFormatError("metadata tags are not in order, or do not fit a byte")
+    for part in header.parts:
+        if not (1 <= part.form <= 255 and 1 <= part.channels <= 4):
+            raise GmcFormatError(f"part of form {part.form} covers {part.channels} channels")
+        if len(part.weights_id) != _weights_bytes(part.form):
+            raise GmcFormatError(f"form {part.form} comes with a weights id of {len(part.weights_id)} bytes")
+    covered = sum(part.channels for part in header.parts)
+    if covered != header.channels:
+        raise GmcFormatError(f"parts cover {covered} channels, the mode has {header.channels}")
+
+
+def _weights_bytes(form: int) -> int:
+    return WEIGHTS_ID_BYTES if form >= FIRST_LEARNED_FORM else 0
+
+
+def pixels_crc(data: np.ndarray) -> int:
+    """CRC-32 of samples ``data``, uint8 or uint16 ``[C, H, W]`` in any memory layout and byte order."""
+    if data.ndim != 3 or data.dtype.kind != "u" or data.dtype.itemsize > 2:
+        raise TypeError(f"expected uint8 or uint16 [C, H, W], got {data.dtype} {list(data.shape)}")
+    stored = data.dtype.newbyteorder("<")
+    rows = max(1, _CRC_CHUNK // max(1, data.shape[2] * stored.itemsize))
+    crc = 0
+    for plane in data:
+        for top in range(0, plane.shape[0], rows):
+            # a view of planes that lie as the format wants them, a copy of one band otherwise
+            crc = zlib.crc32(np.ascontiguousarray(plane[top : top + rows], dtype=stored).data, crc)
+    return crc
+
+
+def overhead(header: Header) -> int:
+    """How many bytes of the packed file are not payload."""
+    bare = tuple(Part(part.form, part.channels, b"", part.weights_id) for part in header.parts)
+    empty = Header(header.mode_id, header.width, header.height, header.pixels_crc, header.metadata, bare)
+    # an empty payload's length takes one byte
+    return len(pack(empty)) + sum(len(varint.write(len(part.payload))) - 1 for part in header.parts)
+
+
+class Reader:
+    """A cursor over bytes that cannot run past their end."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self.at = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._view) - self.at
+
+    def take(self, count: int, what: str) -> memoryview:
+        """The next ``count`` bytes, not copied."""
+        if count > self.left:
+            raise TruncatedFileError(f"{what} needs {count} bytes, {self.left} are left")
+        self.at += count
+        return self._view[self.at - count : self.at]
+
+    def byte(self, what: str) -> int:
+        return self.take(1, what)[0]
+
+    def varint(self, what: str) -> int:
+        """A number as ``varint.write`` makes it; one way to write it is accepted."""
+        value, self.at = varint.read(self._view, self.at, what)
+        return value

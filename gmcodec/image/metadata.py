@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: MIT
+"""What an image carries beside its samples, as numbered byte strings. Part of the file format.
+
+In memory metadata is a ``Tags`` dict ``{Tag: bytes}`` of plain values, shaped like the body of the PNG chunk
+of the same meaning (big-endian), whatever the source format was. In ``Planes`` it is ``((tag, bytes), ...)``
+sorted by tag, each tag once:
+
+    tag             value                                                              valid in
+     1 PALETTE       R G B bytes, 1 to 256 entries *                                   P
+     2 TRANSPARENCY  P: alpha bytes from entry 0, later entries opaque;                P 1 L I;16 RGB RGB;16
+                     else the sample value(s) that mean transparent, 2 bytes each
+     3 ICC           the colour profile *            4 EXIF   TIFF-shaped, without "Exif\\0\\0" *
+     5 XMP           the packet *                    6 TEXT   see ``pack_text`` *
+     7 DENSITY       pHYs: x, y (uint32), unit       8 DPI    two little-endian float64: x, y (not from PNG)
+     9 GAMMA         gAMA                           10 SRGB   sRGB intent
+    11 CHROMATICITY  cHRM                           12 CICP   cICP
+    13 BACKGROUND    bKGD (P: index, else 2 bytes per sample)
+    14 MASTERING     mDCV   15 LIGHT_LEVEL cLLI     16 SIGNIFICANT_BITS sBIT    17 TIME tIME
+    18 PHOTOSHOP     image resource blocks ("8BIM", ...), IPTC among them *
+    19 CHUNKS        further PNG chunks, see ``pack_chunks`` *
+    20 MAXIMUM       the largest value of a PNM file, 2 bytes: samples are widened to 8 or 16 bits,
+                     see ``image/pnm.py``; and a byte 1 if they are not, since some are larger
+    21 PROFILE_NAME  what a PNG calls its ICC profile, where that is not ICC_NAME
+
+    *  stored as a flag byte (0 plain, 1 zlib) and the data, whichever is shorter; at most MAX_BYTES inflated.
+
+EXIF of a TIFF file holds its descriptive tags, private ones too. Extended XMP of a JPEG is a text of the keyword
+EXTENDED_XMP_KEY. What has no place here is named by the ledger of the file (``image/ledger``).
+Pillow has no place for tags from 12 on.
+A reader skips tags it does not know (with a warning); everything else malformed is a GmcFormatError.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import struct
+import zlib
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import NamedTuple
+
+from gmcodec.errors import GmcFormatError, UnsupportedImageError
+from gmcodec.formats import varint
+
+log = logging.getLogger("gmcodec")
+
+MAX_BYTES = 1 << 26  # of one inflated value; part of the format
+
+
+class Tag(IntEnum):
+    """Permanent numbers: append only, never renumber, never reuse."""
+
+    PALETTE = 1
+    TRANSPARENCY = 2
+    ICC = 3
+    EXIF = 4
+    XMP = 5
+    TEXT = 6
+    DENSITY = 7
+    DPI = 8
+    GAMMA = 9
+    SRGB = 10
+    CHROMATICITY = 11
+    CICP = 12
+    BACKGROUND = 13
+    MASTERING = 14
+    LIGHT_LEVEL = 15
+    SIGNIFICANT_BITS = 16
+    TIME = 17
+    PHOTOSHOP = 18
+    CHUNKS = 19
+    MAXIMUM = 20
+    PROFILE_NAME = 21
+
+
+Tags = dict[Tag, bytes]
+
+EXTENDED_XMP_KEY = b"http://ns.adobe.com/xmp/extension/"
+ICC_NAME = b"ICC Profile"
+DEFLATED = frozenset({Tag.PALETTE, Tag.ICC, Tag.EXIF, Tag.XMP, Tag.TEXT, Tag.PHOTOSHOP, Tag.CHUNKS})
+MEANING = frozenset({Tag.PALETTE, Tag.TRANSPARENCY, Tag.MAXIMUM})  # what stripping leaves
+FIXED = {
+    Tag.DENSITY: 9,
+    Tag.DPI: 16,
+    Tag.GAMMA: 4,
+    Tag.SRGB: 1,
+    Tag.CHROMATICITY: 32,
+    Tag.CICP: 4,
+    Tag.MASTERING: 24,
+    Tag.LIGHT_LEVEL: 8,
+    Tag.TIME: 7,
+}
+_CHUNK_TYPE = re.compile(rb"[A-Za-z]{4}")
+KEY_SAMPLES = {"1": 1, "L": 1, "I;16": 1, "RGB": 3, "RGB;16": 3}  # modes that can have a colour key
+_SAMPLES = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "LAB": 3}
+_MAXIMUM = {"1": 1, "L": 255, "RGB": 255}
+
+
+def pack(tags: Tags) -> tuple[tuple[int, bytes], ...]:
+    """Values -> the sorted pairs of ``Planes.metadata``; UnsupportedImageError above MAX_BYTES."""
+    for tag, value in tags.items():
+        if len(value) > MAX_BYTES:
+            raise UnsupportedImageError(f"{tag.name} metadata has {len(value)} bytes, the limit is {MAX_BYTES}")
+    return tuple((int(tag), _deflated(tags[tag]) if tag in DEFLATED else tags[tag]) for tag in sorted(tags))
+
+
+def unpack(metadata: Iterable[tuple[int, bytes]], mode: str) -> Tags:
+    """The pairs of ``Planes.metadata`` -> values that fit ``mode``; GmcFormatError on anything malformed."""
+    tags: Tags = {}
+    previous = 0
+    for number, raw in metadata:
+        if number <= previous:
+            raise GmcFormatError(f"metadata tag {number} follows tag {previous}: not sorted and unique")
+        previous = number
+        try:
+            tag = Tag(number)
+        except ValueError:
+            log.warning("metadata tag %d is from a newer version and is skipped", number)
+            continue
+        value = _inflated(tag, raw) if tag in DEFLATED else bytes(raw)
+        problem = find_problem(tag, value, mode)
+        if problem:
+            raise GmcFormatError(f"{tag.name} metadata: {problem}")
+        tags[tag] = value
+    return tags
+
+
+def find_problem(tag: Tag, value: bytes, mode: str) -> str | None:
+    """Why ``value`` cannot be the value of ``tag`` in an image of ``mode``; None when it can."""
+    n = len(value)
+    if tag == Tag.PALETTE:
+        return None if mode == "P" and 3 <= n <= 768 and n % 3 == 0 else f"{n} bytes in mode {mode}"
+    if tag == Tag.TRANSPARENCY:
+        if mode == "P":
+            return None if 1 <= n <= 256 else f"{n} alpha values"
+        if n != 2 * KEY_SAMPLES.get(mode, 0) or not n:
+            return f"{n} bytes in mode {mode}"
+        key = struct.unpack(f">{n // 2}H", value)
+        return None if max(key) <= _MAXIMUM.get(mode, 65535) else f"colour key {key} in mode {mode}"
+    samples = _SAMPLES[mode.removesuffix(";16") if mode != "I;16" else "L"]
+    if tag == Tag.BACKGROUND:
+        expected = 1 if mode == "P" else (2 if samples < 3 else 6)
+        return None if n == expected else f"{n} bytes in mode {mode}"
+    if tag == Tag.SIGNIFICANT_BITS:
+        return None if n == samples else f"{n} bytes in mode {mode}"
+    if tag in _PARSED:
+        try:
+            _PARSED[tag](value)
+        except GmcFormatError as error:
+            return str(error)
+    if tag == Tag.MAXIMUM:
+        if n not in (2, 3) or value[2:] not in (b"", b"\1"):
+            return f"{n} bytes"
+        value_of = int.from_bytes(value[:2], "big")
+        low, high = (256, 65534) if mode in ("I;16", "RGB;16") else (1, 254) if mode in ("L", "RGB") else (1, 0)
+        return None if low <= value_of <= high else f"{value_of} in mode {mode}"
+    if tag == Tag.PROFILE_NAME and not 1 <= n <= 79:
+        return f"{n} bytes"
+    if tag == Tag.DPI and n == FIXED[tag] and not plausible_dpi(struct.unpack("<dd", value)):
+        return "not two positive numbers"
+    return None if n == FIXED.get(tag, n) else f"{n} bytes, not {FIXED[tag]}"
+
+
+def plausible_dpi(dpi: Iterable[float]) -> bool:
+    return all(math.isfinite(x) and 0 < x < 1e9 for x in dpi)
+
+
+def _deflated(value: bytes) -> bytes:
+    short = zlib.compress(value, 9)
+    return b"\1" + short if len(short) < len(value) else b"\0" + value
+
+
+def _inflated(tag: Tag, raw: bytes) -> bytes:
+    if raw[:1] == b"\0" and len(raw) - 1 <= MAX_BYTES:
+        return bytes(raw[1:])
+    if raw[:1] == b"\1":
+        try:
+            return inflate(raw[1:], MAX_BYTES)
+        except ValueError as error:
+            raise GmcFormatError(f"{tag.name} metadata: {error}") from None
+    raise GmcFormatError(f"{tag.name} metadata: flag {raw[:1]!r}, {len(raw)} bytes")
+
+
+def inflate(data: bytes, limit: int) -> bytes:
+    """zlib stream -> bytes; ValueError when damaged, cut, followed by more, or longer than ``limit``."""
+    stream = zlib.decompressobj()
+    try:
+        out = stream.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if len(out) > limit:
+        raise ValueError(f"inflates to more than {limit} bytes")
+    if not stream.eof or stream.unused_data:
+        raise ValueError("the zlib stream does not end with the data")
+    return out
+
+
+# --- text ---------------------------------------------
+
+
+class Text(NamedTuple):
+    """One text entry: Latin-1 (tEXt, zTXt) or international (iTXt: UTF-8, language, translated keyword)."""
+
+    key: bytes
+    value: bytes
+    international: bool = False
+    language: bytes = b""
+    translated: bytes = b""
+
+
+def pack_text(texts: Iterable[Text]) -> bytes:
+    """Entries -> bytes. Per entry, in file order: a kind byte (0 Latin-1, 1 international), then key,
+    [language, translated,] value, each after its length (a number of ``formats/varint.py``).
+    """
+    out = bytearray()
+    for text in texts:
+        out.append(text.international)
+        middle = (text.language, text.translated) if text.international else ()
+        for field in (text.key, *middle, text.value):
+            out += varint.write(len(field)) + field
+    return bytes(out)
+
+
+class _Fields:
+    """A cursor over fields that follow their lengths."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw, self.at = raw, 0
+
+    def take(self, count: int) -> bytes:
+        if count > len(self.raw) - self.at:
+            raise GmcFormatError(f"field of {count} bytes, {len(self.raw) - self.at} left")
+        self.at += count
+        return self.raw[self.at - count : self.at]
+
+    def field(self) -> bytes:
+        count, self.at = varint.read(self.raw, self.at, "the length of a field")
+        return self.take(count)
+
+
+def unpack_text(raw: bytes) -> list[Text]:
+    """Inverse of ``pack_text``; GmcFormatError on malformed bytes."""
+    fields, texts = _Fields(raw), []
+    while fields.at < len(raw):
+        kind = fields.take(1)[0]
+        if kind > 1:
+            raise GmcFormatError(f"text kind {kind}")
+        key = fields.field()
+        language, translated = (fields.field(), fields.field()) if kind else (b"", b"")
+        texts.append(Text(key, fields.field(), bool(kind), language, translated))
+    return texts
+
+
+# --- further PNG chunks ---------------------------------------------
+
+BEFORE_PALETTE, AFTER_PALETTE, AFTER_DATA = 0, 1, 2  # where a chunk stands
+
+
+class Chunk(NamedTuple):
+    """A chunk that is kept as it is: BEFORE_PALETTE (and before IDAT), AFTER_PALETTE or AFTER_DATA; its type."""
+
+    place: int
+    kind: bytes
+    body: bytes
+
+
+def pack_chunks(chunks: Iterable[Chunk]) -> bytes:
+    """Chunks -> bytes. Per chunk, in file order: place, four bytes of type, length (as in texts), body.
+
+    They are ancillary ones other than tRNS, and PLTE of pictures that have no palette.
+    """
+    return b"".join(bytes([c.place]) + c.kind + varint.write(len(c.body)) + c.body for c in chunks)
+
+
+def unpack_chunks(raw: bytes) -> list[Chunk]:
+    """Inverse of ``pack_chunks``; GmcFormatError on malformed bytes, and for chunks that would change the picture."""
+    chunks = []
+    fields = _Fields(raw)
+    while fields.at < len(raw):
+        head = fields.take(5)
+        ancillary = head[1] & 32 and head[1:] != b"tRNS"
+        if head[0] > AFTER_DATA or not _CHUNK_TYPE.fullmatch(head[1:]) or not (ancillary or head[1:] == b"PLTE"):
+            raise GmcFormatError(f"chunk {head[1:]!r} in place {head[0]}")
+        chunks.append(Chunk(head[0], head[1:], fields.field()))
+    return chunks
+
+
+_PARSED = {Tag.TEXT: unpack_text, Tag.CHUNKS: unpack_chunks}

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: MIT
+"""The frozen flow over a batch of images: what moves and scales samples, and the VAE of the features.
+
+Samples and features are int64, in 1/256 of a grey level relative to 128: cells [B, H', W', 4C].  Nets
+see them in 1/16 (shared/conv.py).  What couplings do with these numbers is the coder's: coding/flow.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from gmcodec.exact import gaussian
+from gmcodec.exact.gaussian import Gaussians
+from gmcodec.exact.logistic import LOG_SCALE_UNIT
+from gmcodec.models.shared.conv import to_activation
+from gmcodec.models.vae.latent_state import Descent, Rows, climb, split_latents
+
+if TYPE_CHECKING:
+    from gmcodec.models.ade.model import AdeModel
+
+CENTRE = 128
+SAMPLE_BITS = 8  # of the noise, below a grey level
+SAMPLES_UNIT = 32 << SAMPLE_BITS  # of samples that are 1 in the float net
+MULTIPLIER_BITS = 10  # a coupling multiplies by R / 2**10, see coding/flow.py
+TO_MAP = 4  # bits that a net does not see
+LOG_SCALE_MAX = 4  # of couplings
+LARGEST_SCALE, LARGEST_SHIFT = 2**16, 20  # R of a coupling, bits of a feature that are coded as they are
+
+
+def cells(x: np.ndarray) -> np.ndarray:
+    """[B, H, W, C] -> [B, H/2, W/2, 4C], the channels of a position together."""
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
+
+
+def pixels(x: np.ndarray) -> np.ndarray:
+    """Inverse of ``cells``."""
+    b, h, w, c = x.shape
+    return x.reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
+
+
+class Affine(NamedTuple):
+    """What a coupling does to N samples: (x - mean) * scale / 2**10, int64 [N] each, scales above 0."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+
+class Passage:
+    """Images on their way through the flow, either way.  All vectors are image by image, in the order of cells."""
+
+    def __init__(self, model: AdeModel, shape: tuple[int, int, int, int]) -> None:
+        count, channels, height, width = shape
+        if not model.takes(height, width):
+            cell = model.config.cell
+            raise ValueError(f"an image of {width}x{height} pixels does not consist of cells of {cell}x{cell}")
+        self._model, self._count, self._size = model, count, (height // 2, width // 2)
+        self._x: np.ndarray = np.zeros((count, height // 2, width // 2, 4 * channels), np.int64)
+
+    # -- images and their noise ----------------------------------------------------------------------------
+
+    @property
+    def samples(self) -> int:
+        """How many there are in the batch."""
+        return self._x.size
+
+    def noise(self, planes: np.ndarray) -> Rows | None:
+        """Posteriors of the noise of uint8 [B, C, H, W]; None where it is uniform."""
+        model = self._model
+        if not model.config.noise:
+            return None
+        x = (cells(planes.transpose(0, 2, 3, 1)).astype(np.int16) - np.int16(CENTRE)) << (SAMPLE_BITS - TO_MAP)
+        mean, log_scale = split_latents(self._inner("noise", x))
+        index, limit = gaussian.scale_index(log_scale), gaussian.LARGEST_MEAN
+        return Rows(Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), model.latent_tables)
+
+    def enter(self, planes: np.ndarray, noise: np.ndarray) -> None:
+        """Begin with images uint8 [B, C, H, W] and the noise of every sample, int32 [N] in 0..255."""
+        x = cells(planes.transpose(0, 2, 3, 1)).astype(np.int64) - CENTRE
+        self._x = (x << SAMPLE_BITS) + noise.reshape(x.shape)
+
+    def leave(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inverse of ``enter``: int64 [B, C, H, W], to be checked by who takes it, and the noise."""
+        grey = pixels((self._x >> SAMPLE_BITS) + CENTRE).transpose(0, 3, 1, 2)
+        return grey, (self._x & ((1 << SAMPLE_BITS) - 1)).astype(np.int32).ravel()
+
+    # -- couplings -----------------------------------------------------------------------------------------
+
+    @property
+    def couplings(self) -> int:
+        """How many there are."""
+        return len(self._model.config.couplings)
+
+    def affine(self, n: int) -> Affine:
+        """What coupling n does to the samples it changes, as the others say."""
+        model, (level, name) = self._model, self._model.config.couplings[n]
+        kept = to_activation(self._at(level)[..., model.config.kept(name)], TO_MAP)
+        outputs = self._inner(f"flow.{n}", kept)
+        mean, log_scale = np.split(outputs, 2, 3)
+        mean = mean + model.maps.outputs(f"flow.{n}.linear", kept, model.config.window)
+        top = LOG_SCALE_MAX * LOG_SCALE_UNIT
+        return Affine(mean.ravel(), model.tables.scale[np.clip(log_scale, -top, top) + top].astype(np.int64).ravel())
+
+    def changed(self, n: int) -> np.ndarray:
+        """The samples that coupling n changes, int64 [N]."""
+        level, name = self._model.config.couplings[n]
+        return self._at(level)[..., self._model.config.changed(name)].ravel()
+
+    def change(self, n: int, values: np.ndarray) -> None:
+        """Replace what ``changed`` gives."""
+        level, name = self._model.config.couplings[n]
+        changed, x = self._model.config.changed(name), self._at(level)
+        x[..., changed] = values.reshape(*x.shape[:3], len(changed))
+        self._put(level, x)
+
+    def _at(self, level: int) -> np.ndarray:
+        """Cells of a scale: of the finest one itself, of others a copy; theirs are at a of the scale before."""
+        return self._x if level == 0 else cells(self._at(level - 1)[..., : self._model.channels])
+
+    def _put(self, level: int, x: np.ndarray) -> None:
+        """Inverse of ``_at``."""
+        if level:
+            finer = self._at(level - 1)
+            finer[..., : self._model.channels] = pixels(x)
+            self._put(level - 1, finer)
+        else:
+            self._x = x
+
+    def _inner(self, name: str, x: np.ndarray) -> np.ndarray:
+        """What a net says, means and log-scales int64 [B, H', W', 2M], without the linear part."""
+        maps, c = self._model.maps, self._model.config
+        inner = maps.convolve(f"{name}.first", x, c.window)
+        for n in range(c.blocks):
+            first = maps.active(maps.convolve(f"{name}.{n}.first", maps.active(inner), c.kernels[0]))
+            inner = maps.residual(inner, f"{name}.{n}.second", first, c.kernels[1])
+        return maps.outputs(f"{name}.last", maps.active(inner), 1).astype(np.int64)
+
+    # -- features and latents ------------------------------------------------------------------------------
+
+    def features(self) -> np.ndarray:
+        """Behind all couplings, int64 [N]."""
+        return self._x.ravel()
+
+    def set_features(self, values: np.ndarray) -> None:
+        """Begin with features int64 [N], for the way back."""
+        self._x = values.reshape(self._x.shape)
+
+    def walk(self, known: bool) -> Descent:
+        """The way through the latents of the features, with posteriors if these are ``known``."""
+        model, up = self._model, None
+        if known:
+            x = to_activation(self._x, TO_MAP)
+            up = climb(model.vae, x)
+        return Descent(model.vae, self._count, self._size, up)
+
+    def kinds(self) -> np.ndarray:
+        """Which feature of the coarsest cell each feature is, int64 [N]: entries of the tables of features."""
+        side = 1 << (self._model.config.levels - 1)
+        rows, columns = (np.arange(n) % side for n in self._size)
+        features = np.arange(self._x.shape[3])
+        one = (features * side + rows[:, None, None]) * side + columns[:, None]
+        return np.tile(one.ravel(), self._count)

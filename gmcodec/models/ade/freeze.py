@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""Freeze a trained flow and VAE: float torch modules -> AdeModel.
+
+Activations of the VAE have one unit for all, as in AGAVE; those of a coupling's net, if its non-linearity does not
+care, a unit of their own, a power of two by which all that are found on images fit.  What features are beside their
+means is counted on images, so that their frequencies are those of the frozen model and not only a Gaussian's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gmcodec.exact.gaussian import make_latent_tables
+from gmcodec.exact.logistic import LOG_SCALE_UNIT
+from gmcodec.exact.ops import Layer
+from gmcodec.models.ade.float import Ade, Coupling, Net
+from gmcodec.models.ade.flow_state import MULTIPLIER_BITS, SAMPLE_BITS, SAMPLES_UNIT, Passage
+from gmcodec.models.ade.model import VAE, AdeModel
+from gmcodec.models.ade.tables import FEATURE_BINS, Gaussians, make_tables
+from gmcodec.models.agave.model import Base, Constants
+from gmcodec.models.pixelcnnpp.tables import make_elu
+from gmcodec.models.shared.conv import ACTIVATION_LIMIT
+from gmcodec.models.shared.conv import UNIT as MAP_UNIT
+from gmcodec.models.vae.freeze import drawn_bins, integers_of, map_layer, of_latents, vae_layers
+
+BATCH = 50  # images at once
+MARGIN = 1.5  # over the largest activation that was found
+PRIOR_COUNT = 200.0  # samples that Gaussians count for beside those that were counted
+
+
+def freeze(net: Ade, images: np.ndarray, base: Base) -> AdeModel:
+    """Frozen model of ``net``; features are counted on uint8 [N, C, H, W].
+
+    ``base``: an autoregressive model, which codes the first images of a chain.  Raises FreezeError.
+    """
+    net, c = net.eval(), net.config
+    units = _units(net, images)
+    layers = {f"{VAE}{name}": layer for name, layer in vae_layers(net.vae, 1 / MAP_UNIT, 1 / SAMPLES_UNIT).items()}
+    for n, coupling in enumerate(net.flow.couplings):
+        assert isinstance(coupling, Coupling)
+        split = np.repeat([1 / SAMPLES_UNIT, 1 / LOG_SCALE_UNIT], len(coupling.changed))
+        layers |= _net_layers(f"flow.{n}", coupling.net, split, units[coupling.net])
+    if net.noise is not None:
+        layers |= _net_layers("noise", net.noise, of_latents(4 * c.channels), units[net.noise])
+    expected = [*c.flow_shapes(), *(f"{VAE}{name}" for name in c.vae.layer_names())]
+    elu = make_elu(ACTIVATION_LIMIT, MAP_UNIT)
+    constants = Constants(integers_of(net.vae.top, MAP_UNIT), np.zeros(c.vae.planes, np.int32), elu)
+    deviations = net.log_deviation.detach().double().exp().flatten(1).numpy() * SAMPLES_UNIT
+    shares = np.ones_like(deviations)
+    if net.logits is not None:
+        shares = net.logits.detach().double().softmax(0).flatten(1).numpy()
+    gaussians = Gaussians(shares, deviations)
+
+    def made(masses: np.ndarray) -> AdeModel:
+        tables = make_tables(gaussians.shifts, masses)
+        ordered = {name: layers[name] for name in expected}
+        return AdeModel(c, ordered, constants, tables, make_latent_tables(SAMPLE_BITS), base)
+
+    gaussian = gaussians.masses()
+    rest, kinds = _features(made(gaussian), images)
+    bins = np.clip((rest >> gaussians.shifts[kinds]) + FEATURE_BINS // 2, 0, FEATURE_BINS)
+    bins[bins == FEATURE_BINS] = 0  # outside, either way
+    counted = np.bincount(kinds * FEATURE_BINS + bins, minlength=gaussian.size).reshape(gaussian.shape)
+    return made(counted + PRIOR_COUNT * gaussian)
+
+
+@torch.no_grad()
+def _units(net: Ade, images: np.ndarray) -> dict[Net, int]:
+    """How many steps of its activations are 1, for every net of a coupling and of noise."""
+    largest: dict[Net, float] = {}
+
+    def watch(inner: Net) -> Callable[..., None]:
+        def seen(layer: object, inputs: object, outputs: Tensor) -> None:
+            largest[inner] = max(largest[inner], outputs.abs().max().item())
+
+        return seen
+
+    nets = [module for module in net.modules() if isinstance(module, Net)]
+    if net.config.nonlinearity != "leaky":  # a table's unit is its own
+        return dict.fromkeys(nets, MAP_UNIT)
+    hooks = []
+    for inner in nets:
+        largest[inner] = 0.0
+        watched = [inner.first, *inner.blocks, *(block.first for block in inner.blocks)]  # type: ignore[union-attr]
+        hooks += [layer.register_forward_hook(watch(inner)) for layer in watched]  # type: ignore[union-attr, arg-type]
+    for start in range(0, len(images), BATCH):
+        net.terms(torch.from_numpy(images[start : start + BATCH]))
+    for hook in hooks:
+        hook.remove()
+    room = {inner: ACTIVATION_LIMIT / (MARGIN * max(found, 1.0)) for inner, found in largest.items()}
+    return {inner: min(MAP_UNIT, 1 << int(np.log2(limit))) for inner, limit in room.items()}
+
+
+def _net_layers(name: str, net: Net, out: np.ndarray, steps: int) -> dict[str, Layer]:
+    unit = 1 / steps
+    layers = {f"{name}.first": map_layer(f"{name}.first", net.first, out=unit)}
+    for n, block in enumerate(net.blocks):
+        for part in ("first", "second"):
+            layer = f"{name}.{n}.{part}"
+            layers[layer] = map_layer(layer, getattr(block, part), unit=unit, out=unit)
+    layers[f"{name}.last"] = map_layer(f"{name}.last", net.last, unit=unit, out=out)
+    if net.linear is not None:
+        layers[f"{name}.linear"] = map_layer(f"{name}.linear", net.linear, out=1 / SAMPLES_UNIT)
+    return layers
+
+
+def _features(model: AdeModel, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What features of images are beside their means, int64, and their kinds; noise, remainders, latents are drawn."""
+    random, rests, kinds = np.random.default_rng(0), [], []
+    for start in range(0, len(images), BATCH):
+        part = images[start : start + BATCH]
+        passage = Passage(model, (len(part), *part.shape[1:]))
+        noise, posterior = random.integers(1 << SAMPLE_BITS, size=part.size), passage.noise(part)
+        if posterior is not None:
+            noise = drawn_bins(posterior, part.size, SAMPLE_BITS, random)[0]
+        passage.enter(part, noise)
+        for n in range(passage.couplings):
+            mean, scale = passage.affine(n)
+            passage.change(n, ((passage.changed(n) - mean) * scale + random.integers(scale)) >> MULTIPLIER_BITS)
+        walk = passage.walk(True)
+        for size in walk.sizes():
+            walk.observe(drawn_bins(walk.posterior(), size, SAMPLE_BITS, random)[0])
+        rests.append(passage.features() - walk.means().ravel())
+        kinds.append(passage.kinds())
+    return np.concatenate(rests), np.concatenate(kinds)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""The specification of a frozen flow's nets: what ade/flow_state.py computes, in plain numpy int64.
+
+Slow and without tricks: one image, maps are int64 [H, W, F].  tests/test_ade_frozen.py compares, number by number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gmcodec.exact import ops
+from gmcodec.exact.ops import Layer
+from gmcodec.models.ade.model import AdeConfig
+from gmcodec.models.vae.spec import LIMIT, MEAN_SHIFT, OUTPUT_LIMIT, clamp, convolution
+
+LARGEST_LOG_SCALE = 128  # 4 nats in 1/32
+
+
+def kept(config: AdeConfig, name: str, samples: np.ndarray) -> np.ndarray:
+    """What the net of a coupling sees, [h, w, F]: of samples [H, W, C] of its scale, in 1/16 grey level and clamped."""
+    features = [(k // config.channels // 2, k // config.channels % 2, k % config.channels) for k in config.kept(name)]
+    seen = [samples[row::2, column::2, channel] for row, column, channel in features]
+    return np.clip((np.stack(seen, 2) + 8) >> 4, -LIMIT, LIMIT)
+
+
+class Spec:
+    """Frozen layers as functions of one image."""
+
+    def __init__(self, config: AdeConfig, layers: dict[str, Layer], elu: np.ndarray) -> None:
+        self.config, self.layers, self.elu = config, layers, elu.astype(np.int64)
+
+    def active(self, x: np.ndarray) -> np.ndarray:
+        """The non-linearity."""
+        if self.config.nonlinearity == "leaky":
+            return ops.leaky(x)
+        return np.where(x > 0, x, -self.elu[np.maximum(-x, 0)])
+
+    def net(self, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and log-scales, [h, w, M] each, without the linear part."""
+        c, layers = self.config, self.layers
+        inner = convolution(layers[f"{name}.first"], x, c.window)
+        for n in range(c.blocks):
+            first = convolution(layers[f"{name}.{n}.first"], self.active(inner), c.kernels[0])
+            added = convolution(layers[f"{name}.{n}.second"], self.active(first), c.kernels[1], limit=OUTPUT_LIMIT)
+            inner = clamp(inner + added)
+        mean, log_scale = np.split(convolution(layers[f"{name}.last"], self.active(inner), 1, limit=OUTPUT_LIMIT), 2, 2)
+        return mean, log_scale
+
+    def affine(self, n: int, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and log-scale in 1/32 nat of what coupling n changes, [h, w, M]; samples [H, W, C] of its scale."""
+        x = kept(self.config, self.config.couplings[n][1], samples)
+        mean, log_scale = self.net(f"flow.{n}", x)
+        linear = convolution(self.layers[f"flow.{n}.linear"], x, self.config.window, limit=OUTPUT_LIMIT)
+        return mean + linear, np.clip(log_scale, -LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
+
+    def noise(self, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean in 1/65536 and log-scale in 1/32 nat of the noise of uint8 [C, H, W], [h, w, 4C]."""
+        c, x = self.config.channels, 16 * (planes.transpose(1, 2, 0).astype(np.int64) - 128)
+        cells = np.concatenate([x[row::2, column::2] for row in (0, 1) for column in (0, 1)], 2)
+        assert cells.shape[2] == 4 * c
+        mean, log_scale = self.net("noise", cells)
+        return mean << MEAN_SHIFT, log_scale

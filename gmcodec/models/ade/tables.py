@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Integer tables of a frozen flow: what couplings multiply by, and frequencies of features.
+
+A feature beside its mean, an integer, is coded in two parts: its lowest bits as they are, and what is above as a bin,
+two nibbles of 16 frequencies; bin 0 stands for everything outside.  coding/flow.py says how.  Tables are made once,
+from float64 mathematics, when a net is frozen; they are stored with the weights and never recomputed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import erfc, log2
+from typing import NamedTuple
+
+import numpy as np
+
+from gmcodec.exact.logistic import LOG_SCALE_UNIT, ROW_TOTAL, SPREAD
+from gmcodec.models.ade.flow_state import LARGEST_SHIFT, LOG_SCALE_MAX, MULTIPLIER_BITS
+from gmcodec.models.pixelcnnpp.tables import make_elu
+from gmcodec.models.shared.conv import ACTIVATION_LIMIT
+from gmcodec.models.shared.conv import UNIT as MAP_UNIT
+
+FEATURE_BINS = 256
+FINE = 4  # bins that a typical deviation is wide, at least: more, and wide ones would not do for heavy tails
+
+
+@dataclass(frozen=True)
+class FlowTables:
+    """Stored integer tables and vectors.
+
+    elu as in ``Constants``.  scale int32 [257]: exp(log-scale) * 2**10, at log-scales in 1/32 nat from -4.
+    shift int32 [K]: of each feature of the coarsest cell, bits that are coded as they are.  high int32 [K, 16], low
+    int32 [K, 16, 16]: frequencies of the nibbles above these.
+    """
+
+    elu: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+    high: np.ndarray
+    low: np.ndarray
+
+
+class Gaussians(NamedTuple):
+    """Around 0, of K features and M each: shares and deviations float64 [M, K], the latter in units of samples."""
+
+    shares: np.ndarray
+    deviations: np.ndarray
+
+    @property
+    def shifts(self) -> np.ndarray:
+        """Bits of a feature that are coded as they are, int64 [K]."""
+        core = (self.shares * np.log2(self.deviations)).sum(0) - log2(FINE)
+        return np.clip(np.floor(core), 0, LARGEST_SHIFT).astype(np.int64)
+
+    def masses(self) -> np.ndarray:
+        """Of each bin, float64 [K, 256]; bin 0 is everything outside."""
+        found = np.zeros((self.shares.shape[1], FEATURE_BINS))
+        for shares, deviations in zip(self.shares, self.deviations, strict=True):
+            for row, share, d, shift in zip(found, shares, deviations, self.shifts, strict=True):
+                edges = ((np.arange(FEATURE_BINS + 1) - FEATURE_BINS // 2) * 2.0**shift - 0.5) / (d * 2**0.5)
+                below, above = (np.array([erfc(sign * e) for e in edges]) / 2 for sign in (-1, 1))
+                mass = np.where(edges[:-1] < 0, below[1:] - below[:-1], above[:-1] - above[1:])
+                mass[0] = below[1] + above[-1]
+                row += share * mass
+        return found
+
+
+def make_tables(shifts: np.ndarray, masses: np.ndarray) -> FlowTables:
+    """The tables of a model; masses of the bins of K features, float64 [K, 256], in any unit."""
+    log_scale = np.arange(-LOG_SCALE_MAX * LOG_SCALE_UNIT, LOG_SCALE_MAX * LOG_SCALE_UNIT + 1) / LOG_SCALE_UNIT
+    scale = np.rint(np.exp(log_scale) * 2**MULTIPLIER_BITS).astype(np.int32)
+    nibbles = masses.reshape(len(masses), 16, 16)
+    return FlowTables(
+        make_elu(ACTIVATION_LIMIT, MAP_UNIT),
+        scale,
+        shifts.astype(np.int32),
+        frequencies(nibbles.sum(2)),
+        frequencies(nibbles.reshape(-1, 16)).reshape(nibbles.shape),
+    )
+
+
+def frequencies(masses: np.ndarray) -> np.ndarray:
+    """Rows of masses float64 [N, 16] as frequencies >= 1 that sum to 2**24, int32."""
+    total = masses.sum(1, keepdims=True)
+    share = np.where(total > 0, masses / np.where(total > 0, total, 1), 1 / masses.shape[1])
+    rows = np.floor(share * SPREAD).astype(np.int64) + 1
+    rows[np.arange(len(rows)), share.argmax(1)] += ROW_TOTAL - rows.sum(1)
+    return rows.astype(np.int32)

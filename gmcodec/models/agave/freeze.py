@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""Freeze a trained AGAVE: float torch module -> AgaveModel.
+
+Activations of the VAE and of the conditioner have one unit for all, that of the stored table of ELU, so nothing is
+searched there; the decoder is frozen as any PixelCNN++, or shares the layers of one that is frozen already.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor, nn
+
+from gmcodec.errors import FreezeError
+from gmcodec.exact.gaussian import make_latent_tables
+from gmcodec.exact.logistic import LOG_SCALE_UNIT, make_tables
+from gmcodec.exact.ops import Layer
+from gmcodec.models.agave.float import Agave
+from gmcodec.models.agave.latent_state import MEANS_UNIT, AgaveWalk, by_position
+from gmcodec.models.agave.model import AgaveModel, Base, Constants, Decoder
+from gmcodec.models.local import freeze as local_freeze
+from gmcodec.models.local.float import LocalNet
+from gmcodec.models.local.freeze import estimate_bits as decoder_bits
+from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.pixelcnnpp import freeze as pixelcnnpp_freeze
+from gmcodec.models.pixelcnnpp.float import SAMPLE_UNIT
+from gmcodec.models.pixelcnnpp.freeze import Told
+from gmcodec.models.pixelcnnpp.model import Conditions
+from gmcodec.models.pixelcnnpp.tables import make_elu
+from gmcodec.models.shared.conv import ACTIVATION_LIMIT, UNIT
+from gmcodec.models.vae.freeze import drawn_bins, integers_of, map_layer, vae_layers
+
+LATENT_BITS = 8  # of a latent; bins are then a hundredth of the prior's deviation wide where most of them are
+
+
+def freeze(
+    net: Agave,
+    batches: list[Tensor],
+    trials: list[np.ndarray],
+    base: Base | None = None,
+    latent_bits: int = LATENT_BITS,
+) -> AgaveModel:
+    """Frozen model of ``net``, calibrated and compared as in pixelcnnpp/freeze.py.
+
+    ``base``: the frozen model that the decoder was trained on from, to share its layers; a local net needs one.
+    Raises FreezeError when a bound cannot be proved, or the base is another net.
+    """
+    net = net.eval()
+    c = net.config
+    layers = _layers(net)
+    constants = Constants(
+        integers_of(net.vae.top, UNIT), integers_of(net.vae.log_scale, LOG_SCALE_UNIT), make_elu(ACTIVATION_LIMIT, UNIT)
+    )
+
+    def made(decoder: Decoder | None) -> AgaveModel:
+        return AgaveModel(c, layers, constants, make_tables(), make_latent_tables(latent_bits), decoder, base)
+
+    if net.decoder is None:
+        return made(None)
+    if isinstance(net.decoder, LocalNet):
+        if base is None or not isinstance(base.model, LocalModel):
+            raise FreezeError("the decoder is a local net: it needs a base whose layers it shares")
+        return made(local_freeze.freeze_onto(base.model, net.decoder))
+    if base is not None:
+        if isinstance(base.model, LocalModel):
+            raise FreezeError(f"the decoder is a PixelCNN++, {base.name} is not")
+        return made(pixelcnnpp_freeze.freeze_onto(base.model, net.decoder))
+    decoder, without = net.decoder, made(None)  # enough to know what the decoder is told
+
+    def floats(images: Tensor) -> list[Tensor]:
+        noise = net.vae.noise(len(images), *images.shape[2:])
+        return net.conditions(net.means(images, noise)[0], (images.shape[2], images.shape[3]))
+
+    def integers(images: np.ndarray) -> Conditions:
+        return by_position(decoder.config, drawn(without, images)[0].conditions())
+
+    return made(pixelcnnpp_freeze.freeze(net.decoder, batches, trials, Told(floats, integers)))
+
+
+def drawn(model: AgaveModel, images: np.ndarray, seed: int = 0) -> tuple[AgaveWalk, np.ndarray]:
+    """The way through latents drawn from the posterior of uint8 [B, C, H, W], and their bits log q - log p, [B]."""
+    random, shape = np.random.default_rng(seed), (len(images), *images.shape[1:])
+    walk, tables = model.walk(shape, images), model.latent_tables  # type: ignore[arg-type]
+    divergence = np.zeros(len(images))
+    for size in walk.sizes():
+        bins, share = drawn_bins(walk.posterior(), size, tables.bits, random)
+        divergence += (share + tables.bits).reshape(len(images), -1).sum(1)
+        walk.observe(bins)
+    return walk, divergence
+
+
+def estimate_bits(model: AgaveModel, images: np.ndarray, seed: int = 0) -> np.ndarray:
+    """A frozen model's own estimate for uint8 [B, C, H, W], -ELBO with one sample: bits of each image, float64 [B]."""
+    walk, divergence = drawn(model, images, seed)
+    return decoder_bits(walk.given(), images) + divergence
+
+
+def _layers(net: Agave) -> dict[str, Layer]:
+    c = net.config
+
+    def layer(name: str, conv: nn.Module) -> Layer:
+        return map_layer(name, conv, limit=c.input_limit(name))
+
+    layers = vae_layers(net.vae, SAMPLE_UNIT, 1 / MEANS_UNIT)
+    if net.conditioner is not None:
+        layers["told.first"] = layer("told.first", net.conditioner.first)
+        for n, conv in enumerate(net.conditioner.shrink):
+            layers[f"told.shrink.{n}"] = layer(f"told.shrink.{n}", conv)
+        for n, conv in enumerate(net.conditioner.chain):
+            layers[f"told.{n}"] = layer(f"told.{n}", conv)
+    return {name: layers[name] for name in c.layer_names()}

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""The frozen AGAVE over a batch of images: latents by way of the VAE, then what f(z) tells the decoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gmcodec import native
+from gmcodec.exact.logistic import LOG_SCALE_UNIT, POSITION, Tables
+from gmcodec.models.pixelcnnpp.model import Conditions, PixelCNNConfig, PixelCNNModel
+from gmcodec.models.shared.conv import UNIT, to_activation
+from gmcodec.models.shared.mixture import Prediction
+from gmcodec.models.vae.latent_state import Descent, climb
+
+if TYPE_CHECKING:
+    from gmcodec.models.agave.model import AgaveModel, Decoder
+
+MEANS_UNIT = 128 * POSITION  # of f(z): 1/64 of a grey level, relative to samples within -1..1
+MEANS_SHIFT = (MEANS_UNIT // UNIT).bit_length() - 1
+CENTRE = 128
+WIDE = 5 * LOG_SCALE_UNIT  # log-scale of samples of which nothing is known
+
+
+class AgaveWalk(Descent):
+    """The way through the latents of images, and the decoder at its end."""
+
+    def __init__(self, model: AgaveModel, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> None:
+        cell = model.config.cell
+        count, _, height, width = shape
+        if not model.takes(height, width):
+            raise ValueError(f"an image of {width}x{height} pixels does not consist of cells of {cell}x{cell}")
+        padded = -(-height // cell) * cell, -(-width // cell) * cell  # whole cells
+        up = None
+        if planes is not None:
+            more = padded[0] - height, padded[1] - width
+            planes = np.pad(planes, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), "edge")
+            up = climb(model, planes.transpose(0, 2, 3, 1).astype(np.int16) - np.int16(CENTRE))
+        super().__init__(model, count, padded, up)
+        self._model, self._shape = model, shape
+
+    def given(self) -> Decoder | Factored:
+        """The decoder that knows f(z)."""
+        model = self._model
+        if model.decoder is None:
+            return Factored(model.core, model.tables, self.means(), model.constants.log_scale, model.channels)
+        conditions = self.conditions()
+        if isinstance(model.decoder, PixelCNNModel):
+            return model.decoder.given(by_position(model.decoder.config, conditions))
+        return model.decoder.given(conditions[0][:, : self._shape[2], : self._shape[3]])
+
+    def conditions(self) -> list[np.ndarray]:
+        """What f(z) tells the decoder, integers [B, H', W', D] for each of ``AgaveConfig.told``."""
+        c, maps = self._model.config, self._model.maps
+        x = to_activation(self.means(), MEANS_SHIFT).repeat(c.auxiliary, 1).repeat(c.auxiliary, 2)
+        streams = [maps.convolve("told.first", x)]
+        for n in range(max(c.told)):
+            streams.append(maps.convolve(f"told.shrink.{n}", maps.active(streams[-1]), stride=2))
+        found = []
+        for n, level in enumerate(c.told):
+            streams[level] = maps.residual(streams[level], f"told.{n}", maps.active(streams[level]))
+            found.append(maps.active(streams[level]))
+        return found
+
+
+def by_position(decoder: PixelCNNConfig, conditions: list[np.ndarray]) -> Conditions:
+    """``AgaveWalk.conditions`` as a PixelCNN++ takes them."""
+    cells_first = [np.ascontiguousarray(x.transpose(1, 2, 0, 3)) for x in conditions]
+    return dict(zip(decoder.positions, cells_first, strict=True))
+
+
+class Factored:
+    """Samples that do not depend on one another: a logistic each (eq. 3.17 with 256 colours), for plain VAEs.
+
+    ``means`` as of ``AgaveWalk.means``, or None: the centre, and wide logistics.
+    """
+
+    slope = 0
+    tile_coder = None
+
+    def __init__(
+        self, core: native.Core, tables: Tables, means: np.ndarray | None, log_scale: np.ndarray, channels: int
+    ) -> None:
+        self._core, self._tables, self.channels = core, tables, channels
+        self._means = None if means is None else means.reshape(-1, means.shape[3]).astype(np.int32)
+        log_scales = np.full(channels, WIDE) if means is None else np.broadcast_to(log_scale, channels)
+        couplings = channels * (channels - 1) // 2
+        self._outputs = np.concatenate([np.zeros(1 + channels), log_scales, np.zeros(couplings)]).astype(np.int32)
+
+    def fit(self, sample: np.ndarray, pixels: int) -> bytes:
+        return b""
+
+    def adapted(self, changes: bytes) -> Factored:
+        return self
+
+    def canvas(self, height: int, width: int, count: int = 1) -> FactoredCanvas:
+        return FactoredCanvas(count, self.channels, height, width)
+
+    def predict(self, canvas: FactoredCanvas, pixels: np.ndarray) -> Prediction:
+        base = np.full((len(pixels), self.channels), CENTRE * POSITION, np.int32)
+        if self._means is not None:
+            base += self._means[pixels]
+        return Prediction(self._core, self.channels, self._tables, np.tile(self._outputs, (len(pixels), 1)), base)
+
+
+class FactoredCanvas:
+    """Images of which nothing needs to be known."""
+
+    def __init__(self, count: int, channels: int, height: int, width: int) -> None:
+        self._samples = np.zeros((count, height * width, channels), np.uint8)
+        self._shape = count, height, width, channels
+
+    def fill(self, planes: np.ndarray) -> None:
+        pass
+
+    def write(self, pixels: np.ndarray, samples: np.ndarray) -> None:
+        self._samples.reshape(-1, self._samples.shape[2])[pixels] = samples
+
+    def planes(self) -> np.ndarray:
+        return self._samples.reshape(self._shape).transpose(0, 3, 1, 2)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""The specification of the search of local/fit.py, in plain numpy float64: native/fit.hpp and fit.cpp do the same.
+
+They are not equal number by number, as everything else is: numpy sums in an order of its own and takes exp and log from
+the system's library, the native core does neither.  tests/test_local_fit.py compares them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gmcodec.exact.logistic import LOG_SCALE_MAX, LOG_SCALE_MIN, POSITION
+from gmcodec.models.shared.mixture import MixtureOutputs, output_units
+
+STEPS, TRIALS = 8, 5  # more steps no longer make photographs smaller
+ENOUGH = 1e-4  # a step that gains fewer nats a pixel is the last one
+LARGEST = 2.0**20  # of changes
+FLOOR = 2.0**-24  # mass that every value has at least; what keeps outliers from ruling the fit
+
+
+class Mixture:
+    """The mixture of logistics of some pixels as a function of the changes."""
+
+    def __init__(
+        self, config: MixtureOutputs, outputs: np.ndarray, base: np.ndarray, near: np.ndarray, target: np.ndarray
+    ) -> None:
+        """outputs int32 [N, outputs], base int32 [N, C], near [C * neighbours, N], target [C, N] grey levels."""
+        self.config, self.near, self.target = config, near.astype(float), target.astype(float)
+        self.outputs = outputs.T * output_units(config)[:, None]
+        self.base = base.T / POSITION
+        self.parameters = len(self.outputs) + len(target) * len(near)
+
+    def likelihood(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Log-likelihood in nats at changes ``theta``, and its gradient for each pixel, float64 [parameters, N]."""
+        c, k, n = self.config.channels, self.config.mixtures, self.target.shape[1]
+        out = self.outputs + theta[: len(self.outputs), None]
+        linear = theta[len(self.outputs) :].reshape(c, -1)
+        residual = self.target - (self.base + linear @ self.near)
+        weight = np.exp(out[:k] - out[:k].max(0))
+        weight /= weight.sum(0)
+        means = out[k : k * (1 + c)].reshape(c, k, n)
+        log_scales = out[k * (1 + c) : k * (1 + 2 * c)].reshape(c, k, n).clip(LOG_SCALE_MIN, LOG_SCALE_MAX)
+        coupling = out[k * (1 + 2 * c) :].reshape(-1, k, n)
+        joint = weight.copy()
+        slopes = []
+        for channel in range(c):
+            mean = means[channel].copy()
+            first = channel * (channel - 1) // 2
+            for previous in range(channel):
+                mean += coupling[first + previous] * residual[previous]
+            inverse = np.exp(-log_scales[channel])
+            a, b = ((residual[channel] + half - mean) * inverse for half in (0.5, -0.5))
+            above, da = _logistic(a)
+            below, db = _logistic(b)
+            top, bottom = self.target[channel] > 254.5, self.target[channel] < 0.5
+            above[:, top], da[:, top], below[:, bottom], db[:, bottom] = 1, 0, 0, 0
+            mass = above - below + FLOOR
+            joint *= mass
+            slopes.append((inverse * (db - da) / mass, (b * db - a * da) / mass))  # by mean, by log-scale
+        total = joint.sum(0)
+        share = joint / total  # of each component, once the pixel is known
+        gradient = np.empty((self.parameters, n))
+        gradient[:k] = share - weight
+        by_base = np.zeros((c, n))
+        for channel, (by_mean, by_scale) in enumerate(slopes):
+            by_mean *= share
+            gradient[k * (1 + channel) : k * (2 + channel)] = by_mean
+            gradient[k * (1 + c + channel) : k * (2 + c + channel)] = by_scale * share
+            by_base[channel] += by_mean.sum(0)
+            for previous in range(channel):
+                pair = channel * (channel - 1) // 2 + previous
+                start = k * (1 + 2 * c + pair)
+                gradient[start : start + k] = by_mean * residual[previous]
+                by_base[previous] -= (by_mean * coupling[pair]).sum(0)
+        gradient[len(self.outputs) :] = (by_base[:, None] * self.near).reshape(-1, n)
+        return float(np.log(total).sum()), gradient
+
+
+def _logistic(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The logistic function, and its slope."""
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1) / (1 + e), e / (1 + e) ** 2
+
+
+def search(mixture: Mixture, worth: np.ndarray) -> tuple[np.ndarray, float]:
+    """Changes, float64 [parameters] whole multiples of ``worth``, and the nats that they gain.
+
+    Quasi-Newton steps (L-BFGS, Nocedal 1980) that start from the inverse of the empirical Fisher matrix (Amari 1998):
+    the curvature is known well before the first step, and is seen to change on the way.
+    """
+    theta = np.zeros(mixture.parameters)
+    start, slopes = mixture.likelihood(theta)
+    fisher, gradient, best = slopes @ slopes.T, slopes.sum(1), start
+    fisher += np.diag(0.001 * fisher.diagonal() + 1)
+    seen: list[tuple[np.ndarray, np.ndarray]] = []  # how theta moved, and the gradient, downwards
+    for _ in range(STEPS):
+        step = _step(fisher, gradient, seen)
+        for _ in range(TRIALS):
+            value, slopes = mixture.likelihood(theta + step)
+            if value > best and np.abs(theta + step).max() <= LARGEST:
+                break
+            step = step / 2
+        else:
+            break
+        turn, gradient = gradient - slopes.sum(1), slopes.sum(1)
+        theta, gained, best = theta + step, value - best, value
+        if step @ turn > 0:
+            seen.append((step, turn))
+        if gained < ENOUGH * mixture.target.shape[1]:
+            break
+    changes = np.rint(np.clip(theta / worth, -LARGEST, LARGEST))
+    return changes, mixture.likelihood(changes * worth)[0] - start
+
+
+def _step(fisher: np.ndarray, gradient: np.ndarray, seen: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The gradient times what is known of the curvature's inverse."""
+    step, factors = gradient.copy(), []
+    for move, turn in reversed(seen):
+        factors.append((move @ step) / (move @ turn))
+        step -= factors[-1] * turn
+    step = np.linalg.solve(fisher, step)
+    for (move, turn), factor in zip(seen, reversed(factors), strict=True):
+        step += (factor - (turn @ step) / (move @ turn)) * move
+    return step

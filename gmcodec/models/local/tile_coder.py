@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""Code a tile with a local model that stays as it is: the words that ``coding.autoregressive.push`` makes, only faster.
+
+The native core goes through the steps of the wavefront; one thread works on a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gmcodec import native
+from gmcodec.exact import ans
+from gmcodec.exact.logistic import BYTES
+from gmcodec.models.shared.mixture import Weights, value_weights
+from gmcodec.models.shared.window import Canvas
+
+if TYPE_CHECKING:
+    from gmcodec.models.local.frozen import LocalModel
+
+Progress = Callable[[int], None]
+SAMPLED = 4  # one pixel of so many tells about what a tile takes
+CALL_PIXELS = 1 << 15  # coded between two reports of progress, which may end the work
+
+
+class TileCoder:
+    """Codes tiles with a model.  Immutable; safe to share by threads."""
+
+    def __init__(self, model: LocalModel) -> None:
+        self._model = model
+
+    def _open(self, height: int, width: int, weights: Weights) -> tuple[Canvas, native.Tile, list[tuple[int, int]]]:
+        """An empty canvas, the tile on it, the runs of steps that are coded between two reports of progress."""
+        model, canvas = self._model, self._model.canvas(height, width)
+        values = value_weights(weights, model.channels)
+        tile = native.Tile([model.net], None, canvas, model.slope, BYTES, 2, values, 1)
+        return canvas, tile, calls_of(tile.steps, height * width, CALL_PIXELS)
+
+    def push_words(
+        self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A tile uint8 [C, H, W] -> words uint32, and the estimated bits [1].  Mirrors ``pop_words``, backwards."""
+        canvas, tile, calls = self._open(planes.shape[1], planes.shape[2], weights)
+        canvas.fill(planes[None])
+        state, out, bits = 0, [], 0.0
+        for number, (first, last) in enumerate(reversed(calls)):
+            state, words, cost = tile.push(first, last, state)
+            out.append(words)
+            bits += cost
+            report(progress, planes[0].size, number, len(calls))
+        return ans.closed(state, out), np.array([bits])
+
+    def pop_words(
+        self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights, threads: int = 1
+    ) -> tuple[np.ndarray, bool]:
+        """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
+        canvas, tile, calls = self._open(height, width, weights)
+        words = np.array(words, np.uint32)  # of this machine's byte order, whatever file they lie in
+        state, count = ans.opened(words)
+        for number, (first, last) in enumerate(calls):
+            state, count = tile.pop(first, last, state, words, count)
+            report(progress, height * width, number, len(calls))
+        return canvas.planes()[0], state == 0 and count == 0
+
+    def sampled_bits(self, planes: np.ndarray, progress: Progress, weights: Weights) -> tuple[float, float]:
+        """About the bits of a tile uint8 [C, H, W], from one of SAMPLED of its pixels, and the variance of that number.
+
+        The variance is that of samples side by side: the tile is no different there (von Neumann 1941).
+        """
+        canvas, tile, calls = self._open(planes.shape[1], planes.shape[2], weights)
+        canvas.fill(planes[None])
+        found = []
+        each = SAMPLED * calls[0][1]
+        for last in range(tile.steps, 0, -each):
+            found.append(tile.sample(max(0, last - each), last, SAMPLED))
+            progress(0)  # it may end the work
+        seen, bits = (np.concatenate(part) for part in zip(*found, strict=True))
+        bits, seen = bits[seen > 0], seen[seen > 0]
+        more = planes[0].size / max(seen.sum(), 1)
+        differences = np.diff(bits / seen) ** 2 / 2 * seen[1:] * seen[:-1]
+        return float(bits.sum() * more), float(differences.sum() * more**2)
+
+    def evaluate(self, planes: np.ndarray) -> None:
+        """Only the net, for a tile uint8 [C, H, W]: to measure what it takes."""
+        canvas, tile, _ = self._open(planes.shape[1], planes.shape[2], None)
+        canvas.fill(planes[None])
+        tile.evaluate()
+
+
+def calls_of(steps: int, pixels: int, each: int) -> list[tuple[int, int]]:
+    """Runs of the steps of a tile of so many pixels, with about ``each`` pixels."""
+    many = max(1, each * steps // pixels)
+    return [(start, min(start + many, steps)) for start in range(0, steps, many)]
+
+
+def report(progress: Progress, pixels: int, number: int, calls: int) -> None:
+    """Pass on the pixels of call ``number``; those of all calls are ``pixels``."""
+    progress(pixels * (number + 1) // calls - pixels * number // calls)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""From the outputs of a frozen net to the frequencies that a coder asks for: coupled mixtures of logistics.
+
+local/spec.py says the same in plain numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gmcodec.exact.logistic import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, POSITION, Tables, output_groups
+from gmcodec.native import Core
+
+Weights = Sequence[np.ndarray | None] | None  # of values, as in coding/value_weights.py
+SHARE_BITS = 24  # several nets' shares of a mixture are in 2**-SHARE_BITS
+
+
+def value_weights(weights: Weights, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Weights of values int64 [C, 256], and which channels have any; nothing where none has."""
+    given = weights or [None] * channels
+    if all(w is None for w in given):
+        return None
+    values = [np.ones(256, np.int64) if w is None else w for w in given]
+    return np.stack(values), np.array([w is not None for w in given])
+
+
+class MixtureOutputs:
+    """What architectures share whose nets give K coupled logistics."""
+
+    channels: int
+    mixtures: int
+
+    @property
+    def couplings(self) -> int:
+        """Pairs of channels."""
+        return self.channels * (self.channels - 1) // 2
+
+    @property
+    def outputs(self) -> int:
+        """Rows of the output: logits, means, log-scales, couplings of K logistics, as in exact/logistic.py."""
+        return self.mixtures * output_groups(self.channels)
+
+
+def output_units(config: MixtureOutputs) -> np.ndarray:
+    """float64 [outputs]: what one integer of each output row is worth, powers of two: see exact/logistic.py."""
+    k, c = config.mixtures, config.channels
+    each = [1 / LOGIT_UNIT, 1 / POSITION, 1 / LOG_SCALE_UNIT, 2.0**-COUPLING_BITS]
+    return np.repeat(each, [k, k * c, k * c, k * config.couplings])
+
+
+class Prediction:
+    """Frequencies of N pixels, channel by channel.  Ask for high and low, then tell with observe, for each channel.
+
+    outputs int32 [N, K * rows]: logits, means, log-scales, couplings of K logistics, as in the float nets; base int32
+    [N, C]: the centre of the means in 1/64 grey level.
+    """
+
+    def __init__(self, core: Core, channels: int, tables: Tables, outputs: np.ndarray, base: np.ndarray) -> None:
+        self._core, self._channels, self._tables, self._outputs, self._base = core, channels, tables, outputs, base
+        self._mixtures = outputs.shape[1] // output_groups(channels)
+        self._weights = core.priors(outputs, self._mixtures, tables.softmax)
+        self.samples = np.zeros((len(outputs), channels), np.int32)
+        self._open(0)
+
+    def _open(self, channel: int) -> None:
+        """Means and scales of a channel, given those before it."""
+        self._channel = channel
+        self._mean, self._inverse = self._core.logistics(
+            self._outputs, self._base, self.samples, channel, self._mixtures, self._tables.inverse
+        )
+
+    def high(self) -> np.ndarray:
+        """Rows of the high nibble of the channel: int32 [N, 16]."""
+        return self._core.rows(self._weights, self._mean, self._inverse, self._tables.sigmoid)
+
+    def low(self, high: np.ndarray) -> np.ndarray:
+        """Rows of the low nibble given the high one, int32 [N]: int32 [N, 16]."""
+        return self._core.rows(self._weights, self._mean, self._inverse, self._tables.sigmoid, high)
+
+    def observe(self, sample: np.ndarray) -> None:
+        """Tell the channel's samples, int32 [N]; the next channel follows."""
+        self.samples[:, self._channel] = sample
+        if self._channel + 1 < self._channels:
+            self._core.observed(sample, self._weights, self._mean, self._inverse, self._tables.sigmoid)
+            self._open(self._channel + 1)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Freeze nets over maps: the VAE of AGAVE and of flows.  Activations have one unit for all, that of shared/conv.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from gmcodec.exact import gaussian
+from gmcodec.exact.logistic import ROW_TOTAL
+from gmcodec.exact.ops import INT32_BOUND, Layer
+from gmcodec.exact.quantise import freeze_layer
+from gmcodec.models.agave.float import VAE, Residual, Stage
+from gmcodec.models.pixelcnnpp.float import Conv
+from gmcodec.models.pixelcnnpp.freeze import position_major
+from gmcodec.models.shared.conv import ACTIVATION_LIMIT, UNIT
+from gmcodec.models.vae.latent_state import MEANS_OF_LATENTS_UNIT
+
+
+def integers_of(values: Tensor, unit: float) -> np.ndarray:
+    """Floats in units: int32."""
+    return np.rint(values.detach().double().cpu().numpy() * unit).astype(np.int32)
+
+
+def map_layer(
+    name: str,
+    *convs: nn.Module,
+    unit: float = 1 / UNIT,
+    out: float | np.ndarray = 1 / UNIT,
+    limit: int = ACTIVATION_LIMIT,
+) -> Layer:
+    """One layer of convolutions side by side, of maps whose features are one after the other.
+
+    ``unit``, ``out``: what inputs and outputs are worth; ``limit``: of inputs.  Raises FreezeError.
+    """
+    parts, biases, bits = [], [], 8
+    for conv in convs:
+        assert isinstance(conv, Conv)
+        inputs, rows, columns = conv.kernel
+        parts.append(position_major(conv).reshape(-1, rows * columns, inputs))
+        biases.append(conv.bias.detach().double().cpu().numpy())
+        bits = max(bits, conv.bits)
+    weight = np.concatenate(parts, 2)
+    weight = weight.reshape(len(weight), -1)
+    return freeze_layer(name, weight, np.sum(biases, 0), unit, out, limit, bits, INT32_BOUND // 2)
+
+
+def of_latents(count: int) -> np.ndarray:
+    """What means and log-scales of so many latents are given in."""
+    return np.repeat([1 / MEANS_OF_LATENTS_UNIT, 1 / gaussian.LOG_SCALE_UNIT], count)
+
+
+def vae_layers(vae: VAE, unit: float, out: float) -> dict[str, Layer]:
+    """All layers of a VAE whose inputs are worth ``unit``, and its means ``out``."""
+    c, layers = vae.config, {}
+
+    def add(name: str, *convs: nn.Module, unit: float = 1 / UNIT, out: float | np.ndarray = 1 / UNIT) -> None:
+        layers[name] = map_layer(name, *convs, unit=unit, out=out, limit=c.input_limit(name))
+
+    split = of_latents(c.latents)
+    add("first", vae.first, unit=unit)
+    for level, blocks in enumerate(c.groups):
+        for n in range(blocks):
+            block = vae.up[level][n]  # type: ignore[index]
+            assert isinstance(block, Residual)
+            add(f"up.{level}.{n}.first", block.first)
+            add(f"up.{level}.{n}.second", block.second)
+    for n in range(len(c.filters) - 1):
+        add(f"shrink.{n}", vae.shrink[n])
+        add(f"grow.{n}", vae.grow[n])
+    for k, stage in enumerate(vae.stages):
+        assert isinstance(stage, Stage)
+        name = f"stages.{k}"
+        if stage.prior is not None:
+            add(f"{name}.prior", stage.prior, out=split)
+        add(f"{name}.posterior", stage.posterior_up, stage.posterior_down, out=split)
+        if stage.flow is not None:
+            add(f"{name}.flow.first", stage.flow.first, stage.flow.context)
+            add(f"{name}.flow.last", stage.flow.last, out=split)
+        add(f"{name}.inner", stage.features, stage.latents)
+        add(f"{name}.second", stage.second)
+    for n in range(c.doublings):
+        add(f"finer.{n}", vae.finer[n])
+    add("last", vae.last, out=out)
+    return layers
+
+
+def drawn_bins(posterior: Any, size: int, bits: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """``size`` latents drawn from a posterior, int64, and log2 of their share, float64.
+
+    Nibble by nibble, as a coder does, which needs what is drawn to be what is coded.
+    """
+    bins, share = np.zeros(size, np.int64), np.zeros(size)
+    for shift in range(bits - 4, -1, -4):
+        rows = posterior.rows(bins, 1 << shift)
+        nibble = (random.integers(ROW_TOTAL, size=(size, 1)) >= rows.cumsum(1)).sum(1)
+        share += np.log2(rows[np.arange(size), nibble] / ROW_TOTAL)
+        bins += nibble << shift
+    return bins, share

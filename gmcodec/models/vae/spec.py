@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""The specification of the frozen VAE of AGAVE: what vae/latent_state.py computes, in plain numpy int64.
+
+Slow and without tricks: one image, maps are int64 [H, W, F].  tests/test_agave_frozen.py compares, number by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gmcodec.exact import ops
+from gmcodec.exact.gaussian import INVERSE_BITS, LOG_SCALE_MAX, LOG_SCALE_MIN, LOG_SCALE_UNIT, SCALE_BITS, LatentTables
+from gmcodec.exact.ops import Layer
+from gmcodec.models.agave.model import AgaveConfig, Constants
+
+LIMIT, OUTPUT_LIMIT = 2**14 - 1, 2**17
+MEAN_SHIFT = 4  # nets give means in 1/4096
+
+
+def convolution(layer: Layer, x: np.ndarray, size: int = 3, stride: int = 1, limit: int = LIMIT) -> np.ndarray:
+    """Rescaled and clamped outputs [H / stride, W / stride, M]; zero outside the image."""
+    h, w, f = x.shape
+    r = size // 2
+    padded = np.zeros((h + 2 * r, w + 2 * r, f), np.int64)
+    padded[r : r + h, r : r + w] = x
+    taps = [padded[dy : dy + h : stride, dx : dx + w : stride] for dy in range(size) for dx in range(size)]
+    inputs = np.concatenate(taps, 2)
+    rows = ops.rescale(ops.product(layer, inputs.reshape(-1, inputs.shape[2])), layer)
+    return np.clip(rows.reshape(*inputs.shape[:2], -1), -limit, limit)
+
+
+def clamp(x: np.ndarray) -> np.ndarray:
+    return np.clip(x, -LIMIT, LIMIT)
+
+
+def coarser(x: np.ndarray, shift: int) -> np.ndarray:
+    """Fewer bits, rounded half up, clamped."""
+    return clamp((x + (1 << shift >> 1)) >> shift)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Posteriors of a group of latents, [H, W, L] each: means in 1/65536, log-scales in 1/32 nat."""
+
+    mean: np.ndarray
+    log_scale: np.ndarray
+
+
+class Spec:
+    """Frozen layers and tables as functions of one image."""
+
+    def __init__(
+        self, config: AgaveConfig, layers: dict[str, Layer], constants: Constants, tables: LatentTables
+    ) -> None:
+        self.config, self.layers, self.constants, self.tables = config, layers, constants, tables
+
+    def active(self, x: np.ndarray) -> np.ndarray:
+        """The non-linearity."""
+        if self.config.nonlinearity == "leaky":
+            return ops.leaky(x)
+        return np.where(x > 0, x, -self.constants.elu.astype(np.int64)[np.maximum(-x, 0)])
+
+    def residual(self, x: np.ndarray, name: str, inner: np.ndarray) -> np.ndarray:
+        return clamp(x + convolution(self.layers[name], inner, limit=OUTPUT_LIMIT))
+
+    def split(self, name: str, *maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means, and log-scales within their range."""
+        mean, log_scale = np.split(convolution(self.layers[name], np.concatenate(maps, 2), limit=OUTPUT_LIMIT), 2, 2)
+        return mean << MEAN_SHIFT, np.clip(log_scale, LOG_SCALE_MIN * LOG_SCALE_UNIT, LOG_SCALE_MAX * LOG_SCALE_UNIT)
+
+    def index(self, log_scale: np.ndarray) -> np.ndarray:
+        return np.clip(log_scale - LOG_SCALE_MIN * LOG_SCALE_UNIT, 0, len(self.tables.scale) - 1)
+
+    def scaled(self, x: np.ndarray, log_scale: np.ndarray) -> np.ndarray:
+        return (x * self.tables.scale[self.index(log_scale)]) >> SCALE_BITS
+
+    def features(self, planes: np.ndarray) -> list[list[np.ndarray]]:
+        """The way up, from uint8 [C, H, W]."""
+        c, x = self.config, planes.transpose(1, 2, 0).astype(np.int64) - 128
+        x = convolution(self.layers["first"], x, 2 * c.stride + 1, c.stride)
+        found: list[list[np.ndarray]] = []
+        for level, blocks in enumerate(c.groups):
+            if level:
+                x = convolution(self.layers[f"shrink.{level - 1}"], self.active(x), stride=2)
+            found.append([])
+            for n in range(blocks):
+                inner = convolution(self.layers[f"up.{level}.{n}.first"], self.active(x))
+                x = self.residual(x, f"up.{level}.{n}.second", self.active(inner))
+                found[-1].append(self.active(x))
+        return found
+
+    def down(self, bins: Sequence[np.ndarray], planes: np.ndarray) -> tuple[list[Group], np.ndarray]:
+        """Posteriors of all groups, whose latents are ``bins`` [H, W, L] each, and f(z) [H, W, planes]."""
+        c, up = self.config, self.features(planes)
+        size = c.cell
+        x = np.tile(self.constants.top.astype(np.int64), (planes.shape[1] // size, planes.shape[2] // size, 1))
+        groups, before = [], len(c.filters) - 1
+        for k, ((level, n), drawn) in enumerate(zip(c.stages, bins, strict=True)):
+            name = f"stages.{k}"
+            if level < before:
+                x, before = convolution(self.layers[f"grow.{level}"], self.active(x).repeat(2, 0).repeat(2, 1)), level
+            active, seen = self.active(x), up[level][-1 - n]
+            mean, log_scale = self.split(f"{name}.posterior", seen, active)
+            z = e = self.tables.values[drawn].astype(np.int64)
+            if c.posterior == "iaf":
+                mean, log_scale = self.flow(f"{name}.flow", e, seen, mean, log_scale)
+            if k:
+                prior, scale = self.split(f"{name}.prior", active)
+                z = prior + self.scaled(e, scale)
+            inner = convolution(self.layers[f"{name}.inner"], np.concatenate([active, coarser(z, 7)], 2))
+            x = self.residual(x, f"{name}.second", self.active(inner))
+            groups.append(Group(mean, log_scale))
+        for n in range(c.doublings):
+            x = convolution(self.layers[f"finer.{n}"], self.active(x).repeat(2, 0).repeat(2, 1))
+        return groups, convolution(self.layers["last"], self.active(x), limit=OUTPUT_LIMIT)
+
+    def flow(
+        self, name: str, e: np.ndarray, seen: np.ndarray, mean: np.ndarray, log_scale: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Posteriors of e behind a flow, a channel after the other: eq. 2.60 and its inverse."""
+        e0, mean, log_scale = np.zeros_like(e), mean.copy(), log_scale.copy()
+        for i in range(e.shape[2]):
+            inner = convolution(self.layers[f"{name}.first"], np.concatenate([coarser(e0, 7), seen], 2))
+            shift, scale = (part[:, :, i] for part in self.split(f"{name}.last", self.active(inner)))
+            mean[:, :, i] = shift + self.scaled(mean[:, :, i], scale)
+            log_scale[:, :, i] += scale
+            e0[:, :, i] = ((e[:, :, i] - shift) * self.tables.inverse[self.index(scale)]) >> INVERSE_BITS
+        return mean, log_scale
+
+    def conditions(self, means: np.ndarray) -> list[np.ndarray]:
+        """What f(z) [H, W, planes] tells the decoder, [H', W', D] for each of ``AgaveConfig.told``."""
+        c = self.config
+        x = coarser(means, 4).repeat(c.auxiliary, 0).repeat(c.auxiliary, 1)
+        streams = [convolution(self.layers["told.first"], x)]
+        for n in range(max(c.told)):
+            streams.append(convolution(self.layers[f"told.shrink.{n}"], self.active(streams[-1]), stride=2))
+        found = []
+        for n, level in enumerate(c.told):
+            streams[level] = self.residual(streams[level], f"told.{n}", self.active(streams[level]))
+            found.append(self.active(streams[level]))
+        return found
