@@ -32,7 +32,8 @@ from gmcodec.errors import GmcError, UnsupportedImageError
 from gmcodec.formats import gma, gmc, varint
 from gmcodec.image import metadata, reading, writing
 from gmcodec.image.metadata import Chunk, Tag, Text
-from gmcodec.image.planes import MODES, Planes
+from gmcodec.image.modes import MODES
+from gmcodec.image.planes import Planes
 from gmcodec.models import registry
 from gmcodec.pillow_plugin import GmcImageFile
 

@@ -14,7 +14,7 @@ from samples import png_with_everything, random_planes
 
 from gmcodec.image import metadata, png, reading, writing
 from gmcodec.image.ledger import account
-from gmcodec.image.planes import MODES
+from gmcodec.image.modes import MODES
 
 MOST = 1 << 12  # pixels
 

@@ -26,12 +26,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from gmcodec import codec
 from gmcodec.blocks import Coded, decode_group, decode_single, encode_group, encode_single
 from gmcodec.errors import GmcError, ImageTooLargeError, MemberNameError, TruncatedFileError, UnknownModelError
+from gmcodec.files import PERMISSIONS, attributes, replacing
 from gmcodec.formats import gma
 from gmcodec.formats.gma import GROUP, GROUP_MODES, HEAD, KINDS, Attributes, Block
-from gmcodec.formats.gmc import DEFAULT_MAX_PIXELS
 from gmcodec.image import reading
+from gmcodec.image.modes import DEFAULT_MAX_PIXELS
 from gmcodec.image.reading import Planes
-from gmcodec.work import PERMISSIONS, StoppableWatch, Watch, attributes, in_order, interruptible, replacing
+from gmcodec.progress import Progress, Stoppable
+from gmcodec.threads import in_order, interruptible
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -105,7 +107,7 @@ def pack(
     force: bool = False,
     threads: int | None = None,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
-    watch: Watch | None = None,
+    progress: Progress | None = None,
 ) -> Packed:
     """Write images into an archive.  The file appears, or changes, only when all is done.
 
@@ -126,7 +128,7 @@ def pack(
     Raises what ``encode`` raises; OutputExistsError; MemberNameError for names that are refused or taken;
     GmcError when there is no image; ValueError for an unknown model; with ``append`` what ``Archive`` raises.
     """
-    watch, threads, place = StoppableWatch(watch or Watch()), threads or codec.available_threads(), Path(output)
+    progress, threads, place = Stoppable(progress or Progress()), threads or codec.available_threads(), Path(output)
     from gmcodec.models import registry
 
     asked = registry.named(model) if model else None
@@ -138,7 +140,7 @@ def pack(
         codec.report_losses(planes, strict)
         return planes
 
-    queue = _Queue(asked, effort, times, read, watch)
+    queue = _Queue(asked, effort, times, read, progress)
     with replacing(place, append, force, lambda: queue.permissions) as file:
         if append and (start := file.tell()):
             before = gma.read_blocks(partial(_read_at, file), start)
@@ -148,13 +150,13 @@ def pack(
         start = file.tell()
         queue.taken = {name for block in before for name in block.names}
         blocks, bits = [], 0.0
-        with closing(in_order(queue.jobs(pairs, threads), threads, watch)) as results:
+        with closing(in_order(queue.jobs(pairs, threads), threads, progress)) as results:
             for coded in (block for made in results for block in made):
                 file.write(coded.data)
                 mine = tuple(queue.attributes[name] for name in coded.block.names)
                 blocks.append(replace(coded.block, attributes=mine))
                 bits += coded.estimated_bits
-                watch.images(len(coded.block.names))
+                progress.images(len(coded.block.names))
         if not blocks:
             raise GmcError("there is no image to pack, so nothing was written")
         file.write(index := gma.write_index(blocks, start))
@@ -185,7 +187,7 @@ class _Queue:
         effort: str,
         times: bool,
         read: Callable[[Any], Planes],
-        watch: StoppableWatch,
+        progress: Progress,
     ) -> None:
         self._asked, self._effort, self._times, self._planes_of = asked, effort, times, read
         self.taken: set[str] = set()  # names
@@ -194,7 +196,7 @@ class _Queue:
         self._largest = GROUP_PIXELS, GROUP_COUNT  # of a group: pixels, images
         if asked and asked.latents:
             self._largest = (FLOW_PIXELS, FLOW_COUNT) if asked.is_flow else (CHAIN_PIXELS, GROUP_COUNT)
-        self._watch, self._large = watch, threading.Lock()
+        self._progress, self._large = progress, threading.Lock()
         self._waiting: dict[tuple[str, int, int], list[tuple[str, Planes]]] = {}
         self.with_metadata = 0
 
@@ -205,7 +207,7 @@ class _Queue:
             try:
                 planes = self._read(name, source)
             except (GmcError, OSError) as error:
-                self._watch.failed([name], error)
+                self._progress.failed([name], error)
                 continue
             small = planes.mode in GROUP_MODES and planes.height * planes.width <= MEMBER_PIXELS
             if not small or planes.metadata:
@@ -231,7 +233,7 @@ class _Queue:
         if name in self.taken:
             raise MemberNameError(f"the archive already holds {name!r}")
         state = attributes(Path(source)) if isinstance(source, str | os.PathLike) else None
-        planes = interruptible(partial(self._planes_of, source), self._watch)
+        planes = interruptible(partial(self._planes_of, source), self._progress)
         self.taken.add(name)
         self._remember(name, state)
         return planes
@@ -247,19 +249,19 @@ class _Queue:
     def _single(self, name: str, planes: Planes, threads: int) -> list[Coded]:
         large = planes.height * planes.width > GROUP_PIXELS
         with self._large if large else nullcontext():  # one large image at a time, with all threads
-            return encode_single(name, planes, self._effort, threads if large else 1, self._watch)
+            return encode_single(name, planes, self._effort, threads if large else 1, self._progress)
 
     def _group(self, members: list[tuple[str, Planes]]) -> Callable[[], list[Coded]]:
         from gmcodec.models import registry
 
         names, images = [name for name, _ in members], [planes for _, planes in members]
         if len(members) == 1:
-            return partial(encode_single, names[0], images[0], self._effort, 1, self._watch)
+            return partial(encode_single, names[0], images[0], self._effort, 1, self._progress)
         channels = images[0].channels
         area, asked = images[0].height * images[0].width, self._asked
         fits = asked is not None and asked.entry.takes(channels, area)
         models = [asked] if asked and fits else registry.installed(channels, area)
-        return partial(encode_group, names, images, models, self._effort, self._watch)
+        return partial(encode_group, names, images, models, self._effort, self._progress)
 
 
 def _read_at(file: BinaryIO, offset: int, count: int) -> bytes:
@@ -356,42 +358,44 @@ class Archive:
         """The image as integer planes.  The last group read is kept for the next call."""
         block = self._find(name)
         if block is not (last := self._last)[0]:
-            watch = StoppableWatch(Watch())
-            self._last = last = block, interruptible(lambda: self._decode(block, watch), watch)
+            progress = Stoppable()
+            self._last = last = block, interruptible(lambda: self._decode(block, progress), progress)
         return last[1][block.names.index(name)]
 
-    def items(self, names: Iterable[str] | None = None, *, watch: Watch | None = None) -> Iterator[tuple[str, Planes]]:
+    def items(
+        self, names: Iterable[str] | None = None, *, progress: Progress | None = None
+    ) -> Iterator[tuple[str, Planes]]:
         """Names and images, of all members or of ``names``, in the order they are stored; each block is decoded once.
 
-        ``watch.failed`` may let damaged members pass.
+        ``progress.failed`` may let damaged members pass.
         """
-        watch = StoppableWatch(watch or Watch())
+        progress = Stoppable(progress or Progress())
         wanted = set(self._block_of if names is None else names)
         of = {self._find(name).offset for name in sorted(wanted)}
         blocks = [block for block in self.blocks if block.offset in of]
-        jobs = (partial(self._attempt, block, watch) for block in blocks)
-        with closing(in_order(jobs, self._threads, watch)) as results:
+        jobs = (partial(self._attempt, block, progress) for block in blocks)
+        with closing(in_order(jobs, self._threads, progress)) as results:
             for block, result in zip(blocks, results, strict=True):
                 here = [name for name in block.names if name in wanted]
                 if isinstance(result, list):
                     for name in here:
                         yield name, result[block.names.index(name)]
                 else:
-                    watch.failed(here, result)
-                watch.images(len(here))
+                    progress.failed(here, result)
+                progress.images(len(here))
 
     def _find(self, name: str) -> Block:
         if name not in self._block_of:
             raise MemberNameError(f"the archive does not hold {name!r}")
         return self._block_of[name]
 
-    def _attempt(self, block: Block, watch: Watch) -> list[Planes] | GmcError:
+    def _attempt(self, block: Block, progress: Progress) -> list[Planes] | GmcError:
         try:
-            return self._decode(block, watch)
+            return self._decode(block, progress)
         except GmcError as error:
             return error
 
-    def _decode(self, block: Block, watch: Watch) -> list[Planes]:
+    def _decode(self, block: Block, progress: Progress) -> list[Planes]:
         if block.kind not in KINDS:
             raise UnknownModelError(f"blocks of kind {block.kind} are not known to this release")
         if self._max_pixels is not None and block.pixels > self._max_pixels:
@@ -399,11 +403,11 @@ class Archive:
                 f"{block.width}x{block.height} is {block.pixels} pixels, the limit is {self._max_pixels}"
             )
         if block.kind == GROUP:
-            return decode_group(block, self._read(block.offset, block.length), watch)
+            return decode_group(block, self._read(block.offset, block.length), progress)
         large = block.pixels > GROUP_PIXELS
         with self._large if large else nullcontext():  # one large image at a time, with all threads
             data = self._read(block.offset, block.length)
-            return decode_single(block, data, self._threads if large else 1, watch)
+            return decode_single(block, data, self._threads if large else 1, progress)
 
     def _read(self, offset: int, count: int) -> bytes:
         with self._lock:

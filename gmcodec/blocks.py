@@ -14,8 +14,9 @@ from gmcodec.errors import ChecksumError, GmcFormatError, UnknownModelError
 from gmcodec.formats import gma, gmc
 from gmcodec.formats.gma import GROUP, SINGLE, Block, Group
 from gmcodec.formats.gmc import Part, pixels_crc
-from gmcodec.image.reading import MODES, Planes
-from gmcodec.work import Watch
+from gmcodec.image.modes import MODES
+from gmcodec.image.reading import Planes
+from gmcodec.progress import Progress, without_pixels
 
 if TYPE_CHECKING:
     from gmcodec.models.registry import Loaded
@@ -31,30 +32,30 @@ class Coded:
     estimated_bits: float
 
 
-def encode_single(name: str, planes: Planes, effort: str, threads: int, watch: Watch) -> list[Coded]:
-    coded = codec.encode_planes(planes, effort=effort, threads=threads, progress=watch.pixels)
+def encode_single(name: str, planes: Planes, effort: str, threads: int, progress: Progress) -> list[Coded]:
+    coded = codec.encode_planes(planes, effort=effort, threads=threads, progress=progress)
     form = gmc.unpack(coded.data, max_pixels=None).parts[0].form
     block = Block(SINGLE, MODES[planes.mode].id, form, planes.width, planes.height, len(coded.data), (name,))
     return [Coded(block, coded.data, coded.estimated_bits)]
 
 
-def decode_single(block: Block, data: bytes, threads: int, watch: Watch) -> list[Planes]:
-    planes = codec.decode_planes(data, threads=threads, max_pixels=block.pixels, progress=watch.pixels)
+def decode_single(block: Block, data: bytes, threads: int, progress: Progress) -> list[Planes]:
+    planes = codec.decode_planes(data, threads=threads, max_pixels=block.pixels, progress=progress)
     if (planes.mode, planes.width, planes.height) != (block.mode, block.width, block.height):
         raise GmcFormatError(f"{block.names[0]!r} is not the image that the index promises")
     return [planes]
 
 
 def encode_group(
-    names: list[str], images: list[Planes], models: list[Loaded], effort: str, watch: Watch
+    names: list[str], images: list[Planes], models: list[Loaded], effort: str, progress: Progress
 ) -> list[Coded]:
     """A group with the best of ``models``, then as singles those that cost less alone: flat, drawings, noise."""
     from gmcodec.coding import conventional
 
     samples = np.stack([planes.data for planes in images])
-    quietly = lambda count: watch.pixels(0)  # noqa: E731  (it may end the work)
+    quietly = without_pixels(progress)
     loaded = _best(models, samples, quietly)
-    payload, bits = _encode_samples(samples, loaded, watch)
+    payload, bits = _encode_samples(samples, loaded, progress)
     quick = [conventional.quick_size(image, 8, quietly) + SINGLE_BYTES for image in samples]
     stay = np.flatnonzero(bits / 8 <= quick)
     if len(stay) < 2:
@@ -63,7 +64,7 @@ def encode_group(
     if len(stay):
         if len(stay) < len(images):
             samples = samples[stay]
-            payload, bits = _encode_samples(samples, loaded, watch)
+            payload, bits = _encode_samples(samples, loaded, progress)
         data = gma.write_group(Group(loaded.weights_id, payload, _crc(samples)))
         mode, width, height = MODES[images[0].mode].id, images[0].width, images[0].height
         crcs = tuple(pixels_crc(image) & 0xFFFF for image in samples)
@@ -71,27 +72,27 @@ def encode_group(
         block = Block(GROUP, mode, loaded.entry.form, width, height, len(data), members, crcs)
         coded.append(Coded(block, data, float(bits.sum())))
     for i in sorted({*range(len(images))} - {*stay.tolist()}):
-        coded += encode_single(names[i], images[i], effort, 1, watch)
+        coded += encode_single(names[i], images[i], effort, 1, progress)
     return coded
 
 
-def _encode_samples(samples: np.ndarray, loaded: Loaded, watch: Watch) -> tuple[bytes, np.ndarray]:
+def _encode_samples(samples: np.ndarray, loaded: Loaded, progress: Progress) -> tuple[bytes, np.ndarray]:
     """uint8 [B, C, H, W] -> payload of a group, and the estimated bits of each image, float64 [B]."""
     from gmcodec.coding import autoregressive, chain
 
     if not loaded.latents:
-        return autoregressive.encode_batch(samples, loaded.pixels, watch.pixels)
-    found = chain.encode_chain(samples, loaded.latents, watch.pixels)
+        return autoregressive.encode_batch(samples, loaded.pixels, progress)
+    found = chain.encode_chain(samples, loaded.latents, progress)
     return found.payload, found.bits
 
 
-def _decode_samples(payload: bytes, shape: tuple[int, int, int, int], loaded: Loaded, watch: Watch) -> np.ndarray:
+def _decode_samples(payload: bytes, shape: tuple[int, int, int, int], loaded: Loaded, progress: Progress) -> np.ndarray:
     """Inverse of ``_encode_samples``."""
     from gmcodec.coding import autoregressive, chain
 
     if not loaded.latents:
-        return autoregressive.decode_batch(payload, shape, loaded.pixels, watch.pixels)
-    return chain.decode_chain(payload, shape, loaded.latents, watch.pixels)
+        return autoregressive.decode_batch(payload, shape, loaded.pixels, progress)
+    return chain.decode_chain(payload, shape, loaded.latents, progress)
 
 
 def _best(models: list[Loaded], samples: np.ndarray, progress: Callable[[int], None]) -> Loaded:
@@ -105,7 +106,7 @@ def _best(models: list[Loaded], samples: np.ndarray, progress: Callable[[int], N
     return models[int(np.argmin(bits))]
 
 
-def decode_group(block: Block, data: bytes, watch: Watch) -> list[Planes]:
+def decode_group(block: Block, data: bytes, progress: Progress) -> list[Planes]:
     from gmcodec.models import registry
 
     group = gma.read_group(data)
@@ -113,7 +114,7 @@ def decode_group(block: Block, data: bytes, watch: Watch) -> list[Planes]:
         raise UnknownModelError(f"a group cannot have the conventional form {block.form}")
     codec.check_form(Part(block.form, block.channels, b"", group.weights_id), block.width * block.height)
     shape = (len(block.names), block.channels, block.height, block.width)
-    samples = _decode_samples(group.payload, shape, registry.load(block.form), watch)
+    samples = _decode_samples(group.payload, shape, registry.load(block.form), progress)
     if _crc(samples) != group.pixels_crc:
         raise ChecksumError("the decoded pixels of a group do not match their checksum")
     for name, image, crc in zip(block.names, samples, block.crcs, strict=True):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -23,21 +22,18 @@ from gmcodec import effort as choice
 from gmcodec.coding import conventional
 from gmcodec.errors import ChecksumError, NotKeptError, UnknownModelError, UnsupportedImageError, WeightsError
 from gmcodec.formats import gmc
-from gmcodec.formats.gmc import DEFAULT_MAX_PIXELS, Header, Part
+from gmcodec.formats.gmc import Header, Part
 from gmcodec.image import reading
-from gmcodec.image.reading import MODES, Planes
-from gmcodec.work import Stop, interruptible
+from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES, MODES_BY_ID
+from gmcodec.image.reading import Planes
+from gmcodec.progress import Callback, Stoppable, ignore
+from gmcodec.threads import interruptible
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
 log = logging.getLogger("gmcodec")
-Progress = Callable[[int], None]
-
-
-def _ignore(count: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ def encode_planes(
     code: str = "auto",
     effort: str = "default",
     threads: int | None = None,
-    progress: Progress = _ignore,
+    progress: Callback = ignore,
 ) -> Encoded:
     """Planes -> file.  ``code`` forces one kind of code, or a model by its name; ``effort`` is one of EFFORTS;
     ``threads`` (default: all cores) never changes the bytes.
@@ -76,7 +72,7 @@ def encode_planes(
     Raises WeightsError when a model is missing, UnsupportedImageError for a mode that has no model or not
     the one named, ValueError for an unknown ``code`` or ``effort``.
     """
-    stop = Stop(progress)
+    stop = Stoppable(progress)
     parts, bits = interruptible(
         lambda: choice.smallest(planes, code, effort, threads or available_threads(), stop), stop
     )
@@ -92,19 +88,19 @@ def decode_planes(
     *,
     threads: int | None = None,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
-    progress: Progress = _ignore,
+    progress: Callback = ignore,
 ) -> Planes:
     """File -> Planes, every checksum verified.  Raises GmcFormatError, WeightsError or ImageTooLargeError."""
     header = gmc.unpack(data, max_pixels=max_pixels)
     for part in header.parts:  # before any work
         check_form(part, header.height * header.width, header.depth)
-    stop = Stop(progress)
+    stop = Stoppable(progress)
     samples = interruptible(lambda: _decode_parts(header, threads or available_threads(), stop), stop)
-    mode = next(m.name for m in MODES.values() if m.id == header.mode_id)
+    mode = MODES_BY_ID[header.mode_id].name
     return Planes(samples, mode, header.metadata)
 
 
-def _decode_parts(header: Header, threads: int, progress: Progress) -> np.ndarray:
+def _decode_parts(header: Header, threads: int, progress: Callback) -> np.ndarray:
     decoded = [_decode_part(part, header, threads, progress) for part in header.parts]
     samples = decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
     if gmc.pixels_crc(samples) != header.pixels_crc:
@@ -112,7 +108,7 @@ def _decode_parts(header: Header, threads: int, progress: Progress) -> np.ndarra
     return samples
 
 
-def _decode_part(part: Part, header: Header, threads: int, progress: Progress) -> np.ndarray:
+def _decode_part(part: Part, header: Header, threads: int, progress: Callback) -> np.ndarray:
     shape = (part.channels, header.height, header.width)
     if part.form < gmc.FIRST_LEARNED_FORM:
         return conventional.decode(part.form, part.payload, shape, header.depth)
@@ -232,7 +228,7 @@ def encode(
 
     Returns the bytes of a .gmc file.  Raises UnsupportedImageError, ImageReadError, ImageTooLargeError, WeightsError.
     """
-    stop = Stop(_ignore)
+    stop = Stoppable()
 
     def work() -> bytes:
         planes = to_planes(source, strip=strip, max_pixels=max_pixels, first=first)
@@ -262,7 +258,7 @@ def info(data: bytes) -> dict[str, Any]:
     Raises GmcFormatError.
     """
     header = gmc.unpack(data, max_pixels=None)
-    mode = next(m for m in MODES.values() if m.id == header.mode_id)
+    mode = MODES_BY_ID[header.mode_id]
     dimensions = header.width * header.height * mode.channels
     return {
         "format_version": gmc.FORMAT_VERSION,
@@ -297,7 +293,7 @@ def verify(
     *,
     threads: int | None = None,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
-    progress: Progress = _ignore,
+    progress: Callback = ignore,
 ) -> None:
     """Decode and check every checksum, returning nothing.  Raises what ``decode_planes`` raises."""
     decode_planes(data, threads=threads, max_pixels=max_pixels, progress=progress)

@@ -32,12 +32,12 @@ from gmcodec.errors import UnsupportedImageError
 from gmcodec.formats import varint
 from gmcodec.formats.gmc import Part
 from gmcodec.image.reading import Planes
+from gmcodec.progress import Callback, without_pixels
 from gmcodec.threads import Threads
 
 if TYPE_CHECKING:
     from gmcodec.models import registry
 
-Progress = Callable[[int], None]
 Parts = tuple[list[Part], float]  # and their estimated bits
 Levels = Callable[[], np.ndarray]  # of weights of values, as soon as they are known
 CODES = ("auto", "learned", "conventional")
@@ -57,7 +57,7 @@ SURE_WIN_GRAPHIC = 0.45  # and of pictures that the slow settings of WebP may su
 GRAPHIC = 0.2  # quick conventional size over raw size: pictures of less are graphics, or may be
 
 
-def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Progress) -> Parts:
+def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Callback) -> Parts:
     """Parts of the file and their estimated bits.  Raises what codec.encode_planes raises."""
     if effort not in EFFORTS:
         raise ValueError(f"effort must be one of {', '.join(EFFORTS)}, not {effort!r}")
@@ -66,7 +66,7 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
         return _smallest_of_ink(planes, effort, threads, progress)
     colours, pixels = LEARNED_CHANNELS.get(planes.mode), planes.height * planes.width
     steps = _named(code, planes, colours) if code not in CODES else []
-    quietly = _quiet(progress)
+    quietly = without_pixels(progress)
     if code == "learned" and colours is None:
         raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
     if code == "conventional" or (colours is None and not steps):
@@ -94,13 +94,13 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Pro
     return min(found, _conventional(planes.data, planes.depth, effort, quietly, first), key=_size)
 
 
-def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Progress) -> Parts:
+def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Callback) -> Parts:
     """Colours and black apart, or all four by a conventional form."""
     pieces = zip(np.split(planes.data, [3]), INK[planes.mode], strict=True)
     (colours, bits), (black, more) = (
         smallest(Planes(data, mode), "auto", effort, threads, progress) for data, mode in pieces
     )
-    together = _conventional(planes.data, planes.depth, effort, _quiet(progress))
+    together = _conventional(planes.data, planes.depth, effort, without_pixels(progress))
     return min((colours + black, bits + more), together, key=_size)
 
 
@@ -138,7 +138,7 @@ def _framed(payload: int, weights_id: int = 0) -> int:
     return 2 + weights_id + len(varint.write(payload)) + payload
 
 
-def _conventional(data: np.ndarray, depth: int, effort: str, progress: Progress, below: float | None = None) -> Parts:
+def _conventional(data: np.ndarray, depth: int, effort: str, progress: Callback, below: float | None = None) -> Parts:
     """The smallest conventional form that an effort finds; ``below``: bytes that the first model needs."""
     form, payload = conventional.encode(data, depth, "fast" if effort == "fast" else "best", below, progress)
     return [Part(form, len(data), payload)], 8.0 * len(payload)
@@ -150,12 +150,12 @@ def _learned(
     steps: list[registry.Entry],
     levels: Levels | None,
     threads: int,
-    progress: Progress,
+    progress: Callback,
 ) -> tuple[Parts, float]:
     """The smallest of the models' codes, alpha by a conventional form; bytes with the first model's, at most."""
     coded: list[Parts] = []
     mirrors: dict[str, int] = {}  # that suit the models so far
-    quietly = _quiet(progress)
+    quietly = without_pixels(progress)
     sampled = _sampled(data[:colours], steps, levels, threads, quietly)
     for step in steps[1:] if sampled else steps:
         tried = _mirrors(step, steps, mirrors, data[0].size)
@@ -175,7 +175,7 @@ def _learned(
 
 
 def _sampled(
-    colours: np.ndarray, steps: list[registry.Entry], levels: Levels | None, threads: int, progress: Progress
+    colours: np.ndarray, steps: list[registry.Entry], levels: Levels | None, threads: int, progress: Callback
 ) -> tuple[float, float] | None:
     """How many bytes the first of several models takes at least and at most, by a sample of the pixels.
 
@@ -205,7 +205,7 @@ def _mirrors(
 
 
 def _coded(
-    colours: np.ndarray, entry: registry.Entry, levels: Levels | None, threads: int, progress: Progress, mirror: int
+    colours: np.ndarray, entry: registry.Entry, levels: Levels | None, threads: int, progress: Callback, mirror: int
 ) -> Parts:
     """One model's code of uint8 [C, H, W].  ``levels``: of weights of values, if they are found already."""
     from gmcodec.coding import autoregressive, chain, high_depth, strips
@@ -230,7 +230,7 @@ def _coded(
     return [Part(entry.form, len(colours), payload, loaded.weights_id)], bits
 
 
-def _trial_bits(colours: np.ndarray, entry: registry.Entry, progress: Progress) -> float:
+def _trial_bits(colours: np.ndarray, entry: registry.Entry, progress: Callback) -> float:
     """The model's estimate for the whole image from a sample of it, each square coded on its own."""
     from gmcodec.coding import autoregressive, high_depth
     from gmcodec.models import registry
@@ -250,8 +250,3 @@ def _levels(colours: np.ndarray, entry: registry.Entry) -> np.ndarray:
     if entry.depth == 16:  # coding/high_depth.py has lists of values for that
         return np.full((len(colours), value_weights.VALUES), value_weights.NEUTRAL, np.uint8)
     return autoregressive.choose_levels(colours, registry.load(entry.form).pixels)
-
-
-def _quiet(progress: Progress) -> Progress:
-    """Reports of work beside what progress is measured by: none of its pixels, but they may end the work."""
-    return lambda count: progress(0)

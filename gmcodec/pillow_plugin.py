@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +21,8 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 from gmcodec.errors import GmcError
-from gmcodec.work import PERMISSIONS, attributes, create, set_permissions
+from gmcodec.files import PERMISSIONS, attributes, set_permissions, write_then_rename
+from gmcodec.image.modes import MODES_BY_ID
 
 FORMAT = "GMC"
 _METADATA = ("icc_profile", "exif", "xmp", "dpi")
@@ -43,8 +43,7 @@ class GmcImageFile(ImageFile.ImageFile):
         from gmcodec.formats import gmc
         from gmcodec.image import (
             metadata,
-            pillow_info,
-            reading,  # numpy loads with the first .gmc file
+            pillow_info,  # numpy loads with the first .gmc file
         )
 
         assert self.fp is not None
@@ -52,7 +51,7 @@ class GmcImageFile(ImageFile.ImageFile):
         try:
             # Image.open applies Pillow's own limit to the size
             header = gmc.unpack(data, max_pixels=None)
-            mode = next(m for m in reading.MODES.values() if m.id == header.mode_id)
+            mode = MODES_BY_ID[header.mode_id]
             tags = metadata.unpack(header.metadata, mode.name)
         except GmcError as error:
             raise SyntaxError(f"not a usable .gmc file: {error}") from error
@@ -129,19 +128,14 @@ def _replace(place: Path, data: bytes) -> None:
     if before is not None and not os.access(place.parent, os.W_OK):  # no room for a temporary file
         place.write_bytes(data)
         return
-    temporary = place.with_name(f".gmcodec-{secrets.token_hex(6)}.part")
-    try:
-        with create(temporary, 0o666 if before is None else 0o600) as file:
-            file.write(data)
+
+    def finish(temporary: Path) -> None:
         if before is not None:
             set_permissions(temporary, before.st_mode & PERMISSIONS)
-        os.replace(temporary, place)
-    except OSError as error:
-        if str(error.filename) == str(temporary):
-            error.filename = str(place)  # the name the user knows
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    permissions = 0o666 if before is None else 0o600
+    with write_then_rename(place, permissions=permissions, before_rename=finish, sync=False) as file:
+        file.write(data)
 
 
 if not hasattr(Image.Image.save, "_gmcodec"):  # once, however often this module is imported

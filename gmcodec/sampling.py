@@ -19,6 +19,7 @@ from gmcodec.models import registry
 from gmcodec.models.ade.model import AdeModel
 from gmcodec.models.agave.model import AgaveModel
 from gmcodec.models.registry import Loaded
+from gmcodec.progress import ignore
 
 GAP = 2  # pixels between pictures
 BITS, MORE = 12, 2048  # for a sample and a latent, on average more than any takes, and for all
@@ -34,7 +35,7 @@ def sample(loaded: Loaded, count: int, height: int, width: int, seed: int = 0) -
         stack = Stack.random(np.random.default_rng(seed), flow.TRIAL_BITS * int(np.prod(shape)))
         return flow.draw(stack, shape, loaded.model)
     stack = Stack.random(np.random.default_rng(seed), BITS * int(np.prod(shape)) + MORE)
-    return pop(stack, shape, loaded.pixels, lambda n: None)
+    return pop(stack, shape, loaded.pixels, ignore)
 
 
 def sample_latents(
@@ -66,7 +67,7 @@ def sample_latents(
     for bins in drawn:
         again.observe(bins.reshape(rows, -1).repeat(columns, 0).ravel())
     stack = Stack.random(random, BITS * int(np.prod(many)) + MORE)
-    pictures = pop(stack, many, again.given(), lambda n: None)  # type: ignore[arg-type]
+    pictures = pop(stack, many, again.given(), ignore)  # type: ignore[arg-type]
     return np.broadcast_to(means, shape), pictures.reshape(rows, columns, *shape[1:])
 
 

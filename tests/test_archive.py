@@ -26,9 +26,11 @@ from gmcodec.errors import (
 )
 from gmcodec.formats import gma
 from gmcodec.formats.gma import GROUP, SINGLE
-from gmcodec.image.reading import MODES, Planes
+from gmcodec.image.modes import MODES
+from gmcodec.image.reading import Planes
 from gmcodec.models import registry
-from gmcodec.work import Stop, Watch, in_order
+from gmcodec.progress import Progress, Stoppable
+from gmcodec.threads import in_order
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -315,30 +317,30 @@ def test_existing_files_are_kept(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.gma"]
 
 
-class Interrupting(Watch):
+class Interrupting(Progress):
     """Ctrl-C when the first image is written."""
 
     def images(self, count: int) -> None:
         raise KeyboardInterrupt
 
 
-class Stopping(Watch):
+class Stopping(Progress):
     """Ctrl-C in the middle of a group, from the thread that codes it."""
 
-    def pixels(self, count: int) -> None:
+    def advance(self, pixels: int) -> None:
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("watch", [Interrupting(), Stopping()])
-def test_an_interruption_leaves_the_old_archive_or_none(tmp_path, watch):
+@pytest.mark.parametrize("progress", [Interrupting(), Stopping()])
+def test_an_interruption_leaves_the_old_archive_or_none(tmp_path, progress):
     path = tmp_path / "a.gma"
     with pytest.raises(KeyboardInterrupt):
-        pack(mixed(), path, watch=watch)
+        pack(mixed(), path, progress=progress)
     assert list(tmp_path.iterdir()) == []
     pack({"a": smooth(0)}, path)
     before = path.read_bytes()
     with pytest.raises(KeyboardInterrupt):
-        pack(mixed(), path, append=True, watch=watch)
+        pack(mixed(), path, append=True, progress=progress)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.gma"]
 
@@ -346,19 +348,19 @@ def test_an_interruption_leaves_the_old_archive_or_none(tmp_path, watch):
 def test_two_programs_do_not_overwrite_one_another(tmp_path):
     path = tmp_path / "a.gma"
 
-    class Other(Watch):
+    class Other(Progress):
         def images(self, count: int) -> None:
             path.write_bytes(b"of another program")
 
     with pytest.raises(OutputExistsError, match="meanwhile"):
-        pack({"a": smooth(0)}, path, watch=Other())
+        pack({"a": smooth(0)}, path, progress=Other())
     assert path.read_bytes() == b"of another program"
 
 
 def test_images_that_cannot_be_read(tmp_path):
     failures = []
 
-    class Noting(Watch):
+    class Noting(Progress):
         def failed(self, names, error) -> None:
             failures.append((*names, type(error).__name__))
 
@@ -369,12 +371,12 @@ def test_images_that_cannot_be_read(tmp_path):
     for stop in range(1, 6):
         with pytest.raises((GmcError, OSError)):
             pack([sources[stop], sources[0], sources[0]], tmp_path / "a.gma", max_pixels=100)
-    pack(sources, tmp_path / "a.gma", watch=Noting(), max_pixels=100)
+    pack(sources, tmp_path / "a.gma", progress=Noting(), max_pixels=100)
     assert failures == [("d", "ImageReadError"), ("m", "FileNotFoundError"), ("../x", "MemberNameError"),
                         ("large", "ImageTooLargeError"), ("a", "MemberNameError")]  # fmt: skip
     assert dict(load(tmp_path / "a.gma").items()) == {"a": smooth(0)}
     with pytest.raises(GmcError, match="no image"):
-        pack({"d": tmp_path / "damaged.png"}, tmp_path / "b.gma", watch=Noting())
+        pack({"d": tmp_path / "damaged.png"}, tmp_path / "b.gma", progress=Noting())
     assert not (tmp_path / "b.gma").exists()
 
 
@@ -419,13 +421,13 @@ def test_damage_leaves_other_blocks_readable(packed):
     data[block.offset + block.length // 2] ^= 1
     lost = []
 
-    class Noting(Watch):
+    class Noting(Progress):
         def failed(self, names, error) -> None:
             assert isinstance(error, ChecksumError)
             lost.extend(names)
 
     opened = Archive(bytes(data))
-    rest = dict(opened.items(watch=Noting()))
+    rest = dict(opened.items(progress=Noting()))
     assert sorted(lost) == sorted(block.names)
     assert rest == {name: planes for name, planes in images.items() if name not in lost}
     with pytest.raises(ChecksumError):
@@ -482,7 +484,7 @@ def test_max_pixels(small):
 
 
 def test_results_come_in_order_and_errors_end_the_work():
-    assert list(in_order((lambda i=i: i * i for i in range(50)), 3, Stop(print))) == [i * i for i in range(50)]
+    assert list(in_order((lambda i=i: i * i for i in range(50)), 3, Stoppable(print))) == [i * i for i in range(50)]
     started = []
 
     def jobs():
@@ -491,5 +493,5 @@ def test_results_come_in_order_and_errors_end_the_work():
             yield lambda i=i: 1 // (5 - i)
 
     with pytest.raises(ZeroDivisionError):
-        list(in_order(jobs(), 2, Stop(print)))
+        list(in_order(jobs(), 2, Stoppable(print)))
     assert len(started) < 12

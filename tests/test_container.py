@@ -19,7 +19,8 @@ from gmcodec.errors import (
     UnsupportedVersionError,
 )
 from gmcodec.formats import gmc
-from gmcodec.formats.gmc import DEFAULT_MAX_PIXELS, MODES, Header, Part, overhead, pack, pixels_crc, unpack
+from gmcodec.formats.gmc import Header, Part, overhead, pack, pixels_crc, unpack
+from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES_BY_ID
 
 SMALL = Header(
     mode_id=6,
@@ -50,8 +51,8 @@ def body(mode: int = 2, sides: bytes = b"\x01\x01", rest: bytes = b"\x01\x01\x01
 
 @st.composite
 def headers(draw: st.DrawFn) -> Header:
-    mode_id = draw(st.sampled_from(sorted(MODES)))
-    left, parts = MODES[mode_id].channels, []
+    mode_id = draw(st.sampled_from(sorted(MODES_BY_ID)))
+    left, parts = MODES_BY_ID[mode_id].channels, []
     while left:
         channels, form = draw(st.integers(1, left)), draw(st.integers(1, 255))
         weights = draw(st.binary(min_size=4, max_size=4)) if form >= 16 else b""

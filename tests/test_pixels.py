@@ -18,7 +18,8 @@ from samples import SIZES, chunk, png_with_everything, random_planes, saved, tag
 from gmcodec.errors import GmcFormatError, ImageReadError, ImageTooLargeError, UnsupportedImageError
 from gmcodec.image import metadata, reading, writing
 from gmcodec.image.metadata import Tag, Text
-from gmcodec.image.reading import MODES, Planes
+from gmcodec.image.modes import MODES
+from gmcodec.image.reading import Planes
 
 PNGSUITE = Path(__file__).resolve().parents[2] / "shared" / "data" / "pngsuite"
 SUITE_FILES = sorted(PNGSUITE.glob("*.png"))

@@ -18,9 +18,10 @@ from commands import GMCODEC, environment, names, photo, run, shell
 
 import gmcodec
 from gmcodec import safe_path
-from gmcodec import work as work_module
 from gmcodec.bench import memory
 from gmcodec.cli import workers
+from gmcodec.progress import Stoppable
+from gmcodec.threads import interruptible
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -229,7 +230,7 @@ INTERRUPT = """
 import os, signal, sys, threading, time
 import numpy as np
 import gmcodec
-from gmcodec.work import Watch
+from gmcodec.progress import Progress
 
 smooth = np.add.outer(np.arange(1000), np.arange(1000))[..., None] * np.array([1, 2, 3]) / 60
 image = (120 + 60 * np.sin(smooth) + np.random.default_rng(0).normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
@@ -287,7 +288,7 @@ def test_work_goes_on_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> Non
     """An embedding program may catch it; nothing is left that slows down or disturbs what it does next."""
     begun, ended = threading.Event(), threading.Event()
 
-    def work(stop: work_module.Stop) -> None:
+    def work(stop: Stoppable) -> None:
         begun.set()
         try:
             while True:
@@ -296,18 +297,18 @@ def test_work_goes_on_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> Non
         finally:
             ended.set()
 
-    stop = work_module.Stop(lambda count: None)
+    stop = Stoppable()
     threading.Thread(target=lambda: begun.wait() and signal.raise_signal(signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        work_module.interruptible(lambda: work(stop), stop)
+        interruptible(lambda: work(stop), stop)
     assert ended.wait(1.0)
-    other = work_module.Stop(lambda count: None)
-    assert work_module.interruptible(lambda: 5, other) == 5
+    other = Stoppable()
+    assert interruptible(lambda: 5, other) == 5
     assert not other.stopped
 
 
 def test_errors_of_the_work_are_those_of_the_call() -> None:
-    stop = work_module.Stop(lambda count: None)
+    stop = Stoppable()
     with pytest.raises(ZeroDivisionError):
-        work_module.interruptible(lambda: 1 // 0, stop)
+        interruptible(lambda: 1 // 0, stop)
     assert not stop.stopped

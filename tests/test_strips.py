@@ -13,11 +13,12 @@ from test_bitsback import images
 
 from gmcodec import native
 from gmcodec.coding import autoregressive, bitsback, strips
-from gmcodec.coding.autoregressive import Progress, Weights, encode
+from gmcodec.coding.autoregressive import Weights, encode
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
 from gmcodec.models.agave.model import AgaveModel
 from gmcodec.models.local.frozen import LocalModel
+from gmcodec.progress import Callback
 
 SIZES = [(45, 37), (16, 16), (70, 9), (33, 130)]
 
@@ -106,7 +107,7 @@ def test_an_image_of_several_tiles_with_weights_of_values(monkeypatch: pytest.Mo
     monkeypatch.setattr(autoregressive, "ADAPT_FROM", 0)
     monkeypatch.setattr(autoregressive, "tile_shape", lambda height, width: (80, 50))
 
-    def forced(tile: np.ndarray, model: AgaveModel, progress: Progress, weights: Weights) -> object:
+    def forced(tile: np.ndarray, model: AgaveModel, progress: Callback, weights: Weights) -> object:
         return strips._push_latents(tile, model, 1, weights)
 
     monkeypatch.setattr(strips, "push_strips", forced)

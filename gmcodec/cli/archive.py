@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -18,7 +16,7 @@ from gmcodec.cli import jobs
 from gmcodec.cli import paths as cli_files
 from gmcodec.cli.console import (
     NUMBER,
-    Bar,
+    ProgressBar,
     effort_option,
     known_model,
     report_skipped,
@@ -29,7 +27,9 @@ from gmcodec.cli.console import (
 )
 from gmcodec.cli.paths import Options, shown
 from gmcodec.errors import GmcError, MemberNameError
-from gmcodec.work import Watch, create, interruptible, naming, set_times
+from gmcodec.files import naming, set_times, write_then_rename
+from gmcodec.progress import Progress
+from gmcodec.threads import interruptible
 
 if TYPE_CHECKING:
     from gmcodec.archive import Archive, Packed
@@ -46,10 +46,10 @@ working = together(
 )  # fmt: skip
 
 
-class BarWatch(Watch):
+class ArchiveProgress(Progress):
     """Images on a progress bar, errors on standard error; ``code`` is the exit code of the first."""
 
-    def __init__(self, bar: Bar) -> None:
+    def __init__(self, bar: ProgressBar) -> None:
         super().__init__(bar)
         self.bar, self.code, self.failures, self.now = bar, 0, 0, ""
 
@@ -69,22 +69,22 @@ class BarWatch(Watch):
 
 
 @contextmanager
-def _watching(images: int, quiet: bool) -> Iterator[BarWatch]:
+def _shown_progress(images: int, quiet: bool) -> Iterator[ArchiveProgress]:
     """A bar and the package's warnings meanwhile; afterwards the exit code of the first failure, if any."""
-    bar = Bar(images, quiet)
-    watch = BarWatch(bar)
+    bar = ProgressBar(images, quiet)
+    progress = ArchiveProgress(bar)
     try:
         with (
             closing(bar),
-            jobs.log_to(watch.warn, verbose=False),
+            jobs.log_to(progress.warn, verbose=False),
         ):
-            yield watch
+            yield progress
     except GmcError as error:
-        if not watch.code:
+        if not progress.code:
             raise
         say_error(f"error: {jobs.one_line(error)}")
-    if watch.code:
-        click.get_current_context().exit(watch.code)
+    if progress.code:
+        click.get_current_context().exit(progress.code)
 
 
 # -- pack and unpack -------------------------------------------------------------------------------------
@@ -123,24 +123,24 @@ def pack(files: Sequence[str], output: Path, append: bool, strip: bool, first: b
     if not quiet:
         report_skipped(found, None)
     limit = jobs.pixel_limit(Options(max_pixels=max_pixels))
-    with _watching(len(paths), quiet) as watch:
+    with _shown_progress(len(paths), quiet) as progress:
         for error in found.errors:
-            watch.failed([str(error.filename)], error)
+            progress.failed([str(error.filename)], error)
 
         def sources() -> Iterator[tuple[str, Path]]:
             for name, path in paths.items():
-                watch.now = shown(path)
+                progress.now = shown(path)
                 yield name, path
-            watch.now = ""
+            progress.now = ""
 
         packed = archive.pack(
             sources(), output, model=model, effort=effort, strip=strip, first=first, strict=strict, times=times,
-            append=append, force=force, threads=threads, max_pixels=limit, watch=watch,
+            append=append, force=force, threads=threads, max_pixels=limit, progress=progress,
         )  # fmt: skip
         for line in _describe(packed) if not quiet else ():
-            watch.bar.say(f"{shown(output)}: {line}", err=False)
-        if watch.failures:
-            watch.bar.say(f"gmcodec: {watch.failures} of {len(paths)} images are NOT in the archive", err=True)
+            progress.bar.say(f"{shown(output)}: {line}", err=False)
+        if progress.failures:
+            progress.bar.say(f"gmcodec: {progress.failures} of {len(paths)} images are NOT in the archive", err=True)
 
 
 def _named(found: cli_files.Found) -> dict[str, Path]:
@@ -195,16 +195,16 @@ def unpack(archive: Path, names: Sequence[str], output: Path | None, threads: in
         places = {name: folder / place for name, place in place_names(formats).items() if name in wanted}
         for place in places.values():
             jobs.refuse_to_overwrite(place, force)
-        with _watching(len(wanted), quiet) as watch:
-            for name, planes in opened.items(wanted, watch=watch):
-                watch.now = shown(name)
-                data, lost = interruptible(partial(writing.write, planes, formats[name]), watch.bar)
+        with _shown_progress(len(wanted), quiet) as progress:
+            for name, planes in opened.items(wanted, progress=progress):
+                progress.now = shown(name)
+                data, lost = interruptible(partial(writing.write, planes, formats[name]), progress.bar)
                 if lost:
-                    watch.warn(f"{formats[name].upper()} cannot hold {', '.join(lost)}")
+                    progress.warn(f"{formats[name].upper()} cannot hold {', '.join(lost)}")
                 _write(places[name], data, force, opened.attributes(name), times)
-                watch.now = ""
+                progress.now = ""
             if not quiet:
-                watch.bar.say(f"{shown(folder)}: {len(wanted) - watch.failures} images", err=False)
+                progress.bar.say(f"{shown(folder)}: {len(wanted) - progress.failures} images", err=False)
 
 
 def _opened(path: Path, threads: int | None, max_pixels: int | None) -> Archive:
@@ -244,18 +244,15 @@ def place_names(formats: Mapping[str, str]) -> dict[str, str]:
 def _write(place: Path, data: bytes, force: bool, kept: Attributes, times: bool) -> None:
     """By way of a temporary file: a picture is complete or not there."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f".gmcodec-{secrets.token_hex(6)}.part")
-    try:
-        with naming(place, temporary):
-            with create(temporary, 0o666 if kept.permissions is None else kept.permissions) as file:
-                file.write(data)
-            if times and kept.modified is not None:
-                set_times(temporary, kept.modified, kept.modified)
+
+    def finish(temporary: Path) -> None:
+        if times and kept.modified is not None:
+            set_times(temporary, kept.modified, kept.modified)
         jobs.refuse_to_overwrite(place, force)  # again: two names may be one to the file system
-        with naming(place, temporary):
-            os.replace(temporary, place)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    permissions = 0o666 if kept.permissions is None else kept.permissions
+    with write_then_rename(place, permissions=permissions, before_rename=finish, sync=False) as file:
+        file.write(data)
 
 
 # -- list ------------------------------------------------------------------------------------------------

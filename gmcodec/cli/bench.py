@@ -11,7 +11,7 @@ import click
 
 from gmcodec.cli.console import tell
 from gmcodec.errors import BenchError
-from gmcodec.work import naming
+from gmcodec.files import naming
 
 NUMBER = click.IntRange(min=1)
 

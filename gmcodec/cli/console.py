@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from gmcodec.cli.jobs import Meter
 from gmcodec.cli.paths import Found
+from gmcodec.progress import Progress
 
 NUMBER = click.IntRange(min=1)
 
@@ -62,10 +62,11 @@ def known_model(context: click.Context, option: click.Parameter, name: str | Non
     return name
 
 
-class Bar(Meter):
+class ProgressBar(Progress):
     """A progress bar on standard error once work takes a second: pixels of one file, or files of several."""
 
     def __init__(self, files: int, quiet: bool) -> None:
+        super().__init__()
         self.hidden, self.lock = quiet or not sys.stderr.isatty(), threading.Lock()
         self.by_file = files > 1
         self.bar: Any = None

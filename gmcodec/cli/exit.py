@@ -17,7 +17,7 @@ import click
 from gmcodec.cli.console import say_error
 from gmcodec.cli.jobs import OUTPUT, failure
 from gmcodec.errors import GmcError
-from gmcodec.work import naming
+from gmcodec.files import naming
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell shows for a program ended by SIGPIPE

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from gmcodec.cli.paths import OS_ERROR, Job, Options, format_for, shown
 from gmcodec.errors import GmcError, NotAGmcFileError, NotKeptError, OutputExistsError, UnsupportedImageError
-from gmcodec.work import Watch, attributes, copy_attributes, create, interruptible, naming
+from gmcodec.files import attributes, copy_attributes, naming, write_then_rename
+from gmcodec.progress import Progress
+from gmcodec.threads import interruptible
 
 if TYPE_CHECKING:
     from gmcodec.image.reading import Planes
@@ -76,18 +77,17 @@ def _write(job: Job, data: bytes, check: Callable[[bytes], None] | None = None) 
         return
     if job.make_folders:
         job.output.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with create(job.temporary, 0o666 if job.state is None else 0o600) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    output = job.output
+
+    def finish(temporary: Path) -> None:
         if check:
-            check(job.temporary.read_bytes())
-        copy_attributes(job.state, job.temporary, job.options.times)
-        refuse_to_overwrite(job.output, job.options.force)  # again: the work took a while
-        os.replace(job.temporary, job.output)
-    finally:
-        job.temporary.unlink(missing_ok=True)
+            check(temporary.read_bytes())
+        copy_attributes(job.state, temporary, job.options.times)
+        refuse_to_overwrite(output, job.options.force)  # again: the work took a while
+
+    private = 0o666 if job.state is None else 0o600
+    with write_then_rename(output, permissions=private, temporary=job.temporary, before_rename=finish) as file:
+        file.write(data)
 
 
 def _identity(job: Job) -> Any:
@@ -109,28 +109,8 @@ def _delete_source(job: Job, before: Any) -> None:
 # -- the work on one file --------------------------------------------------------------------------------
 
 
-class Meter:
-    """Told the pixels of a task and then those finished; the command line's may draw a bar.
-
-    ``stopped`` ends the work of all threads at their next report: Ctrl-C must not wait for whole tiles.
-    """
-
-    stopped = False
-
-    def start(self, what: str, pixels: int) -> None:
-        """A task of so many pixels begins."""
-
-    def advance(self, pixels: int) -> None:
-        """So many of them are done."""
-
-    def __call__(self, pixels: int) -> None:
-        if self.stopped:
-            raise KeyboardInterrupt
-        self.advance(pixels)
-
-
 def pixel_limit(options: Options) -> int | None:
-    from gmcodec.codec import DEFAULT_MAX_PIXELS
+    from gmcodec.image.modes import DEFAULT_MAX_PIXELS
 
     return DEFAULT_MAX_PIXELS if options.max_pixels is None else options.max_pixels or None
 
@@ -141,7 +121,7 @@ def _threads(options: Options) -> int:
     return options.threads or max(1, available_threads() // options.jobs)
 
 
-def _compress(job: Job, meter: Meter) -> list[str]:
+def _compress(job: Job, progress: Progress) -> list[str]:
     from gmcodec import codec, effort
 
     options, before = job.options, _identity(job)
@@ -153,14 +133,14 @@ def _compress(job: Job, meter: Meter) -> list[str]:
     if options.code == "learned" and planes.mode not in effort.LEARNED_CHANNELS:
         raise UnsupportedImageError(f"there is no model for images of mode {planes.mode}; leave out --code")
     area = planes.width * planes.height
-    meter.start("compressing", area)
+    progress.start("compressing", area)
     encoded = codec.encode_planes(
-        planes, code=options.code, effort=options.effort, threads=_threads(options), progress=meter
+        planes, code=options.code, effort=options.effort, threads=_threads(options), progress=progress
     )
 
     def check(written: bytes) -> None:
-        meter.start("verifying", area)
-        if codec.decode_planes(written, threads=_threads(options), max_pixels=None, progress=meter) != planes:
+        progress.start("verifying", area)
+        if codec.decode_planes(written, threads=_threads(options), max_pixels=None, progress=progress) != planes:
             raise GmcError("does not decode to the same image, so nothing was written: please report this")
 
     _write(job, encoded.data, check if options.verify or options.delete else None)
@@ -188,12 +168,12 @@ def _describe(encoded: Any, planes: Planes, source_bytes: int) -> str:
     )
 
 
-def _decompress(job: Job, meter: Meter) -> list[str]:
+def _decompress(job: Job, progress: Progress) -> list[str]:
     from gmcodec.image import reading, writing
 
     before, options = _identity(job), job.options
     raw = _read(job)
-    planes = _decode(raw, job, meter)
+    planes = _decode(raw, job, progress)
     format = options.format or format_for(planes.mode)
     data, missing = writing.write(reading.strip(planes) if options.strip else planes, format)
     lost = f"{format.upper()} cannot hold {', '.join(missing)}"
@@ -214,33 +194,33 @@ def _decompress(job: Job, meter: Meter) -> list[str]:
     return [f"{len(raw)} -> {len(data)} bytes, {planes.width}x{planes.height} {planes.mode}"]
 
 
-def _decode(raw: bytes, job: Job, meter: Meter) -> Planes:
+def _decode(raw: bytes, job: Job, progress: Progress) -> Planes:
     from gmcodec import codec
     from gmcodec.formats import gmc
 
     _refuse_archive(raw)
     limit = pixel_limit(job.options)
-    meter.start("decoding", gmc.unpack(raw, max_pixels=limit).pixels)
-    return codec.decode_planes(raw, threads=_threads(job.options), max_pixels=limit, progress=meter)
+    progress.start("decoding", gmc.unpack(raw, max_pixels=limit).pixels)
+    return codec.decode_planes(raw, threads=_threads(job.options), max_pixels=limit, progress=progress)
 
 
-def _verify(job: Job, meter: Meter) -> list[str]:
+def _verify(job: Job, progress: Progress) -> list[str]:
     raw = _read(job)
     if raw[:3] == ARCHIVE:
-        return _verify_archive(raw, job, meter)
-    _decode(raw, job, meter)
+        return _verify_archive(raw, job, progress)
+    _decode(raw, job, progress)
     return ["ok"]
 
 
-def _verify_archive(raw: bytes, job: Job, meter: Meter) -> list[str]:
+def _verify_archive(raw: bytes, job: Job, progress: Progress) -> list[str]:
     from gmcodec.archive import Archive
 
     archive = Archive(raw, threads=_threads(job.options), max_pixels=pixel_limit(job.options))
-    meter.start("decoding", sum(block.pixels * len(block.names) for block in archive.blocks))
-    return [f"ok, {sum(1 for _ in archive.items(watch=Watch(meter)))} images"]
+    progress.start("decoding", sum(block.pixels * len(block.names) for block in archive.blocks))
+    return [f"ok, {sum(1 for _ in archive.items(progress=progress))} images"]
 
 
-def _info(job: Job, meter: Meter) -> list[str]:
+def _info(job: Job, progress: Progress) -> list[str]:
     from gmcodec import codec
 
     _refuse_archive(raw := _read(job))
@@ -314,7 +294,7 @@ def _is_done(job: Job) -> bool:
     return resume.is_done(job)
 
 
-def attempt(job: Job, meter: Meter | None = None) -> Outcome:
+def attempt(job: Job, progress: Progress | None = None) -> Outcome:
     """Do a job; errors a user can meet become part of the outcome."""
     warnings: list[str] = []
     with log_to(warnings.append, job.options.verbose):
@@ -323,7 +303,7 @@ def attempt(job: Job, meter: Meter | None = None) -> Outcome:
                 return Outcome(skipped=True)
             refuse_to_overwrite(job.output, job.options.force)
             job = replace(job, state=attributes(job.source.path))
-            return Outcome(ACTIONS[job.action](job, meter or Meter()), warnings)
+            return Outcome(ACTIONS[job.action](job, progress or Progress()), warnings)
         except BrokenPipeError:
             raise
         except (GmcError, OSError, MemoryError) as error:
@@ -331,7 +311,7 @@ def attempt(job: Job, meter: Meter | None = None) -> Outcome:
             return Outcome([], warnings, message, code)
 
 
-def run(jobs: Sequence[Job], workers: int, meter: Meter) -> Generator[Outcome, None, None]:
+def run(jobs: Sequence[Job], workers: int, progress: Progress) -> Generator[Outcome, None, None]:
     """Outcomes in the order of the jobs, with ``workers`` processes if more than one.  Signals leave no parts."""
     workers = min(workers, len(jobs))
     jobs = [replace(job, options=replace(job.options, jobs=workers)) for job in jobs]  # they share the threads
@@ -339,13 +319,13 @@ def run(jobs: Sequence[Job], workers: int, meter: Meter) -> Generator[Outcome, N
         yield from _run_processes(jobs, workers)
         return
     for job in jobs:
-        yield _attempt_here(job, meter)
+        yield _attempt_here(job, progress)
 
 
-def _attempt_here(job: Job, meter: Meter) -> Outcome:
+def _attempt_here(job: Job, progress: Progress) -> Outcome:
     """``attempt``, heeding signals meanwhile."""
     try:
-        return interruptible(lambda: attempt(job, meter), meter)
+        return interruptible(lambda: attempt(job, progress), progress)
     except BaseException:
         if job.temporary is not None:
             job.temporary.unlink(missing_ok=True)

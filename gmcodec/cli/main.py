@@ -26,7 +26,7 @@ from gmcodec.cli import doctor, paths
 from gmcodec.cli import jobs as cli_work
 from gmcodec.cli.console import (
     NUMBER,
-    Bar,
+    ProgressBar,
     effort_option,
     known_model,
     report_skipped,
@@ -201,7 +201,7 @@ def _run(jobs: list[Job], found: Found, rest: dict[str, Any]) -> None:
         report_skipped(found, SHOW_SKIPPED if not rest["verbose"] else None)
         if not jobs and not found.errors:
             tell("nothing to do: no suitable files found")
-    bar = Bar(len(jobs), quiet)
+    bar = ProgressBar(len(jobs), quiet)
     # closing the outcomes ends the workers when an exception leaves the loop
     with closing(bar), closing(cli_work.run(jobs, rest.get("jobs", 1), bar)) as outcomes:
         for job, outcome in zip(jobs, outcomes, strict=True):
@@ -382,8 +382,8 @@ def sample(model: str, output: Path, rows: int, columns: int, size: int, seed: i
     cli_work.refuse_to_overwrite(output, force)
     from PIL import Image
 
+    from gmcodec.files import replacing
     from gmcodec.sampling import draw
-    from gmcodec.work import replacing
 
     try:
         page = draw(model, rows, columns, size, seed, source)

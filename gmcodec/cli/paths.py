@@ -9,7 +9,6 @@ Nothing here prints. Heavy modules load inside functions, so that ``gmcodec --he
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,8 @@ from pathlib import Path
 import click
 
 from gmcodec.errors import OutputExistsError
+from gmcodec.files import temporary_beside
+from gmcodec.image.modes import MODES_BY_ID, PRINT_MODES
 
 STDIO = "-"
 OS_ERROR = 12  # exit code for what the operating system refuses
@@ -165,7 +166,7 @@ SHORT = {"tiff": "tif"}  # what files of a format are called, if not like it
 
 def format_for(mode: str) -> str:
     """The format that holds images of a mode exactly when nobody asks for another."""
-    return "tiff" if mode in ("CMYK", "LAB", "CMYK;16", "LAB;16") else "png"
+    return "tiff" if mode in PRINT_MODES else "png"
 
 
 def format_of(output: str | None, format: str | None) -> str:
@@ -191,8 +192,8 @@ def format_of_source(source: Source) -> str:
             head = file.read(5)
     except OSError:
         head = b""  # what is wrong with it will be said when it is read
-    inks = {11, 12, 13, 14}  # ids of CMYK and LAB, see formats/gmc.py, which is not loaded only to know them
-    return "tiff" if head[:3] == b"gmc" and len(head) == 5 and head[4] & 31 in inks else "png"
+    mode = MODES_BY_ID.get(head[4] & 31) if head[:3] == b"gmc" and len(head) == 5 else None
+    return format_for(mode.name if mode else "")
 
 
 def plan(action: str, found: Found, output: str | None, name: Callable[[Source], str], options: Options) -> list[Job]:
@@ -229,7 +230,7 @@ def plan(action: str, found: Found, output: str | None, name: Callable[[Source],
             place = source.path.with_name(name(source))
         if source.path is not None and place.exists() and source.path.exists() and place.samefile(source.path):
             raise click.UsageError(f"{source.name} would be replaced by its own result")
-        temporary = place.with_name(f".gmcodec-{secrets.token_hex(6)}.part")
+        temporary = temporary_beside(place)
         job = Job(action, source, options, place, temporary, folder is not None)
         other = jobs.setdefault(os.path.realpath(place), job)
         if other is not job and os.path.realpath(other.source.path or "") != os.path.realpath(source.path or ""):

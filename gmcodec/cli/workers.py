@@ -28,7 +28,7 @@ from queue import SimpleQueue
 from typing import IO, Any, NoReturn
 
 from gmcodec import safe_path
-from gmcodec.work import result_of
+from gmcodec.threads import result_of
 
 LENGTH = struct.Struct("<Q")
 PATIENCE = 5.0  # seconds that a process which was ended may take to be gone

@@ -41,6 +41,7 @@ from gmcodec.coding import value_weights
 from gmcodec.coding.stack import ROW_TOTAL, Stack
 from gmcodec.errors import GmcFormatError
 from gmcodec.formats import varint
+from gmcodec.progress import Callback, ignore
 from gmcodec.threads import Threads
 
 CHUNK = 8192  # pixels the encoder evaluates at once
@@ -49,7 +50,6 @@ MAX_TILE_PIXELS = 1 << 23  # larger ones are refused: they would cost a decoder 
 TRIAL_SIDE, TRIAL_SQUARES = 32, 32  # a sample of the image, for decisions
 ADAPT_FROM = 1 << 16  # pixels from which an image is asked for what is its own
 FIT_SIDE, FIT_SQUARES = 32, 24  # the sample that a model is fitted to
-Progress = Callable[[int], None]  # told the number of pixels just finished
 # of the values 0..255 of each channel, int64 [256], or None for a channel without
 Weights = Sequence[np.ndarray | None] | None
 
@@ -80,10 +80,10 @@ class TileCoder(Protocol):
     """Codes a tile uint8 [C, H, W] on its own to the words that ``push`` and ``pop`` make, only faster."""
 
     def push_words(
-        self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
+        self, planes: np.ndarray, progress: Callback, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, np.ndarray]: ...
     def pop_words(
-        self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights, threads: int = 1
+        self, words: np.ndarray, height: int, width: int, progress: Callback, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, bool]: ...
 
 
@@ -155,7 +155,7 @@ def wavefront(height: int, width: int, slope: int | None, count: int = 1) -> tup
 
 
 def push(
-    stack: Stack, planes: np.ndarray, model: PixelModel, progress: Progress, weights: Weights = None
+    stack: Stack, planes: np.ndarray, model: PixelModel, progress: Callback, weights: Weights = None
 ) -> np.ndarray:
     """Push uint8 [B, C, H, W]; returns the estimated bits of each image, float64 [B].  Mirrors ``pop``, backwards."""
     count, c, height, width = planes.shape
@@ -189,7 +189,7 @@ def push(
 
 
 def pop(
-    stack: Stack, shape: tuple[int, int, int, int], model: PixelModel, progress: Progress, weights: Weights = None
+    stack: Stack, shape: tuple[int, int, int, int], model: PixelModel, progress: Callback, weights: Weights = None
 ) -> np.ndarray:
     """Pop uint8 ``shape`` [B, C, H, W].  An empty stack pops zeros."""
     count, c, height, width = shape
@@ -210,7 +210,7 @@ def pop(
 
 
 def push_words(
-    planes: np.ndarray, model: PixelModel, progress: Progress, weights: Weights = None, threads: int = 1
+    planes: np.ndarray, model: PixelModel, progress: Callback, weights: Weights = None, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [B, C, H, W] -> words uint32 of a stack of their own, and the estimated bits of each image, float64 [B].
 
@@ -228,7 +228,7 @@ def pop_words(
     words: np.ndarray,
     shape: tuple[int, int, int, int],
     model: PixelModel,
-    progress: Progress,
+    progress: Callback,
     weights: Weights = None,
     threads: int = 1,
 ) -> np.ndarray:
@@ -276,8 +276,8 @@ def _places(starts: np.ndarray, streams: int) -> np.ndarray:
 
 
 # how a tile uint8 [1, C, h, w] becomes words, and back: ``push_words`` and ``pop_words``, or others like them
-PushTile = Callable[[np.ndarray, PixelModel, Progress, Weights, int], tuple[np.ndarray, np.ndarray]]
-PopTile = Callable[[np.ndarray, tuple[int, int, int, int], PixelModel, Progress, Weights, int], np.ndarray]
+PushTile = Callable[[np.ndarray, PixelModel, Callback, Weights, int], tuple[np.ndarray, np.ndarray]]
+PopTile = Callable[[np.ndarray, tuple[int, int, int, int], PixelModel, Callback, Weights, int], np.ndarray]
 
 
 # -- weights of values -----------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def encode(
     planes: np.ndarray,
     model: PixelModel,
     threads: int = 1,
-    progress: Progress = lambda n: None,
+    progress: Callback = ignore,
     tile: tuple[int, int] | None = None,
     push_tile: PushTile = push_words,
     levels: Callable[[], np.ndarray] | None = None,
@@ -376,7 +376,7 @@ def sampled_bits(
     model: PixelModel,
     threads: int,
     levels: Callable[[], np.ndarray] | None,
-    progress: Progress = lambda n: None,
+    progress: Callback = ignore,
 ) -> tuple[float, float] | None:
     """About the bits of ``encode``, several times faster, and the standard error of that number.
 
@@ -385,7 +385,7 @@ def sampled_bits(
     variance: list[float] = []
 
     def sample(
-        part: np.ndarray, model: Any, progress: Progress, weights: Weights, _: int
+        part: np.ndarray, model: Any, progress: Callback, weights: Weights, _: int
     ) -> tuple[np.ndarray, np.ndarray]:
         bits, square = model.tile_coder.sampled_bits(part[0], progress, weights)
         variance.append(square)
@@ -402,7 +402,7 @@ def decode(
     shape: tuple[int, int, int],
     model: PixelModel,
     threads: int = 1,
-    progress: Progress = lambda n: None,
+    progress: Callback = ignore,
     pop_tile: PopTile = pop_words,
 ) -> np.ndarray:
     """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
@@ -460,16 +460,14 @@ def read_tiles(payload: bytes, position: int, height: int, width: int) -> tuple[
 # -- a batch of images in one stream ---------------------------------------------------------------------
 
 
-def encode_batch(
-    images: np.ndarray, model: PixelModel, progress: Progress = lambda n: None
-) -> tuple[bytes, np.ndarray]:
+def encode_batch(images: np.ndarray, model: PixelModel, progress: Callback = ignore) -> tuple[bytes, np.ndarray]:
     """uint8 [B, C, H, W] -> payload, and the estimated bits of each image, float64 [B]."""
     words, bits = push_words(images, model, progress)
     return words.astype("<u4").tobytes(), bits
 
 
 def decode_batch(
-    payload: bytes, shape: tuple[int, int, int, int], model: PixelModel, progress: Progress = lambda n: None
+    payload: bytes, shape: tuple[int, int, int, int], model: PixelModel, progress: Callback = ignore
 ) -> np.ndarray:
     """Inverse of ``encode_batch``: uint8 ``shape`` [B, C, H, W].  Raises GmcFormatError.
 

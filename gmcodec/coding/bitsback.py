@@ -22,8 +22,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gmcodec.coding.autoregressive import PixelModel, Progress, Weights, pop, push
+from gmcodec.coding.autoregressive import Callback, PixelModel, Weights, pop, push
 from gmcodec.coding.stack import Stack
+from gmcodec.progress import ignore
 
 NIBBLE = 4
 BATCH_PIXELS, LEAST_BATCHES = 1 << 18, 1  # of the images coded in step; of a chain
@@ -88,7 +89,7 @@ def push_batch(
     stack: Stack,
     planes: np.ndarray,
     model: LatentModel,
-    progress: Progress = lambda n: None,
+    progress: Callback = ignore,
     weights: Weights = None,
     above: np.ndarray | None = None,
 ) -> Pushed:
@@ -110,7 +111,7 @@ def pop_batch(
     stack: Stack,
     shape: tuple[int, int, int, int],
     model: LatentModel,
-    progress: Progress = lambda n: None,
+    progress: Callback = ignore,
     weights: Weights = None,
     above: np.ndarray | None = None,
 ) -> np.ndarray:

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from gmcodec.coding import bitsback, flow
-from gmcodec.coding.autoregressive import Progress, open_stack, pop, push
+from gmcodec.coding.autoregressive import Callback, open_stack, pop, push
 from gmcodec.coding.bitsback import LatentModel, Pushed, shape_of
 from gmcodec.coding.flow import FlowModel, Underflow
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
 from gmcodec.formats import varint
+from gmcodec.progress import ignore, without_pixels
 
 SEED_PIXELS = 1 << 18  # of the seeds coded in step
 TRIAL, SEED_EXCESS = 16, 1.05  # images that say what one costs, and how many more seeds than that makes there are
@@ -45,7 +46,7 @@ class Chain:
     initial_bits: float
 
 
-def encode_chain(images: np.ndarray, model: ChainModel, progress: Progress = lambda n: None) -> Chain:
+def encode_chain(images: np.ndarray, model: ChainModel, progress: Callback = ignore) -> Chain:
     """uint8 [N, C, H, W] -> payload."""
     count, _, height, width = images.shape
     most = count // scheme(model).LEAST_BATCHES
@@ -66,7 +67,7 @@ def encode_chain(images: np.ndarray, model: ChainModel, progress: Progress = lam
 
 
 def decode_chain(
-    payload: bytes, shape: tuple[int, int, int, int], model: ChainModel, progress: Progress = lambda n: None
+    payload: bytes, shape: tuple[int, int, int, int], model: ChainModel, progress: Callback = ignore
 ) -> np.ndarray:
     """Inverse of ``encode_chain``: uint8 ``shape`` [N, C, H, W].  Raises GmcFormatError.
 
@@ -99,15 +100,15 @@ def scheme(model: ChainModel) -> Any:
     return flow if hasattr(model, "passage") else bitsback
 
 
-def _push_batches(stack: Stack, images: np.ndarray, batch: int, model: ChainModel, progress: Progress) -> list[Pushed]:
+def _push_batches(stack: Stack, images: np.ndarray, batch: int, model: ChainModel, progress: Callback) -> list[Pushed]:
     return [scheme(model).push_batch(stack, images[part], model, progress) for part in _parts(0, len(images), batch)]
 
 
-def _push_seeds(images: np.ndarray, model: ChainModel, cost: float, progress: Progress) -> tuple[Stack, np.ndarray]:
+def _push_seeds(images: np.ndarray, model: ChainModel, cost: float, progress: Callback) -> tuple[Stack, np.ndarray]:
     """A stack of the first images, in their order, worth ``cost`` bits or all there are, and the bits of each."""
     count, _, height, width = images.shape
     trial = images[:: -(-count // TRIAL)]
-    each = push(Stack(), trial, model.plain, lambda n: progress(0)).mean()
+    each = push(Stack(), trial, model.plain, without_pixels(progress)).mean()
     seeds = count if SEED_EXCESS * cost >= count * each else int(SEED_EXCESS * cost / each) + 1
     while True:
         stack, bits = Stack(), np.zeros(seeds)

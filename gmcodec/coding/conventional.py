@@ -46,7 +46,6 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,6 +55,7 @@ from gmcodec.coding import filters
 from gmcodec.coding.compressors import DEFLATE, LZMA, decompress, deflate, lzma_raw
 from gmcodec.coding.filters import INTERLEAVED, MED, MED_GREEN, PACKED_BITS, PLANAR, PNG
 from gmcodec.errors import GmcFormatError, TruncatedFileError, UnknownModelError
+from gmcodec.progress import Callback, ignore
 
 STORED, DEFLATED, WEBP, PALETTE = 1, 2, 3, 4
 FORMS = {STORED: "stored", DEFLATED: "deflated", WEBP: "webp", PALETTE: "palette"}
@@ -80,7 +80,7 @@ def encode(
     depth: int,
     effort: str,
     below: float | None = None,
-    progress: Callable[[int], None] = lambda n: None,
+    progress: Callback = ignore,
 ) -> tuple[int, bytes]:
     """Smallest (form, payload) found for uint8 or uint16 ``[C, H, W]``, C 1..4, values below ``2**depth``.
 
@@ -98,7 +98,7 @@ def encode(
     return best.form, best.payload
 
 
-def quick_size(planes: np.ndarray, depth: int, progress: Callable[[int], None] = lambda n: None) -> int:
+def quick_size(planes: np.ndarray, depth: int, progress: Callback = ignore) -> int:
     """About the bytes that ``encode`` would take, in tens of milliseconds per megasample.
 
     Of a large image band by band: what compresses it as a whole takes ten times its memory.
@@ -151,7 +151,7 @@ class _Smallest:
 
     form: int
     payload: bytes
-    progress: Callable[[int], None]
+    progress: Callback
 
     def offer(self, form: int, payload: bytes) -> int:
         """Keep ``payload`` if it is smaller; returns its size."""

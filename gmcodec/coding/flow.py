@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gmcodec.coding.autoregressive import PixelModel, Progress, Weights, pop, push
+from gmcodec.coding.autoregressive import Callback, PixelModel, Weights, pop, push
 from gmcodec.coding.bitsback import (
     SEED_MARGIN,
     Posterior,
@@ -38,6 +38,7 @@ from gmcodec.coding.bitsback import (
 )
 from gmcodec.coding.stack import PRECISION, Stack
 from gmcodec.errors import GmcFormatError
+from gmcodec.progress import ignore
 
 BATCH_PIXELS, LEAST_BATCHES = 1 << 14, 8  # of the images coded in step; of a chain: larger ones need more seeds
 TRIAL_BITS = 64  # for a sample, on average more than any takes
@@ -118,7 +119,7 @@ def push_batch(
     stack: Stack,
     planes: np.ndarray,
     model: FlowModel,
-    progress: Progress = lambda n: None,
+    progress: Callback = ignore,
     weights: Weights = None,
     above: np.ndarray | None = None,
 ) -> Pushed:
@@ -171,7 +172,7 @@ def pop_batch(
     stack: Stack,
     shape: tuple[int, int, int, int],
     model: FlowModel,
-    progress: Progress = lambda n: None,
+    progress: Callback = ignore,
     weights: Weights = None,
     above: np.ndarray | None = None,
 ) -> np.ndarray:

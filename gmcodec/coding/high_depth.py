@@ -23,8 +23,8 @@ from typing import Protocol
 import numpy as np
 
 from gmcodec.coding.autoregressive import (
+    Callback,
     Encoded,
-    Progress,
     check_words,
     read_tiles,
     squares,
@@ -35,15 +35,16 @@ from gmcodec.coding.autoregressive import (
 from gmcodec.errors import GmcFormatError, WeightsError
 from gmcodec.exact.logistic import MAX_SHIFT
 from gmcodec.formats import varint
+from gmcodec.progress import ignore, without_pixels
 from gmcodec.threads import Threads
 
 
 class TileCoder(Protocol):
     """Codes tiles uint16 [C, H, W] whose samples have so many bits, on one scale."""
 
-    def push_words(self, planes: np.ndarray, progress: Progress, threads: int = 1) -> tuple[np.ndarray, float]: ...
+    def push_words(self, planes: np.ndarray, progress: Callback, threads: int = 1) -> tuple[np.ndarray, float]: ...
     def pop_words(
-        self, words: np.ndarray, height: int, width: int, progress: Progress, threads: int = 1
+        self, words: np.ndarray, height: int, width: int, progress: Callback, threads: int = 1
     ) -> tuple[np.ndarray, bool]: ...
 
 
@@ -144,7 +145,7 @@ def from_ranks(ranks: np.ndarray, lists: Lists) -> np.ndarray:
 # -- the scale -------------------------------------------------------------------------------------------------
 
 
-def choose_shift(ranks: np.ndarray, model: Model, bits: int, progress: Progress = lambda n: None) -> tuple[int, float]:
+def choose_shift(ranks: np.ndarray, model: Model, bits: int, progress: Callback = ignore) -> tuple[int, float]:
     """The scale on which a sample of uint16 [C, H, W] costs least, of three that suit its noise; bits a sample."""
     fine = ranks.astype(np.int32)
     second = fine[:, 1:, 1:] - fine[:, :-1, 1:] - fine[:, 1:, :-1] + fine[:, :-1, :-1]
@@ -155,14 +156,14 @@ def choose_shift(ranks: np.ndarray, model: Model, bits: int, progress: Progress 
     strip = np.ascontiguousarray(np.concatenate(list(sample), 1))
 
     def cost(shift: int) -> float:
-        return model.deep_coder(bits, shift, rate_of(model)).push_words(strip, lambda count: progress(0))[1]
+        return model.deep_coder(bits, shift, rate_of(model)).push_words(strip, without_pixels(progress))[1]
 
     costs = {shift: cost(shift) / strip.size for shift in candidates}
     shift = min(costs, key=costs.__getitem__)
     return shift, costs[shift]
 
 
-def estimate(planes: np.ndarray, model: Model, progress: Progress = lambda n: None) -> float:
+def estimate(planes: np.ndarray, model: Model, progress: Callback = ignore) -> float:
     """Bits that uint16 [C, H, W] will take, from a sample."""
     ranks = to_ranks(planes, choose_lists(planes))
     return choose_shift(ranks, model, bits_of(ranks.max()), progress)[1] * ranks.size
@@ -186,7 +187,7 @@ def encode(
     planes: np.ndarray,
     model: Model,
     threads: int = 1,
-    progress: Progress = lambda n: None,
+    progress: Callback = ignore,
     tile: tuple[int, int] | None = None,
 ) -> Encoded:
     """uint16 [C, H, W] -> payload.  The bytes do not depend on ``threads``.  ``model`` learns."""
@@ -213,7 +214,7 @@ def decode(
     shape: tuple[int, int, int],
     model: Model,
     threads: int = 1,
-    progress: Progress = lambda n: None,
+    progress: Callback = ignore,
 ) -> np.ndarray:
     """Inverse of ``encode``: uint16 [C, H, W].  Raises GmcFormatError before large allocations."""
     channels, height, width = shape

@@ -23,12 +23,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from gmcodec.coding import autoregressive
-from gmcodec.coding.autoregressive import Encoded, PixelModel, Progress, Weights, open_stack, pop, push, squares
+from gmcodec.coding.autoregressive import Callback, Encoded, PixelModel, Weights, open_stack, pop, push, squares
 from gmcodec.coding.bitsback import LatentModel, below, shape_of
 from gmcodec.coding.chain import scheme
 from gmcodec.coding.flow import FlowModel, Underflow
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
+from gmcodec.progress import ignore, without_pixels
 
 ROWS_BITS = 12  # of the height of a strip, in cells
 SHARES = 16, 4  # tried: one part in so many of a tile is the lowest strip
@@ -58,13 +59,11 @@ class FlowStrips(FlowModel, Strips, Protocol): ...
 StripModel = LatentStrips | FlowStrips
 
 
-def encode_image(
-    planes: np.ndarray, model: StripModel, threads: int = 1, progress: Progress = lambda n: None
-) -> Encoded:
+def encode_image(planes: np.ndarray, model: StripModel, threads: int = 1, progress: Callback = ignore) -> Encoded:
     """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
 
     def push_tile(
-        tile: np.ndarray, fitted: PixelModel, progress: Progress, weights: Weights, threads: int
+        tile: np.ndarray, fitted: PixelModel, progress: Callback, weights: Weights, threads: int
     ) -> tuple[np.ndarray, np.ndarray]:
         return push_strips(tile, model.around(fitted), progress, weights)
 
@@ -76,7 +75,7 @@ def decode_image(
     shape: tuple[int, int, int],
     model: StripModel,
     threads: int = 1,
-    progress: Progress = lambda n: None,
+    progress: Callback = ignore,
 ) -> np.ndarray:
     """Inverse of ``encode_image``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
 
@@ -84,7 +83,7 @@ def decode_image(
         words: np.ndarray,
         shape: tuple[int, int, int, int],
         fitted: PixelModel,
-        progress: Progress,
+        progress: Callback,
         weights: Weights,
         threads: int,
     ) -> np.ndarray:
@@ -94,14 +93,14 @@ def decode_image(
 
 
 def push_strips(
-    tile: np.ndarray, model: StripModel, progress: Progress, weights: Weights
+    tile: np.ndarray, model: StripModel, progress: Callback, weights: Weights
 ) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [1, C, H, W] -> words uint32, the fewest of what was tried, and the estimated bits, float64 [1]."""
     stack = Stack()
     bits = push(stack, tile, model.plain, progress, weights)
     stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
     best = stack.words(), bits + ROWS_BITS
-    quietly: Progress = lambda n: progress(0)  # noqa: E731  (it may end the work)
+    quietly = without_pixels(progress)
     for share in SHARES if _may_pay(tile, model, quietly, weights) else ():
         found = _push_latents(tile, model, tile.shape[2] // model.cell // share, weights, quietly)
         if found is not None:
@@ -109,7 +108,7 @@ def push_strips(
     return best
 
 
-def _may_pay(tile: np.ndarray, model: StripModel, progress: Progress, weights: Weights) -> bool:
+def _may_pay(tile: np.ndarray, model: StripModel, progress: Callback, weights: Weights) -> bool:
     """Whether latents make a few squares of a tile smaller, each coded on its own."""
     sample = squares(tile[0], TRIAL_SQUARES, TRIAL_SIDE)
     sample = sample[:, :, : sample.shape[2] // model.cell * model.cell]
@@ -120,7 +119,7 @@ def _may_pay(tile: np.ndarray, model: StripModel, progress: Progress, weights: W
 
 
 def _push_latents(
-    tile: np.ndarray, model: StripModel, seeds: int, weights: Weights, progress: Progress = lambda n: None
+    tile: np.ndarray, model: StripModel, seeds: int, weights: Weights, progress: Callback = ignore
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """``push_strips`` with latents, the lowest strip of so many rows of cells; None if it cannot pay for them."""
     height, width = tile.shape[2:]
@@ -150,7 +149,7 @@ def _push_latents(
 
 
 def pop_strips(
-    words: np.ndarray, shape: tuple[int, int, int, int], model: StripModel, progress: Progress, weights: Weights
+    words: np.ndarray, shape: tuple[int, int, int, int], model: StripModel, progress: Callback, weights: Weights
 ) -> np.ndarray:
     """Inverse of ``push_strips``.  Raises GmcFormatError."""
     stack, top, (_, _, height, width) = open_stack(words), 0, shape

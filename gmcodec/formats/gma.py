@@ -105,7 +105,8 @@ from gmcodec.errors import (
     UnsupportedVersionError,
 )
 from gmcodec.formats import varint
-from gmcodec.formats.gmc import MODES, WEIGHTS_ID_BYTES, Reader
+from gmcodec.formats.gmc import WEIGHTS_ID_BYTES, Reader
+from gmcodec.image.modes import MODES_BY_ID
 
 FORMAT_VERSION = 2  # of sections that are written
 VERSIONS = (1, 2)  # of those that are read
@@ -157,12 +158,12 @@ class Block:
     @property
     def mode(self) -> str:
         """Name of the mode."""
-        return MODES[self.mode_id].name
+        return MODES_BY_ID[self.mode_id].name
 
     @property
     def channels(self) -> int:
         """Samples per pixel, 1 to 4."""
-        return MODES[self.mode_id].channels
+        return MODES_BY_ID[self.mode_id].channels
 
     @property
     def pixels(self) -> int:
@@ -462,7 +463,7 @@ def _nanoseconds(reader: Reader) -> int:
 def _check(block: Block) -> None:
     """Raise GmcFormatError unless ``block`` keeps every rule of the format about values."""
     b = block
-    if not (1 <= b.kind <= 255 and 1 <= b.form <= 255 and b.mode_id in MODES):
+    if not (1 <= b.kind <= 255 and 1 <= b.form <= 255 and b.mode_id in MODES_BY_ID):
         raise GmcFormatError(f"a block of kind {b.kind}, mode id {b.mode_id} and form {b.form} cannot be")
     if not (1 <= b.width < _MAX_SIDE and 1 <= b.height < _MAX_SIDE):
         raise GmcFormatError(f"dimensions {b.width}x{b.height} are outside 1..{_MAX_SIDE - 1}")

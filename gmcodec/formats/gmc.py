@@ -75,7 +75,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -88,43 +87,17 @@ from gmcodec.errors import (
     UnsupportedVersionError,
 )
 from gmcodec.formats import varint
+from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES_BY_ID
 
 MAGIC = b"gmc"
 FORMAT_VERSION = 1
 FIRST_LEARNED_FORM = 16
 WEIGHTS_ID_BYTES = 4
-DEFAULT_MAX_PIXELS = 178_956_970  # 512 MiB of RGB; where Pillow starts to refuse
 
 _MODE_BITS, _RESERVED_BITS, _METADATA_FLAG = 0x1F, 0x60, 0x80
 _MAX_SIDE = 2**31
 _CRC_BYTES = 4
 _CRC_CHUNK = 1 << 20  # bytes that pixels_crc may copy at a time
-
-
-class Mode(NamedTuple):
-    """What a mode id stands for: its name, channels and bits per sample."""
-
-    name: str
-    channels: int
-    depth: int
-
-
-MODES = {  # append only; never renumber, never reuse
-    1: Mode("1", 1, 1),
-    2: Mode("L", 1, 8),
-    3: Mode("LA", 2, 8),
-    4: Mode("P", 1, 8),
-    5: Mode("RGB", 3, 8),
-    6: Mode("RGBA", 4, 8),
-    7: Mode("I;16", 1, 16),
-    8: Mode("LA;16", 2, 16),
-    9: Mode("RGB;16", 3, 16),
-    10: Mode("RGBA;16", 4, 16),
-    11: Mode("CMYK", 4, 8),
-    12: Mode("LAB", 3, 8),
-    13: Mode("CMYK;16", 4, 16),
-    14: Mode("LAB;16", 3, 16),
-}
 
 
 @dataclass(frozen=True)
@@ -151,12 +124,12 @@ class Header:
     @property
     def channels(self) -> int:
         """Samples per pixel, 1 to 4."""
-        return MODES[self.mode_id].channels
+        return MODES_BY_ID[self.mode_id].channels
 
     @property
     def depth(self) -> int:
         """Bits per sample: 1, 8 or 16."""
-        return MODES[self.mode_id].depth
+        return MODES_BY_ID[self.mode_id].depth
 
     @property
     def version(self) -> int:
@@ -220,7 +193,7 @@ def _read_body(reader: Reader) -> Header:
     """Mode byte to last part: lengths are followed, values are for ``_check`` to judge."""
     mode_byte = reader.byte("the mode")
     mode_id = mode_byte & _MODE_BITS
-    if mode_byte & _RESERVED_BITS or mode_id not in MODES:
+    if mode_byte & _RESERVED_BITS or mode_id not in MODES_BY_ID:
         raise GmcFormatError(f"mode byte {mode_byte:#04x} is not one of format version {FORMAT_VERSION}")
     width, height = reader.varint("the width"), reader.varint("the height")
     crc = int.from_bytes(reader.take(_CRC_BYTES, "the pixel CRC"), "little")
@@ -233,7 +206,7 @@ def _read_body(reader: Reader) -> Header:
         metadata = _read_metadata(section)
 
     parts: list[Part] = []
-    missing = MODES[mode_id].channels
+    missing = MODES_BY_ID[mode_id].channels
     while missing > 0:
         form, channels = reader.byte("a part's form"), reader.byte("a part's channels")
         if form == 0 or not 1 <= channels <= missing:  # here and not later: it ends the loop
@@ -260,8 +233,8 @@ def _read_metadata(section: memoryview) -> tuple[tuple[int, bytes], ...]:
 
 def _check(header: Header) -> None:
     """Raise ``GmcFormatError`` unless ``header`` keeps every rule of the format about values."""
-    if header.mode_id not in MODES:
-        raise GmcFormatError(f"mode id {header.mode_id} is not one of {sorted(MODES)}")
+    if header.mode_id not in MODES_BY_ID:
+        raise GmcFormatError(f"mode id {header.mode_id} is not one of {sorted(MODES_BY_ID)}")
     if not (1 <= header.width < _MAX_SIDE and 1 <= header.height < _MAX_SIDE):
         raise GmcFormatError(f"dimensions {header.width}x{header.height} are outside 1..{_MAX_SIDE - 1}")
     if not 0 <= header.pixels_crc < 2**32:

@@ -10,41 +10,11 @@ import numpy as np
 
 from gmcodec.errors import UnsupportedImageError
 from gmcodec.image.ledger.base import Loss
+from gmcodec.image.modes import MODES
 
 _BAND_PIXELS = 1 << 20
-DEFAULT_MAX_PIXELS = 178_956_970  # where Pillow, too, turns from a warning to an error
 
 
-@dataclass(frozen=True)
-class Mode:
-    """A kind of image: permanent id, samples per pixel, bits per sample (1, 8 or 16)."""
-
-    id: int
-    name: str
-    channels: int
-    depth: int
-
-
-# ids are part of the file format: append only, never renumber, never reuse
-MODES: dict[str, Mode] = {
-    mode.name: mode
-    for mode in (
-        Mode(1, "1", 1, 1),
-        Mode(2, "L", 1, 8),
-        Mode(3, "LA", 2, 8),
-        Mode(4, "P", 1, 8),
-        Mode(5, "RGB", 3, 8),
-        Mode(6, "RGBA", 4, 8),
-        Mode(7, "I;16", 1, 16),
-        Mode(8, "LA;16", 2, 16),
-        Mode(9, "RGB;16", 3, 16),
-        Mode(10, "RGBA;16", 4, 16),
-        Mode(11, "CMYK", 4, 8),
-        Mode(12, "LAB", 3, 8),
-        Mode(13, "CMYK;16", 4, 16),
-        Mode(14, "LAB;16", 3, 16),
-    )
-}
 _ARRAY_MODES = {8: ("L", "LA", "RGB", "RGBA"), 16: ("I;16", "LA;16", "RGB;16", "RGBA;16")}
 
 

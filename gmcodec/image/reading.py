@@ -31,22 +31,14 @@ from gmcodec.image import bmp, exactness, ledger, metadata, plugins, png, pnm, t
 from gmcodec.image.ledger import Loss
 from gmcodec.image.ledger.pnm import count_further
 from gmcodec.image.metadata import MEANING, Tag, Tags, find_problem
+from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES
 from gmcodec.image.pillow_info import find_dropped, from_info, meaning_from_info, to_info
-from gmcodec.image.planes import (
-    DEFAULT_MAX_PIXELS,
-    MODES,
-    Mode,
-    Planes,
-    from_array,
-    from_pillow,
-    from_samples,
-    to_array,
-)
+from gmcodec.image.planes import Planes, from_array, from_pillow, from_samples, to_array
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["DEFAULT_MAX_PIXELS", "MODES", "Mode", "Planes", "Tag", "from_array", "from_image", "read", "strip",
+__all__ = ["Planes", "Tag", "from_array", "from_image", "read", "strip",
            "to_array", "to_image"]  # fmt: skip
 
 _PILLOW_MODES = {name: name for name in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB")} | {

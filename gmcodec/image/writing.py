@@ -18,11 +18,11 @@ from gmcodec.errors import GmcError, UnsupportedImageError
 from gmcodec.image import png, pnm, reading, tiff
 from gmcodec.image.ledger import resources
 from gmcodec.image.metadata import MEANING, Tag, Tags, unpack, unpack_text
-from gmcodec.image.planes import MODES, Planes, oriented, to_array
+from gmcodec.image.modes import MODES, PRINT_MODES
+from gmcodec.image.planes import Planes, oriented, to_array
 
-_INK = {"CMYK", "LAB", "CMYK;16", "LAB;16"}
 _WRITABLE = {
-    "PNG": MODES.keys() - _INK,
+    "PNG": MODES.keys() - PRINT_MODES,
     "TIFF": set(MODES),
     "PPM": {"1", "L", "RGB", "I;16", "RGB;16"},
     "BMP": {"1", "L", "P", "RGB"},
@@ -74,13 +74,13 @@ def write_png(planes: Planes) -> bytes:
     (Except: DPI that did not come from a PNG becomes the nearest number of pixels per metre.)
     Raises UnsupportedImageError for these two, GmcFormatError for malformed metadata.
     """
-    if planes.mode in _INK:
+    if planes.mode in PRINT_MODES:
         raise UnsupportedImageError(f"PNG cannot hold {planes.mode} images; use TIFF")
     return png.write(planes.mode, planes.data, unpack(planes.metadata, planes.mode))
 
 
 def _better(mode: str) -> str:
-    return "TIFF" if mode in _INK else "PNG"
+    return "TIFF" if mode in PRINT_MODES else "PNG"
 
 
 # --- what came back ---------------------------------------------

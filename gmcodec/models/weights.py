@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -23,6 +22,7 @@ from gmcodec.exact import gaussian
 from gmcodec.exact.gaussian import LatentTables
 from gmcodec.exact.logistic import LOG_SCALE_UNIT, ROW_TOTAL, Tables
 from gmcodec.exact.ops import Layer
+from gmcodec.files import write_then_rename
 from gmcodec.models.ade import flow_state as ade_passage
 from gmcodec.models.ade import model as ade
 from gmcodec.models.ade.model import AdeConfig, AdeModel
@@ -276,15 +276,8 @@ def _layer(tensors: dict[str, np.ndarray], name: str, limit: int) -> Layer:
 
 
 def write(model: Model, path: Path) -> bytes:
-    """Write frozen weights by way of a temporary file; returns their id."""
+    """Write frozen weights; returns their id."""
     data = to_bytes(model)
-    temporary = Path(str(path) + ".tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None  # the name the user knows
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with write_then_rename(path) as file:
+        file.write(data)
     return weights_id(data)

@@ -251,7 +251,8 @@ typedef struct gm_functions {
    * columns of a row.  Rows and columns in raster order, each once; the samples before them are known. */
   void (*streams_run)(gm_streams *streams, int32_t row, int32_t first, int32_t last, int32_t *outputs, int32_t *base);
 
-  /* -- rows of frequencies, for coding/stack.py: exact/logistic.py, exact/gaussian.py ------------------------------- */
+  /* -- rows of frequencies, for coding/stack.py: exact/logistic.py, exact/gaussian.py -------------------------------
+   */
 
   /* Weights int64 [n, k] before anything is known, from outputs int32 [n, row]. */
   void (*softmax)(const int32_t *outputs, int64_t row, int64_t n, int32_t k, const int32_t *table, int64_t *weights);

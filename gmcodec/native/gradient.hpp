@@ -36,16 +36,16 @@ static inline void mixture_gradient(const Tables &tables, const Scale &scale, in
                                     const int32_t *outputs, const int32_t *base, const int32_t *samples, double *out,
                                     double *centre) {
   const int size = filled(mixtures, WHOLE);
-  const int32_t *sigmoid = logistic.sigmoid + REACH;
+  const int32_t *sigmoid = tables.sigmoid + REACH;
   alignas(64) double prior[MAX_MIXTURES] = {}, weight[MAX_MIXTURES];
   Edges edges[MAX_CHANNELS];
-  softmax(outputs, mixtures, logistic.softmax, prior);
+  softmax(outputs, mixtures, tables.softmax, prior);
   memcpy(weight, prior, sizeof weight);
   for (int c = 0; c < channels; ++c) {
     Edges &e = edges[c];
     for (int k = mixtures; k < size; ++k)
       e.mean[k] = 0, e.inverse[k] = 0;
-    open_logistics(outputs, base, samples, c, channels, mixtures, logistic.inverse, scale.shift, e.mean, e.inverse);
+    open_logistics(outputs, base, samples, c, channels, mixtures, tables.inverse, scale.shift, e.mean, e.inverse);
     const double at = (double)((int64_t)samples[c] * POSITION >> scale.shift);
     Reals total{};
     for (int k = 0; k < size; k += REALS) {

@@ -69,7 +69,7 @@ GM_INLINE void normalise(double *weight, int size, double total) {
   weight[largest] += (1 << WEIGHT_BITS) - sum(given);
 }
 
-// Mixture weights of a pixel before anything is known of it, of one net: logistic.softmax.
+// Mixture weights of a pixel before anything is known of it, of one net: tables.softmax.
 GM_INLINE void softmax(const int32_t *logits, int mixtures, const int32_t *table, double *weight) {
   int32_t top = logits[0];
   for (int k = 1; k < mixtures; ++k)
@@ -154,7 +154,7 @@ struct Logistics {
 
 GM_INLINE Logistics logistics(const Mixture &mix, ptrdiff_t i, const Tables &tables) {
   ptrdiff_t at = i * mix.size;
-  return {mix.size, mix.weight + at, mix.mean + at, mix.inverse + at, logistic.sigmoid + REACH};
+  return {mix.size, mix.weight + at, mix.mean + at, mix.inverse + at, tables.sigmoid + REACH};
 }
 
 // Mass of a mixture below a sample, in 0..2**38: logistic.cumulative.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from gmcodec.errors import TrainingError
+from gmcodec.files import write_then_rename
 from gmcodec.models.agave.model import AgaveConfig
 from gmcodec.training import data as images
 from gmcodec.training.data import Batch
@@ -138,8 +138,8 @@ class Trainer:
             "random": self.source.random.bit_generator.state,
             "torch_random": self._torch_random(),
         }
-        torch.save(state | self.extra_state(), self.out / "checkpoint.tmp")
-        os.replace(self.out / "checkpoint.tmp", self.out / "checkpoint.pt")
+        with write_then_rename(self.out / "checkpoint.pt") as file:
+            torch.save(state | self.extra_state(), file)
         save_float(self.ema, self.preset, self.out / "float.safetensors")
 
     def resume(self) -> None:

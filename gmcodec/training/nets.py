@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from gmcodec.errors import TrainingError
+from gmcodec.files import write_then_rename
 from gmcodec.models.ade import model as ade
 from gmcodec.models.ade.float import Ade
 from gmcodec.models.ade.model import AdeConfig
@@ -142,9 +142,9 @@ def save_float(net: nn.Module, preset: Preset, path: Path) -> None:
     if preset.decoder_fixed:
         tensors = {k: v for k, v in tensors.items() if not k.startswith("decoder.") or of_condition(k)}
     config = json.dumps(asdict(preset.model), sort_keys=True)
-    save_file(tensors, f"{path}.tmp", {"preset": preset.name, "kind": config_kind(preset.model),
-                                         "config": config, "side": str(preset.patch)})  # fmt: skip
-    os.replace(f"{path}.tmp", path)
+    metadata = {"preset": preset.name, "kind": config_kind(preset.model), "config": config, "side": str(preset.patch)}
+    with write_then_rename(path) as file:
+        file.write(save(tensors, metadata))
 
 
 def split_float(path: Path, folder: Path, limit: int = PART_BYTES) -> list[Path]:

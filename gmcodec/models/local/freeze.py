@@ -27,6 +27,7 @@ from gmcodec.models.online.gradient_units import gradient_units
 from gmcodec.models.online.tile_coder import OnlineTileCoder
 from gmcodec.models.pixelcnnpp.tables import CONDITION_LIMIT, CONDITION_UNIT
 from gmcodec.models.shared.mixture import output_units
+from gmcodec.progress import ignore
 
 EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp
 SHRINK = 0.7  # ratio of one trial of the units to the one before
@@ -82,13 +83,9 @@ def freeze(
             model = _freeze(net, list(units.values()))
             return sum(estimate_bits(model, images).sum() for images in squares)
         coder = OnlineTileCoder((frozen(units, squares[:1]).learning(rate),))  # all would take most of the time
-        return sum(coder.ranges(image, _ignore, None, THREADS)[1] for image in photographs)
+        return sum(coder.ranges(image, ignore, None, THREADS)[1] for image in photographs)
 
     return frozen(search_units({str(place): peak for place, peak in enumerate(peaks)}, bits), squares)
-
-
-def _ignore(count: int) -> None:
-    pass
 
 
 def search_units(peaks: dict[str, np.ndarray], bits: Callable[[dict[str, np.ndarray]], float]) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@ The native core goes through the steps of the wavefront; one thread works on a t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +15,11 @@ from gmcodec.exact import ans
 from gmcodec.exact.logistic import BYTES
 from gmcodec.models.shared.mixture import Weights, value_weights
 from gmcodec.models.shared.window import Canvas
+from gmcodec.progress import Callback
 
 if TYPE_CHECKING:
     from gmcodec.models.local.frozen import LocalModel
 
-Progress = Callable[[int], None]
 SAMPLED = 4  # one pixel of so many tells about what a tile takes
 CALL_PIXELS = 1 << 15  # coded between two reports of progress, which may end the work
 
@@ -39,7 +38,7 @@ class TileCoder:
         return canvas, tile, calls_of(tile.steps, height * width, CALL_PIXELS)
 
     def push_words(
-        self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
+        self, planes: np.ndarray, progress: Callback, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """A tile uint8 [C, H, W] -> words uint32, and the estimated bits [1].  Mirrors ``pop_words``, backwards."""
         canvas, tile, calls = self._open(planes.shape[1], planes.shape[2], weights)
@@ -53,7 +52,7 @@ class TileCoder:
         return ans.closed(state, out), np.array([bits])
 
     def pop_words(
-        self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights, threads: int = 1
+        self, words: np.ndarray, height: int, width: int, progress: Callback, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
         canvas, tile, calls = self._open(height, width, weights)
@@ -64,7 +63,7 @@ class TileCoder:
             report(progress, height * width, number, len(calls))
         return canvas.planes()[0], state == 0 and count == 0
 
-    def sampled_bits(self, planes: np.ndarray, progress: Progress, weights: Weights) -> tuple[float, float]:
+    def sampled_bits(self, planes: np.ndarray, progress: Callback, weights: Weights) -> tuple[float, float]:
         """About the bits of a tile uint8 [C, H, W], from one of SAMPLED of its pixels, and the variance of that number.
 
         The variance is that of samples side by side: the tile is no different there (von Neumann 1941).
@@ -95,6 +94,6 @@ def calls_of(steps: int, pixels: int, each: int) -> list[tuple[int, int]]:
     return [(start, min(start + many, steps)) for start in range(0, steps, many)]
 
 
-def report(progress: Progress, pixels: int, number: int, calls: int) -> None:
+def report(progress: Callback, pixels: int, number: int, calls: int) -> None:
     """Pass on the pixels of call ``number``; those of all calls are ``pixels``."""
     progress(pixels * (number + 1) // calls - pixels * number // calls)

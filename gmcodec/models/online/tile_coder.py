@@ -26,7 +26,7 @@ from gmcodec import native
 from gmcodec.errors import GmcFormatError, WeightsError
 from gmcodec.exact import ans
 from gmcodec.exact.logistic import BYTES, MAX_SHIFT, Scale, scale_of
-from gmcodec.models.local.tile_coder import Progress, calls_of, report
+from gmcodec.models.local.tile_coder import Callback, calls_of, report
 from gmcodec.models.online import rules
 from gmcodec.models.shared.mixture import Weights, value_weights
 from gmcodec.models.shared.window import Canvas
@@ -84,7 +84,7 @@ class OnlineCoder:
         return canvas, native.Tile(nets, self._learning, canvas, slope, self._scale, self._nibbles, values, ranks)
 
     def ranges(
-        self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
+        self, planes: np.ndarray, progress: Callback, weights: Weights, threads: int = 1
     ) -> tuple[tuple[np.ndarray, np.ndarray], float]:
         """Ranges of all nibbles of a tile [C, H, W] in coding order, uint32 [symbols, 2] (left, freq) of both stacks;
         their bits.
@@ -100,13 +100,13 @@ class OnlineCoder:
                 report(progress, height * width, number, len(calls))
         return ranges, bits
 
-    def push(self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int) -> tuple[np.ndarray, float]:
+    def push(self, planes: np.ndarray, progress: Callback, weights: Weights, threads: int) -> tuple[np.ndarray, float]:
         """A tile [C, H, W] -> words uint32, and the estimated bits.  The words do not depend on ``threads``."""
         ranges, bits = self.ranges(planes, progress, weights, threads)
         return joined([self._models[0].core.pushed(part) for part in ranges]), bits
 
     def pop(
-        self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights, threads: int
+        self, words: np.ndarray, height: int, width: int, progress: Callback, weights: Weights, threads: int
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push``: the tile [C, H, W], and whether the words were used up exactly."""
         parts = split(words)
@@ -128,14 +128,14 @@ class OnlineTileCoder(OnlineCoder):
         self._mirror = mirror
 
     def push_words(
-        self, planes: np.ndarray, progress: Progress, weights: Weights, threads: int = 1
+        self, planes: np.ndarray, progress: Callback, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """A tile uint8 [C, H, W] -> words uint32, and the estimated bits [1]."""
         words, bits = self.push(mirrored(planes, self._mirror), progress, weights, threads)
         return words, np.array([bits])
 
     def pop_words(
-        self, words: np.ndarray, height: int, width: int, progress: Progress, weights: Weights, threads: int = 1
+        self, words: np.ndarray, height: int, width: int, progress: Callback, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
         planes, finished = self.pop(words, height, width, progress, weights, threads)
@@ -154,12 +154,12 @@ class DeepTileCoder(OnlineCoder):
             raise GmcFormatError(f"{bits} bits, shift {shift}, rate {rate} are not of this format")
         super().__init__((model.learning(rate),), scale_of(bits, shift), -(-bits // 4), np.int32)
 
-    def push_words(self, planes: np.ndarray, progress: Progress, threads: int = 1) -> tuple[np.ndarray, float]:
+    def push_words(self, planes: np.ndarray, progress: Callback, threads: int = 1) -> tuple[np.ndarray, float]:
         """A tile uint16 [C, H, W] -> words uint32, and the estimated bits."""
         return self.push(planes, progress, None, threads)
 
     def pop_words(
-        self, words: np.ndarray, height: int, width: int, progress: Progress, threads: int = 1
+        self, words: np.ndarray, height: int, width: int, progress: Callback, threads: int = 1
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile uint16 [C, H, W], and whether the words were used up exactly."""
         return self.pop(words, height, width, progress, None, threads)
