@@ -7,18 +7,15 @@ Gradients of every row's sums are found in floats; a row's unit makes their root
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gmcodec.exact import ops
 from gmcodec.models.local import spec as local_spec
+from gmcodec.models.local.model import LocalModel
 from gmcodec.models.online import spec as learning_spec
 from gmcodec.models.online.rules import GRADIENT_BITS, LARGEST_CUT
 from gmcodec.models.shared.mixture import output_units
-
-if TYPE_CHECKING:
-    from gmcodec.models.local.frozen import LocalModel
 
 TARGET = 64.0  # integers; gradients beyond rmsprop.DELTA_LIMIT are clipped
 LEAST = 1e-18

@@ -57,7 +57,7 @@ class _Places:
         return f"{stream}.{level}" if joined else f"{stream}.{level}.{way}"
 
 
-class Told(NamedTuple):
+class FromConditions(NamedTuple):
     """What a net with a condition is told of images, uint8 [B, C, H, W]: as floats, and as integers."""
 
     floats: Callable[[Tensor], list[Tensor]]
@@ -65,7 +65,7 @@ class Told(NamedTuple):
 
 
 @torch.no_grad()
-def activation_peaks(net: PixelCNN, batches: list[Tensor], told: Told | None = None) -> Units:
+def activation_peaks(net: PixelCNN, batches: list[Tensor], told: FromConditions | None = None) -> Units:
     """Largest absolute value of each channel, float64 [F]: of every stretch of a stream, and inside every block."""
     places, hooks = _Places(net), []
     peaks: Units = {}
@@ -93,7 +93,7 @@ def activation_peaks(net: PixelCNN, batches: list[Tensor], told: Told | None = N
     return peaks
 
 
-def freeze(net: PixelCNN, batches: list[Tensor], trials: list[np.ndarray], told: Told | None = None) -> PixelCNNModel:
+def freeze(net: PixelCNN, batches: list[Tensor], trials: list[np.ndarray], told: FromConditions | None = None) -> PixelCNNModel:
     """Frozen model of ``net``; calibrated on ``batches``, uint8 [B, C, H, W] each, its units compared on ``trials``.
 
     Raises FreezeError when a bound cannot be proved.
@@ -104,7 +104,7 @@ def freeze(net: PixelCNN, batches: list[Tensor], trials: list[np.ndarray], told:
 
     def bits(units: Units) -> float:
         model = _freeze(net, units)
-        given = [model if conditions is None else model.given(conditions) for conditions in known]
+        given = [model if conditions is None else model.conditioned_on(conditions) for conditions in known]
         return sum(estimate_bits(one, images).sum() for one, images in zip(given, trials, strict=True))
 
     if net.config.nonlinearity == "leaky":
