@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from gmcodec import coders
 from gmcodec import effort as choice
 from gmcodec.coding import conventional
 from gmcodec.errors import ChecksumError, NotKeptError, UnknownModelError, UnsupportedImageError, WeightsError
@@ -25,7 +26,7 @@ from gmcodec.formats import gmc
 from gmcodec.formats.gmc import Header, Part
 from gmcodec.image import reading
 from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES, MODES_BY_ID
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 from gmcodec.progress import Callback, Stoppable, ignore
 from gmcodec.threads import interruptible
 
@@ -112,17 +113,7 @@ def _decode_part(part: Part, header: Header, threads: int, progress: Callback) -
     shape = (part.channels, header.height, header.width)
     if part.form < gmc.FIRST_LEARNED_FORM:
         return conventional.decode(part.form, part.payload, shape, header.depth)
-    from gmcodec.coding import autoregressive, chain, high_depth, strips
-    from gmcodec.models import registry
-
-    loaded = registry.load(part.form)
-    if loaded.latents and loaded.latents.any_size:
-        return strips.decode_image(part.payload, shape, loaded.latents, threads, progress)
-    if loaded.latents:
-        return chain.decode_chain(part.payload, (1, *shape), loaded.latents, progress)[0]
-    if loaded.entry.depth == 16:
-        return high_depth.decode(part.payload, shape, loaded.learner, threads, progress)
-    return autoregressive.decode(part.payload, shape, loaded.pixels, threads, progress)
+    return coders.load(part.form).decode(part.payload, shape, threads, progress)
 
 
 # -- helpers ---------------------------------------------------------------------------------------------
@@ -142,9 +133,9 @@ def form_name(form: int) -> str:
         return conventional.FORMS[form]
     from gmcodec.models import registry
 
-    if form not in registry.BY_FORM:
+    if form not in registry.BY_METHOD:
         raise UnknownModelError(f"form {form} is not known to this release")
-    return registry.BY_FORM[form].name
+    return registry.BY_METHOD[form].name
 
 
 def check_form(part: Part, pixels: int, depth: int = 8) -> None:
@@ -160,7 +151,7 @@ def check_form(part: Part, pixels: int, depth: int = 8) -> None:
     loaded = registry.load(part.form)
     if loaded.entry.channels != part.channels:
         raise UnknownModelError(f"{loaded.entry.name} codes {loaded.entry.channels} channels, not {part.channels}")
-    if not loaded.entry.takes(part.channels, pixels, depth):
+    if not loaded.entry.supports(part.channels, pixels, depth):
         raise UnknownModelError(f"{loaded.entry.name} does not code images of {pixels} pixels and {depth} bits")
     if loaded.weights_id != part.weights_id:
         raise WeightsError(

@@ -15,7 +15,9 @@ torch = pytest.importorskip("torch")
 from gmcodec.coding.autoregressive import wavefront
 from gmcodec.models import weights
 from gmcodec.models.local import freeze as local_freeze
-from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.local.model import LocalModel
+from gmcodec.models.online.model import OnlineModel
+from gmcodec.progress import ignore
 from gmcodec.training import meta
 from gmcodec.training.data import LEARNT_CENTRE, centre, load_folder, pad
 from gmcodec.training.freezing import freeze_file
@@ -124,9 +126,9 @@ def test_a_net_trained_to_learn_is_frozen_for_what_it_costs_learning(tmp_path, m
     model = weights.from_bytes((tmp_path / "frozen.safetensors").read_bytes())
     assert isinstance(model, LocalModel)
     assert rate is not None
-    coder = model.learning(rate).tile_coder
+    coder = OnlineModel([model], [rate]).tile_coder
     images = [centre(image, LEARNT_CENTRE) for image in load_folder(photos, 3)]
-    assert judged == [pytest.approx(sum(coder.ranges(image, lambda n: None, None)[1] for image in images))]
+    assert judged == [pytest.approx(sum(coder.intervals(image, ignore)[1] for image in images))]
 
 
 @pytest.mark.slow
@@ -142,9 +144,9 @@ def test_floats_foretell_what_the_frozen_net_will_need(tmp_path):
     freeze_file([path], photos, photos, tmp_path / "frozen.safetensors", progress=False)
     model = weights.from_bytes((tmp_path / "frozen.safetensors").read_bytes())
     assert isinstance(model, LocalModel)
-    coder, bits, samples = model.learning(7).tile_coder, 0.0, 0
+    coder, bits, samples = OnlineModel([model], [7]).tile_coder, 0.0, 0
     for image in load_folder(photos, 3):
-        both, _ = coder.ranges(image, lambda n: None, None)
+        both, _ = coder.intervals(image, ignore)
         seen = image[0].size // PIXELS * PIXELS
         _, starts = wavefront(*image.shape[1:], model.slope)
         step = int(np.searchsorted(starts, seen, "right")) - 1

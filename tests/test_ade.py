@@ -15,13 +15,14 @@ from gmcodec.coding import flow
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import FreezeError, TrainingError
 from gmcodec.models.ade import freeze as ade_freeze
+from gmcodec.models.ade.config import AdeConfig
 from gmcodec.models.ade.float import Ade, squeeze, unsqueeze
-from gmcodec.models.ade.model import AdeConfig
 from gmcodec.models.agave.float import importance_bits
-from gmcodec.models.agave.model import Base
 from gmcodec.models.pixelcnnpp.float import Conv
+from gmcodec.models.shared.family import Base
 from gmcodec.training import trainers
-from gmcodec.training.freezing import flow_bits, freeze_file
+from gmcodec.training.families import flow_bits
+from gmcodec.training.freezing import freeze_file
 from gmcodec.training.loop import Trainer
 from gmcodec.training.nets import load_whole, preset_from_dict, preset_to_dict
 from gmcodec.training.presets import PRESETS

@@ -27,7 +27,7 @@ from gmcodec.errors import (
 from gmcodec.formats import gma
 from gmcodec.formats.gma import GROUP, SINGLE
 from gmcodec.image.modes import MODES
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 from gmcodec.models import registry
 from gmcodec.progress import Progress, Stoppable
 from gmcodec.threads import in_order

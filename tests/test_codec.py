@@ -35,7 +35,7 @@ from gmcodec.formats import gmc
 from gmcodec.formats.gmc import Part
 from gmcodec.image import reading, writing
 from gmcodec.image.modes import MODES
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 from gmcodec.models import registry
 
 pytestmark = pytest.mark.usefixtures("toy_weights")

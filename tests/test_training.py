@@ -17,9 +17,10 @@ torch = pytest.importorskip("torch")
 
 from gmcodec.coding import autoregressive
 from gmcodec.errors import TrainingError
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.float import LocalNet, mixture_bits, quantise_rows
 from gmcodec.models.local.freeze import freeze
-from gmcodec.models.local.frozen import LocalConfig
+from gmcodec.models.online.model import OnlineModel
 from gmcodec.training.data import Patches, load_folder
 from gmcodec.training.freezing import freeze_file
 from gmcodec.training.loop import Trainer
@@ -259,10 +260,10 @@ def test_every_preset_freezes_and_codes(name: str) -> None:
     random = np.random.default_rng(2)
     padded = smooth(random, (config.channels, 16 + config.reach, 16 + 2 * config.reach)).astype(np.int16)
     model = freeze(net, [(torch.from_numpy(padded)[None], 16, 16)])
-    model.learning(0)  # there is room for it
+    OnlineModel([model], [0])  # there is room for it
     image = smooth(random, (config.channels, 9, 11))
     coded = autoregressive.encode(image, model)
-    assert np.array_equal(autoregressive.decode(coded.payload, image.shape, model), image)
+    assert np.array_equal(autoregressive.decode(coded.data, image.shape, model), image)
 
 
 @pytest.mark.parametrize("extreme", [0, 255])

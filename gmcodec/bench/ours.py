@@ -22,7 +22,7 @@ def forms() -> list[Codec]:
 
     # models that "auto" tries anyway would only repeat its bytes; those for small images do not code most sets
     def extra(entry: registry.Entry) -> bool:
-        return entry == registry.default(entry.channels) or entry.max_pixels is not None or entry.asked
+        return entry == registry.default(entry.channels) or entry.max_pixels is not None or entry.opt_in
 
     return [
         Codec(f"{AUTO} conventional", "conventional forms only", _form("conventional"), extra=True),

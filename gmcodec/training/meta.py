@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from gmcodec.exact.rmsprop import CLIP, MEMORY
 from gmcodec.models.local import freeze as local_freeze
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.float import INPUT_UNIT, SLOPE, mixture_bits, relative
-from gmcodec.models.local.frozen import LocalConfig
-from gmcodec.models.online.rules import FIRST_UNIT, LINEAR_RATE, RATE_BITS, RATES, SHARES, UNIT
+from gmcodec.models.online.rules import FIRST_UNIT, LAYER_SHARES, LINEAR_RATE, RATE_BITS, RATES, UNIT
 from gmcodec.training.data import Patches
 from gmcodec.training.loop import Trainer
 
@@ -185,13 +185,13 @@ class Adapting(Trainer):
 
         near = ones[: c.channels * c.neighbours]
         layers = [
-            learnt("first", "first_bias", ones * INPUT_UNIT, FIRST_UNIT, step * SHARES["first"] / 16),
-            learnt("last", "last_bias", units[0], UNIT, step * SHARES["last"] / 16),
+            learnt("first", "first_bias", ones * INPUT_UNIT, FIRST_UNIT, step * LAYER_SHARES["first"] / 16),
+            learnt("last", "last_bias", units[0], UNIT, step * LAYER_SHARES["last"] / 16),
             learnt("linear", None, near, 0, LINEAR_RATE / 2**RATE_BITS),
         ]
         for b in range(c.blocks):
-            layers.append(learnt(f"up.{b}", f"up_bias.{b}", units[0], UNIT, step * SHARES["up"] / 16))
-            layers.append(learnt(f"down.{b}", f"down_bias.{b}", units[b + 1], UNIT, step * SHARES["down"] / 16))
+            layers.append(learnt(f"up.{b}", f"up_bias.{b}", units[0], UNIT, step * LAYER_SHARES["up"] / 16))
+            layers.append(learnt(f"down.{b}", f"down_bias.{b}", units[b + 1], UNIT, step * LAYER_SHARES["down"] / 16))
         return layers
 
     def _copy(self, net: nn.Module, slots: int) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:

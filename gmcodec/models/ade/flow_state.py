@@ -7,16 +7,18 @@ see them in 1/16 (shared/conv.py).  What couplings do with these numbers is the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gmcodec.exact import gaussian
 from gmcodec.exact.gaussian import Gaussians
 from gmcodec.exact.logistic import LOG_SCALE_UNIT
-from gmcodec.models.shared.conv import to_activation
-from gmcodec.models.vae.latent_state import Descent, Rows, climb, split_latents
-
+from gmcodec.models.ade.config import AdeConfig
+from gmcodec.models.ade.tables import LOG_SCALE_MAX, SAMPLE_BITS, FlowTables
+from gmcodec.models.shared.conv import ConvLayers, to_activation
+from gmcodec.models.vae.frozen import FrozenVAE
+from gmcodec.models.vae.latent_state import LatentState, Rows, bottom_up, split_latents
 
 CENTRE = 128
 TO_MAP = 4  # bits of a sample that a net does not see

@@ -17,13 +17,14 @@ from torch import Tensor
 from gmcodec.exact.gaussian import make_latent_tables
 from gmcodec.exact.logistic import LOG_SCALE_UNIT
 from gmcodec.exact.ops import Layer
+from gmcodec.models.ade.config import VAE
 from gmcodec.models.ade.float import Ade, Coupling, Net
-from gmcodec.models.ade.flow_state import MULTIPLIER_BITS, SAMPLE_BITS, SAMPLES_UNIT, Passage
-from gmcodec.models.ade.model import VAE, AdeModel
-from gmcodec.models.ade.tables import FEATURE_BINS, Gaussians, make_tables
-from gmcodec.models.agave.model import Base, Constants
-from gmcodec.models.pixelcnnpp.tables import make_elu
+from gmcodec.models.ade.model import AdeModel
+from gmcodec.models.ade.tables import FEATURE_BINS, MULTIPLIER_BITS, SAMPLE_BITS, SAMPLES_UNIT, Gaussians, make_tables
+from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT, make_elu
+from gmcodec.models.shared.family import Base
 from gmcodec.models.vae.freeze import drawn_bins, integers_of, map_layer, of_latents, vae_layers
+from gmcodec.models.vae.frozen import Constants
 
 BATCH = 50  # images at once
 MARGIN = 1.5  # over the largest activation that was found

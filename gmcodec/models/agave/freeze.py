@@ -15,18 +15,20 @@ from gmcodec.exact.gaussian import make_latent_tables
 from gmcodec.exact.logistic import LOG_SCALE_UNIT, make_tables
 from gmcodec.exact.ops import Layer
 from gmcodec.models.agave.float import Agave
-from gmcodec.models.agave.latent_state import MEANS_UNIT, AgaveWalk, by_position
-from gmcodec.models.agave.model import AgaveModel, Base, Constants, Decoder
+from gmcodec.models.agave.latent_state import MEANS_UNIT, AgaveState, Decoder, by_position
+from gmcodec.models.agave.model import AgaveModel
 from gmcodec.models.local import freeze as local_freeze
 from gmcodec.models.local.float import LocalNet
 from gmcodec.models.local.freeze import estimate_bits as decoder_bits
-from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.local.model import LocalModel
 from gmcodec.models.pixelcnnpp import freeze as pixelcnnpp_freeze
 from gmcodec.models.pixelcnnpp.float import SAMPLE_UNIT
-from gmcodec.models.pixelcnnpp.freeze import FromConditions
-from gmcodec.models.pixelcnnpp.model import Conditions
-from gmcodec.models.pixelcnnpp.tables import make_elu
+from gmcodec.models.pixelcnnpp.freeze import ConditionsOf
+from gmcodec.models.pixelcnnpp.streams import Conditions
+from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT, make_elu
+from gmcodec.models.shared.family import Base
 from gmcodec.models.vae.freeze import drawn_bins, integers_of, map_layer, vae_layers
+from gmcodec.models.vae.frozen import Constants
 
 LATENT_BITS = 8  # of a latent; bins are then a hundredth of the prior's deviation wide where most of them are
 
@@ -47,7 +49,9 @@ def freeze(
     c = net.config
     layers = _layers(net)
     constants = Constants(
-        integers_of(net.vae.top, MAP_UNIT), integers_of(net.vae.log_scale, LOG_SCALE_UNIT), make_elu(MAP_LIMIT, MAP_UNIT)
+        integers_of(net.vae.top, MAP_UNIT),
+        integers_of(net.vae.log_scale, LOG_SCALE_UNIT),
+        make_elu(MAP_LIMIT, MAP_UNIT),
     )
 
     def made(decoder: Decoder | None) -> AgaveModel:
@@ -72,7 +76,7 @@ def freeze(
     def integers(images: np.ndarray) -> Conditions:
         return by_position(decoder.config, drawn(without, images)[0].conditions())
 
-    return made(pixelcnnpp_freeze.freeze(net.decoder, batches, trials, FromConditions(floats, integers)))
+    return made(pixelcnnpp_freeze.freeze(net.decoder, batches, trials, ConditionsOf(floats, integers)))
 
 
 def drawn(model: AgaveModel, images: np.ndarray, seed: int = 0) -> tuple[AgaveState, np.ndarray]:

@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
 from gmcodec import native
 from gmcodec.exact.logistic import LOG_SCALE_UNIT, POSITION, Tables
-from gmcodec.models.pixelcnnpp.model import Conditions, PixelCNNConfig, PixelCNNModel
-from gmcodec.models.shared.conv import MAP_UNIT, to_activation
+from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.models.local.model import LocalModel
+from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
+from gmcodec.models.pixelcnnpp.model import PixelCNNModel
+from gmcodec.models.pixelcnnpp.streams import Conditions
+from gmcodec.models.shared.activations import MAP_UNIT
+from gmcodec.models.shared.conv import to_activation
 from gmcodec.models.shared.mixture import Prediction
-from gmcodec.models.vae.latent_state import Descent, climb
+from gmcodec.models.vae.frozen import FrozenVAE
+from gmcodec.models.vae.latent_state import LatentState, bottom_up
 
 Decoder = PixelCNNModel | LocalModel
 

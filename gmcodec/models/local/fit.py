@@ -27,6 +27,7 @@ from gmcodec.formats import varint
 from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.shared.mixture import output_units
+from gmcodec.models.shared.window import Canvas
 
 QUANTA = {"logit": 2, "mean": 1, "log_scale": 1, "coupling": 16}  # units of the outputs (exact/logistic.py)
 LINEAR_BITS = 10  # changes of the linear predictor are multiples of 2**-8

@@ -21,9 +21,11 @@ from gmcodec.exact import rmsprop
 from gmcodec.exact.logistic import POSITION, ROW_TOTAL, make_tables
 from gmcodec.exact.ops import INT32_BOUND, Layer
 from gmcodec.exact.quantise import freeze_layer
+from gmcodec.models.local.config import CONDITION
 from gmcodec.models.local.float import FIRST_BITS, INPUT_UNIT, SLOPE, WEIGHT_BITS, LocalNet, quantise_rows
-from gmcodec.models.local.frozen import ACTIVATION_LIMIT, CONDITION, INPUT_LIMIT, FrozenLocal, LocalModel
-from gmcodec.models.pixelcnnpp.tables import MAP_LIMIT, MAP_UNIT
+from gmcodec.models.local.frozen import FrozenLocal
+from gmcodec.models.local.model import LocalModel
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, INPUT_LIMIT, MAP_LIMIT, MAP_UNIT
 from gmcodec.models.shared.mixture import output_units
 
 EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Freeze a local net so that it can learn while it codes: frozen as local/freeze.py does, with units of its gradients."""
+"""Freeze a local net that learns while it codes: as local/freeze.py does, and with units of its gradients."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import torch
 from gmcodec.models.local import freeze as local_freeze
 from gmcodec.models.local.float import LocalNet
 from gmcodec.models.local.freeze import TRIALS, scored_squares
-from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.local.model import LocalModel
-from gmcodec.models.online.gradient_units import gradient_units
+from gmcodec.models.online.gradient_units import with_gradient_units
 from gmcodec.models.online.model import OnlineModel
 from gmcodec.progress import ignore
 
@@ -40,11 +39,3 @@ def freeze(
 
     model = local_freeze.freeze(net, patches, None if rate is None else bits)
     return with_gradient_units(model, squares)
-
-
-def with_gradient_units(model: LocalModel, images: Sequence[np.ndarray]) -> LocalModel:
-    """The model with units of its gradients on images uint8 [B, C, h, w]; one without blocks stays as it is."""
-    if not model.config.blocks:
-        return model
-    net = model.frozen
-    return LocalModel(FrozenLocal(net.config, net.layers, net.tables, gradient_units(model, images)), model.core)

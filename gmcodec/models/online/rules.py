@@ -36,7 +36,7 @@ GRADIENT_BITS = 16  # gradients by outputs are multiples of 2**-16: by a logit, 
 RATE_BITS = 20
 # of weights, as a share of their row's root mean square, in 2**-20; an image names one.  Part of the format
 RATES = (222, 315, 445, 629, 890, 1258, 1779, 2517)
-SHARES = {"first": 10, "up": 24, "down": 16, "last": 24}  # of the rate, in 16ths
+LAYER_SHARES = {"first": 10, "up": 24, "down": 16, "last": 24}  # of the rate, in 16ths
 LINEAR_RATE = 105  # of the linear predictor, of a weight of 1, in 2**-20
 FIRST_UNIT, UNIT = 4, 32  # what a bias' input would be: about the root mean square of a layer's inputs
 CENTRE_LIMIT, CENTRE_SHIFT = 1 << 20, 8
@@ -115,7 +115,7 @@ def rules(net: FrozenLocal, rate: int, averaged: bool) -> native.Learning:
     found = [
         native.Rules(
             scale,
-            _rates(layers[name], RATES[rate], SHARES[name.partition(".")[0]]),
+            _rates(layers[name], RATES[rate], LAYER_SHARES[name.partition(".")[0]]),
             (exponents[name] - coarsest[name]).astype(np.int32),
             limits[name],
             FIRST_UNIT if name == "first" else UNIT,

@@ -19,7 +19,9 @@ import numpy as np
 from gmcodec import native
 from gmcodec.exact.ops import Layer
 from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
-from gmcodec.models.pixelcnnpp.tables import ACTIVATION_LIMIT, OUTPUT_LIMIT, NetTables
+from gmcodec.models.pixelcnnpp.tables import NetTables
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.shared.window import Canvas
 from gmcodec.native import GATE, HIDDEN, OUTPUT, OUTPUT_WIDE, RESIDUAL, LayerArrays
 from gmcodec.native import streams as native_streams
 from gmcodec.native.streams import COPY, Map, Step, Tap

@@ -10,8 +10,8 @@ import numpy as np
 
 from gmcodec import native
 from gmcodec.exact.ops import Layer
+from gmcodec.models.shared.activations import MAP_LIMIT, OUTPUT_LIMIT
 from gmcodec.native import OUTPUT, OUTPUT_WIDE, RESIDUAL
-
 
 
 def to_activation(x: np.ndarray, shift: int) -> np.ndarray:

@@ -49,6 +49,6 @@ def read_layers(tensors: Tensors, config: LayerShapes, prefix: str = "", known: 
     layers = dict(known)
     for name in config.layer_shapes():
         if name not in known:
-            arrays = (tensors[f"{prefix}{name}.{f}"] for f in FIELDS)
-            layers[name] = Layer(*arrays, config.input_limit(name))
+            weight, bias, multiplier, shift = (tensors[f"{prefix}{name}.{f}"] for f in FIELDS)
+            layers[name] = Layer(weight, bias, multiplier, shift, config.input_limit(name))
     return layers

@@ -15,6 +15,7 @@ from gmcodec.exact.quantise import freeze_layer
 from gmcodec.models.agave.float import VAE, Residual, Stage
 from gmcodec.models.pixelcnnpp.float import Conv
 from gmcodec.models.pixelcnnpp.freeze import position_major
+from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT
 from gmcodec.models.vae.latent_state import MEANS_OF_LATENTS_UNIT
 
 

@@ -6,15 +6,14 @@ spec.py says the same in plain numpy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
 import numpy as np
 
 from gmcodec import native
 from gmcodec.exact import gaussian
 from gmcodec.exact.gaussian import Gaussians, LatentTables
-from gmcodec.models.shared.conv import MAP_UNIT, Maps, to_activation, twice
-
+from gmcodec.models.shared.activations import MAP_UNIT
+from gmcodec.models.shared.conv import to_activation, twice
+from gmcodec.models.vae.frozen import FrozenVAE
 
 MEANS_OF_LATENTS_UNIT = 4096  # of means that nets give
 LATENT_SHIFT = (gaussian.POSITION // MAP_UNIT).bit_length() - 1  # from positions of latents to activations
