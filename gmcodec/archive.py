@@ -328,7 +328,7 @@ class Archive:
 
     def _member(self, name: str, block: Block, place: int) -> Member:
         b, kept = block, block.attributes[place] if block.attributes else Attributes()
-        kind, code = KINDS.get(b.kind, f"unknown ({b.kind})"), codec.name_or_number(b.form)
+        kind, code = KINDS.get(b.kind, f"unknown ({b.kind})"), codec.name_or_number(b.method)
         modified = None if kept.modified is None else kept.modified / 1e9
         return Member(name, b.mode, b.width, b.height, kind, code, b.length / len(b.names), modified, kept.permissions)
 

@@ -35,8 +35,8 @@ class EncodedBlock:
 
 def encode_single(name: str, planes: Planes, effort: str, threads: int, progress: Progress) -> list[EncodedBlock]:
     coded = codec.encode_planes(planes, effort=effort, threads=threads, progress=progress)
-    form = gmc.unpack(coded.data, max_pixels=None).parts[0].form
-    block = Block(SINGLE, MODES[planes.mode].id, form, planes.width, planes.height, len(coded.data), (name,))
+    method = gmc.unpack(coded.data, max_pixels=None).parts[0].method
+    block = Block(SINGLE, MODES[planes.mode].id, method, planes.width, planes.height, len(coded.data), (name,))
     return [EncodedBlock(block, coded.data, coded.estimated_bits)]
 
 
@@ -91,11 +91,11 @@ def _best(models: list[Loaded], samples: np.ndarray, progress: Callable[[int], N
 def decode_group(block: Block, data: bytes, progress: Progress) -> list[Planes]:
 
     group = gma.read_group(data)
-    if block.form < gmc.FIRST_LEARNED_FORM:
-        raise UnknownModelError(f"a group cannot have the conventional form {block.form}")
-    codec.check_form(Part(block.form, block.channels, b"", group.weights_id), block.width * block.height)
+    if block.method < gmc.FIRST_LEARNED_METHOD:
+        raise UnknownModelError(f"a group cannot have the conventional method {block.method}")
+    codec.check_method(Part(block.method, block.channels, b"", group.weights_id), block.width * block.height)
     shape = (len(block.names), block.channels, block.height, block.width)
-    samples = coders.load(block.form).decode_group(group.payload, shape, progress)
+    samples = coders.load(block.method).decode_group(group.payload, shape, progress)
     if _crc(samples) != group.pixels_crc:
         raise ChecksumError("the decoded pixels of a group do not match their checksum")
     for name, image, crc in zip(block.names, samples, block.crcs, strict=True):

@@ -41,12 +41,12 @@ EFFORTS = ("fast", "default", "best")
 LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1, "LA;16": 1, "RGB;16": 3, "RGBA;16": 3,
                     "LAB": 3, "LAB;16": 3, "CMYK": 3, "CMYK;16": 3}  # fmt: skip
 INK = {"CMYK": ("RGB", "L"), "CMYK;16": ("RGB;16", "I;16")}  # modes of colours and of black
-SMALL = 1 << 14  # pixels up to which every form is tried without further thought
+SMALL = 1 << 14  # pixels up to which every method is tried without further thought
 GIVE_UP_RATIO = 1.25  # estimated size over quick conventional size from which the model is not run
 MIRRORS = 4  # that effort best tries: online.tile_coder.mirrored
 MIRRORED = 1 << 18  # pixels up to which it does: beyond, best would be slower than 0.05 megapixels a second
 CONFIDENCE_SIGMAS = 5  # standard errors of a sample that are taken for certain
-CERTAIN_WIN = 0.9  # real size over quick conventional size below which no conventional form can win: of photographs
+CERTAIN_WIN = 0.9  # real size over quick conventional size below which no conventional method can win: of photographs
 CERTAIN_WIN_GRAPHIC = 0.45  # and of pictures that the slow settings of WebP may suit
 GRAPHIC = 0.2  # quick conventional size over raw size: pictures of less are graphics, or may be
 
@@ -88,7 +88,7 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Cal
 
 
 def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Callback) -> Parts:
-    """Colours and black apart, or all four by a conventional form."""
+    """Colours and black apart, or all four by a conventional method."""
     pieces = zip(np.split(planes.data, [3]), INK[planes.mode], strict=True)
     (colours, bits), (black, more) = (
         smallest(Planes(data, mode), "auto", effort, threads, progress) for data, mode in pieces
@@ -98,7 +98,7 @@ def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Callba
 
 
 def _sure_win(planes: Planes, quick: int, effort: str) -> float:
-    """The size of a learned code, over the quick conventional one, below which no conventional form is tried."""
+    """The size of a learned code, over the quick conventional one, below which no conventional method is tried."""
     photograph = quick > GRAPHIC * planes.data.nbytes and not conventional.has_few_colours(planes.data)
     return CERTAIN_WIN if photograph or effort == "fast" or planes.depth == 16 else CERTAIN_WIN_GRAPHIC
 
@@ -125,14 +125,14 @@ def _size(parts: Parts) -> int:
 
 
 def _framed(payload: int, weights_id: int = 0) -> int:
-    """Bytes of a part in the file: form, channels, weights id, length, payload."""
+    """Bytes of a part in the file: method, channels, weights id, length, payload."""
     return 2 + weights_id + len(varint.write(payload)) + payload
 
 
 def _conventional(data: np.ndarray, depth: int, effort: str, progress: Callback, below: float | None = None) -> Parts:
-    """The smallest conventional form that an effort finds; ``below``: bytes that the first model needs."""
-    form, payload = conventional.encode(data, depth, "fast" if effort == "fast" else "best", below, progress)
-    return [Part(form, len(data), payload)], 8.0 * len(payload)
+    """The smallest conventional method that an effort finds; ``below``: bytes that the first model needs."""
+    method, payload = conventional.encode(data, depth, "fast" if effort == "fast" else "best", below, progress)
+    return [Part(method, len(data), payload)], 8.0 * len(payload)
 
 
 def _learned(
@@ -143,7 +143,7 @@ def _learned(
     threads: int,
     progress: Callback,
 ) -> tuple[Parts, float]:
-    """The smallest of the models' codes, alpha by a conventional form; bytes with the first model's, at most."""
+    """The smallest of the models' codes, alpha by a conventional method; bytes with the first model's, at most."""
     coded: list[Parts] = []
     mirrors: dict[str, int] = {}  # that suit the models so far
     quietly = without_pixels(progress)
