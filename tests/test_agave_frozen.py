@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The frozen AGAVE: the latent state equals the specification, with every instruction set; its weights survive a file."""
+"""The frozen AGAVE: its latents equal the specification, with every instruction set; its weights survive a file."""
 
 from __future__ import annotations
 

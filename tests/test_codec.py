@@ -266,16 +266,16 @@ def test_efforts_try_what_they_say(monkeypatch, largest, mirrors, sure):
     as suits its small member.
     """
     tried: dict[tuple[str, int], int] = {}
-    coded = choice._coded
+    coded = choice._encode
 
     def watched(colours, entry, levels, threads, progress, mirror):
         found = coded(colours, entry, levels, threads, progress, mirror)
         tried[entry.name, mirror] = choice._size(found)
         return found
 
-    monkeypatch.setattr(choice, "_coded", watched)
+    monkeypatch.setattr(choice, "_encode", watched)
     monkeypatch.setattr(choice, "MIRRORED", largest)
-    monkeypatch.setattr(choice, "SURE", sure)
+    monkeypatch.setattr(choice, "CONFIDENCE_SIGMAS", sure)
     small, learning = [("local-rgb-fast", 0)], [("learning-rgb-fast", mirror) for mirror in mirrors]
     after = small if sure > 0 else []
     for effort, expected in (("fast", []), ("default", learning[:1]), ("best", learning)):

@@ -111,11 +111,11 @@ def test_chains_round_trip_with_instruction_sets_in_the_same_bytes(kind: str) ->
     for isa in native.isas() if kind == "colours" else (None,):
         model = toy.ade(toy.FLOWS[kind], isa)
         found = encode_chain(batch, model)
-        assert np.array_equal(decode_chain(found.data, batch.shape, model), batch)
-        coded.add(found.data)
+        assert np.array_equal(decode_chain(found.payload, batch.shape, model), batch)
+        coded.add(found.payload)
     assert len(coded) == 1
     assert 1 <= found.seeds < 18
-    assert 8 * len(found.data) == pytest.approx(found.bits.sum(), rel=5e-4)
+    assert 8 * len(found.payload) == pytest.approx(found.bits.sum(), rel=5e-4)
     assert model.config.noise or found.initial_bits > 8 * batch[:2].size
 
 
@@ -125,16 +125,16 @@ def test_a_chain_whose_images_borrow_more_than_the_first_ones(monkeypatch: pytes
     model, batch = toy.ade(toy.FLOWS["colours"]), images(19)
     found = encode_chain(batch, model)
     assert 1 < found.seeds < 19
-    assert np.array_equal(decode_chain(found.data, batch.shape, model), batch)
+    assert np.array_equal(decode_chain(found.payload, batch.shape, model), batch)
 
 
 def test_images_that_are_no_whole_cells_are_seeds() -> None:
     model, batch = toy.ade(toy.FLOWS["colours"]), images(3, (14, 16))
     found = encode_chain(batch, model)
     assert found.seeds == 3
-    assert np.array_equal(decode_chain(found.data, batch.shape, model), batch)
+    assert np.array_equal(decode_chain(found.payload, batch.shape, model), batch)
     with pytest.raises(GmcFormatError, match="cannot have latents"):
-        decode_chain(b"\x02\x01" + found.data[2:], batch.shape, model)
+        decode_chain(b"\x02\x01" + found.payload[2:], batch.shape, model)
 
 
 def test_samples_out_of_range_are_refused() -> None:

@@ -291,8 +291,8 @@ def test_undamaged_weights_pass():
 )
 def test_unsound_tables_are_refused(field, value):
     model = toy.model(1)
-    broken = copy.copy(model)
-    broken.tables = dataclasses.replace(model.tables, **{field: value})
+    broken, net = copy.copy(model), model.frozen
+    broken.frozen = FrozenLocal(net.config, net.layers, dataclasses.replace(net.tables, **{field: value}))
     with pytest.raises(WeightsError):
         weights.from_bytes(weights.to_bytes(broken))
 

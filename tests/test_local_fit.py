@@ -17,6 +17,7 @@ from gmcodec.errors import GmcFormatError
 from gmcodec.models.local import fit as local_fit
 from gmcodec.models.local import fit_spec
 from gmcodec.models.local import spec as local_spec
+from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.local.model import LocalModel
 from gmcodec.models.shared.mixture import output_units
 
@@ -104,7 +105,7 @@ def test_every_instruction_set_finds_the_same(channels: int) -> None:
     found = set()
     for isa in native.isas():
         model = toy_model(channels, isa)
-        fit = local_fit.prepare(model, sample, local_fit.inner_pixels(model.config, sample))
+        fit = local_fit.prepare(model.config, model.net, sample, local_fit.inner_pixels(model.config, sample))
         changes, gain = fit.changes(local_fit.worth(model.config))
         numbers = fit.likelihood(changes * local_fit.worth(model.config))
         found.add((changes.tobytes(), gain, numbers[0], *(array.tobytes() for array in numbers[1:])))
@@ -201,7 +202,7 @@ def test_changes_that_would_wrap_around_are_refused(name: str) -> None:
     model = toy_model(3)
     layer = model.layers[name]
     coarse = replace(layer, shift=np.full_like(layer.shift, 46), multiplier=np.ones_like(layer.multiplier))
-    model = type(model)(model.config, {**model.layers, name: coarse}, model.tables, model.core)
+    model = LocalModel(FrozenLocal(model.config, {**model.layers, name: coarse}, model.tables), model.core)
     changes = 0 * changes_of(3)
     changes[-1 if name == "linear" else model.config.outputs - 1] = local_fit.MAX_CHANGE
     with pytest.raises(GmcFormatError, match="too large"):

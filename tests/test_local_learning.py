@@ -152,7 +152,7 @@ def ensemble() -> OnlineModel:
 
 @pytest.mark.parametrize("kind", ["smooth", "noise", "extremes"])
 def test_a_pair_is_one_mixture_of_both(kind):
-    """Against Python: shares follow what nets are worth, and every net learns as if it were alone."""
+    """Against Python: mixing weights follow responsibilities, and every net learns as if it were alone."""
     planes, found = image(kind, (3, 26, 45)), ensemble()
     left, freq, first = intervals(found, planes)
     expected = learning_spec.intervals(learners(found), planes)
@@ -161,15 +161,15 @@ def test_a_pair_is_one_mixture_of_both(kind):
     assert first == expected[2]
 
 
-def test_shares_of_a_mixture_go_where_nets_are_worth_it():
+def test_mixing_weights_follow_responsibilities():
     mixture = learning_spec.Mixture(2)
     for worth in (9 / 10, 0.0):
         for _ in range(100):
             total = np.array([worth, 1 - worth]) * (100 << 14)
-            mixture.worth, mixture.pixels = total.astype(np.int64).tolist(), 100
-            mixture.follow()
+            mixture.responsibilities, mixture.pixels = total.astype(np.int64).tolist(), 100
+            mixture.update_mixing_weights()
         expected = max(worth, 1 / 64)
-        assert np.array(mixture.shares) / 2**24 == pytest.approx([expected, 1 - worth], rel=1e-3)
+        assert np.array(mixture.mixing_weights) / 2**24 == pytest.approx([expected, 1 - worth], rel=1e-3)
 
 
 def test_pairs_come_back_and_name_their_rates():

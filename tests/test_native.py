@@ -33,6 +33,7 @@ from gmcodec.models.online import rules
 from gmcodec.models.online import spec as learning_spec
 from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.online.spec import Learner
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
 from gmcodec.models.shared.mixture import value_weights
 from gmcodec.models.shared.steps import calls_of
 from gmcodec.models.shared.window import Canvas
@@ -248,7 +249,7 @@ def decoders(isa: str) -> dict[str, Pop]:
 
 
 @pytest.mark.parametrize("isa", native.isas())
-@pytest.mark.parametrize("name", ["fixed", "weighted", "online", "pair", "deep"])
+@pytest.mark.parametrize("name", ["fixed", "weighted", "online", "pair", "high depth"])
 def test_random_words_give_a_tile_or_a_typed_error(isa, name):
     """The same tile with every instruction set, or the same error."""
     random, decode, first = np.random.default_rng(9), decoders(isa)[name], decoders("portable")[name]
@@ -424,7 +425,8 @@ def net_of(**fields) -> nets.Net:
         "layers": [native.LayerArrays.of(model.layers[n]) for n in names], "conditions": [],
         "linear": native.LayerArrays.of(model.layers["linear"]),
         "near": model.config.window.near_columns(model.config.neighbours), "runs": np.array(model.config.window.runs),
-        "tables": TABLES, "channels": 1, "mixtures": model.config.mixtures, "limits": model.limits, **fields,
+        "tables": TABLES, "channels": 1, "mixtures": model.config.mixtures,
+        "limits": (ACTIVATION_LIMIT, OUTPUT_LIMIT), **fields,
     }  # fmt: skip
     return nets.Net(CORE, **arguments)
 

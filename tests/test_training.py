@@ -19,7 +19,7 @@ from gmcodec.coding import autoregressive
 from gmcodec.errors import TrainingError
 from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.float import LocalNet, mixture_bits, quantise_rows
-from gmcodec.models.local.freeze import freeze
+from gmcodec.models.online.freeze import freeze
 from gmcodec.models.online.model import OnlineModel
 from gmcodec.training.data import Patches, load_folder
 from gmcodec.training.freezing import freeze_file
