@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From float weights on disk to frozen weights on disk, with the cost of freezing measured."""
+"""Freeze float weights: read them from a file, turn them into integers, write those, and measure what that costs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from gmcodec.models.local.model import LocalModel
 from gmcodec.models.pixelcnnpp.model import PixelCNNModel
 from gmcodec.models.shared.family import Base
 from gmcodec.training.data import (
-    CHUNK,
-    LEARNT_CENTRE,
+    META_VALIDATION_SIDE,
     Patches,
     Source,
     centre,
@@ -32,15 +31,15 @@ from gmcodec.training.families import TRAINABLE, Calibration
 from gmcodec.training.nets import load_whole, read_adaptation, read_side
 from gmcodec.training.presets import ModelConfig, Preset
 
-CALIBRATION_PATCHES, CALIBRATION_SIDE = 256, 64  # photographs
-CALIBRATION_IMAGES = 1000  # small images
-LEARNT_PHOTOGRAPHS = 16  # for nets that were trained to learn
-SIDE = 128  # of the squares, one per validation photograph, on which the cost is measured
+CALIBRATION_PATCHES, CALIBRATION_SIDE = 256, 64  # patches of photographs, and their side in pixels
+CALIBRATION_IMAGES, CALIBRATION_BATCH = 1000, 100  # small images, and how many of them at once
+META_PHOTOGRAPHS = 16  # calibration photographs for nets that were trained to learn
+MEASURED_SIDE = 128  # side of the central square of each validation photograph on which the cost is measured
 
 
 @dataclass(frozen=True)
 class Report:
-    """Rates in bits per sample (bpsp) on the same pixels: float likelihood and frozen estimate."""
+    """Result of ``freeze_file``: rates in bits per sample (bpsp) on the same pixels, and what was written."""
 
     float_bpsp: float
     frozen_bpsp: float
@@ -49,6 +48,7 @@ class Report:
 
     @property
     def cost_percent(self) -> float:
+        """How much larger the rate of the frozen net is."""
         return 100 * (self.frozen_bpsp / self.float_bpsp - 1)
 
 
@@ -61,11 +61,15 @@ def freeze_file(
     base: str | None = None,
     label: int | None = None,
 ) -> Report:
-    """Freeze float weights (calibrated on images of ``data``) and measure on ``validation``, as in ``data.load``.
+    """Freeze float weights, write them to ``out`` and measure the cost.
 
-    ``base``: of AGAVE, the name of an installed model whose layers its decoder shares.  ``label``: the class to freeze
-    a net for that depends on classes; it is measured on images of that class.  Raises FreezeError when a bound cannot
-    be proved, or the base is another net; nothing is written then.
+    float_paths       one file or folder; for AGAVE with a fixed decoder, also the decoder's
+    data, validation  images to calibrate on and to measure on, as in ``data.load``
+    base              of AGAVE: an installed model, by name, whose layers its decoder shares; of a flow: the model that
+                      codes the first images of an archive
+    label             of a net that depends on classes: the class to freeze it for, and to measure on
+
+    Raises FreezeError if a bound cannot be proved or an option does not fit the net; then nothing is written.
     """
     net, float_path = load_whole(float_paths), float_paths[0]
     classes = getattr(net.config, "classes", 0)
@@ -101,8 +105,8 @@ class _Photographs:
         return [(torch.from_numpy(patches.batch(8).images), side, side) for _ in range(CALIBRATION_PATCHES // 8)]
 
     def centres(self) -> list[np.ndarray]:
-        step = -(-len(self._photographs) // LEARNT_PHOTOGRAPHS)
-        return [centre(photograph, LEARNT_CENTRE) for photograph in self._photographs[::step]]
+        step = -(-len(self._photographs) // META_PHOTOGRAPHS)
+        return [centre(photograph, META_VALIDATION_SIDE) for photograph in self._photographs[::step]]
 
     def batches(self) -> list[torch.Tensor]:
         raise NotImplementedError
@@ -126,7 +130,8 @@ class _SmallImages:
         raise NotImplementedError
 
     def batches(self) -> list[torch.Tensor]:
-        return [torch.from_numpy(self._source.batch(CHUNK).images) for _ in range(CALIBRATION_IMAGES // CHUNK)]
+        count = CALIBRATION_IMAGES // CALIBRATION_BATCH
+        return [torch.from_numpy(self._source.batch(CALIBRATION_BATCH).images) for _ in range(count)]
 
     def images(self, count: int) -> np.ndarray:
         return self._source.batch(count).images
@@ -140,7 +145,7 @@ def _photographs(
     window = local_config(net.config)
     assert window is not None
     calibration = _Photographs(photographs, window.reach, read_adaptation(path))
-    return calibration, [centre(image, SIDE)[None] for image in held_out]
+    return calibration, [centre(image, MEASURED_SIDE)[None] for image in held_out]
 
 
 def _small_images(
@@ -153,24 +158,24 @@ def _small_images(
 
 
 def _base(name: str) -> Base:
-    """The installed model without latents of this name.  Raises FreezeError."""
+    """The installed model of this name.  Raises FreezeError if there is none, or if it has latents."""
     try:
         loaded = registry.named(name)
     except ValueError as error:
         raise FreezeError(str(error)) from error
     if not isinstance(loaded.model, PixelCNNModel | LocalModel):
-        raise FreezeError(f"{name} has latents itself, or learns")
+        raise FreezeError(f"{name} has latents, or learns, so it cannot be a base")
     return Base(name, loaded.weights_id, loaded.model)
 
 
 @torch.no_grad()
 def bits(net: Any, images: np.ndarray) -> float:
-    """Bits of uint8 [B, C, H, W] under a float net, in float32; torch's generator draws latents."""
+    """Bits of uint8 [B, C, H, W] under a float net, in float32; latents come from torch's generator."""
     return net.eval().bits(prepared(net, images)).double().mean().item() * images[:, 0].size
 
 
 def prepared(net: Any, images: np.ndarray) -> torch.Tensor:
-    """uint8 [B, C, H, W] as a float net takes them: padded where it has a window, nothing is known around them."""
+    """uint8 [B, C, H, W] in the form that a float net takes: padded with OUTSIDE if the net has a window."""
     window = local_config(net.config)
     padded = [pad(image, window.reach) for image in images] if window else images
     return torch.from_numpy(np.ascontiguousarray(padded))
