@@ -25,7 +25,14 @@ from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.shared.window import OUTSIDE
 from gmcodec.training.presets import ModelConfig, Preset
 
-SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}  # JPEG is lossy: its artefacts must not be learned
+LOSSLESS_SUFFIXES = {
+    ".png",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".ppm",
+}  # artefacts of JPEG must not be learned
 TRAINING_PREFIX = "train"  # of the names of training mosaics: the same folder may hold the test set
 VALIDATION_SIDE = 96  # side of the central square of each validation photograph, pixels
 META_VALIDATION_SIDE = 256  # ... for nets that learn from the image
@@ -78,11 +85,11 @@ def find_images(path: Path, prefix: str = "") -> list[Path]:
     """
     path = Path(path)
     found = [path] if path.is_file() else sorted(
-        p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name.startswith(prefix)
+        p for p in path.rglob("*") if p.suffix.lower() in LOSSLESS_SUFFIXES and p.name.startswith(prefix)
     )  # fmt: skip
     if not found:
         kind = f"{prefix}* " if prefix else ""
-        raise TrainingError(f"no images ({kind}{', '.join(sorted(SUFFIXES))}) below {path}")
+        raise TrainingError(f"no images ({kind}{', '.join(sorted(LOSSLESS_SUFFIXES))}) below {path}")
     return found
 
 
