@@ -16,7 +16,7 @@ av-gde, av-ade  vae and v-ade trained on with L_Q as well: Table 5.1
 gan             a vae from the start with L_Q only: a GAN whose latents are drawn from the top down.  It has no bound
 gan-inference   an inference net and a deviation trained around its generator, which stays as it is: Table 5.1
 *-classes       v-ade, av-ade and gan for each class, with conditional weight normalisation: Table 5.6
-av-ade-mbgan    av-ade against the discriminator of chapter 4, which sees mixed batches
+av-ade-mbgan    av-ade with the discriminator of chapter 4, which sees mixed batches
 ==============  ====================================================================================================
 
 A GAN is measured as the thesis does it, by a run of its own: "we train an inference network 'around it', while keeping
@@ -55,9 +55,9 @@ def runs(steps: int) -> list[Run]:
     colours = PRESETS["v-ade"].model.scales  # type: ignore[union-attr]
     order, last = colours[0], colours[1][len(colours[0]) :]
     plain, flow = preset(0, WIDER), preset(1)
-    against = SMALL_ADVERSARY
-    gan = judged(plain, replace(against, likelihood=False, deviation=0.0))
-    mixed = replace(against, discriminator=replace(against.discriminator, batch="mean"), game="m-bgan")
+    adversary = SMALL_ADVERSARY
+    gan = with_adversary(plain, replace(adversary, likelihood=False, deviation=0.0))
+    mixed = replace(adversary, discriminator=replace(adversary.discriminator, batch="mean"), loss="m-bgan")
     return [
         Run("vae", plain),
         Run("v-ade", flow),
@@ -66,33 +66,33 @@ def runs(steps: int) -> list[Run]:
         Run("colours", preset(2, order=order, last=last)),
         Run("mixtures", preset(2, order=order, last=last, mixtures=3)),
         Run("noise", preset(2, order=order, last=last, mixtures=3, noise=32)),
-        Run("av-gde", judged(plain, against), "vae"),
-        Run("av-ade", judged(flow, against), "v-ade"),
+        Run("av-gde", with_adversary(plain, adversary), "vae"),
+        Run("av-ade", with_adversary(flow, adversary), "v-ade"),
         Run("gan", gan),
-        Run("gan-inference", around(plain), "gan"),
+        Run("gan-inference", generator_fixed(plain), "gan"),
         Run("v-ade-classes", of_classes(flow)),
-        Run("av-ade-classes", of_classes(judged(flow, against)), "v-ade-classes"),
+        Run("av-ade-classes", of_classes(with_adversary(flow, adversary)), "v-ade-classes"),
         Run("gan-classes", of_classes(gan)),
-        Run("gan-classes-inference", of_classes(around(plain)), "gan-classes"),
-        Run("av-ade-mbgan", judged(flow, mixed), "v-ade"),
+        Run("gan-classes-inference", of_classes(generator_fixed(plain)), "gan-classes"),
+        Run("av-ade-mbgan", with_adversary(flow, mixed), "v-ade"),
     ]
 
 
-def judged(preset: Preset, adversary: Adversary) -> Preset:
+def with_adversary(preset: Preset, adversary: Adversary) -> Preset:
     """The same with an adversary, at the rates at which both sides learn."""
     rates = PRESETS["av-ade"]
     return replace(preset, adversary=adversary, muon_lr=rates.muon_lr, adam_lr=rates.adam_lr)
 
 
-def around(preset: Preset) -> Preset:
+def generator_fixed(preset: Preset) -> Preset:
     """The inference net and the deviation alone, by likelihood, at the rates of a VAE."""
     return replace(preset, generator_fixed=True)
 
 
 def of_classes(preset: Preset) -> Preset:
     """The same for images of known classes."""
-    against = preset.adversary and preset.adversary.of_classes(CLASSES)
-    return replace(preset, model=replace(preset.model, classes=CLASSES), adversary=against)  # type: ignore[arg-type]
+    adversary = preset.adversary and preset.adversary.of_classes(CLASSES)
+    return replace(preset, model=replace(preset.model, classes=CLASSES), adversary=adversary)  # type: ignore[arg-type]
 
 
 def table(done: list[Run]) -> str:

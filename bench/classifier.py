@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gmcodec.errors import TrainingError
-from gmcodec.training.data import TRAINING_MOSAICS, load_squares
+from gmcodec.training.data import TRAINING_PREFIX, load_squares
 from gmcodec.training.muon import Muon
 
 SIDE = 32  # pixels, of the images
@@ -263,7 +263,7 @@ def main(
     if out.exists() and not force:
         raise click.ClickException(f"{out} exists; --force overwrites it")
     try:
-        images, labels = read_mosaics(data, TRAINING_MOSAICS)
+        images, labels = read_mosaics(data, TRAINING_PREFIX)
         tested = {} if test is None else {"test": read_mosaics(test)}
         if labels is None or any(classes is None for _, classes in tested.values()):
             raise TrainingError(f"mosaics without *_labels.npy in {data if labels is None else test}")

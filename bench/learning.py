@@ -17,8 +17,8 @@ import numpy as np
 
 from gmcodec.coding import autoregressive
 from gmcodec.models import registry
-from gmcodec.models.local.frozen import LocalModel
 from gmcodec.models.online import rules
+from gmcodec.models.online.model import OnlineModel
 from gmcodec.training.data import load_folder
 
 
@@ -36,19 +36,19 @@ def bits(model: Any, image: np.ndarray, whole: bool) -> float:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--model", "name", default="learning-rgb-fast", show_default=True)
 @click.option("--rate", "rates", type=click.IntRange(0, len(rules.RATES) - 1), multiple=True,
-              help="Of local_learning.RATES.  [default: the model's own]")  # fmt: skip
+              help="Of online.rules.RATES.  [default: the model's own]")  # fmt: skip
 @click.option("--every", default=7, show_default=True, help="Take every so many photographs of the folder.")
 @click.option("--whole", is_flag=True, help="One tile an image.")
 @click.option("--averaged", is_flag=True, help="Code with means of the weights.")
 def main(folder: Path, name: str, rates: tuple[int, ...], every: int, whole: bool, averaged: bool) -> None:
     """Print what learning changes."""
     loaded = registry.named(name)
-    model = loaded.pixels
-    if not isinstance(model, LocalModel):
-        raise click.UsageError(f"{name} does not learn")
-    rates = rates or (loaded.entry.rate or 0,)
-    plain = LocalModel(model.config, model.layers, model.tables, model.core)
-    learning = [model.learning(rate).averaging() if averaged else model.learning(rate) for rate in rates]
+    model = loaded.model
+    if not isinstance(model, OnlineModel) or len(model.members) > 1:
+        raise click.UsageError(f"{name} does not learn, or has several members")
+    rates = rates or model.rates
+    plain = model.members[0]
+    learning = [OnlineModel(model.members, [rate], averaged) for rate in rates]
     totals, samples = np.zeros(1 + len(rates)), 0
     for image in load_folder(folder, model.channels)[::every]:
         found = np.array([bits(m, image, whole) for m in (plain, *learning)])

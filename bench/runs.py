@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from gmcodec.models.ade.model import AdeConfig
-from gmcodec.models.agave.model import AgaveConfig
-from gmcodec.training.adversarial import Duel
+from gmcodec.models.ade.config import AdeConfig
+from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.training.adversarial import AdversarialTrainer
 from gmcodec.training.data import Batch
 from gmcodec.training.loop import Trainer
 from gmcodec.training.losses import bits_per_dimension
@@ -58,14 +58,14 @@ class Notes(Trainer):
         if isinstance(self.preset.model, AgaveConfig):
             return bits_per_dimension(self.ema.terms(images), images[0].numel()), len(batch)
         if isinstance(self.preset.model, AdeConfig):
-            terms = self.ema.terms(images, **batch.given)
+            terms = self.ema.terms(images, **batch.condition)
             parts = {"elbo": terms.bound, **terms.parts}
             return {name: float(bits.mean()) / images[0].numel() for name, bits in parts.items()}, len(batch)
         found, count = super().measure(batch)
         return {"elbo": found["bpsp"]}, count
 
 
-class NotedDuel(Notes, Duel):
+class AdversarialBoundTrainer(Notes, AdversarialTrainer):
     """The same of a trainer with an adversary."""
 
 
@@ -73,7 +73,7 @@ def train(run: Run, data: Path, checkpoints: Path) -> None:
     """Train, or go on with, one run."""
     folder = checkpoints / run.name
     init = [checkpoints / run.start / "float.safetensors"] if run.start else []
-    kind = NotedDuel if run.preset.adversary else Notes
+    kind = AdversarialBoundTrainer if run.preset.adversary else Notes
     trainer = kind(run.preset, data, HELD_OUT, folder, compiled=True, init=init)
     curve = folder / "curve.json"
     trainer.curve = []

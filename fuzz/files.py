@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fuzz targets of containers, conventional forms and metadata: the readers in Python.
+"""Fuzz targets of containers, conventional methods and metadata: the readers in Python.
 
 Checksums would stop all but one of 2**32 changed files.  What is fuzzed gets the right CRC-32 of files, blocks and
 indexes before it is read; checksums of pixels and ids of weights are taken for right whatever they are.
@@ -74,10 +74,10 @@ _pixels_crc, _load = gmc.pixels_crc, registry.load
 
 
 @functools.cache
-def toy_model(form: int) -> registry.Loaded:
-    """As ``registry.load``, but of all forms at once, and with weights that every file was made with."""
+def toy_model(method: int) -> registry.Loaded:
+    """As ``registry.load``, but of all methods at once, and with weights that every file was made with."""
     with mock.patch.dict(os.environ, {registry.VARIABLE: str(toy_folder())}):
-        loaded = _load(form)
+        loaded = _load(method)
     return replace(loaded, weights_id=SameBytes(loaded.weights_id))
 
 
@@ -143,7 +143,7 @@ def decode_plugin(data: bytes) -> None:
 
 
 def seeds_of_gmc() -> Iterator[bytes]:
-    """Every mode by conventional forms, and by every model that takes it."""
+    """Every mode by conventional methods, and by every model that takes it."""
     with trusting():
         for mode in NAMES:
             for size, metadata_ in (((3, 5), False), ((1, 1), True)):
@@ -247,16 +247,16 @@ def seeds_of_gma() -> Iterator[bytes]:
         yield path.read_bytes()
 
 
-# -- conventional forms and their filters ----------------------------------------------------------------
+# -- conventional methods and their filters ----------------------------------------------------------------
 
 SIDES, DEPTHS = ((1, 1), (3, 5), (2, 9)), (1, 2, 4, 8, 16)
-FORMS = tuple(conventional.FORMS)
+METHODS = tuple(conventional.METHODS)
 
 
 def decode_conventional(data: bytes) -> None:
     given = Input(data)
-    form, channels, shape, depth = given.each(FORMS, (1, 2, 3, 4), SIDES, DEPTHS)
-    found = conventional.decode(form, given.rest(), (channels, *shape), depth)
+    method, channels, shape, depth = given.each(METHODS, (1, 2, 3, 4), SIDES, DEPTHS)
+    found = conventional.decode(method, given.rest(), (channels, *shape), depth)
     if found.shape != (channels, *shape) or int(found.max()) >> depth:
         raise Mismatch(f"{found.shape} of at most {found.max()} are no samples of {depth} bits")
 

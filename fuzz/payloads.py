@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from entry import Entry, Input, ignore
-from nets import BEST, CHANNELS, combined, fixed, images, le, learner
+from nets import BEST, CHANNELS, combined, fixed, images, le, learnable
 
 from gmcodec.coding import autoregressive, compressors, high_depth, value_weights
-from gmcodec.models.online.model import PairModel
+from gmcodec.models.online.model import OnlineModel
 
 PAYLOADS = ("fixed", "learning", "pair", "high depth")
 PAYLOAD_SHAPES = ((1, 1), (7, 20))
@@ -23,8 +23,8 @@ PAYLOAD_SHAPES = ((1, 1), (7, 20))
 @functools.cache
 def payload_model(kind: str, channels: int) -> Any:
     if kind == "pair":
-        return PairModel(learner(channels), learner(channels, BEST, 1))
-    return fixed(channels) if kind == "fixed" else learner(channels)
+        return OnlineModel([learnable(channels), learnable(channels, BEST, 1)], [5, 5])
+    return fixed(channels) if kind == "fixed" else OnlineModel([learnable(channels)], [5])
 
 
 def decode_payload(data: bytes) -> None:
@@ -43,12 +43,12 @@ def seeds_of_payload() -> Iterator[bytes]:
             for tile in ((height, width), (-(-height // 2), -(-width // 2))):
                 head = bytes([k, c, s, tile != (height, width)])
                 if PAYLOADS[k] == "high depth":
-                    yield head + high_depth.encode(planes[0].astype(np.uint16) * 16, model, 1, ignore, tile).payload
+                    yield head + high_depth.encode(planes[0].astype(np.uint16) * 16, model, 1, ignore, tile).data
                     continue
                 for levels, mirror in ((neutral(planes), 0), (uneven(planes), 3 * (PAYLOADS[k] != "fixed"))):
                     chosen = partial(np.copy, levels)
                     found = autoregressive.encode(planes[0], model, 1, ignore, tile, levels=chosen, mirror=mirror)
-                    yield head + found.payload
+                    yield head + found.data
 
 
 def neutral(planes: np.ndarray) -> np.ndarray:

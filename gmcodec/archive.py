@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gmcodec import codec
-from gmcodec.blocks import Coded, decode_group, decode_single, encode_group, encode_single
+from gmcodec.blocks import EncodedBlock, decode_group, decode_single, encode_group, encode_single
 from gmcodec.errors import GmcError, ImageTooLargeError, MemberNameError, TruncatedFileError, UnknownModelError
 from gmcodec.files import PERMISSIONS, attributes, replacing
 from gmcodec.formats import gma
 from gmcodec.formats.gma import GROUP, GROUP_MODES, HEAD, KINDS, Attributes, Block
 from gmcodec.image import reading
 from gmcodec.image.modes import DEFAULT_MAX_PIXELS
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 from gmcodec.progress import Progress, Stoppable
 from gmcodec.threads import in_order, interruptible
 
@@ -194,13 +194,14 @@ class _Queue:
         self.attributes: dict[str, Attributes] = {}
         self.permissions: int | None = None  # that all files grant
         self._largest = GROUP_PIXELS, GROUP_COUNT  # of a group: pixels, images
-        if asked and asked.latents:
-            self._largest = (FLOW_PIXELS, FLOW_COUNT) if asked.is_flow else (CHAIN_PIXELS, GROUP_COUNT)
+        if asked and hasattr(asked.model, "latent_bits"):
+            is_flow = hasattr(asked.model, "flow_state")
+            self._largest = (FLOW_PIXELS, FLOW_COUNT) if is_flow else (CHAIN_PIXELS, GROUP_COUNT)
         self._progress, self._large = progress, threading.Lock()
         self._waiting: dict[tuple[str, int, int], list[tuple[str, Planes]]] = {}
         self.with_metadata = 0
 
-    def jobs(self, sources: Iterable[tuple[str, Any]], threads: int) -> Iterator[Callable[[], list[Coded]]]:
+    def jobs(self, sources: Iterable[tuple[str, Any]], threads: int) -> Iterator[Callable[[], list[EncodedBlock]]]:
         """Work that makes the blocks, in their order in the file."""
         waiting_pixels = 0
         for name, source in sources:
@@ -246,12 +247,12 @@ class _Queue:
         self.attributes[name] = Attributes(permissions, state.st_mtime_ns if self._times else None)
         self.permissions = permissions if self.permissions is None else self.permissions & permissions
 
-    def _single(self, name: str, planes: Planes, threads: int) -> list[Coded]:
+    def _single(self, name: str, planes: Planes, threads: int) -> list[EncodedBlock]:
         large = planes.height * planes.width > GROUP_PIXELS
         with self._large if large else nullcontext():  # one large image at a time, with all threads
             return encode_single(name, planes, self._effort, threads if large else 1, self._progress)
 
-    def _group(self, members: list[tuple[str, Planes]]) -> Callable[[], list[Coded]]:
+    def _group(self, members: list[tuple[str, Planes]]) -> Callable[[], list[EncodedBlock]]:
         from gmcodec.models import registry
 
         names, images = [name for name, _ in members], [planes for _, planes in members]
@@ -259,7 +260,7 @@ class _Queue:
             return partial(encode_single, names[0], images[0], self._effort, 1, self._progress)
         channels = images[0].channels
         area, asked = images[0].height * images[0].width, self._asked
-        fits = asked is not None and asked.entry.takes(channels, area)
+        fits = asked is not None and asked.entry.supports(channels, area)
         models = [asked] if asked and fits else registry.installed(channels, area)
         return partial(encode_group, names, images, models, self._effort, self._progress)
 
@@ -327,7 +328,7 @@ class Archive:
 
     def _member(self, name: str, block: Block, place: int) -> Member:
         b, kept = block, block.attributes[place] if block.attributes else Attributes()
-        kind, code = KINDS.get(b.kind, f"unknown ({b.kind})"), codec.name_or_number(b.form)
+        kind, code = KINDS.get(b.kind, f"unknown ({b.kind})"), codec.name_or_number(b.method)
         modified = None if kept.modified is None else kept.modified / 1e9
         return Member(name, b.mode, b.width, b.height, kind, code, b.length / len(b.names), modified, kept.permissions)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from gmcodec import coders
 from gmcodec import effort as choice
 from gmcodec.coding import conventional
 from gmcodec.errors import ChecksumError, NotKeptError, UnknownModelError, UnsupportedImageError, WeightsError
@@ -25,7 +26,7 @@ from gmcodec.formats import gmc
 from gmcodec.formats.gmc import Header, Part
 from gmcodec.image import reading
 from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES, MODES_BY_ID
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 from gmcodec.progress import Callback, Stoppable, ignore
 from gmcodec.threads import interruptible
 
@@ -47,7 +48,7 @@ class Encoded:
     data: bytes
     estimated_bits: float
     dimensions: int
-    parts: tuple[tuple[str, int, int], ...]  # (form name, channels, bytes)
+    parts: tuple[tuple[str, int, int], ...]  # (method name, channels, bytes)
 
     @property
     def bits_per_dimension(self) -> float:
@@ -79,7 +80,7 @@ def encode_planes(
     crc = gmc.pixels_crc(planes.data)
     mode = MODES[planes.mode].id
     header = Header(mode, planes.width, planes.height, crc, planes.metadata, tuple(parts))
-    described = tuple((form_name(p.form), p.channels, len(p.payload)) for p in parts)
+    described = tuple((method_name(p.method), p.channels, len(p.payload)) for p in parts)
     return Encoded(gmc.pack(header), bits, planes.dimensions, described)
 
 
@@ -93,7 +94,7 @@ def decode_planes(
     """File -> Planes, every checksum verified.  Raises GmcFormatError, WeightsError or ImageTooLargeError."""
     header = gmc.unpack(data, max_pixels=max_pixels)
     for part in header.parts:  # before any work
-        check_form(part, header.height * header.width, header.depth)
+        check_method(part, header.height * header.width, header.depth)
     stop = Stoppable(progress)
     samples = interruptible(lambda: _decode_parts(header, threads or available_threads(), stop), stop)
     mode = MODES_BY_ID[header.mode_id].name
@@ -110,19 +111,9 @@ def _decode_parts(header: Header, threads: int, progress: Callback) -> np.ndarra
 
 def _decode_part(part: Part, header: Header, threads: int, progress: Callback) -> np.ndarray:
     shape = (part.channels, header.height, header.width)
-    if part.form < gmc.FIRST_LEARNED_FORM:
-        return conventional.decode(part.form, part.payload, shape, header.depth)
-    from gmcodec.coding import autoregressive, chain, high_depth, strips
-    from gmcodec.models import registry
-
-    loaded = registry.load(part.form)
-    if loaded.latents and loaded.latents.any_size:
-        return strips.decode_image(part.payload, shape, loaded.latents, threads, progress)
-    if loaded.latents:
-        return chain.decode_chain(part.payload, (1, *shape), loaded.latents, progress)[0]
-    if loaded.entry.depth == 16:
-        return high_depth.decode(part.payload, shape, loaded.learner, threads, progress)
-    return autoregressive.decode(part.payload, shape, loaded.pixels, threads, progress)
+    if part.method < gmc.FIRST_LEARNED_METHOD:
+        return conventional.decode(part.method, part.payload, shape, header.depth)
+    return coders.load(part.method).decode(part.payload, shape, threads, progress)
 
 
 # -- helpers ---------------------------------------------------------------------------------------------
@@ -136,31 +127,31 @@ def available_threads() -> int:
         return os.cpu_count() or 1
 
 
-def form_name(form: int) -> str:
-    """Name of a form for people.  Raises UnknownModelError."""
-    if form in conventional.FORMS:
-        return conventional.FORMS[form]
+def method_name(method: int) -> str:
+    """Name of a method for people.  Raises UnknownModelError."""
+    if method in conventional.METHODS:
+        return conventional.METHODS[method]
     from gmcodec.models import registry
 
-    if form not in registry.BY_FORM:
-        raise UnknownModelError(f"form {form} is not known to this release")
-    return registry.BY_FORM[form].name
+    if method not in registry.BY_METHOD:
+        raise UnknownModelError(f"method {method} is not known to this release")
+    return registry.BY_METHOD[method].name
 
 
-def check_form(part: Part, pixels: int, depth: int = 8) -> None:
+def check_method(part: Part, pixels: int, depth: int = 8) -> None:
     """Raise UnknownModelError, or WeightsError when the part needs other weights than are installed.
 
     ``pixels``: of the image, or of each image of a group; ``depth``: bits of a sample.
     """
-    form_name(part.form)
-    if part.form < gmc.FIRST_LEARNED_FORM:
+    method_name(part.method)
+    if part.method < gmc.FIRST_LEARNED_METHOD:
         return
     from gmcodec.models import registry
 
-    loaded = registry.load(part.form)
+    loaded = registry.load(part.method)
     if loaded.entry.channels != part.channels:
         raise UnknownModelError(f"{loaded.entry.name} codes {loaded.entry.channels} channels, not {part.channels}")
-    if not loaded.entry.takes(part.channels, pixels, depth):
+    if not loaded.entry.supports(part.channels, pixels, depth):
         raise UnknownModelError(f"{loaded.entry.name} does not code images of {pixels} pixels and {depth} bits")
     if loaded.weights_id != part.weights_id:
         raise WeightsError(
@@ -271,7 +262,7 @@ def info(data: bytes) -> dict[str, Any]:
         "bits_per_dimension": 8 * len(data) / dimensions,
         "header_bytes": gmc.overhead(header) - sum(len(value) for _, value in header.metadata),
         "parts": [
-            {"code": name_or_number(p.form), "channels": p.channels, "bytes": len(p.payload)}
+            {"code": name_or_number(p.method), "channels": p.channels, "bytes": len(p.payload)}
             | ({"weights": p.weights_id.hex()} if p.weights_id else {})
             for p in header.parts
         ],
@@ -281,11 +272,11 @@ def info(data: bytes) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def name_or_number(form: int) -> str:
+def name_or_number(method: int) -> str:
     try:
-        return form_name(form)
+        return method_name(method)
     except UnknownModelError:
-        return f"unknown ({form})"
+        return f"unknown ({method})"
 
 
 def verify(

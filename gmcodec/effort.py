@@ -3,7 +3,7 @@
 
 ::
 
-    effort    photographs are coded by (registry.ladder)
+    effort    photographs are coded by (registry.MODELS_OF_EFFORTS)
     fast      a small net
     default   that one; the small net again, learning from the image
     best      those; up to 2**18 pixels, the small net learning from the image mirrored; with the mirror that suits
@@ -13,47 +13,41 @@
     fast      the small net, learning from the image: default is the same
     best      that one; the larger net (in grey: the same), learning, with means of its weights
 
-and by the conventional forms, unless the learned code wins so clearly that they need not be tried.  That depends on the
-first model only, and efforts above fast ask for more, so what a higher effort tries includes what a lower one tries: no
-file gets larger.
-Nor does it where the first model is left out since a sample of its pixels says that it is beaten, by SURE standard
-errors or more.
+and by the conventional methods, unless the learned code wins so clearly that they need not be tried.  That decision
+depends on the first model only, and efforts above fast ask for more, so a higher effort tries all that a lower one
+tries: no file gets larger.  The first model is left out where a sample of its pixels says that it is beaten, by
+CONFIDENCE_SIGMAS standard errors or more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from gmcodec import coders
+from gmcodec.coders import Levels, coder_of
 from gmcodec.coding import conventional
 from gmcodec.errors import UnsupportedImageError
 from gmcodec.formats import varint
 from gmcodec.formats.gmc import Part
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
+from gmcodec.models import registry
 from gmcodec.progress import Callback, without_pixels
 from gmcodec.threads import Threads
 
-if TYPE_CHECKING:
-    from gmcodec.models import registry
-
 Parts = tuple[list[Part], float]  # and their estimated bits
-Levels = Callable[[], np.ndarray]  # of weights of values, as soon as they are known
 CODES = ("auto", "learned", "conventional")
 EFFORTS = ("fast", "default", "best")
 # colour channels a model codes, by mode; of CMYK black is coded like a grey picture of its own
 LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1, "LA;16": 1, "RGB;16": 3, "RGBA;16": 3,
                     "LAB": 3, "LAB;16": 3, "CMYK": 3, "CMYK;16": 3}  # fmt: skip
 INK = {"CMYK": ("RGB", "L"), "CMYK;16": ("RGB;16", "I;16")}  # modes of colours and of black
-SMALL = 1 << 14  # pixels up to which every form is tried without further thought
-SAMPLE_SQUARES = 8  # squares of the trial that decides whether the model has a chance
-NO_CHANCE = 1.25  # estimated size over quick conventional size from which the model is not run
+SMALL = 1 << 14  # pixels up to which every method is tried without further thought
+GIVE_UP_RATIO = 1.25  # estimated size over quick conventional size from which the model is not run
 MIRRORS = 4  # that effort best tries: online.tile_coder.mirrored
 MIRRORED = 1 << 18  # pixels up to which it does: beyond, best would be slower than 0.05 megapixels a second
-SURE = 5  # standard errors of a sample that are taken for certain
-SURE_WIN = 0.9  # real size over quick conventional size below which no conventional form can win: of photographs
-SURE_WIN_GRAPHIC = 0.45  # and of pictures that the slow settings of WebP may suit
+CONFIDENCE_SIGMAS = 5  # standard errors of a sample that are taken for certain
+CERTAIN_WIN = 0.9  # real size over quick conventional size below which no conventional method can win: of photographs
+CERTAIN_WIN_GRAPHIC = 0.45  # and of pictures that the slow settings of WebP may suit
 GRAPHIC = 0.2  # quick conventional size over raw size: pictures of less are graphics, or may be
 
 
@@ -71,22 +65,21 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Cal
         raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
     if code == "conventional" or (colours is None and not steps):
         return _conventional(planes.data, planes.depth, effort, quietly)
-    from gmcodec.models import registry
-
     colours = steps[0].channels if steps else colours
     assert colours is not None
-    forced, steps = code != "auto", steps or registry.ladder(colours, effort, planes.depth)
+    forced, steps = code != "auto", steps or registry.models_of_effort(colours, effort, planes.depth)
     if forced or pixels <= SMALL:
         found, first = _learned(planes.data, colours, steps, None, threads, progress)
         if forced:
             return found
         return min(found, _conventional(planes.data, planes.depth, effort, quietly, first), key=_size)
+    first_coder = coders.load(steps[0].method)
     with Threads(2) as beside:  # what one thread does, side by side
-        levels = beside.submit(_levels, planes.data[:colours], steps[0]).result
+        levels = beside.submit(first_coder.choose_levels, planes.data[:colours]).result
         running = beside.submit(conventional.quick_size, planes.data, planes.depth, quietly)
-        trial = _trial_bits(planes.data[:colours], steps[0], quietly)
+        trial = first_coder.trial_bits(planes.data[:colours], quietly)
         quick = _framed(running.result())
-        if trial / 8 > NO_CHANCE * quick:
+        if trial / 8 > GIVE_UP_RATIO * quick:
             return _conventional(planes.data, planes.depth, effort, quietly)
         found, first = _learned(planes.data, colours, steps, levels, threads, progress)
     if first < _sure_win(planes, quick, effort) * quick:
@@ -95,7 +88,7 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Cal
 
 
 def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Callback) -> Parts:
-    """Colours and black apart, or all four by a conventional form."""
+    """Colours and black apart, or all four by a conventional method."""
     pieces = zip(np.split(planes.data, [3]), INK[planes.mode], strict=True)
     (colours, bits), (black, more) = (
         smallest(Planes(data, mode), "auto", effort, threads, progress) for data, mode in pieces
@@ -105,22 +98,20 @@ def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Callba
 
 
 def _sure_win(planes: Planes, quick: int, effort: str) -> float:
-    """The size of a learned code, over the quick conventional one, below which no conventional form is tried."""
+    """The size of a learned code, over the quick conventional one, below which no conventional method is tried."""
     photograph = quick > GRAPHIC * planes.data.nbytes and not conventional.has_few_colours(planes.data)
-    return SURE_WIN if photograph or effort == "fast" or planes.depth == 16 else SURE_WIN_GRAPHIC
+    return CERTAIN_WIN if photograph or effort == "fast" or planes.depth == 16 else CERTAIN_WIN_GRAPHIC
 
 
 def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Entry]:
     """The models that a name asks for; of a family those that are installed, if any is."""
-    from gmcodec.models import registry
-
     try:
-        found = registry.called(code)
+        found = registry.by_name(code)
     except ValueError:
         names = (*CODES, *(e.name for e in registry.ENTRIES))
         raise ValueError(f"code must be one of {', '.join(names)}, not {code!r}") from None
     found = [e for e in found if registry.is_installed(e)] or found
-    fitting = [e for e in found if e.takes(colours or 0, planes.height * planes.width, planes.depth)]
+    fitting = [e for e in found if e.supports(colours or 0, planes.height * planes.width, planes.depth)]
     if not fitting:
         largest = [e.max_pixels for e in found if (e.channels, e.depth) == (colours, planes.depth)]
         what = f"images of more than {largest[0]} pixels" if largest else f"mode {planes.mode}"
@@ -134,14 +125,14 @@ def _size(parts: Parts) -> int:
 
 
 def _framed(payload: int, weights_id: int = 0) -> int:
-    """Bytes of a part in the file: form, channels, weights id, length, payload."""
+    """Bytes of a part in the file: method, channels, weights id, length, payload."""
     return 2 + weights_id + len(varint.write(payload)) + payload
 
 
 def _conventional(data: np.ndarray, depth: int, effort: str, progress: Callback, below: float | None = None) -> Parts:
-    """The smallest conventional form that an effort finds; ``below``: bytes that the first model needs."""
-    form, payload = conventional.encode(data, depth, "fast" if effort == "fast" else "best", below, progress)
-    return [Part(form, len(data), payload)], 8.0 * len(payload)
+    """The smallest conventional method that an effort finds; ``below``: bytes that the first model needs."""
+    method, payload = conventional.encode(data, depth, "fast" if effort == "fast" else "best", below, progress)
+    return [Part(method, len(data), payload)], 8.0 * len(payload)
 
 
 def _learned(
@@ -152,7 +143,7 @@ def _learned(
     threads: int,
     progress: Callback,
 ) -> tuple[Parts, float]:
-    """The smallest of the models' codes, alpha by a conventional form; bytes with the first model's, at most."""
+    """The smallest of the models' codes, alpha by a conventional method; bytes with the first model's, at most."""
     coded: list[Parts] = []
     mirrors: dict[str, int] = {}  # that suit the models so far
     quietly = without_pixels(progress)
@@ -160,11 +151,11 @@ def _learned(
     for step in steps[1:] if sampled else steps:
         tried = _mirrors(step, steps, mirrors, data[0].size)
         shown = progress if step is steps[-1] else quietly
-        found = [_coded(data[:colours], step, levels, threads, shown, mirror) for mirror in tried]
+        found = [_encode(data[:colours], step, levels, threads, shown, mirror) for mirror in tried]
         best = min(range(len(tried)), key=lambda number: _size(found[number]))
         coded, mirrors[step.name] = [*coded, found[best]], tried[best]
     if sampled and sampled[0] < min(map(_size, coded)):
-        coded, sampled = [_coded(data[:colours], steps[0], levels, threads, quietly, 0), *coded], None
+        coded, sampled = [_encode(data[:colours], steps[0], levels, threads, quietly, 0), *coded], None
     first = sampled[1] if sampled else _size(coded[0])
     parts, bits = min(coded, key=_size)
     if len(data) > colours:
@@ -181,14 +172,10 @@ def _sampled(
 
     None if it has to be coded to know.
     """
-    from gmcodec.coding import autoregressive
-    from gmcodec.models import registry
-
-    loaded = registry.load(steps[0].form)
-    if len(steps) == 1 or colours[0].size <= SMALL or loaded.learns or loaded.latents:
+    if len(steps) == 1 or colours[0].size <= SMALL:
         return None
-    found = autoregressive.sampled_bits(colours, loaded.pixels, threads, levels, progress)
-    return found and ((found[0] - SURE * found[1]) / 8, (found[0] + SURE * found[1]) / 8)
+    found = coders.load(steps[0].method).sampled_bits(colours, threads, levels, progress)
+    return found and ((found[0] - CONFIDENCE_SIGMAS * found[1]) / 8, (found[0] + CONFIDENCE_SIGMAS * found[1]) / 8)
 
 
 def _mirrors(
@@ -204,49 +191,10 @@ def _mirrors(
     return tuple({mirrors[name] for name in step.sources if name in mirrors}) or (0,)
 
 
-def _coded(
+def _encode(
     colours: np.ndarray, entry: registry.Entry, levels: Levels | None, threads: int, progress: Callback, mirror: int
 ) -> Parts:
-    """One model's code of uint8 [C, H, W].  ``levels``: of weights of values, if they are found already."""
-    from gmcodec.coding import autoregressive, chain, high_depth, strips
-    from gmcodec.models import registry
-
-    loaded = registry.load(entry.form)
-    if loaded.latents and loaded.latents.any_size:
-        coded = strips.encode_image(colours, loaded.latents, threads, progress)
-        payload, bits = coded.payload, coded.estimated_bits
-    elif loaded.latents:  # one small image: a chain of a seed
-        found = chain.encode_chain(colours[None], loaded.latents, progress)
-        payload, bits = found.payload, float(found.bits.sum())
-    else:
-        # half an image teaches less, and threads share a tile
-        whole = loaded.learns and colours[0].size <= autoregressive.TILE_PIXELS
-        tile = colours.shape[1:] if whole else None
-        if entry.depth == 16:
-            coded = high_depth.encode(colours, loaded.learner, threads, progress, tile)
-        else:
-            coded = autoregressive.encode(colours, loaded.pixels, threads, progress, tile, levels=levels, mirror=mirror)
-        payload, bits = coded.payload, coded.estimated_bits
-    return [Part(entry.form, len(colours), payload, loaded.weights_id)], bits
-
-
-def _trial_bits(colours: np.ndarray, entry: registry.Entry, progress: Callback) -> float:
-    """The model's estimate for the whole image from a sample of it, each square coded on its own."""
-    from gmcodec.coding import autoregressive, high_depth
-    from gmcodec.models import registry
-
-    if entry.depth == 16:
-        return high_depth.estimate(colours, registry.load(entry.form).learner, progress)
-    sample = autoregressive.squares(colours, SAMPLE_SQUARES)
-    bits = autoregressive.push_words(sample, registry.load(entry.form).pixels, progress)[1]
-    return bits.sum() / sample.size * colours.size
-
-
-def _levels(colours: np.ndarray, entry: registry.Entry) -> np.ndarray:
-    """What all models are told of the values that an image uses: it is found once."""
-    from gmcodec.coding import autoregressive, value_weights
-    from gmcodec.models import registry
-
-    if entry.depth == 16:  # coding/high_depth.py has lists of values for that
-        return np.full((len(colours), value_weights.VALUES), value_weights.NEUTRAL, np.uint8)
-    return autoregressive.choose_levels(colours, registry.load(entry.form).pixels)
+    """One model's code of [C, H, W].  ``levels``: of weights of values, if they are found already."""
+    loaded = registry.load(entry.method)
+    payload = coder_of(loaded).encode(colours, threads, progress, levels, mirror)
+    return [Part(entry.method, len(colours), payload.data, loaded.weights_id)], payload.estimated_bits

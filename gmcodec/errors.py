@@ -60,7 +60,7 @@ class UnsupportedVersionError(GmcFormatError):
 
 
 class UnknownModelError(GmcFormatError):
-    """The file names a model, or a coding form, that this release does not know."""
+    """The file names a model, or a coding method, that this release does not know."""
 
     exit_code = 6
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gmcodec.coders import coder_of
 from gmcodec.coding import bitsback, flow
 from gmcodec.coding.autoregressive import pop
 from gmcodec.coding.stack import Stack
@@ -35,7 +36,7 @@ def sample(loaded: Loaded, count: int, height: int, width: int, seed: int = 0) -
         stack = Stack.random(np.random.default_rng(seed), flow.TRIAL_BITS * int(np.prod(shape)))
         return flow.draw(stack, shape, loaded.model)
     stack = Stack.random(np.random.default_rng(seed), BITS * int(np.prod(shape)) + MORE)
-    return pop(stack, shape, loaded.pixels, ignore)
+    return pop(stack, shape, coder_of(loaded).model, ignore)
 
 
 def sample_latents(
@@ -48,26 +49,26 @@ def sample_latents(
     size that cannot have latents.
     """
     random, shape = np.random.default_rng(seed), (rows, model.channels, height, width)
-    walk = model.walk(shape, images)
-    sizes = walk.sizes()
+    state = model.latent_state(shape, images)
+    sizes = state.sizes()
     stack = Stack.random(random, BITS * sum(sizes) + MORE)
     drawn = []
     for size in sizes:
         if images is None:
             bins = stack.pop_uniform(size, 1 << model.latent_bits)
         else:
-            bins, _ = bitsback.pop_posterior(stack, walk.posterior(), model.latent_bits)
-        walk.observe(bins)
+            bins, _ = bitsback.pop_posterior(stack, state.posterior(), model.latent_bits)
+        state.observe(bins)
         drawn.append(bins)
-    means = np.clip(np.rint(walk.means() / 64 + 128), 0, 255).astype(np.uint8).transpose(0, 3, 1, 2)
+    means = np.clip(np.rint(state.means() / 64 + 128), 0, 255).astype(np.uint8).transpose(0, 3, 1, 2)
     side = model.config.auxiliary
     means = means.repeat(side, 2).repeat(side, 3)[:, :, :height, :width]
     many = rows * columns, *shape[1:]
-    again = model.walk(many, None)  # type: ignore[arg-type]
+    again = model.latent_state(many, None)  # type: ignore[arg-type]
     for bins in drawn:
         again.observe(bins.reshape(rows, -1).repeat(columns, 0).ravel())
     stack = Stack.random(random, BITS * int(np.prod(many)) + MORE)
-    pictures = pop(stack, many, again.given(), ignore)  # type: ignore[arg-type]
+    pictures = pop(stack, many, again.decoder(), ignore)  # type: ignore[arg-type]
     return np.broadcast_to(means, shape), pictures.reshape(rows, columns, *shape[1:])
 
 

@@ -15,13 +15,14 @@ from gmcodec.coding import flow
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import FreezeError, TrainingError
 from gmcodec.models.ade import freeze as ade_freeze
+from gmcodec.models.ade.config import AdeConfig
 from gmcodec.models.ade.float import Ade, squeeze, unsqueeze
-from gmcodec.models.ade.model import AdeConfig
 from gmcodec.models.agave.float import importance_bits
-from gmcodec.models.agave.model import Base
 from gmcodec.models.pixelcnnpp.float import Conv
+from gmcodec.models.shared.family import Base
 from gmcodec.training import trainers
-from gmcodec.training.freezing import flow_bits, freeze_file
+from gmcodec.training.families import flow_bits
+from gmcodec.training.freezing import freeze_file
 from gmcodec.training.loop import Trainer
 from gmcodec.training.nets import load_whole, preset_from_dict, preset_to_dict
 from gmcodec.training.presets import PRESETS
@@ -226,12 +227,12 @@ def test_training_lowers_the_bound_and_freezing_keeps_it(mosaics: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_a_net_of_classes_learns_with_a_judge_and_is_frozen_for_one(mosaics: Path, tmp_path: Path) -> None:
+def test_a_net_of_classes_learns_with_a_discriminator_and_is_frozen_for_one(mosaics: Path, tmp_path: Path) -> None:
     toy_preset = PRESETS["toy-av-ade"]
-    judge = replace(toy_preset.adversary.discriminator, classes=3)
+    discriminator = replace(toy_preset.adversary.discriminator, classes=3)
     preset = replace(
         toy_preset, steps=6, batch=8, model=replace(toy_preset.model, classes=3),
-        adversary=replace(toy_preset.adversary, discriminator=judge),
+        adversary=replace(toy_preset.adversary, discriminator=discriminator),
     )  # fmt: skip
     run = trainers.trainer(preset, mosaics, 60, tmp_path, progress=False)
     lengths = run.net.vae.last.length.detach().clone()

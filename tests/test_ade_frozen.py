@@ -14,12 +14,13 @@ from test_pixelcnnpp_frozen import config_changed
 from gmcodec import native
 from gmcodec.errors import WeightsError
 from gmcodec.models import weights
-from gmcodec.models.ade import flow_state as ade_passage
-from gmcodec.models.ade.model import AdeConfig, AdeModel
+from gmcodec.models.ade import flow_state
+from gmcodec.models.ade.config import AdeConfig
+from gmcodec.models.ade.model import AdeModel
 from gmcodec.models.ade.spec import Spec
 from gmcodec.models.ade.tables import Gaussians, frequencies
-from gmcodec.models.agave.model import Base
-from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.local.model import LocalModel
+from gmcodec.models.shared.family import Base
 
 
 @pytest.mark.parametrize("isa", native.isas())
@@ -28,34 +29,34 @@ def test_couplings_equal_the_specification(kind: str, isa: str) -> None:
     model, batch = toy.ade(toy.FLOWS[kind], isa), images()
     c, random = model.config, np.random.default_rng(0)
     spec = Spec(c, model.layers, model.tables.elu)
-    passage = model.passage(batch.shape)
+    state = model.flow_state(batch.shape)
     noise = random.integers(0, 256, batch.size)
-    passage.enter(batch, noise)
-    samples = [ade_passage.pixels(x[None])[0] for x in passage._x]
-    before, level = passage.changed(0), 0
+    state.from_pixels(batch, noise)
+    samples = [flow_state.pixels(x[None])[0] for x in state._x]
+    before, level = state.changed(0), 0
     for n, (at, coupling) in enumerate(c.couplings):
         if at > level:
             samples, level = [x[::2, ::2] for x in samples], at
-        affine = passage.affine(n)
+        affine = state.affine(n)
         for i, x in enumerate(samples):
             mean, log_scale = spec.affine(n, x)
             assert np.array_equal(affine.mean.reshape(len(batch), -1)[i], mean.ravel())
             expected = np.rint(np.exp(log_scale / 32) * 1024)
             assert np.array_equal(affine.scale.reshape(len(batch), -1)[i], expected.ravel())
         # something moves, so that the next one sees it
-        moved = passage.changed(n) + random.integers(-300, 300, len(affine.mean))
-        passage.change(n, moved)
-        assert np.array_equal(passage.changed(n), moved)
-        cells = passage._x if at == 0 else ade_passage.cells(passage._x[..., :3])
-        samples = [ade_passage.pixels(x[None])[0] for x in cells]
+        moved = state.changed(n) + random.integers(-300, 300, len(affine.mean))
+        state.change(n, moved)
+        assert np.array_equal(state.changed(n), moved)
+        cells = state._x if at == 0 else flow_state.cells(state._x[..., :3])
+        samples = [flow_state.pixels(x[None])[0] for x in cells]
         assert coupling
-    assert not np.array_equal(passage.changed(0), before)
+    assert not np.array_equal(state.changed(0), before)
 
 
 @pytest.mark.parametrize("isa", native.isas())
 def test_noise_equals_the_specification(isa: str) -> None:
     model, batch = toy.ade(toy.FLOWS["colours"], isa), images()
-    rows = model.passage(batch.shape).noise(batch)
+    rows = model.flow_state(batch.shape).noise(batch)
     assert rows is not None
     spec = Spec(model.config, model.layers, model.tables.elu)
     for i, planes in enumerate(batch):
@@ -68,19 +69,19 @@ def test_noise_equals_the_specification(isa: str) -> None:
 def test_images_leave_as_they_entered() -> None:
     model, batch = toy.ade(toy.FLOWS["colours"]), images()
     noise = np.random.default_rng(0).integers(0, 256, batch.size).astype(np.int32)
-    passage = model.passage(batch.shape)
-    passage.enter(batch, noise)
-    again = model.passage(batch.shape)
-    again.set_features(passage.features())
-    grey, found = again.leave()
+    state = model.flow_state(batch.shape)
+    state.from_pixels(batch, noise)
+    again = model.flow_state(batch.shape)
+    again.set_features(state.features())
+    grey, found = again.to_pixels()
     assert np.array_equal(grey, batch)
     assert np.array_equal(found, noise)
 
 
 def test_kinds_are_features_of_the_coarsest_cell() -> None:
     model = toy.ade(toy.FLOWS["colours"])
-    passage = model.passage((2, 3, 16, 8))
-    kinds = passage.kinds().reshape(2, 8, 4, 12)
+    state = model.flow_state((2, 3, 16, 8))
+    kinds = state.kinds().reshape(2, 8, 4, 12)
     assert sorted(set(kinds.ravel().tolist())) == list(range(48))
     assert np.array_equal(kinds[:, ::2], kinds[:, :2:2].repeat(4, 1))
     assert (kinds[0, 1, 0] - kinds[0, 0, 0] == 2).all()
@@ -89,10 +90,10 @@ def test_kinds_are_features_of_the_coarsest_cell() -> None:
 
 def test_only_whole_cells_pass() -> None:
     model = toy.ade(toy.FLOWS["colours"])
-    assert model.takes(16, 8)
-    assert not model.takes(16, 6)
+    assert model.supports(16, 8)
+    assert not model.supports(16, 6)
     with pytest.raises(ValueError, match="cells of 4x4"):
-        model.passage((1, 3, 16, 6))
+        model.flow_state((1, 3, 16, 6))
 
 
 def test_couplings_are_named_by_what_they_change() -> None:

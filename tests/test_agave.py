@@ -19,12 +19,13 @@ from gmcodec import codec
 from gmcodec.errors import FreezeError, TrainingError, WeightsError
 from gmcodec.models import registry, weights
 from gmcodec.models.agave import freeze as agave_freeze
+from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.models.agave.float import Agave, Flow, Terms, auxiliary_image, importance_bits, logistic_bits
-from gmcodec.models.agave.model import AgaveConfig, Base
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.freeze import estimate_bits, spread_units
-from gmcodec.models.local.frozen import LocalConfig
 from gmcodec.models.pixelcnnpp import freeze as pixelcnnpp_freeze
 from gmcodec.models.pixelcnnpp.float import Condition, PixelCNN
+from gmcodec.models.shared.family import Base
 from gmcodec.training import freezing
 from gmcodec.training.freezing import freeze_file
 from gmcodec.training.loop import Trainer
@@ -302,9 +303,13 @@ def test_preset_objects_are_what_they_say() -> None:
 
 # -- photographs ---------------------------------------------------------------------------------------------
 
-SMALL_WINDOW = LocalConfig(3, 9, 3, 16, 1, 3, 4)
+SMALL_WINDOW = LocalConfig(channels=3, radius2=9, slope=3, width=16, blocks=1, mixtures=3, neighbours=4)
+OF_PHOTOGRAPHS = AgaveConfig(
+    channels=3, filters=(6, 8), groups=(1, 1), latents=2, stride=2, posterior="gaussian", hidden=0, nonlinearity="elu",
+    auxiliary=2, levels=256, grey=False, decoder=replace(SMALL_WINDOW, condition=4),
+)  # fmt: skip
 PHOTOGRAPHS = Preset(
-    "", AgaveConfig(3, (6, 8), (1, 1), 2, 2, "gaussian", 0, "elu", 2, 256, False, replace(SMALL_WINDOW, condition=4)),
+    "", OF_PHOTOGRAPHS,
     16, 4, 40, 0.02, 3e-3, 0.4, 0.8, 0.9, 3, objective=Objective(1.0, auxiliary=False), decoder_fixed=True,
 )  # fmt: skip
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The frozen AGAVE: the walk equals the specification, with every instruction set; its weights survive a file."""
+"""The frozen AGAVE: its latents equal the specification, with every instruction set; its weights survive a file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from test_pixelcnnpp_frozen import config_changed
 from gmcodec import native
 from gmcodec.errors import WeightsError
 from gmcodec.models import weights
-from gmcodec.models.agave.latent_state import AgaveWalk
-from gmcodec.models.agave.model import AgaveConfig, AgaveModel, Base
+from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.models.agave.latent_state import AgaveState
+from gmcodec.models.agave.model import AgaveModel
 from gmcodec.models.local import spec as local_spec
-from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.local.model import LocalModel
 from gmcodec.models.pixelcnnpp import spec as pixelcnnpp_spec
 from gmcodec.models.pixelcnnpp.model import PixelCNNModel
+from gmcodec.models.shared.family import Base
 from gmcodec.models.vae import spec as agave_spec
 
 
@@ -34,22 +36,24 @@ def bins(model: AgaveModel, batch: np.ndarray) -> list[np.ndarray]:
     return [random.integers(0, 256, (len(batch), h, w, c)) for c, h, w in shapes]
 
 
-def walked(model: AgaveModel, batch: np.ndarray, drawn: list[np.ndarray], known: bool = True) -> tuple[AgaveWalk, list]:
-    """The walk with these latents, and its posteriors' means and table indices, [B, H', W', L] each group."""
-    walk, found = model.walk(batch.shape, batch if known else None), []
-    assert [group.size for group in drawn] == _grouped(walk.sizes(), drawn)
+def state_of(
+    model: AgaveModel, batch: np.ndarray, drawn: list[np.ndarray], known: bool = True
+) -> tuple[AgaveState, list]:
+    """The latent state with these latents, and its posteriors' means and table indices, [B, H', W', L] each group."""
+    state, found = model.latent_state(batch.shape, batch if known else None), []
+    assert [group.size for group in drawn] == _grouped(state.sizes(), drawn)
     for group in drawn:
         flow = model.config.posterior == "iaf"
         parts = np.moveaxis(group, 3, 0) if flow else [group]
         seen = []
         for part in parts:
             if known:
-                g = walk.posterior().gaussians
+                g = state.posterior().gaussians
                 seen.append((g.mean.reshape(part.shape), g.log_scale.reshape(part.shape)))
-            walk.observe(part.ravel().astype(np.int32))
+            state.observe(part.ravel().astype(np.int32))
         if known:
             found.append(tuple(np.stack(x, 3) if flow else x[0] for x in zip(*seen, strict=True)))
-    return walk, found
+    return state, found
 
 
 def _grouped(sizes: list[int], drawn: list[np.ndarray]) -> list[int]:
@@ -59,15 +63,15 @@ def _grouped(sizes: list[int], drawn: list[np.ndarray]) -> list[int]:
 
 @pytest.mark.parametrize("isa", native.isas())
 @pytest.mark.parametrize("kind", toy.AGAVE)
-def test_the_walk_equals_the_specification(kind: str, isa: str) -> None:
+def test_the_latent_state_equals_the_specification(kind: str, isa: str) -> None:
     model, batch = toy.agave(toy.AGAVE[kind], isa), images()
     spec = agave_spec.Spec(model.config, model.layers, model.constants, model.latent_tables)
     drawn = bins(model, batch)
-    walk, found = walked(model, batch, drawn)
-    blind, _ = walked(model, batch, drawn, known=False)  # the decoder's way: f(z) does not need the images
-    means = walk.means()
+    state, found = state_of(model, batch, drawn)
+    blind, _ = state_of(model, batch, drawn, known=False)  # the decoder's way: f(z) does not need the images
+    means = state.means()
     assert np.array_equal(blind.means(), means)
-    conditions = walk.conditions() if model.decoder else []
+    conditions = state.conditions() if model.decoder else []
     for i, image in enumerate(batch):
         groups, expected = spec.down([group[i] for group in drawn], image)
         assert np.array_equal(means[i], expected)
@@ -84,8 +88,8 @@ def test_the_walk_equals_the_specification(kind: str, isa: str) -> None:
 @pytest.mark.parametrize("kind", ["two", "flow"])
 def test_the_decoder_reads_its_condition_as_the_specification_says(kind: str) -> None:
     model, batch = toy.agave(toy.AGAVE[kind]), images()
-    walk, _ = walked(model, batch, bins(model, batch))
-    decoder, conditions = walk.given(), walk.conditions()
+    state, _ = state_of(model, batch, bins(model, batch))
+    decoder, conditions = state.decoder(), state.conditions()
     assert isinstance(decoder, PixelCNNModel)
     for given in (decoder, model.plain):
         canvas = given.canvas(8, 16, 3)
@@ -102,8 +106,8 @@ def test_the_decoder_reads_its_condition_as_the_specification_says(kind: str) ->
 
 def test_a_local_decoder_reads_its_condition_as_the_specification_says() -> None:
     model, batch = toy.agave(toy.AGAVE["local"]), images()
-    walk, _ = walked(model, batch, bins(model, batch))
-    decoder, conditions = walk.given(), walk.conditions()[0]
+    state, _ = state_of(model, batch, bins(model, batch))
+    decoder, conditions = state.decoder(), state.conditions()[0]
     assert isinstance(decoder, LocalModel)
     pixels, different = np.arange(3 * 128), False
     for given in (decoder, model.plain):
@@ -123,21 +127,21 @@ def test_a_local_decoder_reads_its_condition_as_the_specification_says() -> None
 def test_images_do_not_influence_one_another() -> None:
     model, batch = toy.agave(toy.AGAVE["flow"]), images()
     drawn = bins(model, batch)
-    means = walked(model, batch, drawn)[0].means()
+    means = state_of(model, batch, drawn)[0].means()
     for i in range(3):
-        alone, _ = walked(model, batch[i : i + 1], [group[i : i + 1] for group in drawn])
+        alone, _ = state_of(model, batch[i : i + 1], [group[i : i + 1] for group in drawn])
         assert np.array_equal(alone.means()[0], means[i])
 
 
 def test_only_whole_cells_can_have_latents() -> None:
     model = toy.agave(toy.AGAVE["two"])
     assert model.config.cell == 4
-    assert model.takes(4, 8)
-    assert not model.takes(4, 6)
+    assert model.supports(4, 8)
+    assert not model.supports(4, 6)
     with pytest.raises(ValueError, match="6x4"):
-        model.walk((1, 3, 4, 6), None)
+        model.latent_state((1, 3, 4, 6), None)
     with pytest.raises(ValueError, match="need the images"):
-        model.walk((1, 3, 4, 4), None).posterior()
+        model.latent_state((1, 3, 4, 4), None).posterior()
 
 
 # -- weights on disk -----------------------------------------------------------------------------------------
@@ -167,7 +171,7 @@ def test_weights_round_trip(kind: str) -> None:
     drawn = bins(model, batch)
     results = []
     for one in (model, again):
-        given = walked(one, batch, drawn)[0].given()
+        given = state_of(one, batch, drawn)[0].decoder()
         canvas = given.canvas(8, 16, 3)
         canvas.fill(batch)
         results.append(given.predict(canvas, np.arange(384)).high())

@@ -47,8 +47,8 @@ GOLDEN = bytes.fromhex(
     "aaaaaa bbbb"  # the blocks, not this module's business
     "04 00 1b 1b"  # the section starts at 4; stored; 27 bytes, stored in 27
     "02"  # 2 blocks
-    "02 05 10 20 10 02 03"  # group, RGB, form 16, 32 x 16, 2 images, 3 bytes
-    "01 02 03 ac02 01 01 02"  # single, L, form 3, 300 x 1, 1 image, 2 bytes
+    "02 05 10 20 10 02 03"  # group, RGB, method 16, 32 x 16, 2 images, 3 bytes
+    "01 02 03 ac02 01 01 02"  # single, L, method 3, 300 x 1, 1 image, 2 bytes
     "00 01 00  03 01 01"  # shared and own lengths of the names
     "70c3a9 71 62"  # pé (p)q b
     "3412 ffff"  # CRCs of the members of the group
@@ -108,9 +108,9 @@ def deflated(body: bytes) -> bytes:
 
 
 def entry(
-    kind: int = 1, mode: int = 2, form: int = 1, width: int = 1, height: int = 1, count: int = 1, length: int = 1
+    kind: int = 1, mode: int = 2, method: int = 1, width: int = 1, height: int = 1, count: int = 1, length: int = 1
 ):
-    return bytes([kind, mode, form]) + b"".join(map(varint.write, (width, height, count, length)))
+    return bytes([kind, mode, method]) + b"".join(map(varint.write, (width, height, count, length)))
 
 
 def one(name: bytes = b"x", **changes: int) -> bytes:
@@ -165,9 +165,9 @@ def sections(draw: st.DrawFn) -> list[tuple[Block, ...]]:
         crcs = () if kind == SINGLE else tuple(draw(st.integers(0, 65535)) for _ in mine)
         mode = draw(st.sampled_from([2, 5])) if kind == GROUP else draw(st.integers(1, 10))
         side = st.integers(1, 128)
-        form, length = draw(st.integers(1, 255)), draw(st.integers(1, 300))
+        method, length = draw(st.integers(1, 255)), draw(st.integers(1, 300))
         kept = tuple(draw(ATTRIBUTES) for _ in mine)
-        out[-1].append(Block(kind, mode, form, draw(side), draw(side), length, mine, crcs, kept))
+        out[-1].append(Block(kind, mode, method, draw(side), draw(side), length, mine, crcs, kept))
         if draw(st.booleans()):
             out.append([])
     return [tuple(blocks) for blocks in out]
@@ -359,7 +359,16 @@ def test_bad_indexes(made):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"kind": 0}, {"mode": 0}, {"mode": 15}, {"form": 0}, {"width": 0}, {"height": 2**31}, {"count": 0}, {"length": 0}],
+    [
+        {"kind": 0},
+        {"mode": 0},
+        {"mode": 15},
+        {"method": 0},
+        {"width": 0},
+        {"height": 2**31},
+        {"count": 0},
+        {"length": 0},
+    ],
 )
 def test_bad_entries(changes):
     with pytest.raises(GmcFormatError):

@@ -53,13 +53,13 @@ def test_round_trip_and_size(size, channels, kind):
         planes = np.full(shape, int(kind.split()[1]), np.uint8)
     model = toy.model(channels)
     coded = encode(planes, model)
-    decoded = decode(coded.payload, shape, model)
+    decoded = decode(coded.data, shape, model)
     assert decoded.dtype == np.uint8
     assert np.array_equal(decoded, planes)
     # words are of 32 bits, the coder's state of 64; before them a few numbers of a byte or two
-    assert 8 * len(coded.payload) < coded.estimated_bits + 64 + 48
+    assert 8 * len(coded.data) < coded.estimated_bits + 64 + 48
     if kind != "flat 0":  # an empty stack holds any number of zeros, so those are free
-        assert 8 * len(coded.payload) > coded.estimated_bits - 64
+        assert 8 * len(coded.data) > coded.estimated_bits - 64
 
 
 def test_the_image_is_really_compressed():
@@ -76,16 +76,16 @@ def test_round_trip_with_any_tiles(height, width, channels, data):
     shape = (channels, height, width)
     planes, model = smooth(shape, height * width), toy.model(channels)
     coded = encode(planes, model, tile=tile)
-    assert np.array_equal(decode(coded.payload, shape, model, threads=2), planes)
+    assert np.array_equal(decode(coded.data, shape, model, threads=2), planes)
     count = tile_count(shape, tile)
-    assert abs(8 * len(coded.payload) - coded.estimated_bits) < 64 + (32 + 24) * count
+    assert abs(8 * len(coded.data) - coded.estimated_bits) < 64 + (32 + 24) * count
 
 
 def test_a_tile_does_not_depend_on_its_neighbours():
     planes, model = smooth((3, 20, 30)), toy.model(3)
     whole = encode(planes, model, tile=(10, 30))
     words, bits = push_words(planes[None, :, 10:], model, lambda n: None)
-    assert whole.payload.endswith(words.astype("<u4").tobytes())
+    assert whole.data.endswith(words.astype("<u4").tobytes())
     assert np.array_equal(pop_words(words, (1, 3, 10, 30), model, lambda n: None)[0], planes[:, 10:])
     assert bits.shape == (1,)
     assert bits[0] < whole.estimated_bits
@@ -101,7 +101,7 @@ def reference() -> dict[int, tuple[np.ndarray, bytes]]:
     for channels in (3, 1):
         planes = smooth((channels, 37, 41), 5)
         planes[:, 20:, 20:] = noise((channels, 17, 21))
-        made[channels] = planes, encode(planes, toy.model(channels, "portable"), tile=(19, 41)).payload
+        made[channels] = planes, encode(planes, toy.model(channels, "portable"), tile=(19, 41)).data
     return made
 
 
@@ -111,7 +111,7 @@ def reference() -> dict[int, tuple[np.ndarray, bytes]]:
 def test_instruction_sets_and_threads_never_change_bytes(reference, channels, name, threads):
     planes, payload = reference[channels]
     model = toy.model(channels, name)
-    assert encode(planes, model, threads, tile=(19, 41)).payload == payload
+    assert encode(planes, model, threads, tile=(19, 41)).data == payload
     assert np.array_equal(decode(payload, planes.shape, model, threads), planes)
 
 
@@ -119,7 +119,7 @@ def test_instruction_sets_and_threads_never_change_bytes(reference, channels, na
 def test_chunks_never_change_bytes(reference, chunk, monkeypatch):
     planes, payload = reference[3]
     monkeypatch.setattr(autoregressive, "CHUNK", chunk)  # 1: one wavefront at a time
-    assert encode(planes, toy.model(3), tile=(19, 41)).payload == payload
+    assert encode(planes, toy.model(3), tile=(19, 41)).data == payload
 
 
 def test_progress_counts_every_pixel(reference):
@@ -137,7 +137,7 @@ def test_planes_need_not_be_contiguous():
     planes, model = smooth((3, 20, 20)), toy.model(3)
     turned = np.ascontiguousarray(planes.transpose(2, 1, 0)).transpose(2, 1, 0)
     assert not turned.flags.c_contiguous
-    assert encode(turned, model).payload == encode(planes, model).payload
+    assert encode(turned, model).data == encode(planes, model).data
 
 
 # -- batches -------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_a_batch_decodes_and_its_estimates_are_those_of_each_image_alone(count, 
 def test_a_batch_of_one_is_a_tile():
     planes, model = smooth((3, 20, 30)), toy.model(3)
     payload, bits = encode_batch(planes[None], model)
-    assert encode(planes, model).payload.endswith(payload)
+    assert encode(planes, model).data.endswith(payload)
     assert bits[0] == encode(planes, model).estimated_bits
 
 
@@ -216,7 +216,7 @@ def refused_or_shaped(payload: bytes, shape: tuple[int, int, int], model) -> boo
 @pytest.mark.parametrize("channels", [3, 1])
 def test_every_truncation_is_refused(channels):
     shape, model = (channels, 9, 12), toy.model(channels)
-    payload = encode(smooth(shape), model, tile=(5, 12)).payload
+    payload = encode(smooth(shape), model, tile=(5, 12)).data
     for cut in range(len(payload)):
         with pytest.raises(GmcFormatError):
             decode(payload[:cut], shape, model)
@@ -229,7 +229,7 @@ def test_every_truncation_is_refused(channels):
 @pytest.mark.slow
 def test_flipped_bits_are_refused_or_decode_to_something():
     shape, model = (3, 6, 7), toy.model(3)
-    payload = encode(smooth(shape), model, tile=(3, 7)).payload
+    payload = encode(smooth(shape), model, tile=(3, 7)).data
     refused = 0
     for position, bit in itertools.product(range(len(payload)), range(8)):
         broken = bytearray(payload)

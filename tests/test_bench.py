@@ -26,7 +26,7 @@ from gmcodec.cli.main import cli
 pytest.importorskip("imagecodecs")
 pytest.importorskip("matplotlib")
 
-from gmcodec.bench import archive, codecs, competitors, images, measure, report, run, summary, tables
+from gmcodec.bench import archive, catalogue, codecs, competitors, images, measure, report, run, summary, tables
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -45,8 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def plain(image: np.ndarray) -> codecs.Coded:
-    return codecs.Coded(image.tobytes())
+def plain(image: np.ndarray) -> codecs.Compressed:
+    return codecs.Compressed(image.tobytes())
 
 
 def made_up(name: str, decode=None, **changes) -> codecs.Codec:
@@ -57,11 +57,11 @@ def made_up(name: str, decode=None, **changes) -> codecs.Codec:
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch):
-    """Replace the catalogue."""
+    """Replace all codecs of the benchmark."""
 
     def use(*found: codecs.Codec) -> None:
-        monkeypatch.setattr(codecs, "catalogue", lambda: list(found))
-        monkeypatch.setattr(run, "catalogue", lambda: list(found))
+        monkeypatch.setattr(catalogue, "all_codecs", lambda: list(found))
+        monkeypatch.setattr(run, "all_codecs", lambda: list(found))
 
     return use
 
@@ -182,13 +182,13 @@ def test_a_failure_is_told_per_image(folder: Path, tmp_path: Path, only) -> None
 
 
 def test_a_codec_that_is_not_there_is_listed(folder: Path, tmp_path: Path, only) -> None:
-    def absent(threads: int) -> codecs.Pair:
+    def absent(threads: int) -> codecs.EncodeDecode:
         raise ImportError("No module named 'rare'")
 
     only(made_up("plain"), made_up("rare", open=absent), made_up("slow", extra=True))
     results = run.run(settings(folder), tmp_path)
     assert results.missing == {"rare": "No module named 'rare'"}
-    assert results.left_out == ["slow"]
+    assert results.not_chosen == ["slow"]
     assert "Missing here: rare (No module named 'rare')." in tables.markdown(results)
 
 
@@ -205,11 +205,11 @@ def test_same_pixels() -> None:
     assert not codecs.same_pixels(grey, grey.T)
 
 
-@pytest.mark.parametrize("name", [c.name for c in competitors.CATALOGUE])
+@pytest.mark.parametrize("name", [c.name for c in competitors.COMPETITORS])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_competitor_is_lossless(name: str, channels: int) -> None:
     try:
-        encode, decode = codecs.by_name(name).open(2)
+        encode, decode = catalogue.by_name(name).open(2)
     except ImportError as error:
         pytest.skip(str(error))
     image = toy.smooth(np.random.default_rng(2), (channels, 19, 22)).transpose(1, 2, 0).squeeze()
@@ -242,18 +242,18 @@ def test_palette_and_grey(tmp_path: Path) -> None:
 
 
 def test_choosing_codecs() -> None:
-    assert [c.name for c in codecs.choose(["jpeg xl -e ?", "qoi"], False)][-2:] == ["JPEG XL -e 9", "QOI"]
-    assert not any(c.extra for c in codecs.choose([], False))
-    assert all(c.quick for c in codecs.choose([], True))
-    assert len(codecs.choose(["all"], False)) == len(codecs.catalogue())
+    assert [c.name for c in catalogue.choose(["jpeg xl -e ?", "qoi"], False)][-2:] == ["JPEG XL -e 9", "QOI"]
+    assert not any(c.extra for c in catalogue.choose([], False))
+    assert all(c.quick for c in catalogue.choose([], True))
+    assert len(catalogue.choose(["all"], False)) == len(catalogue.all_codecs())
     with pytest.raises(errors.BenchError, match="nonesuch"):
-        codecs.choose(["nonesuch"], False)
+        catalogue.choose(["nonesuch"], False)
 
 
 def test_every_model_of_the_registry_is_a_codec() -> None:
     from gmcodec.models import registry
 
-    names = {c.name for c in codecs.catalogue()}
+    names = {c.name for c in catalogue.all_codecs()}
     assert {f"gmcodec {entry.name}" for entry in registry.ENTRIES} < names
 
 
@@ -263,8 +263,8 @@ def test_every_model_of_the_registry_is_a_codec() -> None:
 def test_a_run_that_was_cut_off_goes_on(folder: Path, tmp_path: Path, only) -> None:
     seen: list[tuple[int, int]] = []
 
-    def open_counting(threads: int) -> codecs.Pair:
-        def encode(image: np.ndarray) -> codecs.Coded:
+    def open_counting(threads: int) -> codecs.EncodeDecode:
+        def encode(image: np.ndarray) -> codecs.Compressed:
             seen.append(image.shape[:2])
             return plain(image)
 
@@ -299,7 +299,7 @@ def test_order_rotates_and_repeats(folder: Path, tmp_path: Path, only) -> None:
     order: list[str] = []
 
     def noting(name: str) -> codecs.Codec:
-        def encode(image: np.ndarray) -> codecs.Coded:
+        def encode(image: np.ndarray) -> codecs.Compressed:
             order.append(name)
             return plain(image)
 
@@ -320,8 +320,8 @@ class Heap:
 
     name, settings = "heap", "made up"
 
-    def encode_set(self, images: Sequence[np.ndarray], threads: int) -> codecs.Coded:
-        return codecs.Coded(b"".join(image.tobytes() for image in images))
+    def encode_set(self, images: Sequence[np.ndarray], threads: int) -> codecs.Compressed:
+        return codecs.Compressed(b"".join(image.tobytes() for image in images))
 
     def decode_set(self, data: bytes, threads: int) -> list[np.ndarray]:
         flat = np.frombuffer(data, np.uint8)

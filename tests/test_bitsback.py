@@ -68,7 +68,7 @@ def test_chains_round_trip_with_instruction_sets_in_the_same_bytes(kind: str) ->
     assert 8 * len(chain.payload) == pytest.approx(chain.bits.sum(), abs=96)
     assert (chain.divergence[: chain.seeds] == 0).all()
     assert (chain.divergence[chain.seeds :] > 0).all()
-    sizes = sum(model.walk((min(4, 11 - chain.seeds), 3, 16, 16), None).sizes())
+    sizes = sum(model.latent_state((min(4, 11 - chain.seeds), 3, 16, 16), None).sizes())
     assert chain.initial_bits == pytest.approx(8 * sizes, rel=0.5)
     assert chain.initial_bits < 8 * sizes
 

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from gmcodec.models.ade.model import KIND as FLOW
-from gmcodec.models.agave.model import KIND as LATENTS
-from gmcodec.models.local.frozen import KIND as LOCAL
-from gmcodec.models.local.frozen import LocalConfig
+from gmcodec.models.families import ADE, AGAVE, LOCAL
+from gmcodec.models.local.config import LocalConfig
 
 FOLDER = Path(__file__).parent.parent / "gmcodec" / "weights"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
@@ -50,7 +48,7 @@ def test_size_and_bits(name: str) -> None:
     digits = len(count.partition(".")[2])
     size = sum(own) / {"thousand": 1e3, "million": 1e6}[unit]
     # of flows the float net's are counted, whose posterior has its biases twice
-    assert abs(size - float(count)) <= (1.5 if metadata["kind"] == FLOW else 0.5001) * 10**-digits
+    assert abs(size - float(count)) <= (1.5 if metadata["kind"] == ADE.kind else 0.5001) * 10**-digits
     plain, first = re.search(r"weights of (\d+) bits \(first layers?(?: and linear parts)? (\d+)", text).groups()
     linear = re.search(r"linear predictor (\d+)", text)
     for key, tensor in tensors.items():
@@ -66,13 +64,13 @@ def test_architecture(name: str) -> None:
     config, _, metadata = stored(name)
     text = card(name)["architecture"]
     assert metadata["kind"] in text
-    if metadata["kind"] == LOCAL:
+    if metadata["kind"] == LOCAL.kind:
         said = re.search(r"LocalConfig\(([^)]*)\)", text)[1]
         values = {key: int(value) for key, value in (part.split("=") for part in said.split(", "))}
         assert LocalConfig(**values) == LocalConfig(**config)
         window = re.search(r"(\d+)-pixel window", text)
         assert window is None or int(window[1]) == LocalConfig(**config).window.inputs // config["channels"] - 1
-    elif metadata["kind"] == FLOW:
+    elif metadata["kind"] == ADE.kind:
         vae, couplings = config["vae"], [name for names in config["scales"] for name in names]
         scales, count = re.search(r"Real-NVP of (\w+) scales?, (\w+) affine couplings", text).groups()
         assert {"one": 1, "two": 2}[scales] == len(config["scales"])
@@ -90,7 +88,7 @@ def test_architecture(name: str) -> None:
             *vae["filters"],
             vae["latents"],
         ]
-    elif metadata["kind"] == LATENTS:
+    elif metadata["kind"] == AGAVE.kind:
         assert [int(n) for n in re.search(r"(\d+) features on a grid .*?(\d+) on one", text).groups()] == config[
             "filters"
         ]

@@ -33,8 +33,8 @@ SMALL = Header(
 GOLDEN = bytes.fromhex(
     "676d63 01 86 ac02 02 04030201"  # gmc, version 1, RGBA with metadata, 300 x 2, pixel CRC
     "0a 01 03 696363 01 00 09 01 78"  # 10 bytes of metadata
-    "10 03 5778597a 03 616263"  # form 16, 3 channels, weights, payload
-    "01 01 00"  # form 1, 1 channel, empty payload
+    "10 03 5778597a 03 616263"  # method 16, 3 channels, weights, payload
+    "01 01 00"  # method 1, 1 channel, empty payload
     "d2dc9fff"  # CRC-32 of all that
 )
 
@@ -54,9 +54,9 @@ def headers(draw: st.DrawFn) -> Header:
     mode_id = draw(st.sampled_from(sorted(MODES_BY_ID)))
     left, parts = MODES_BY_ID[mode_id].channels, []
     while left:
-        channels, form = draw(st.integers(1, left)), draw(st.integers(1, 255))
-        weights = draw(st.binary(min_size=4, max_size=4)) if form >= 16 else b""
-        parts.append(Part(form, channels, draw(st.binary(max_size=300)), weights))
+        channels, method = draw(st.integers(1, left)), draw(st.integers(1, 255))
+        weights = draw(st.binary(min_size=4, max_size=4)) if method >= 16 else b""
+        parts.append(Part(method, channels, draw(st.binary(max_size=300)), weights))
         left -= channels
     entries = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=200)), max_size=4)
     metadata = sorted(draw(entries), key=lambda entry: entry[0])
@@ -201,7 +201,7 @@ def test_bad_metadata(section):
 
 @pytest.mark.parametrize("rest", [b"\x00\x01\x01\x07", b"\x01\x00\x01\x07", b"\x01\x02\x01\x07", b"\x01\xff\x01\x07"])
 def test_bad_parts(rest):
-    with pytest.raises(GmcFormatError, match="part of form"):
+    with pytest.raises(GmcFormatError, match="part of method"):
         unpack(sealed(body(rest=rest)))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Conventional forms: round trips, damage (see tests/hostile/README.md), sizes against PNG and WebP."""
+"""Conventional methods: round trips, damage (see tests/hostile/README.md), sizes against PNG and WebP."""
 
 import io
 import tracemalloc
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gmcodec.coding import compressors, conventional, filters
-from gmcodec.coding.conventional import DEFLATED, FORMS, PALETTE, STORED, WEBP, decode, encode
+from gmcodec.coding.conventional import DEFLATED, METHODS, PALETTE, STORED, WEBP, decode, encode
 from gmcodec.errors import GmcFormatError, UnknownModelError
 
 PNGSUITE = Path(__file__).parents[2] / "shared" / "data" / "pngsuite"
@@ -53,8 +53,8 @@ def text_like(height: int, width: int) -> np.ndarray:
 def check(planes: np.ndarray, depth: int, effort: str = "best") -> int:
     """Round trip; returns the payload's size."""
     before = planes.copy()
-    form, payload = encode(planes, depth, effort)
-    decoded = decode(form, payload, planes.shape, depth)
+    method, payload = encode(planes, depth, effort)
+    decoded = decode(method, payload, planes.shape, depth)
     assert (planes == before).all()
     assert decoded.dtype == planes.dtype
     assert decoded.shape == planes.shape
@@ -148,7 +148,7 @@ def test_the_filters_are_pngs(monkeypatch):
 
 
 def test_golden_payloads():
-    """Frozen bytes: one small payload of each form that this module writes itself."""
+    """Frozen bytes: one small payload of each method that this module writes itself."""
     ramp = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
     assert decode(STORED, bytes([0b10100000, 0b01000000]), (1, 2, 3), 1).tolist() == [[[1, 0, 1], [0, 1, 0]]]
     assert decode(STORED, bytes.fromhex("3412 7856"), (1, 1, 2), 16).tolist() == [[[0x1234, 0x5678]]]
@@ -194,8 +194,8 @@ def test_palette_pictures(colours):
 
 def test_sixteen_bits_that_are_really_eight():
     eight = make("smooth", (3, 48, 48), 8)
-    form, payload = encode(eight.astype(np.uint16) * 257, 16, "best")
-    assert form == PALETTE
+    method, payload = encode(eight.astype(np.uint16) * 257, 16, "best")
+    assert method == PALETTE
     assert len(payload) < len(encode(eight, 8, "best")[1]) + 300
 
 
@@ -230,7 +230,7 @@ def test_pngsuite():
 
 
 def payloads() -> dict[str, tuple[int, bytes, tuple[int, int, int], int]]:
-    """One small payload of each form and method."""
+    """One small payload of each method and method."""
     rgb, deep = make("gradient", (3, 7, 9), 8), make("smooth", (3, 5, 6), 16)
     few = make("few", (3, 8, 8), 8)
     found = {
@@ -258,10 +258,10 @@ def payloads() -> dict[str, tuple[int, bytes, tuple[int, int, int], int]]:
 PAYLOADS = payloads()
 
 
-def survives(form: int, payload: bytes, shape: tuple[int, int, int], depth: int) -> bool:
+def survives(method: int, payload: bytes, shape: tuple[int, int, int], depth: int) -> bool:
     """Whether damaged bytes decode to something of the right shape; only the typed error passes."""
     try:
-        planes = decode(form, payload, shape, depth)
+        planes = decode(method, payload, shape, depth)
     except GmcFormatError:
         return False
     assert planes.shape == shape
@@ -271,26 +271,26 @@ def survives(form: int, payload: bytes, shape: tuple[int, int, int], depth: int)
 
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_every_truncation_of_a_payload(name):
-    form, payload, shape, depth = PAYLOADS[name]
-    assert survives(form, payload, shape, depth)
-    survivors = [cut for cut in range(len(payload)) if survives(form, payload[:cut], shape, depth)]
-    # libwebp fills up a picture whose last bytes are missing; every other form has an end to be missed
-    assert not survivors or form == WEBP
+    method, payload, shape, depth = PAYLOADS[name]
+    assert survives(method, payload, shape, depth)
+    survivors = [cut for cut in range(len(payload)) if survives(method, payload[:cut], shape, depth)]
+    # libwebp fills up a picture whose last bytes are missing; every other method has an end to be missed
+    assert not survivors or method == WEBP
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_flipped_bits_of_a_payload(name):
-    form, payload, shape, depth = PAYLOADS[name]
+    method, payload, shape, depth = PAYLOADS[name]
     for bit in range(8 * len(payload)):
         damaged = bytearray(payload)
         damaged[bit // 8] ^= 1 << bit % 8
-        survives(form, bytes(damaged), shape, depth)
+        survives(method, bytes(damaged), shape, depth)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(sorted(FORMS)), st.binary(max_size=60), st.integers(1, 4), st.sampled_from([1, 8, 16]))
-def test_random_payloads(form, payload, channels, depth):
-    survives(form, payload, (channels, 3, 4), depth)
+@given(st.sampled_from(sorted(METHODS)), st.binary(max_size=60), st.integers(1, 4), st.sampled_from([1, 8, 16]))
+def test_random_payloads(method, payload, channels, depth):
+    survives(method, payload, (channels, 3, 4), depth)
     survives(WEBP, b"\x2f\x03\x80\x00\x00" + payload, (channels, 3, 4), depth)
 
 
@@ -306,12 +306,12 @@ def test_bombs_are_stopped(method):
     assert peak < 1 << 20
 
 
-@pytest.mark.parametrize("form", sorted(FORMS))
-def test_a_small_payload_for_a_large_image_allocates_little(form):
-    form, payload, _, depth = next(entry for entry in PAYLOADS.values() if entry[0] == form)
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_small_payload_for_a_large_image_allocates_little(method):
+    method, payload, _, depth = next(entry for entry in PAYLOADS.values() if entry[0] == method)
     tracemalloc.start()
     with pytest.raises(GmcFormatError):
-        decode(form, payload, (3, 10_000, 10_000), depth)
+        decode(method, payload, (3, 10_000, 10_000), depth)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20
@@ -341,10 +341,10 @@ def test_bad_palettes(payload):
         decode(PALETTE, payload, (1, 1, 2), 8)
 
 
-@pytest.mark.parametrize("form", [0, 5, 15, 16, 255])
-def test_unknown_forms_and_methods(form):
+@pytest.mark.parametrize("method", [0, 5, 15, 16, 255])
+def test_unknown_forms_and_methods(method):
     with pytest.raises(UnknownModelError):
-        decode(form, b"", (1, 1, 1), 8)
+        decode(method, b"", (1, 1, 1), 8)
     for method in (5 << 3, 7 << 3, filters.MED_GREEN << 3, 1 << 6 | filters.MED << 3):
         with pytest.raises(GmcFormatError, match=r"filter|packing"):
             decode(DEFLATED, bytes([method]), (1, 1, 1), 8)

@@ -14,12 +14,11 @@ from gmcodec.coding import autoregressive, high_depth
 from gmcodec.errors import GmcError, GmcFormatError, UnknownModelError, WeightsError
 from gmcodec.exact.logistic import scale_of
 from gmcodec.formats.gmc import pack, unpack
-from gmcodec.image.reading import Planes
-from gmcodec.models.local.frozen import LocalModel
+from gmcodec.image.planes import Planes
 from gmcodec.models.online import high_depth_spec
 from gmcodec.models.online import spec as learning_spec
+from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.online.spec import Learner
-from gmcodec.models.online.tile_coder import DeepTileCoder
 
 pytestmark = pytest.mark.native
 RATE = 5
@@ -30,8 +29,8 @@ def ignore(count: int) -> None:
 
 
 @functools.cache
-def model(channels: int) -> LocalModel:
-    return toy.learning(channels).learning(RATE)
+def model(channels: int, averaged: bool = False, isa: str | None = None) -> OnlineModel:
+    return toy.online(channels, RATE, averaged, isa)
 
 
 def image(channels: int, height: int, width: int, bits: int = 16, seed: int = 0) -> np.ndarray:
@@ -46,19 +45,17 @@ def image(channels: int, height: int, width: int, bits: int = 16, seed: int = 0)
     ("bits", "shift", "averaged"), [(8, 0, False), (12, 3, False), (13, 0, True), (16, 8, True), (16, 5, False)]
 )
 def test_every_range_is_that_of_the_specification(channels, bits, shift, averaged):
-    found = model(channels).averaging() if averaged else model(channels)
+    found = model(channels, averaged)
     planes = image(channels, 26, 45, bits)
     planes[:, 3:6, 4:9], planes[:, 10:12] = 0, 2**bits - 1
-    assert found.units is not None
     scale = scale_of(bits, shift)
-    learner = Learner(found.config, found.layers, found.tables, found.units, RATE, scale, averaged)
-    expected = learning_spec.ranges(
+    learner = Learner(found.members[0].frozen, RATE, scale, averaged)
+    expected = learning_spec.intervals(
         [learner], planes, functools.partial(high_depth_spec.nibbles, bits=bits, shift=shift)
     )
     for isa in native.isas():
-        same = LocalModel(found.config, found.layers, found.tables, native.core(isa), found.units)
-        coder = DeepTileCoder(same.averaging() if averaged else same, bits, shift, RATE)
-        both, _ = coder.ranges(planes, ignore, None)
+        coder = model(channels, averaged, isa).high_depth_coder(bits, shift, RATE)
+        both, _ = coder.intervals(planes, ignore)
         assert np.array_equal(np.concatenate(both).T, expected[:2])
         assert len(both[0]) == expected[2]
     assert learner.count > 3
@@ -71,8 +68,8 @@ def test_any_samples_come_back(height, width, channels, seed, smooth):
     if smooth:
         planes = image(channels, height, width, 8 + seed % 9, seed)
     coded = high_depth.encode(planes, model(channels), tile=(max(1, height // 2), width))
-    assert np.array_equal(high_depth.decode(coded.payload, planes.shape, model(channels)), planes)
-    assert 8 * len(coded.payload) < coded.estimated_bits + 8 * (20 + 21 * 3)
+    assert np.array_equal(high_depth.decode(coded.data, planes.shape, model(channels)), planes)
+    assert 8 * len(coded.data) < coded.estimated_bits + 8 * (20 + 21 * 3)
 
 
 @settings(max_examples=60, deadline=None)
@@ -107,7 +104,7 @@ def test_a_comb_is_told_and_few_samples_are_not():
 
 def test_what_was_multiplied_costs_as_much_as_before():
     planes = image(3, 64, 64, 12)
-    few, many = (len(high_depth.encode(p, model(3)).payload) for p in (planes, planes * 16))
+    few, many = (len(high_depth.encode(p, model(3)).data) for p in (planes, planes * 16))
     assert many < few + 4 * planes.size / 8 / 4  # of four bits a sample that say nothing
 
 
@@ -120,26 +117,26 @@ def test_the_scale_follows_the_noise():
 
 def test_an_estimate_is_near_the_size():
     planes = image(3, 96, 96, 14)
-    size = 8 * len(high_depth.encode(planes, model(3)).payload)
+    size = 8 * len(high_depth.encode(planes, model(3)).data)
     assert 0.8 < high_depth.estimate(planes, model(3)) / size < 1.25
 
 
 def test_one_pixel_and_one_value():
     for planes in (np.full((3, 1, 1), 777, np.uint16), np.full((3, 40, 50), 65535, np.uint16)):
-        payload = high_depth.encode(planes, model(3)).payload
+        payload = high_depth.encode(planes, model(3)).data
         assert np.array_equal(high_depth.decode(payload, planes.shape, model(3)), planes)
 
 
 def test_threads_make_no_difference():
     planes = image(1, 60, 50)
-    one, two = (high_depth.encode(planes, model(1), threads, tile=(20, 50)).payload for threads in (1, 2))
+    one, two = (high_depth.encode(planes, model(1), threads, tile=(20, 50)).data for threads in (1, 2))
     assert one == two
     assert np.array_equal(high_depth.decode(one, planes.shape, model(1), 2), planes)
 
 
 def test_damage_is_an_error_or_other_samples():
     planes = image(3, 24, 20, 12) * 16
-    payload = high_depth.encode(planes, model(3)).payload
+    payload = high_depth.encode(planes, model(3)).data
     random, refused = np.random.default_rng(1), 0
     for _ in range(150):
         damaged = bytearray(payload[: random.integers(1, len(payload) + 1)])
@@ -161,9 +158,7 @@ def test_numbers_out_of_range_are_refused(head):
 
 def test_only_what_can_learn_codes_16_bits():
     with pytest.raises(WeightsError, match="not made to learn"):
-        DeepTileCoder(toy.model(3), 16, 8, RATE)
-    with pytest.raises(WeightsError, match="learn"):
-        high_depth.encode(image(3, 8, 8), toy.learning(3))
+        OnlineModel([toy.model(3)], [RATE])
 
 
 # -- files ------------------------------------------------------------------------------------------------
@@ -209,5 +204,5 @@ def test_tiles_of_large_images_are_those_of_8_bits(toy_weights):
     planes = image(1, 370, 360)
     tile = autoregressive.tile_shape(370, 360)
     assert tile[0] < 370
-    payload = high_depth.encode(planes, model(1), 2).payload
+    payload = high_depth.encode(planes, model(1), 2).data
     assert np.array_equal(high_depth.decode(payload, planes.shape, model(1), 2), planes)

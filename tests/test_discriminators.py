@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gmcodec.training.adversarial_losses import bgan_generator_loss, mbgan_generator_loss
-from gmcodec.training.discriminators import SLOPE, Discriminator, Equivariant
+from gmcodec.training.discriminators import LEAKY_SLOPE, Discriminator, Equivariant
 from gmcodec.training.presets import PLAIN, RESIDUAL, DiscriminatorConfig
 
 TOYS = {
@@ -62,15 +62,15 @@ def test_samples_meet_in_batch_means_only_where_they_are_told_to(kind: str) -> N
     together = exact(Discriminator(replace(TOYS[kind], batch="mean")))
     assert abs(together(x)[0] - together(other)[0]) > 1e-4
     # every layer reads means: the first one, too
-    means = [layer.shared is not None for layer in together.modules() if isinstance(layer, Equivariant)]
+    means = [layer.mean_weight is not None for layer in together.modules() if isinstance(layer, Equivariant)]
     assert all(means)
 
 
 def test_an_equivariant_layer_by_hand() -> None:
     """Two samples of one feature: bias + 2/3 Lambda x + 1/3 Gamma mean(x)."""
     layer = Equivariant(1, 1, 0, "mean")
-    assert layer.shared is not None
-    for parameter, value in ((layer.own, 2.0), (layer.shared, -5.0), (layer.bias, 0.5)):
+    assert layer.mean_weight is not None
+    for parameter, value in ((layer.weight, 2.0), (layer.mean_weight, -5.0), (layer.bias, 0.5)):
         parameter.data.fill_(value)
     assert torch.allclose(layer(torch.tensor([[3.0], [9.0]])), torch.tensor([[0.5 + 4 - 10], [0.5 + 12 - 10.0]]))
 
@@ -78,12 +78,12 @@ def test_an_equivariant_layer_by_hand() -> None:
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_an_equivariant_convolution_is_two_convolutions(size: int) -> None:
     layer = Equivariant(2, 3, size, "mean", stride=2 if size == 4 else 1)
-    assert layer.shared is not None
+    assert layer.mean_weight is not None
     nn.init.normal_(layer.bias)
     x = torch.randn(5, 2, 8, 8)
     padding = {1: 0, 3: 1, 4: 1}[size]
-    own = functional.conv2d(x, layer.own, None, layer.stride, padding)
-    shared = functional.conv2d(x.mean(0, keepdim=True), layer.shared, None, layer.stride, padding)
+    own = functional.conv2d(x, layer.weight, None, layer.stride, padding)
+    shared = functional.conv2d(x.mean(0, keepdim=True), layer.mean_weight, None, layer.stride, padding)
     expected = 5 / 6 * own + 1 / 6 * shared + layer.bias[:, None, None]
     assert torch.allclose(layer(x), expected, atol=1e-5)
     assert layer(x).shape[2] == (4 if size == 4 else 8)
@@ -108,7 +108,7 @@ def test_published_sizes() -> None:
     assert sum(p.numel() for p in residual.parameters()) == expected
     x = torch.rand(2, 3, 32, 32) * 2 - 1
     assert plain(x).shape == residual(x).shape == residual(x[:, :, :16, :24]).shape == (2,)
-    assert sum(isinstance(m, nn.LeakyReLU) and m.negative_slope == SLOPE == 0.2 for m in plain.modules()) == 7
+    assert sum(isinstance(m, nn.LeakyReLU) and m.negative_slope == LEAKY_SLOPE == 0.2 for m in plain.modules()) == 7
     with pytest.raises(RuntimeError):
         plain(x[:, :, :16, :16])
 
@@ -116,7 +116,7 @@ def test_published_sizes() -> None:
 def test_configs_that_make_no_net() -> None:
     with pytest.raises(ValueError, match="kind"):
         DiscriminatorConfig("dense", (4,))
-    with pytest.raises(ValueError, match="batches"):
+    with pytest.raises(ValueError, match="batch 'max'"):
         replace(TOYS["plain"], batch="max")
     with pytest.raises(ValueError, match="halved"):
         replace(TOYS["plain"], size=14)

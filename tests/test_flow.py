@@ -181,8 +181,8 @@ def test_strips_round_trip(size: tuple[int, int]) -> None:
 def test_an_image_of_any_size_is_never_larger_than_its_base_makes_it(size: tuple[int, int]) -> None:
     model, image = toy.ade(toy.FLOWS["colours"]), images(1, size)[0]
     coded = strips.encode_image(image, model)
-    assert len(coded.payload) <= len(autoregressive.encode(image, model.plain).payload) + 4
-    assert np.array_equal(strips.decode_image(coded.payload, image.shape, model), image)
+    assert len(coded.data) <= len(autoregressive.encode(image, model.plain).data) + 4
+    assert np.array_equal(strips.decode_image(coded.data, image.shape, model), image)
 
 
 def test_a_model_knows_its_scheme() -> None:

@@ -42,7 +42,7 @@ def test_pixels_of_the_cases_are_the_frozen_ones(name: str) -> None:
     "name", [n for n, (_, code) in CASES.items() if code not in ("auto", "conventional") and n != "values16"]
 )
 def test_learned_bytes_are_frozen(name: str, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # conventional forms and lists of values may change with the version of zlib or libwebp; learned bytes may not
+    # conventional methods and lists of values may change with the version of zlib or libwebp; learned bytes may not
     monkeypatch.setenv(native.VARIABLE, isa)
     planes, code = CASES[name]
     frozen = gmc.unpack((GOLDEN / f"v{gmc.FORMAT_VERSION}-{name}.gmc").read_bytes())
@@ -82,7 +82,7 @@ def test_groups_are_frozen(tmp_path: Path, name: str, version: int, isa: str, mo
     for old, new in zip(archive.Archive(frozen).blocks, archive.Archive(made).blocks, strict=True):
         assert old.names == new.names
         if old.kind == gma.GROUP:
-            assert (old.form, old.crcs) == (new.form, new.crcs)
+            assert (old.method, old.crcs) == (new.method, new.crcs)
             assert frozen[old.offset :][: old.length] == made[new.offset :][: new.length]
             groups += 1
     assert groups == {"set": 2, "chain": 1}[name]

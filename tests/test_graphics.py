@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from gmcodec import codec
 from gmcodec.coding import conventional
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 
 MARGIN = 32
 pytestmark = pytest.mark.usefixtures("toy_weights")

@@ -118,9 +118,9 @@ def test_a_comb_is_found_and_pays() -> None:
     assert (levels[:, 4::5] == 0).mean() > 0.9  # values that the stretched image has not
     coded = autoregressive.encode(stretched, model)
     plain_bits = autoregressive.push_words(stretched[None], model, lambda n: None)[1]
-    assert 8 * len(coded.payload) < 0.97 * plain_bits.sum()
-    assert coded.estimated_bits == pytest.approx(8 * len(coded.payload), rel=1e-3)
-    assert np.array_equal(autoregressive.decode(coded.payload, stretched.shape, model), stretched)
+    assert 8 * len(coded.data) < 0.97 * plain_bits.sum()
+    assert coded.estimated_bits == pytest.approx(8 * len(coded.data), rel=1e-3)
+    assert np.array_equal(autoregressive.decode(coded.data, stretched.shape, model), stretched)
 
 
 def test_no_weights_where_they_cannot_pay() -> None:
@@ -130,4 +130,4 @@ def test_no_weights_where_they_cannot_pay() -> None:
     flat = np.full((3, 300, 300), 77, np.uint8)
     for image in (flat, np.random.default_rng(0).integers(0, 256, (3, 260, 260)).astype(np.uint8)):
         coded = autoregressive.encode(image, model)
-        assert np.array_equal(autoregressive.decode(coded.payload, image.shape, model), image)
+        assert np.array_equal(autoregressive.decode(coded.data, image.shape, model), image)

@@ -17,7 +17,9 @@ from gmcodec.errors import WeightsError
 from gmcodec.exact.logistic import ROW_TOTAL
 from gmcodec.models import registry, weights
 from gmcodec.models.local import spec as local_spec
-from gmcodec.models.local.frozen import LocalConfig, LocalModel
+from gmcodec.models.local.config import LocalConfig
+from gmcodec.models.local.frozen import FrozenLocal
+from gmcodec.models.local.model import LocalModel
 from gmcodec.models.shared.window import OUTSIDE, window_offsets
 
 SIZES = [(1, 1), (1, 7), (7, 1), (5, 9), (33, 20)]
@@ -67,7 +69,7 @@ def test_saturated_nets_equal_the_specification():
     layers = {n: dataclasses.replace(v, shift=np.full_like(v.shift, 6)) for n, v in toy.layers(config).items()}
     planes = noise((3, 6, 8))
     for name in native.isas():
-        model = LocalModel(config, layers, tables, native.core(name))
+        model = LocalModel(FrozenLocal(config, layers, tables), native.core(name))
         rows = fast_rows(model, planes, np.arange(48))
         assert np.array_equal(rows, spec_rows(model, planes))
         assert (rows.sum(2, dtype=np.int64) == ROW_TOTAL).all()
@@ -230,8 +232,10 @@ def damaged(**changes) -> bytes:
     for key, value in changes.items():
         name, field = key.replace("_0_", ".0.").rsplit("." if "_0_" in key else "_", 1)
         layers[name] = dataclasses.replace(layers[name], **{field: value})
-    broken = object.__new__(LocalModel)
-    broken.config, broken.layers, broken.tables, broken.units = model.config, layers, model.tables, None
+    frozen, broken = object.__new__(FrozenLocal), object.__new__(LocalModel)
+    for name, value in vars(model.frozen).items():
+        object.__setattr__(frozen, name, layers if name == "layers" else value)
+    broken.frozen = frozen
     return weights.to_bytes(broken)
 
 
@@ -287,8 +291,8 @@ def test_undamaged_weights_pass():
 )
 def test_unsound_tables_are_refused(field, value):
     model = toy.model(1)
-    broken = copy.copy(model)
-    broken.tables = dataclasses.replace(model.tables, **{field: value})
+    broken, net = copy.copy(model), model.frozen
+    broken.frozen = FrozenLocal(net.config, net.layers, dataclasses.replace(net.tables, **{field: value}))
     with pytest.raises(WeightsError):
         weights.from_bytes(weights.to_bytes(broken))
 
@@ -473,7 +477,7 @@ def test_fake_quantisation_passes_the_gradient(trained):
 
 
 def test_configs_describe_their_layers():
-    config = LocalConfig(3, 49, 4, 160, 4, 5, 12)
+    config = LocalConfig(channels=3, radius2=49, slope=4, width=160, blocks=4, mixtures=5, neighbours=12)
     assert config.reach == 7
     assert config.couplings == 3
     assert config.outputs == 5 * (1 + 6 + 3)

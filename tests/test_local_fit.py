@@ -17,7 +17,8 @@ from gmcodec.errors import GmcFormatError
 from gmcodec.models.local import fit as local_fit
 from gmcodec.models.local import fit_spec
 from gmcodec.models.local import spec as local_spec
-from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.local.frozen import FrozenLocal
+from gmcodec.models.local.model import LocalModel
 from gmcodec.models.shared.mixture import output_units
 
 fast = settings(max_examples=25, deadline=None)
@@ -104,7 +105,7 @@ def test_every_instruction_set_finds_the_same(channels: int) -> None:
     found = set()
     for isa in native.isas():
         model = toy_model(channels, isa)
-        fit = local_fit.prepare(model, sample, local_fit.inner_pixels(model.config, sample))
+        fit = local_fit.prepare(model.config, model.net, sample, local_fit.inner_pixels(model.config, sample))
         changes, gain = fit.changes(local_fit.worth(model.config))
         numbers = fit.likelihood(changes * local_fit.worth(model.config))
         found.add((changes.tobytes(), gain, numbers[0], *(array.tobytes() for array in numbers[1:])))
@@ -201,7 +202,7 @@ def test_changes_that_would_wrap_around_are_refused(name: str) -> None:
     model = toy_model(3)
     layer = model.layers[name]
     coarse = replace(layer, shift=np.full_like(layer.shift, 46), multiplier=np.ones_like(layer.multiplier))
-    model = type(model)(model.config, {**model.layers, name: coarse}, model.tables, model.core)
+    model = LocalModel(FrozenLocal(model.config, {**model.layers, name: coarse}, model.tables), model.core)
     changes = 0 * changes_of(3)
     changes[-1 if name == "linear" else model.config.outputs - 1] = local_fit.MAX_CHANGE
     with pytest.raises(GmcFormatError, match="too large"):
@@ -250,11 +251,11 @@ def test_fitting_pays_and_comes_back(channels: int) -> None:
     fitted = autoregressive.push_words(image[None], model.adapted(changes), ignore)[1].sum()
     assert fitted + 8 * len(changes) < 0.98 * plain
     coded = autoregressive.encode(image, model)
-    assert coded.estimated_bits == pytest.approx(8 * len(coded.payload), rel=1e-3)
-    assert 8 * len(coded.payload) < 0.98 * plain
-    assert np.array_equal(autoregressive.decode(coded.payload, image.shape, model), image)
+    assert coded.estimated_bits == pytest.approx(8 * len(coded.data), rel=1e-3)
+    assert 8 * len(coded.data) < 0.98 * plain
+    assert np.array_equal(autoregressive.decode(coded.data, image.shape, model), image)
     again = autoregressive.encode(image, toy_model(channels, "portable"), threads=2)
-    assert again.payload == coded.payload
+    assert again.data == coded.data
 
 
 def test_a_fitted_image_with_weights_makes_these_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +265,7 @@ def test_a_fitted_image_with_weights_makes_these_bytes(monkeypatch: pytest.Monke
     monkeypatch.setattr(autoregressive, "ADAPT_FROM", 0)
     monkeypatch.setattr(autoregressive, "choose_levels", lambda planes, model: levels)
     monkeypatch.setattr(type(model), "fit", lambda self, sample, pixels: local_fit.pack(changes_of(3)))
-    payload = autoregressive.encode(image, model, tile=(10, 30)).payload
+    payload = autoregressive.encode(image, model, tile=(10, 30)).data
     assert hashlib.sha256(payload).hexdigest() == "a340046d906dd6c96156473509b3107fb7320a2e8fd4d0cdb89f751527292c09"
     assert np.array_equal(autoregressive.decode(payload, image.shape, toy_model(3)), image)
 
@@ -277,4 +278,4 @@ def test_nothing_to_gain_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert model.fit(autoregressive.squares(narrow, 64, 32), 80000) == b""
     for image in (flat, narrow):
         coded = autoregressive.encode(image, model)
-        assert np.array_equal(autoregressive.decode(coded.payload, image.shape, model), image)
+        assert np.array_equal(autoregressive.decode(coded.data, image.shape, model), image)

@@ -19,11 +19,13 @@ from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import GmcFormatError, WeightsError
 from gmcodec.exact import rmsprop
 from gmcodec.models import weights
-from gmcodec.models.local.frozen import LocalConfig, LocalModel
+from gmcodec.models.local.config import LocalConfig
+from gmcodec.models.local.frozen import FrozenLocal
+from gmcodec.models.local.model import LocalModel
 from gmcodec.models.online import rules
 from gmcodec.models.online import spec as learning_spec
 from gmcodec.models.online import tile_coder as online_tile
-from gmcodec.models.online.model import PairModel
+from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.online.spec import Learner
 
 pytestmark = pytest.mark.native
@@ -35,26 +37,29 @@ def ignore(count: int) -> None:
 
 
 @functools.cache
-def model(channels: int, isa: str | None = None) -> LocalModel:
-    made = toy.learning(channels)
-    return LocalModel(made.config, made.layers, made.tables, native.core(isa), made.units).learning(USUAL)
+def model(channels: int, isa: str | None = None) -> OnlineModel:
+    return toy.online(channels, USUAL, isa=isa)
 
 
-def ranges(found: LocalModel | PairModel, planes: np.ndarray, values=None) -> tuple[np.ndarray, np.ndarray, int]:
-    """left and freq of every nibble, those of the first stack first, and how many are of it."""
-    both, _ = found.tile_coder.ranges(planes, ignore, values)
+@functools.cache
+def averaged_model(channels: int, isa: str | None = None) -> OnlineModel:
+    return toy.online(channels, USUAL, averaged=True, isa=isa)
+
+
+def intervals(found: OnlineModel, planes: np.ndarray, values=None) -> tuple[np.ndarray, np.ndarray, int]:
+    """Starts and frequencies of every nibble, those of the first stack first, and how many are of it."""
+    both, _ = found.tile_coder.intervals(planes, ignore, values)
     left, freq = np.concatenate(both).astype(np.int64).T
     return left, freq, len(both[0])
 
 
-def spec_ranges(found: LocalModel, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    return learning_spec.ranges([learner(found)], planes)
+def spec_intervals(found: OnlineModel, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    return learning_spec.intervals(learners(found), planes)
 
 
-def learner(found: LocalModel) -> Learner:
-    assert found.units is not None
-    assert found.rate is not None
-    return Learner(found.config, found.layers, found.tables, found.units, found.rate, averaged=found.averaged)
+def learners(found: OnlineModel) -> list[Learner]:
+    return [Learner(member.frozen, rate, averaged=found.averaged)
+            for member, rate in zip(found.members, found.rates, strict=True)]  # fmt: skip
 
 
 def stacked(left: list[int], freq: list[int]) -> list[int]:
@@ -76,19 +81,19 @@ def stacked(left: list[int], freq: list[int]) -> list[int]:
 @pytest.mark.parametrize("kind", ["smooth", "noise", "extremes"])
 def test_every_range_is_that_of_the_specification(channels, averaged, kind):
     planes = image(kind, (channels, 26, 45))
-    expected = spec_ranges(model(channels).averaging() if averaged else model(channels), planes)
+    expected = spec_intervals(averaged_model(channels) if averaged else model(channels), planes)
     for isa in native.isas():
-        found = model(channels, isa).averaging() if averaged else model(channels, isa)
-        left, freq, first = ranges(found, planes)
+        found = averaged_model(channels, isa) if averaged else model(channels, isa)
+        left, freq, first = intervals(found, planes)
         assert np.array_equal(left, expected[0])
         assert np.array_equal(freq, expected[1])
         assert 0 < first == expected[2] < len(left)
 
 
 def test_the_fastest_rate_and_clipped_steps_too():
-    fast = toy.learning(3).learning(len(rules.RATES) - 1)
+    fast = toy.online(3, len(rules.RATES) - 1)
     planes = np.concatenate([image("smooth", (3, 20, 40)) // 8, image("extremes", (3, 8, 40))], 1)
-    assert np.array_equal(ranges(fast, planes)[:2], spec_ranges(fast, planes)[:2])
+    assert np.array_equal(intervals(fast, planes)[:2], spec_intervals(fast, planes)[:2])
 
 
 @settings(max_examples=40, deadline=None)
@@ -102,7 +107,7 @@ def test_pixels_come_back(channels, height, width, kind, weighted, seed):
         levels = np.random.default_rng(seed).integers(0, 16, (channels, 256))
         values = [value_weights.WEIGHTS[row] for row in levels]
     words, bits = push_words(planes[None], model(channels), ignore, values)
-    left, freq, first = ranges(model(channels), planes, values)
+    left, freq, first = intervals(model(channels), planes, values)
     stacks = [stacked(left[part].tolist(), freq[part].tolist()) for part in (slice(first), slice(first, None))]
     assert words.tolist() == ([len(stacks[0]), *stacks[0], *stacks[1]] if any(stacks) else [])
     assert bits.sum() == pytest.approx((24 - np.log2(freq)).sum(), rel=1e-9, abs=1e-9)
@@ -140,42 +145,42 @@ def test_threads_that_share_a_processor_do_not_wait_in_vain():
     assert seconds[2] < 4 * seconds[1]
 
 
-def pair() -> PairModel:
-    """The second reaches further; the first has means of its weights."""
-    return PairModel(model(3).averaging(), toy.learning(3, 1, radius2=16).learning(2))
+def ensemble() -> OnlineModel:
+    """The second member reaches further."""
+    return OnlineModel([toy.learnable(3), toy.learnable(3, 1, radius2=16)], [USUAL, 2], averaged=True)
 
 
 @pytest.mark.parametrize("kind", ["smooth", "noise", "extremes"])
 def test_a_pair_is_one_mixture_of_both(kind):
-    """Against Python: shares follow what nets are worth, and every net learns as if it were alone."""
-    planes, found = image(kind, (3, 26, 45)), pair()
-    left, freq, first = ranges(found, planes)
-    expected = learning_spec.ranges([learner(member) for member in found.members], planes)
+    """Against Python: mixing weights follow responsibilities, and every net learns as if it were alone."""
+    planes, found = image(kind, (3, 26, 45)), ensemble()
+    left, freq, first = intervals(found, planes)
+    expected = learning_spec.intervals(learners(found), planes)
     assert np.array_equal(left, expected[0])
     assert np.array_equal(freq, expected[1])
     assert first == expected[2]
 
 
-def test_shares_of_a_mixture_go_where_nets_are_worth_it():
+def test_mixing_weights_follow_responsibilities():
     mixture = learning_spec.Mixture(2)
     for worth in (9 / 10, 0.0):
         for _ in range(100):
             total = np.array([worth, 1 - worth]) * (100 << 14)
-            mixture.worth, mixture.pixels = total.astype(np.int64).tolist(), 100
-            mixture.follow()
+            mixture.responsibilities, mixture.pixels = total.astype(np.int64).tolist(), 100
+            mixture.update_mixing_weights()
         expected = max(worth, 1 / 64)
-        assert np.array(mixture.shares) / 2**24 == pytest.approx([expected, 1 - worth], rel=1e-3)
+        assert np.array(mixture.mixing_weights) / 2**24 == pytest.approx([expected, 1 - worth], rel=1e-3)
 
 
 def test_pairs_come_back_and_name_their_rates():
-    planes, found = image("smooth", (3, 40, 50), 3), pair()
+    planes, found = image("smooth", (3, 40, 50), 3), ensemble()
     coded = autoregressive.encode(planes, found, threads=3, tile=(20, 50))
-    assert coded.payload == autoregressive.encode(planes, found, threads=1, tile=(20, 50)).payload
-    assert np.array_equal(autoregressive.decode(coded.payload, planes.shape, found, threads=2), planes)
+    assert coded.data == autoregressive.encode(planes, found, threads=1, tile=(20, 50)).data
+    assert np.array_equal(autoregressive.decode(coded.data, planes.shape, found, threads=2), planes)
     assert found.fit(np.zeros((1, 3, 8, 8), np.uint8), 10**6) == bytes([USUAL, 2])
     assert found.adapted(b"") is found
     assert found.adapted(bytes([USUAL, 2])) is found
-    assert [m.rate for m in found.adapted(bytes([1, 3])).members] == [1, 3]
+    assert found.adapted(bytes([1, 3])).rates == (1, 3)
     assert found.adapted(bytes([USUAL, 2, 3])).mirror == 3
     for changes, what in ((b"\x05", "rate of learning"), (bytes([1, 99]), "rate of"), (bytes([1, 2, 4]), "to mirror")):
         with pytest.raises(GmcFormatError, match=what):
@@ -186,20 +191,20 @@ def test_pairs_come_back_and_name_their_rates():
 def test_tiles_come_back_mirrored(mirror):
     """Words are those of the mirrored tile; what a file says of it is one byte more."""
     planes = image("smooth", (3, 30, 41), 5)
-    for found, rates in ((model(3), [USUAL]), (pair(), [USUAL, 2])):
+    for found, rates in ((model(3), [USUAL]), (ensemble(), [USUAL, 2])):
         coded = autoregressive.encode(planes, found, threads=2, tile=(30, 41), mirror=mirror)
         turned = online_tile.mirrored(planes, mirror)
         assert np.array_equal(online_tile.mirrored(turned, mirror), planes)
         words, bits = push_words(turned[None], found, ignore)
-        assert coded.payload.endswith(words.astype("<u4").tobytes())
+        assert coded.data.endswith(words.astype("<u4").tobytes())
         changes = [*rates, mirror] if mirror else []
         assert coded.estimated_bits == pytest.approx(bits[0] + 8 * len(changes))
-        assert (bytes([1, len(changes), *changes]) == coded.payload[: 2 + len(changes)]) == bool(mirror)
-        assert np.array_equal(autoregressive.decode(coded.payload, planes.shape, found, threads=2), planes)
+        assert (bytes([1, len(changes), *changes]) == coded.data[: 2 + len(changes)]) == bool(mirror)
+        assert np.array_equal(autoregressive.decode(coded.data, planes.shape, found, threads=2), planes)
 
 
 def test_images_that_share_a_stream_are_coded_by_the_first_model_as_it_is():
-    planes, found = np.stack([image("smooth", (3, 9, 11), seed) for seed in range(3)]), pair()
+    planes, found = np.stack([image("smooth", (3, 9, 11), seed) for seed in range(3)]), ensemble()
     payload, _ = autoregressive.encode_batch(planes, found)
     assert payload == autoregressive.encode_batch(planes, found.members[0])[0]
     assert np.array_equal(autoregressive.decode_batch(payload, planes.shape, found), planes)
@@ -207,26 +212,26 @@ def test_images_that_share_a_stream_are_coded_by_the_first_model_as_it_is():
 
 def test_pairs_that_do_not_fit_are_refused():
     with pytest.raises(WeightsError, match="same way"):
-        PairModel(model(3), model(1))
+        OnlineModel([toy.learnable(3), toy.learnable(1)], [USUAL, USUAL])
     with pytest.raises(WeightsError, match="not made to learn"):
-        PairModel(model(3), toy.model(3))
+        OnlineModel([toy.learnable(3), toy.model(3)], [USUAL, USUAL])
 
 
 @pytest.mark.parametrize("averaged", [False, True])
 def test_it_learns(averaged):
     """A pattern that the net has never seen costs less and less; the same net without learning pays on."""
-    random, found = np.random.default_rng(0), model(3).averaging() if averaged else model(3)
+    random, found = np.random.default_rng(0), averaged_model(3) if averaged else model(3)
     planes = np.tile(random.integers(0, 256, (3, 3, 3), np.uint8), (1, 32, 32))
     learnt = push_words(planes[None], found, ignore)[1][0]
-    plain = push_words(planes[None], toy.learning(3), ignore)[1][0]
+    plain = push_words(planes[None], toy.learnable(3), ignore)[1][0]
     assert learnt < 0.95 * plain
 
 
 def test_tiles_start_anew_and_threads_do_not_matter():
     planes = image("smooth", (3, 60, 50), 3)
     coded = autoregressive.encode(planes, model(3), threads=3, tile=(20, 50))
-    assert coded.payload == autoregressive.encode(planes, model(3), threads=1, tile=(20, 50)).payload
-    assert np.array_equal(autoregressive.decode(coded.payload, planes.shape, model(3), threads=2), planes)
+    assert coded.data == autoregressive.encode(planes, model(3), threads=1, tile=(20, 50)).data
+    assert np.array_equal(autoregressive.decode(coded.data, planes.shape, model(3), threads=2), planes)
 
 
 @pytest.mark.parametrize("pixels", [1, 50, 333])
@@ -244,7 +249,8 @@ def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
 def test_a_step_may_be_larger_than_a_batch():
     """Steps of up to 1,030 pixels: more than are learned from."""
     planes = image("smooth", (1, rmsprop.LEARNT + 6, rmsprop.LEARNT + 6), 2)
-    found = toy.learner(LocalConfig(1, 2, 1, 8, 1, 1, 2)).learning(USUAL)
+    config = LocalConfig(channels=1, radius2=2, slope=1, width=8, blocks=1, mixtures=1, neighbours=2)
+    found = OnlineModel([toy.learnable_of(config)], [USUAL])
     words, _ = push_words(planes[None], found, ignore, threads=2)
     assert np.array_equal(pop_words(words, (1, *planes.shape), found, ignore, threads=3)[0], planes)
 
@@ -263,8 +269,8 @@ def test_damaged_words_are_refused_or_give_some_pixels(seed):
 def test_an_image_names_its_rate():
     found = model(3)
     assert found.fit(np.zeros((1, 3, 8, 8), np.uint8), 10**6) == bytes([USUAL])
-    assert found.adapted(b"\x02").rate == 2
-    assert found.adapted(b"").rate == USUAL
+    assert found.adapted(b"\x02").rates == (2,)
+    assert found.adapted(b"").rates == (USUAL,)
     assert found.adapted(b"\x02\x03").mirror == 3
     mirror = "way to mirror"
     refused = ((bytes([len(rules.RATES)]), "rate of learning"), (b"\x02\x00", mirror), (b"\x02\x04", mirror))
@@ -274,29 +280,34 @@ def test_an_image_names_its_rate():
 
 
 def test_weights_keep_the_units_of_gradients():
-    made = toy.learning(3)
-    again = weights.from_bytes(weights.to_bytes(made))
-    assert all(np.array_equal(again.units[name], unit) for name, unit in made.units.items())
-    assert weights.from_bytes(weights.to_bytes(toy.model(3))).units is None
+    made = toy.learnable(3)
+    again = weights.from_bytes(weights.to_bytes(made)).frozen.gradient_units
+    assert all(np.array_equal(again[name], unit) for name, unit in made.frozen.gradient_units.items())
+    assert weights.from_bytes(weights.to_bytes(toy.model(3))).frozen.gradient_units is None
     with pytest.raises(WeightsError, match="not made to learn"):
-        toy.model(3).learning(USUAL)
+        OnlineModel([toy.model(3)], [USUAL])
 
 
 def test_weights_that_could_overflow_are_refused():
-    made = toy.learning(3)
+    made = toy.learnable(3).frozen
     large = replace(made.layers["up.0"], weight=np.full((16, 16), -32768, np.int16))
     wrong: list[tuple[dict, dict]] = [
         ({"up.0": large}, {}),
         ({"up.0": replace(made.layers["up.0"], bias=np.full(16, 2**27, np.int32))}, {}),
-        ({}, {"up.0": made.units["up.0"].astype(np.int64)}),
+        ({}, {"up.0": made.gradient_units["up.0"].astype(np.int64)}),
         ({}, {"up.0": np.arange(16, dtype=np.int32)}),
         ({}, {"up.0": np.full(16, 64, np.int32)}),
     ]
     for layers, units in wrong:
         with pytest.raises(WeightsError):
-            LocalModel(made.config, {**made.layers, **layers}, made.tables, None, {**made.units, **units})
+            learns_with(made, layers, {**made.gradient_units, **units})
     with pytest.raises(WeightsError, match="units"):
-        LocalModel(made.config, made.layers, made.tables, None, {"first": made.units["first"]})
+        learns_with(made, {}, {"first": made.gradient_units["first"]})
+
+
+def learns_with(made: FrozenLocal, layers: dict, units: dict) -> OnlineModel:
+    changed = FrozenLocal(made.config, {**made.layers, **layers}, made.tables, units)
+    return OnlineModel([LocalModel(changed)], [USUAL])
 
 
 def test_bounds_hold_for_the_largest_weights():
@@ -323,7 +334,7 @@ def test_gradients_are_those_of_the_likelihood():
     samples = random.integers(1, 255, (n, 3)).astype(np.int32)
     base = (samples * 64 + random.integers(-100, 100, (n, 3))).astype(np.int32)
     found, centre = learning_spec.mixture_gradient(
-        toy.learning(3).tables, outputs.astype(np.int64), base.T.astype(np.int64), samples.T.astype(np.int64)
+        toy.learnable(3).tables, outputs.astype(np.int64), base.T.astype(np.int64), samples.T.astype(np.int64)
     )
     out = torch.tensor((outputs * output_units(config)).T, dtype=torch.float64, requires_grad=True)
     middle = torch.tensor(base.T / 64, dtype=torch.float64, requires_grad=True)

@@ -16,7 +16,7 @@ from gmcodec.coding import value_weights as histogram
 from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import GmcFormatError
 from gmcodec.models.local import tile_coder as local_tile
-from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.local.model import LocalModel
 
 
 class StepByStep:
@@ -138,8 +138,8 @@ def test_damaged_words_give_the_pixels_of_the_general_way_or_its_error(seed):
 
 def test_an_image_is_coded_by_it(monkeypatch):
     planes = image("smooth", (3, 50, 60), 1)
-    payload = autoregressive.encode(planes, model(3), tile=(20, 31)).payload
+    payload = autoregressive.encode(planes, model(3), tile=(20, 31)).data
     monkeypatch.setattr(autoregressive, "push", None)  # the general way is not taken
     monkeypatch.setattr(autoregressive, "pop", None)
-    assert autoregressive.encode(planes, model(3), tile=(20, 31)).payload == payload
+    assert autoregressive.encode(planes, model(3), tile=(20, 31)).data == payload
     assert np.array_equal(autoregressive.decode(payload, planes.shape, model(3)), planes)

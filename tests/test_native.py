@@ -26,13 +26,16 @@ from gmcodec.exact import ans, logistic, ops
 from gmcodec.exact.gaussian import make_latent_tables
 from gmcodec.exact.logistic import BYTES, ROW_TOTAL, make_tables, scale_of
 from gmcodec.models.local import spec as local_spec
-from gmcodec.models.local.frozen import LocalConfig, LocalModel
-from gmcodec.models.local.tile_coder import calls_of
-from gmcodec.models.online import rules as local_learning
+from gmcodec.models.local.config import LocalConfig
+from gmcodec.models.local.frozen import FrozenLocal
+from gmcodec.models.local.model import LocalModel
+from gmcodec.models.online import rules
 from gmcodec.models.online import spec as learning_spec
+from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.online.spec import Learner
-from gmcodec.models.online.tile_coder import DeepTileCoder, OnlineTileCoder
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
 from gmcodec.models.shared.mixture import value_weights
+from gmcodec.models.shared.steps import calls_of
 from gmcodec.models.shared.window import Canvas
 from gmcodec.native import nets, tiles
 
@@ -44,10 +47,10 @@ seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=15, deadline=None)
 # without blocks, or with a condition of an odd number of features, or one logistic; widths that fill no vector
 CONFIGS = {
-    "blocks": LocalConfig(3, 9, 3, 17, 2, 3, 4),
-    "none": LocalConfig(3, 4, 2, 5, 0, 1, 2),
-    "told": LocalConfig(1, 9, 3, 16, 1, 5, 3, condition=5),
-    "wide": LocalConfig(1, 49, 4, 33, 1, 9, 12, condition=2),
+    "blocks": LocalConfig(channels=3, radius2=9, slope=3, width=17, blocks=2, mixtures=3, neighbours=4),
+    "none": LocalConfig(channels=3, radius2=4, slope=2, width=5, blocks=0, mixtures=1, neighbours=2),
+    "told": LocalConfig(channels=1, radius2=9, slope=3, width=16, blocks=1, mixtures=5, neighbours=3, condition=5),
+    "wide": LocalConfig(channels=1, radius2=49, slope=4, width=33, blocks=1, mixtures=9, neighbours=12, condition=2),
 }
 
 
@@ -90,7 +93,7 @@ def test_nets_equal_the_specification(core, name):
     """Several tiles of a canvas; with all that is known of pixels, and without."""
     config, random = CONFIGS[name], np.random.default_rng(2)
     layers = toy.layers(config)
-    model = LocalModel(config, layers, TABLES, core)
+    model = LocalModel(FrozenLocal(config, layers, TABLES), core)
     images = np.stack([image(kind, (config.channels, 9, 14), 1) for kind in ("smooth", "noise", "extremes")])
     canvas, pixels = model.canvas(9, 14, 3), random.permutation(3 * 9 * 14)
     canvas.fill(images)
@@ -105,7 +108,7 @@ def test_nets_equal_the_specification(core, name):
         assert np.array_equal(found, expected[pixels])
     told = random.integers(-2047, 2048, (len(pixels), config.condition)) if config.condition else None
     for condition in (None, told):
-        given_ = model if condition is None else model.given(condition.reshape(3, 9, 14, -1))
+        given_ = model if condition is None else model.conditioned_on(condition.reshape(3, 9, 14, -1))
         outputs, centre = given_.evaluate(canvas, pixels)
         assert np.array_equal(outputs, local_spec.net(config, layers, features, condition)[pixels])
         assert np.array_equal(centre, base[pixels])
@@ -134,26 +137,25 @@ def test_logistics_equal_the_specification(n, k, channels, reach, seed):
 
 
 @functools.cache
-def learner(channels: int, isa: str, seed: int = 0, rate: int = 5) -> LocalModel:
-    made = toy.learning(channels, seed, 16 if seed else 9)
-    return LocalModel(made.config, made.layers, made.tables, native.core(isa), made.units).learning(rate)
+def learner(channels: int, isa: str, averaged: bool = False) -> OnlineModel:
+    return toy.online(channels, 5, averaged, isa)
 
 
-def specified(model: LocalModel) -> Learner:
-    assert model.units is not None
-    assert model.rate is not None
-    c = model
-    return Learner(c.config, c.layers, c.tables, c.units, c.rate, averaged=c.averaged)
+@functools.cache
+def ensemble(isa: str, mirror: int = 0) -> OnlineModel:
+    members = [LocalModel(toy.learnable(3, seed, 16 if seed else 9).frozen, native.core(isa)) for seed in range(2)]
+    return OnlineModel(members, [5, 2], True, mirror)
 
 
 @pytest.mark.parametrize("kind", ["smooth", "extremes"])
-def test_ranges_of_two_nets_equal_the_specification(kind):
+def test_intervals_of_two_nets_equal_the_specification(kind):
     planes = image(kind, (3, 18, 40), 3)
-    pairs = {isa: (learner(3, isa).averaging(), learner(3, isa, 1, 2)) for isa in native.isas()}
-    left, freq, first = learning_spec.ranges([specified(m) for m in pairs[native.isas()[0]]], planes)
-    for members in pairs.values():
+    model = ensemble(native.isas()[0])
+    learners = [Learner(m.frozen, rate, averaged=True) for m, rate in zip(model.members, model.rates, strict=True)]
+    left, freq, first = learning_spec.intervals(learners, planes)
+    for isa in native.isas():
         for threads in (1, 3):
-            both, _ = OnlineTileCoder(members).ranges(planes, ignore, None, threads)
+            both, _ = ensemble(isa).tile_coder.intervals(planes, ignore, None, threads)
             assert np.array_equal(np.concatenate(both).T, [left, freq])
             assert len(both[0]) == first
 
@@ -161,14 +163,14 @@ def test_ranges_of_two_nets_equal_the_specification(kind):
 @every_core
 @pytest.mark.parametrize("mirror", [0, 3])
 def test_weights_of_values_change_low_nibbles_alone_and_as_rows_do(core, mirror):
-    """Ranges with weights are those without, their low nibbles' reweighted: the nets learn the same."""
+    """Intervals with weights are those without, their low nibbles' reweighted: the nets learn the same."""
     random, model = np.random.default_rng(4), learner(1, core.isa)
     planes, levels = image("smooth", (1, 17, 33), 4), random.integers(0, 16, 256)
     levels[np.unique(planes)] |= 1
     values = [histogram.WEIGHTS[levels]]
-    coder = OnlineTileCoder((model,), mirror)
-    plain, _ = coder.ranges(planes, ignore, None)
-    weighted, _ = coder.ranges(planes, ignore, values)
+    coder = OnlineModel(model.members, model.rates, mirror=mirror).tile_coder
+    plain, _ = coder.intervals(planes, ignore, None)
+    weighted, _ = coder.intervals(planes, ignore, values)
     for before, after in zip(plain, weighted, strict=True):
         same = (before == after).all(1)
         assert same.sum() >= len(before) // 2
@@ -186,41 +188,42 @@ def test_weights_of_values_change_low_nibbles_alone_and_as_rows_do(core, mirror)
     assert np.array_equal(coder.pop_words(words, 17, 33, ignore, values)[0], planes)
 
 
-def ranked(model: LocalModel, planes: np.ndarray, ranks: int, deep: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A tile's words by so many threads, and what so many make of them: more than ``OnlineCoder`` ever takes."""
+def by_workers(model: OnlineModel, planes: np.ndarray, workers: int, high_depth: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A tile's words by a number of threads, which may be more than MAX_TILE_THREADS, and the tile they decode."""
     from gmcodec.models.online import tile_coder as online_tile
 
-    scale, nibbles, dtype = (scale_of(12, 3), 3, np.int32) if deep else (BYTES, 2, np.int16)
+    scale, nibbles, dtype = (scale_of(12, 3), 3, np.int32) if high_depth else (BYTES, 2, np.int16)
 
     def opened() -> tuple[Canvas, native.Tile]:
         canvas = Canvas(model.config.window, *planes.shape[1:], 1, dtype)
-        rules = [local_learning.rules(model)]
-        return canvas, native.Tile([model.net], rules, canvas, model.slope, scale, nibbles, None, ranks)
+        net = model.members[0]
+        learning = [rules.rules(net.frozen, model.rates[0], model.averaged)]
+        return canvas, native.Tile([net.net], learning, canvas, model.slope, scale, nibbles, None, workers)
 
     canvas, tile = opened()
     canvas.fill(planes[None])
-    ranges = tuple(np.empty((n, 2), np.uint32) for n in tile.symbols)
+    found = tuple(np.empty((n, 2), np.uint32) for n in tile.symbols)
     calls = calls_of(tile.steps, planes[0].size, 300)
-    with online_tile.Team(ranks) as team:
+    with online_tile.ThreadTeam(workers) as team:
         for call in calls:
-            team.work(lambda rank, call=call: tile.find_ranges(rank, *call, ranges))
-        words = online_tile.joined([model.core.pushed(part) for part in ranges])
+            team.run(lambda worker, call=call: tile.find_intervals(worker, *call, found))
+        words = online_tile.joined([model.members[0].core.pushed(part) for part in found])
         parts = online_tile.split(words)
         stacks = native.Stacks(parts, [ans.opened(part) for part in parts])
         canvas, tile = opened()
         for call in calls:
-            team.work(lambda rank, call=call: tile.pop_online(rank, *call, stacks))
+            team.run(lambda worker, call=call: tile.pop_online(worker, *call, stacks))
     assert stacks.empty
     return words, canvas.planes()[0]
 
 
-@pytest.mark.parametrize("deep", [False, True])
-def test_as_many_threads_as_may_be_give_the_same_words(deep):
-    planes = image("smooth", (1, 24, 60), 6).astype(np.uint16 if deep else np.uint8) * (16 if deep else 1)
+@pytest.mark.parametrize("high_depth", [False, True])
+def test_as_many_threads_as_may_be_give_the_same_words(high_depth):
+    planes = image("smooth", (1, 24, 60), 6).astype(np.uint16 if high_depth else np.uint8) * (16 if high_depth else 1)
     model = learner(1, native.isas()[0])
-    alone, _ = ranked(model, planes, 1, deep)
-    for ranks in (2, 3, 4, 8):
-        words, back = ranked(model, planes, ranks, deep)
+    alone, _ = by_workers(model, planes, 1, high_depth)
+    for workers in (2, 3, 4, 8):
+        words, back = by_workers(model, planes, workers, high_depth)
         assert np.array_equal(words, alone)
         assert np.array_equal(back, planes)
 
@@ -234,19 +237,19 @@ Pop = Callable[[np.ndarray], np.ndarray]
 def decoders(isa: str) -> dict[str, Pop]:
     """What makes tiles of 11 x 23 pixels from words."""
     fixed, values = toy.model(3, isa), [histogram.WEIGHTS[np.arange(256) % 16]] * 3
-    pair = OnlineTileCoder((learner(3, isa).averaging(), learner(3, isa, 1)), 2)
-    deep = DeepTileCoder(learner(1, isa), 13, 4, 7)
+    pair = ensemble(isa, 2).tile_coder
+    high_depth = learner(1, isa).high_depth_coder(13, 4, 7)
     return {
         "fixed": lambda words: pop_words(words, (1, 3, 11, 23), fixed, ignore)[0],
         "weighted": lambda words: pop_words(words, (1, 3, 11, 23), fixed, ignore, values)[0],
         "online": lambda words: pop_words(words, (1, 3, 11, 23), learner(3, isa), ignore, values, threads=2)[0],
         "pair": lambda words: pair.pop_words(words, 11, 23, ignore, None, 2)[0],
-        "deep": lambda words: deep.pop_words(words, 11, 23, ignore, 2)[0],
+        "high depth": lambda words: high_depth.pop_words(words, 11, 23, ignore, None, 2)[0],
     }
 
 
 @pytest.mark.parametrize("isa", native.isas())
-@pytest.mark.parametrize("name", ["fixed", "weighted", "online", "pair", "deep"])
+@pytest.mark.parametrize("name", ["fixed", "weighted", "online", "pair", "high depth"])
 def test_random_words_give_a_tile_or_a_typed_error(isa, name):
     """The same tile with every instruction set, or the same error."""
     random, decode, first = np.random.default_rng(9), decoders(isa)[name], decoders("portable")[name]
@@ -422,7 +425,8 @@ def net_of(**fields) -> nets.Net:
         "layers": [native.LayerArrays.of(model.layers[n]) for n in names], "conditions": [],
         "linear": native.LayerArrays.of(model.layers["linear"]),
         "near": model.config.window.near_columns(model.config.neighbours), "runs": np.array(model.config.window.runs),
-        "tables": TABLES, "channels": 1, "mixtures": model.config.mixtures, "limits": model.limits, **fields,
+        "tables": TABLES, "channels": 1, "mixtures": model.config.mixtures,
+        "limits": (ACTIVATION_LIMIT, OUTPUT_LIMIT), **fields,
     }  # fmt: skip
     return nets.Net(CORE, **arguments)
 
@@ -485,7 +489,8 @@ def tile_of(learns: bool = True, **fields) -> tiles.Tile:
     model = learner(1, CORE.isa)
     canvas = fields.pop("canvas", None) or Canvas(model.config.window, 9, 20, 1, fields.pop("dtype", np.int16))
     arguments = {
-        "nets": [model.net], "learning": [local_learning.rules(model)] if learns else None, "slope": model.slope,
+        "nets": [model.members[0].net], "slope": model.slope,
+        "learning": [rules.rules(model.members[0].frozen, 5, False)] if learns else None,
         "scale": BYTES, "nibbles": 2, "values": None, "ranks": 1, **fields,
     }  # fmt: skip
     return tiles.Tile(canvas=canvas, **arguments)
@@ -542,20 +547,20 @@ def test_steps_of_a_tile_are_its_own():
     with pytest.raises(TypeError):
         tile.pop(0, 1, 0, words.astype(np.int64), 9)
     with pytest.raises(ValueError, match="steps"):
-        tile.find_ranges(0, 0, 1, (np.zeros((1, 2), np.uint32),) * 2)
+        tile.find_intervals(0, 0, 1, (np.zeros((1, 2), np.uint32),) * 2)
 
 
 def test_nets_learn_from_every_step_once():
     """Else what they give would no longer fit the place that it goes to."""
     tile = tile_of()
     ranges = tuple(np.zeros((n, 2), np.uint32) for n in tile.symbols)
-    tile.find_ranges(0, 0, 5, ranges)
+    tile.find_intervals(0, 0, 5, ranges)
     for first in (0, 4, 6):
         with pytest.raises(ValueError, match="the next"):
-            tile.find_ranges(0, first, tile.steps, ranges)
-    tile.find_ranges(0, 5, tile.steps, ranges)
+            tile.find_intervals(0, first, tile.steps, ranges)
+    tile.find_intervals(0, 5, tile.steps, ranges)
     with pytest.raises(ValueError, match="the next"):
-        tile.find_ranges(0, 0, tile.steps, ranges)
+        tile.find_intervals(0, 0, tile.steps, ranges)
     tile = tile_of()
     for wrong in (
         (ranges[0], ranges[1][:-1]),
@@ -564,9 +569,9 @@ def test_nets_learn_from_every_step_once():
         (ranges[0][:, ::-1], ranges[1]),
     ):
         with pytest.raises((TypeError, ValueError)):
-            tile.find_ranges(0, 0, tile.steps, wrong)
+            tile.find_intervals(0, 0, tile.steps, wrong)
     with pytest.raises(ValueError, match="steps"):
-        tile.find_ranges(1, 0, tile.steps, ranges)
+        tile.find_intervals(1, 0, tile.steps, ranges)
     with pytest.raises(ValueError, match="steps"):
         tile.push(0, 1, 0)
     stacks = native.Stacks([np.zeros(3, np.uint32)] * 2, [(0, 3), (0, 0)])

@@ -78,7 +78,7 @@ def test_options_of_likelihood(mosaic: Path, tmp_path: Path) -> None:
 
 def test_weights_that_are_given_twice(tmp_path: Path) -> None:
     weights = saved(PRESETS["toy-ade"], tmp_path / "flow.safetensors")
-    with pytest.raises(TrainingError, match="which is given already"):
+    with pytest.raises(TrainingError, match="which another file holds too"):
         load_whole([weights, weights])
 
 

@@ -21,8 +21,8 @@ from gmcodec.errors import FreezeError, TrainingError
 from gmcodec.models import weights
 from gmcodec.models.local.freeze import estimate_bits, spread_units
 from gmcodec.models.pixelcnnpp import freeze as pixelcnnpp_freeze
+from gmcodec.models.pixelcnnpp.config import NONLINEARITIES, PixelCNNConfig
 from gmcodec.models.pixelcnnpp.float import Condition, PixelCNN
-from gmcodec.models.pixelcnnpp.model import NONLINEARITIES, PixelCNNConfig
 from gmcodec.training import data
 from gmcodec.training.freezing import freeze_file
 from gmcodec.training.loop import Trainer

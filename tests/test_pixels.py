@@ -19,7 +19,7 @@ from gmcodec.errors import GmcFormatError, ImageReadError, ImageTooLargeError, U
 from gmcodec.image import metadata, reading, writing
 from gmcodec.image.metadata import Tag, Text
 from gmcodec.image.modes import MODES
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 
 PNGSUITE = Path(__file__).resolve().parents[2] / "shared" / "data" / "pngsuite"
 SUITE_FILES = sorted(PNGSUITE.glob("*.png"))

@@ -42,7 +42,7 @@ def boxes(axes) -> Iterator[tuple[str, Box]]:
 def test_names_of_what_was_measured(name: str, verb: str) -> None:
     for result, figures in report.read(RESULTS / name):
         with plots.styled():
-            figure = Figure(figsize=plots.SIZE, layout="constrained")
+            figure = Figure(figsize=plots.FIGURE_SIZE, layout="constrained")
             FigureCanvasAgg(figure)
             axes = figure.add_subplot()
             axes.set_title(result.name)
@@ -53,7 +53,7 @@ def test_names_of_what_was_measured(name: str, verb: str) -> None:
             assert set(found) == {f.codec for f in shown}
             for (one, a), (other, b) in itertools.combinations(found.items(), 2):
                 assert not a.overlaps(b), (one, other)
-            half = plots.MARKER / 2 * figure.dpi / 72
+            half = plots.MARKER_SIZE / 2 * figure.dpi / 72
             for f in shown:
                 x, y = axes.transData.transform((getattr(f, verb).middle, f.bpsp))
                 covering = [n for n, box in found.items() if box.overlaps(Box.around(x, y, 2 * half, 2 * half))]
@@ -82,18 +82,18 @@ def test_a_single_name_stands_to_the_right() -> None:
     (box,) = labels.place([point], [point.line], AREA)
     assert 120 < box.left < 130
     assert (box.bottom + box.top) / 2 == 100
-    assert labels.tie(point, box) is None
+    assert labels.connection(point, box) is None
 
 
 def test_lines_and_rectangles_meet() -> None:
     box = Box(0, 0, 10, 10)
-    assert box.is_met(Line(-5, 5, 15, 6))
-    assert box.is_met(Line(-1, -1, 11, 11))
-    assert box.is_met(Line(5, -5, 5, 5))
-    assert not box.is_met(Line(-5, 12, 15, 12))
-    assert not box.is_met(Line(-5, 5, -1, 5))
-    assert not box.is_met(Line(12, -5, 12, 20))
-    assert not box.is_met(Line(-5, 8, 8, 21))
+    assert box.meets(Line(-5, 5, 15, 6))
+    assert box.meets(Line(-1, -1, 11, 11))
+    assert box.meets(Line(5, -5, 5, 5))
+    assert not box.meets(Line(-5, 12, 15, 12))
+    assert not box.meets(Line(-5, 5, -1, 5))
+    assert not box.meets(Line(12, -5, 12, 20))
+    assert not box.meets(Line(-5, 8, 8, 21))
 
 
 def test_plots_are_drawn_again_from_what_was_measured(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from gmcodec.coding.autoregressive import Weights, encode
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
 from gmcodec.models.agave.model import AgaveModel
-from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.local.frozen import FrozenLocal
+from gmcodec.models.local.model import LocalModel
 from gmcodec.progress import Callback
 
 SIZES = [(45, 37), (16, 16), (70, 9), (33, 130)]
@@ -67,9 +68,9 @@ def test_latents_that_do_not_pay_are_left_out() -> None:
     model, image = toy.agave(toy.AGAVE["local"]), images(1, (60, 50))[0]
     coded = strips.encode_image(image, model)
     alone = encode(image, model.plain)
-    assert len(coded.payload) <= len(alone.payload) + 4
+    assert len(coded.data) <= len(alone.data) + 4
     assert coded.estimated_bits == pytest.approx(alone.estimated_bits + 12)
-    assert np.array_equal(strips.decode_image(coded.payload, image.shape, model), image)
+    assert np.array_equal(strips.decode_image(coded.data, image.shape, model), image)
     assert strips._push_latents(np.zeros((1, 3, 60, 50), np.uint8), model, 1, None) is None  # black pays for nothing
 
 
@@ -80,7 +81,7 @@ class Paying(AgaveModel):
     def plain(self) -> LocalModel:
         layers = dict(self.decoder.layers)
         layers["last"] = replace(layers["last"], bias=-3 * layers["last"].bias)
-        return LocalModel(self.decoder.config, layers, self.tables, self.core)
+        return LocalModel(FrozenLocal(self.decoder.config, layers, self.tables), self.core)
 
 
 def test_latents_that_pay_are_used() -> None:
@@ -91,7 +92,7 @@ def test_latents_that_pay_are_used() -> None:
         for name, layer in some.items():
             if part in name:
                 some[name] = replace(layer, weight=np.zeros_like(layer.weight), bias=np.zeros_like(layer.bias))
-    decoder = LocalModel(own.config, known, own.tables)
+    decoder = LocalModel(FrozenLocal(own.config, known, own.tables))
     model = Paying(toy_model.config, layers, toy_model.constants, own.tables, toy_model.latent_tables, decoder)
     tile = image[None]
     words, bits = strips.push_strips(tile, model, lambda n: None, None)
@@ -112,6 +113,6 @@ def test_an_image_of_several_tiles_with_weights_of_values(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(strips, "push_strips", forced)
     coded = strips.encode_image(image, model, threads=2)
-    assert coded.payload[0] > 1  # it has weights
-    assert 8 * len(coded.payload) == pytest.approx(coded.estimated_bits, abs=4 * 64 + 200)
-    assert np.array_equal(strips.decode_image(coded.payload, image.shape, model, threads=2), image)
+    assert coded.data[0] > 1  # it has weights
+    assert 8 * len(coded.data) == pytest.approx(coded.estimated_bits, abs=4 * 64 + 200)
+    assert np.array_equal(strips.decode_image(coded.data, image.shape, model, threads=2), image)

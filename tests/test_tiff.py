@@ -14,7 +14,7 @@ from gmcodec.errors import ImageReadError, UnsupportedImageError
 from gmcodec.image import metadata, reading, tiff, writing
 from gmcodec.image.metadata import Tag
 from gmcodec.image.modes import MODES
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 
 tifffile = pytest.importorskip("tifffile")
 LIGHT = {"I;16": "minisblack", "LA;16": "minisblack", "RGB;16": "rgb", "RGBA;16": "rgb", "CMYK;16": 5, "LAB;16": 8}

@@ -17,9 +17,10 @@ torch = pytest.importorskip("torch")
 
 from gmcodec.coding import autoregressive
 from gmcodec.errors import TrainingError
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.float import LocalNet, mixture_bits, quantise_rows
-from gmcodec.models.local.freeze import freeze
-from gmcodec.models.local.frozen import LocalConfig
+from gmcodec.models.online.freeze import freeze
+from gmcodec.models.online.model import OnlineModel
 from gmcodec.training.data import Patches, load_folder
 from gmcodec.training.freezing import freeze_file
 from gmcodec.training.loop import Trainer
@@ -78,16 +79,16 @@ def test_a_schedule_of_minutes(photos: Path, tmp_path: Path) -> None:
     step = run.train_step
 
     def interrupted() -> torch.Tensor:
-        if run.share > 0.5:
+        if run.elapsed > 0.5:
             run.stopping = True
         return step()
 
     run.train_step = interrupted  # type: ignore[method-assign]
     assert run.run() is False
-    assert 0.5 < run.share < 0.9
+    assert 0.5 < run.elapsed < 0.9
     again = Trainer(run.preset, photos, photos, tmp_path / "run", bf16=False, progress=False, minutes=0.02)
     again.resume()
-    assert again.share == run.share
+    assert again.elapsed == run.elapsed
     assert again.run()
     assert again.learning_rate() <= 0
     assert again.net.fake_quant
@@ -133,19 +134,6 @@ def test_reports_and_saves_may_fall_on_one_step(photos: Path, tmp_path: Path) ->
     assert run.run(validate_every=1, save_every=0.0)
     assert len(run.history) == 4
     assert np.isfinite(run.history).all()
-
-
-def test_checkpoints_without_a_share_go_on_by_the_clock(photos: Path, tmp_path: Path) -> None:
-    run = trainer(photos, tmp_path / "run")
-    run.step = 15
-    run.save()
-    path = tmp_path / "run" / "checkpoint.pt"
-    state = torch.load(path, weights_only=True)
-    del state["share"]
-    torch.save(state, path)
-    again = Trainer(run.preset, photos, photos, tmp_path / "run", bf16=False, progress=False, minutes=1.0)
-    again.resume()
-    assert again.share == 15 / 60
 
 
 def test_resume_refuses_what_does_not_fit(photos: Path, tmp_path: Path) -> None:
@@ -259,10 +247,10 @@ def test_every_preset_freezes_and_codes(name: str) -> None:
     random = np.random.default_rng(2)
     padded = smooth(random, (config.channels, 16 + config.reach, 16 + 2 * config.reach)).astype(np.int16)
     model = freeze(net, [(torch.from_numpy(padded)[None], 16, 16)])
-    model.learning(0)  # there is room for it
+    OnlineModel([model], [0])  # there is room for it
     image = smooth(random, (config.channels, 9, 11))
     coded = autoregressive.encode(image, model)
-    assert np.array_equal(autoregressive.decode(coded.payload, image.shape, model), image)
+    assert np.array_equal(autoregressive.decode(coded.data, image.shape, model), image)
 
 
 @pytest.mark.parametrize("extreme", [0, 255])

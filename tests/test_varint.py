@@ -92,7 +92,7 @@ def a_photograph() -> tuple[bytes, Callable[[bytes], Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(autoregressive, "ADAPT_FROM", 1 << 12)
         patch.setattr(type(model), "fit", lambda self, sample, pixels: changes)
-        payload = autoregressive.encode(planes, model, tile=(64, 128)).payload
+        payload = autoregressive.encode(planes, model, tile=(64, 128)).data
     assert payload[0] & 1
     assert payload[0] > 1
     return payload, lambda made: autoregressive.decode(made, planes.shape, model)
@@ -100,8 +100,8 @@ def a_photograph() -> tuple[bytes, Callable[[bytes], Any]]:
 
 def sixteen_bits() -> tuple[bytes, Callable[[bytes], Any]]:
     planes = toy.smooth(np.random.default_rng(0), (1, 12, 20)).astype(np.uint16) * 16
-    model = toy.learning(1).learning(5)
-    return high_depth.encode(planes, model).payload, lambda made: high_depth.decode(made, planes.shape, model)
+    model = toy.online(1)
+    return high_depth.encode(planes, model).data, lambda made: high_depth.decode(made, planes.shape, model)
 
 
 def a_chain() -> tuple[bytes, Callable[[bytes], Any]]:

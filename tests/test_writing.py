@@ -11,7 +11,7 @@ from samples import SIZES, png_with_everything, random_planes, tags_of
 from gmcodec.errors import UnsupportedImageError
 from gmcodec.image import metadata, reading, writing
 from gmcodec.image.metadata import Tag
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 
 WRITABLE = [(f, m) for f, modes in writing._WRITABLE.items() for m in sorted(modes)]
 

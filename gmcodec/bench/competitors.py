@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The competition: each codec through a well-kept package, in a setting that a user who wants small files would choose.
+"""The competitors: other lossless codecs, through maintained packages and with settings for small files.
 
-Every function here imports its package itself, so that a codec's memory is its own and a package may be absent.
+Every function imports its package itself, so that no codec's memory includes another's package, and packages may be
+missing.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from gmcodec.bench.codecs import Codec, Coded, Pair
+from gmcodec.bench.codecs import Codec, Compressed, EncodeDecode
 from gmcodec.errors import UnsupportedImageError
 
 
-def _plain(encode: Callable[[np.ndarray], Any], decode: Callable[[bytes], Any]) -> Pair:
-    return lambda image: Coded(bytes(encode(image))), lambda data: np.asarray(decode(data))
+def _plain(encode: Callable[[np.ndarray], Any], decode: Callable[[bytes], Any]) -> EncodeDecode:
+    return lambda image: Compressed(bytes(encode(image))), lambda data: np.asarray(decode(data))
 
 
-def _plain_8_bits(encode: Callable[[np.ndarray], Any], decode: Callable[[bytes], Any]) -> Pair:
-    """For formats that have no 16 bits: some packages would round without a word."""
+def _plain_8_bits(encode: Callable[[np.ndarray], Any], decode: Callable[[bytes], Any]) -> EncodeDecode:
+    """For formats of 8 bits: 16 bits are refused, because some packages would round without an error."""
 
     def checked(image: np.ndarray) -> Any:
         if image.itemsize > 1:
@@ -33,7 +34,7 @@ def _plain_8_bits(encode: Callable[[np.ndarray], Any], decode: Callable[[bytes],
     return _plain(checked, decode)
 
 
-# -- Pillow and what builds on it -----------------------------------------------------------------------------
+# -- Pillow, and packages that read or write Pillow's images ----------------------------------------------------
 
 
 def _save(image: np.ndarray, format: str, **options: Any) -> bytes:
@@ -48,38 +49,38 @@ def _open(data: bytes) -> np.ndarray:
     from PIL import Image
 
     image = Image.open(io.BytesIO(data))
-    if image.mode == "P":  # an optimiser may have made a palette
+    if image.mode == "P":  # an optimiser may have introduced a palette
         return np.asarray(image.convert("RGBA" if "transparency" in image.info else "RGB"))
     return np.asarray(image.convert("L") if image.mode == "1" else image)
 
 
-def _png(threads: int) -> Pair:
+def _png(threads: int) -> EncodeDecode:
     return _plain(lambda image: _save(image, "PNG", optimize=True), _open)
 
 
-def _webp(threads: int) -> Pair:
+def _webp(threads: int) -> EncodeDecode:
     options = {"lossless": True, "quality": 100, "method": 6, "exact": True}
     return _plain_8_bits(lambda image: _save(image, "WEBP", **options), _open)
 
 
-def _oxipng(zopfli: bool) -> Callable[[int], Pair]:
-    def open_pair(threads: int) -> Pair:
-        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # read once, when its thread pool starts
+def _oxipng(zopfli: bool) -> Callable[[int], EncodeDecode]:
+    def open_codec(threads: int) -> EncodeDecode:
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # oxipng reads it once, when its thread pool starts
         import oxipng
 
         options: dict[str, Any] = {"deflate": oxipng.Deflaters.zopfli(15)} if zopfli else {}
 
         def encode(image: np.ndarray) -> bytes:
-            # 16 bits stay 16 bits: what comes back must be the array that went in
+            # without this oxipng may reduce 16 bits to 8, and the decoded array would differ
             keep: dict[str, Any] = {"bit_depth_reduction": False} if image.itemsize == 2 else {}
             return oxipng.optimize_from_memory(_save(image, "PNG", compress_level=1), level=6, **options, **keep)
 
         return _plain(encode, _open)
 
-    return open_pair
+    return open_codec
 
 
-def _heif(threads: int) -> Pair:
+def _heif(threads: int) -> EncodeDecode:
     import pillow_heif
 
     if not pillow_heif.libheif_info()["HEIF"]:
@@ -107,29 +108,29 @@ def _imagecodecs(name: str) -> Any:
     return imagecodecs
 
 
-def _jpeg_xl(effort: int) -> Callable[[int], Pair]:
-    def open_pair(threads: int) -> Pair:
+def _jpeg_xl(effort: int) -> Callable[[int], EncodeDecode]:
+    def open_codec(threads: int) -> EncodeDecode:
         package = _imagecodecs("JPEGXL")
         return _plain(
             lambda image: package.jpegxl_encode(image, lossless=True, effort=effort, numthreads=threads),
             lambda data: package.jpegxl_decode(data, numthreads=threads),
         )
 
-    return open_pair
+    return open_codec
 
 
-def _jpeg_xl_groups(effort: int) -> Callable[[int], Pair]:
-    def open_pair(threads: int) -> Pair:
+def _jpeg_xl_groups(effort: int) -> Callable[[int], EncodeDecode]:
+    def open_codec(threads: int) -> EncodeDecode:
         package = _imagecodecs("JPEGXL")
         from gmcodec.bench.libjxl import Encoder
 
         encoder = Encoder(effort, group_size=3, previous_channels=3, threads=threads)
         return _plain(encoder.encode, lambda data: package.jpegxl_decode(data, numthreads=threads))
 
-    return open_pair
+    return open_codec
 
 
-def _jpeg_2000(threads: int) -> Pair:
+def _jpeg_2000(threads: int) -> EncodeDecode:
     package = _imagecodecs("JPEG2K")
     options = {"level": 0, "reversible": True, "mct": True, "codecformat": "j2k", "numthreads": threads}
     return _plain(
@@ -138,7 +139,7 @@ def _jpeg_2000(threads: int) -> Pair:
     )
 
 
-def _avif(threads: int) -> Pair:
+def _avif(threads: int) -> EncodeDecode:
     package = _imagecodecs("AVIF")
     return _plain_8_bits(
         lambda image: package.avif_encode(image, level=100, speed=6, numthreads=threads),
@@ -146,11 +147,11 @@ def _avif(threads: int) -> Pair:
     )
 
 
-def _qoi(threads: int) -> Pair:
+def _qoi(threads: int) -> EncodeDecode:
     package = _imagecodecs("QOI")
 
     def encode(image: np.ndarray) -> bytes:
-        # the format has no grey: three equal channels
+        # the format has no grey, so grey becomes three equal channels
         return package.qoi_encode(np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image)
 
     return _plain_8_bits(encode, package.qoi_decode)
@@ -160,12 +161,12 @@ def _qoi(threads: int) -> Pair:
 
 
 def subtract_green(image: np.ndarray) -> np.ndarray:
-    """R - G + half, G, B - G + half modulo the range: reversible, and what HP's JPEG-LS called transform 1."""
+    """R - G + half, G, B - G + half, modulo the range of the dtype: transform 1 of HP's JPEG-LS, reversible."""
     return _shift_colours(image, -1)
 
 
 def add_green(image: np.ndarray) -> np.ndarray:
-    """The inverse of ``subtract_green``."""
+    """Inverse of ``subtract_green``."""
     return _shift_colours(image, 1)
 
 
@@ -177,8 +178,8 @@ def _shift_colours(image: np.ndarray, sign: int) -> np.ndarray:
     return out.astype(image.dtype)  # wraps around
 
 
-def _jpeg_ls(threads: int) -> Pair:
-    """A JPEG-LS stream a channel, which is smaller than interleaving; each after its length, which counts."""
+def _jpeg_ls(threads: int) -> EncodeDecode:
+    """One JPEG-LS stream for each channel, preceded by its length: smaller than interleaved channels."""
     package = _imagecodecs("JPEGLS")
 
     def encode(image: np.ndarray) -> bytes:
@@ -197,7 +198,7 @@ def _jpeg_ls(threads: int) -> Pair:
     return _plain(encode, decode)
 
 
-CATALOGUE = (
+COMPETITORS = (
     Codec("PNG", "Pillow, optimize", _png, quick=True),
     Codec("PNG oxipng", "oxipng level 6", _oxipng(zopfli=False)),
     Codec("PNG oxipng zopfli", "oxipng level 6, zopfli of 15 iterations", _oxipng(zopfli=True), extra=True),

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Sets of images: a folder, or one file; as they are, in grey, or cut into tiles.
+"""Sets of images: a folder or one file, unchanged, in grey, or cut into tiles.
 
     mosaic 96x64, --tiles 32 -->  +----+----+----+
-                                  | 0  | 1  | 2  |    in reading order; a rest at the right or below is left out
+                                  | 0  | 1  | 2  |    in reading order; a remainder at the right or bottom is dropped
                                   +----+----+----+
                                   | 3  | 4  | 5  |    names: mosaic.png[3]
                                   +----+----+----+
 
-Palette and 1-bit images are measured as the colours or grey levels they show, so that all codecs get the same array.
+Palette and 1-bit images are converted to colours or grey levels, so that all codecs get the same array.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import numpy as np
 from gmcodec.errors import BenchError, GmcError
 from gmcodec.image import reading
 
-SUFFIXES = frozenset(".png .webp .tif .tiff .bmp .ppm .pgm .pnm .tga .jpg .jpeg .jp2 .avif".split())
+IMAGE_SUFFIXES = frozenset(".png .webp .tif .tiff .bmp .ppm .pgm .pnm .tga .jpg .jpeg .jp2 .avif".split())
 LOSSY_SUFFIXES = frozenset((".jpg", ".jpeg"))
 
 
 @dataclass
 class ImageSet:
-    """The images of one path.  ``skipped`` fills while they are read: (file, reason)."""
+    """The images of one path.  While they are read, ``skipped`` collects files that cannot be: (name, reason)."""
 
     name: str
     files: list[Path]
@@ -39,11 +39,11 @@ class ImageSet:
 
     @property
     def lossy_sources(self) -> int:
-        """Files whose pixels carry the traces of a lossy codec."""
+        """Number of files that a lossy codec wrote."""
         return sum(path.suffix.lower() in LOSSY_SUFFIXES for path in self.files)
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and array of each image, read when asked for."""
+        """Name and array of each image; files are read one at a time."""
         self.skipped.clear()
         return islice(self._all(), self.limit)
 
@@ -61,10 +61,10 @@ class ImageSet:
 
 
 def open_sets(paths: list[Path], grey: bool, tiles: int | None, limit: int | None) -> list[ImageSet]:
-    """A set for each path.  Raises BenchError when one holds no image file."""
+    """A set for each path.  Raises BenchError if a folder holds no image file."""
     sets: list[ImageSet] = []
     for path in paths:
-        files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise BenchError(f"{path} holds no image files")
         path = path.resolve()
@@ -74,7 +74,7 @@ def open_sets(paths: list[Path], grey: bool, tiles: int | None, limit: int | Non
 
 
 def load(path: Path, grey: bool) -> np.ndarray:
-    """Pixels of a file, without metadata."""
+    """Pixels of a file, uint8 or uint16, [H, W] or [H, W, C]."""
     planes = reading.read(path, strip=True)
     if grey:
         planes = reading.from_image(reading.to_image(planes).convert("L"), strip=True)
@@ -86,7 +86,7 @@ def load(path: Path, grey: bool) -> np.ndarray:
 
 
 def cut(name: str, image: np.ndarray, side: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Squares of ``side`` pixels in reading order."""
+    """Name and pixels of each square of ``side`` pixels, in reading order."""
     rows, columns = image.shape[0] // side, image.shape[1] // side
     for number in range(rows * columns):
         y, x = number // columns * side, number % columns * side

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Where the names of points stand in a plot: each near its point, none over another name or a point.
 
-Every name starts at the best of many places around its point, whatever the other names do; then, one after the other,
-each takes the place that is best beside the others, until none moves.  Numbers are pixels, upwards; nothing is random.
+Every name starts at the best of many places around its point, regardless of the other names.  Then, one after the
+other, each moves to the place that is best with the others where they are, until none moves.  Coordinates are pixels,
+y upwards.  Nothing is random.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from collections.abc import Iterator, Sequence
 from math import cos, hypot, pi, sin
 from typing import NamedTuple
 
-GAP = 2.0  # between names, and from a name to a marker
-DIRECTIONS = 24
-DISTANCES = (3, 7, 12, 18, 25, 33, 42, 52, 64, 80, 100)  # of a name from its marker
-FAR = 9.0  # a name further away is tied to its point by a line
-# costs: what must not be; a line under a name; a point that is as near as the name's own; a line to its own
-COVERED, CROSSED, DOUBTFUL, TIED = 1000.0, 14.0, 12.0, 8.0
-ROUNDS = 30
+NAME_GAP = 2.0  # pixels between names, and between a name and a marker
+DIRECTION_COUNT = 24
+DISTANCES = (3, 7, 12, 18, 25, 33, 42, 52, 64, 80, 100)  # of a name from its marker, pixels
+CONNECT_FROM = 9.0  # a line connects a name that is further away with its point, pixels
+COVER_COST = 1000.0  # a name over a marker, another name or the border
+CROSS_COST = 14.0  # a name over a line
+AMBIGUITY_COST = 12.0  # a name as near to another point as to its own
+LINE_COST = 8.0  # a name that needs a line to its point
+MAX_ROUNDS = 30
 
 
 class Box(NamedTuple):
@@ -41,14 +44,15 @@ class Box(NamedTuple):
         return across and self.bottom < other.top and other.bottom < self.top
 
     def within(self, other: Box) -> bool:
+        """Whether the other rectangle contains it."""
         across = other.left <= self.left and self.right <= other.right
         return across and other.bottom <= self.bottom and self.top <= other.top
 
     def nearest(self, x: float, y: float) -> tuple[float, float]:
-        """The point of the rectangle that is nearest to another."""
+        """The point of the rectangle that is nearest to (x, y)."""
         return min(max(x, self.left), self.right), min(max(y, self.bottom), self.top)
 
-    def is_met(self, line: Line) -> bool:
+    def meets(self, line: Line) -> bool:
         """Whether a line passes through it (Liang and Barsky 1984)."""
         first, last = 0.0, 1.0
         for start, step, low, high in (
@@ -65,7 +69,7 @@ class Box(NamedTuple):
 
 
 class Line(NamedTuple):
-    """From a point to another."""
+    """A line from a point to another."""
 
     x0: float
     y0: float
@@ -74,7 +78,7 @@ class Line(NamedTuple):
 
 
 class Point(NamedTuple):
-    """What a name belongs to: a marker with a line through it, and the size of the name."""
+    """A point that has a name: its marker, the line through it, and the size of the name."""
 
     marker: Box
     line: Line  # across, from left to right
@@ -86,30 +90,31 @@ class Point(NamedTuple):
         return (self.marker.left + self.marker.right) / 2, (self.marker.bottom + self.marker.top) / 2
 
 
-def tie(point: Point, name: Box) -> Line | None:
-    """The line from a point to a name that is far from it."""
+def connection(point: Point, name: Box) -> Line | None:
+    """The line from a point to its name, if the name is so far away that it needs one."""
     x, y = point.middle
-    return Line(x, y, *name.nearest(x, y)) if _distance(point, name) > FAR else None
+    return Line(x, y, *name.nearest(x, y)) if _distance(point, name) > CONNECT_FROM else None
 
 
 def place(points: Sequence[Point], lines: Sequence[Line], area: Box) -> list[Box]:
-    """Where each name stands, within ``area``.  ``lines``: what names should not cover if they can help it."""
-    markers = [point.marker.wider(GAP) for point in points]
+    """Where each name stands, within ``area``.  Names avoid ``lines`` if they can."""
+    markers = [point.marker.wider(NAME_GAP) for point in points]
     alone = [_alone(point, markers, lines, area) for point in points]
     names = [min(choices, key=lambda choice: choice[0])[1] for choices in alone]
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ROUNDS):
         before = list(names)
         for n, point in enumerate(points):
-            others = [name.wider(GAP) for k, name in enumerate(names) if k != n]
-            ties = [t for k, (p, name) in enumerate(zip(points, names, strict=True)) if k != n and (t := tie(p, name))]
+            others = [name.wider(NAME_GAP) for k, name in enumerate(names) if k != n]
+            drawn = (connection(p, name) for k, (p, name) in enumerate(zip(points, names, strict=True)) if k != n)
+            connections = [line for line in drawn if line]
 
             def cost(choice: tuple[float, Box], point: Point = point, others: list[Box] = others,
-                     ties: list[Line] = ties) -> float:  # fmt: skip
+                     connections: list[Line] = connections) -> float:  # fmt: skip
                 found, box = choice
-                own = tie(point, box)
-                found += COVERED * sum(box.overlaps(other) for other in others)
-                found += COVERED / 4 * sum(box.is_met(line) for line in ties)
-                return found + (COVERED / 4 * sum(other.is_met(own) for other in others) if own else 0.0)
+                own = connection(point, box)
+                found += COVER_COST * sum(box.overlaps(other) for other in others)
+                found += COVER_COST / 4 * sum(box.meets(line) for line in connections)
+                return found + (COVER_COST / 4 * sum(other.meets(own) for other in others) if own else 0.0)
 
             names[n] = min(alone[n], key=cost)[1]
         if names == before:
@@ -118,23 +123,25 @@ def place(points: Sequence[Point], lines: Sequence[Line], area: Box) -> list[Box
 
 
 def _alone(point: Point, markers: list[Box], lines: Sequence[Line], area: Box) -> list[tuple[float, Box]]:
-    """Places of a name, and what each costs when there are no other names."""
+    """Possible places of a name, each with its cost if there were no other names."""
     found = []
     for number, box in enumerate(_choices(point)):
-        own = tie(point, box)
+        own = connection(point, box)
         away = _distance(point, box)
-        cost = (number > 0) + away + CROSSED * sum(box.is_met(line) for line in lines)
-        cost += DOUBTFUL * sum(box.overlaps(m.wider(away + GAP)) for m in markers if m != point.marker.wider(GAP))
-        cost += COVERED * (sum(box.overlaps(marker) for marker in markers) + (not box.within(area)))
+        cost = (number > 0) + away + CROSS_COST * sum(box.meets(line) for line in lines)
+        cost += AMBIGUITY_COST * sum(
+            box.overlaps(m.wider(away + NAME_GAP)) for m in markers if m != point.marker.wider(NAME_GAP)
+        )
+        cost += COVER_COST * (sum(box.overlaps(marker) for marker in markers) + (not box.within(area)))
         if own:
-            met = sum(marker.is_met(own) for marker in markers if not marker.overlaps(point.marker))
-            cost += TIED + COVERED / 4 * met
+            met = sum(marker.meets(own) for marker in markers if not marker.overlaps(point.marker))
+            cost += LINE_COST + COVER_COST / 4 * met
         found.append((cost, box))
     return found
 
 
 def _distance(point: Point, name: Box) -> float:
-    """Of a name from its marker; along the marker's line it may stand at the end."""
+    """Distance of a name from its marker, or from an end of the marker's line if that is nearer."""
     x, y = point.middle
     near = name.nearest(x, y)
     away = hypot(near[0] - x, near[1] - y) - (point.marker.right - point.marker.left) / 2
@@ -143,16 +150,16 @@ def _distance(point: Point, name: Box) -> float:
 
 
 def _choices(point: Point) -> Iterator[Box]:
-    """Right and left of the marker's line first, then around the marker, further and further away."""
+    """Places at the right and left end of the marker's line, then around the marker at growing distances."""
     x, y = point.middle
     width, height = point.width, point.height
-    radius = (point.marker.right - point.marker.left) / 2 + GAP
-    yield Box.around(max(point.line.x1, x + radius) + GAP + width / 2, y, width, height)
-    yield Box.around(min(point.line.x0, x - radius) - GAP - width / 2, y, width, height)
+    radius = (point.marker.right - point.marker.left) / 2 + NAME_GAP
+    yield Box.around(max(point.line.x1, x + radius) + NAME_GAP + width / 2, y, width, height)
+    yield Box.around(min(point.line.x0, x - radius) - NAME_GAP - width / 2, y, width, height)
     for distance in DISTANCES:
-        for n in range(DIRECTIONS):
-            across, up = cos(2 * pi * n / DIRECTIONS), sin(2 * pi * n / DIRECTIONS)
-            longer = max(abs(across), abs(up))  # names stand around a square: a corner or a side looks at the marker
+        for n in range(DIRECTION_COUNT):
+            across, up = cos(2 * pi * n / DIRECTION_COUNT), sin(2 * pi * n / DIRECTION_COUNT)
+            longer = max(abs(across), abs(up))  # places lie on a square around the marker
             dx, dy = across / longer, up / longer
             reach = radius + distance
             yield Box.around(x + dx * (reach + width / 2), y + dy * (reach + height / 2), width, height)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """JPEG XL with settings that no Python binding offers, through the C interface of the libjxl in imagecodecs.
 
-``cjxl -e 9 -g 3 -E 3``: groups of 1024 pixels, so that contexts reach further, and earlier channels as context.
-The strongest competitor deserves its strongest form.  Names and numbers are those of libjxl's ``encode.h``.
+``cjxl -e 9 -g 3 -E 3`` uses groups of 1024 pixels, in which contexts reach further, and earlier channels as context.
+These are the strongest settings of the strongest competitor.  Names and numbers are those of libjxl's ``encode.h``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 EFFORT, GROUP_SIZE, PREVIOUS_CHANNELS = 0, 26, 29  # JxlEncoderFrameSettingId
 SUCCESS, MORE_OUTPUT = 0, 2  # JxlEncoderStatus
 DATA_TYPES = {np.dtype(np.uint8): 2, np.dtype(np.uint16): 3}  # JxlDataType
-CHUNK = 1 << 20
+BUFFER_BYTES = 1 << 20
 
 
 class BasicInfo(ctypes.Structure):
-    """JxlBasicInfo; libjxl keeps this layout within its 0.x series and reserves the padding."""
+    """JxlBasicInfo, whose layout has been the same in all 0.x versions of libjxl."""
 
     _fields_ = [
         ("have_container", c_int), ("xsize", c_uint32), ("ysize", c_uint32), ("bits_per_sample", c_uint32),
@@ -48,10 +48,10 @@ def _load(pattern: str) -> ctypes.CDLL:
 
 
 class Encoder:
-    """Lossless encoder of one effort, group size (0 to 3) and number of previous channels."""
+    """A lossless encoder with an effort, a group size (0 to 3) and a number of previous channels as context."""
 
     def __init__(self, effort: int, group_size: int, previous_channels: int, threads: int) -> None:
-        import imagecodecs._jpegxl  # noqa: F401  loads what libjxl itself needs
+        import imagecodecs._jpegxl  # noqa: F401  loads the libraries that libjxl needs
 
         self.jxl, self.runners = _load("libjxl[-.][0-9a-f]*"), _load("libjxl_threads[-.]*")
         self.options = {EFFORT: effort, GROUP_SIZE: group_size, PREVIOUS_CHANNELS: previous_channels}
@@ -66,6 +66,7 @@ class Encoder:
         self.runners.JxlThreadParallelRunnerCreate.argtypes = [c_void_p, c_size_t]
 
     def encode(self, image: np.ndarray) -> bytes:
+        """uint8 or uint16, [H, W] or [H, W, C] -> a JPEG XL file.  Raises RuntimeError."""
         image = np.ascontiguousarray(image)
         runner = c_void_p(self.runners.JxlThreadParallelRunnerCreate(None, self.threads))
         encoder = c_void_p(self.jxl.JxlEncoderCreate(None))
@@ -103,10 +104,10 @@ class Encoder:
     def _output(self, encoder: c_void_p) -> bytes:
         out = b""
         while True:
-            buffer = ctypes.create_string_buffer(CHUNK)
-            place, room = c_void_p(ctypes.addressof(buffer)), c_size_t(CHUNK)
-            status = self.jxl.JxlEncoderProcessOutput(encoder, byref(place), byref(room))
-            out += buffer.raw[: CHUNK - room.value]
+            buffer = ctypes.create_string_buffer(BUFFER_BYTES)
+            place, free = c_void_p(ctypes.addressof(buffer)), c_size_t(BUFFER_BYTES)
+            status = self.jxl.JxlEncoderProcessOutput(encoder, byref(place), byref(free))
+            out += buffer.raw[: BUFFER_BYTES - free.value]
             if status != MORE_OUTPUT:
                 self._ok(status)
                 return out

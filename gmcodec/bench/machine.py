@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where a benchmark ran and what ran there: the conditions under which its figures hold."""
+"""The conditions of a benchmark, under which its figures hold: the machine and all versions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGE = Path(codec.__file__).parent
 
 
 def conditions() -> dict[str, Any]:
-    """Plain values, ready for JSON."""
+    """The conditions as plain values, for JSON."""
     return {
         "machine": {
             "processor": _processor(),
@@ -64,7 +64,7 @@ def _libraries() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """Of the checkout this package lies in, marked when the working tree differs; empty for an installed package."""
+    """The commit of a checkout, marked if the working tree differs; empty for an installed package."""
     git = shutil.which("git")
     if git is None or not (PACKAGE.parent / ".git").exists():
         return ""
@@ -75,7 +75,7 @@ def _commit() -> str:
 
 
 def _source_hash() -> str:
-    """Of everything that decides gmcodec's bytes and speed: its modules but for training and benchmark, its weights."""
+    """A hash of everything that determines gmcodec's bytes and speed: weights, and modules of the codec itself."""
     found = hashlib.sha256()
     modules = (p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).parts[0] not in ("bench", "training"))
     for path in sorted([*modules, *registry.folder().glob("*.safetensors")]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One image with one codec: bytes and seconds, counted only after the decoded pixels were compared."""
+"""Measure one image with one codec: bytes and seconds, which count only after the decoded pixels were compared."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from gmcodec.bench.codecs import Pair, same_pixels
+from gmcodec.bench.codecs import EncodeDecode, same_pixels
 
 OK, DIFFERS, FAILED = "ok", "not lossless", "failed"
 
 
 @dataclass
 class Row:
-    """What was measured of one image and one codec.  ``bytes`` is None unless ``status`` is OK."""
+    """The measurement of one image with one codec.  ``bytes`` is None unless ``status`` is OK."""
 
     set: str
     image: str
@@ -26,10 +26,10 @@ class Row:
     codec: str
     status: str = OK
     bytes: int | None = None
-    encode_s: list[float] = field(default_factory=list)  # one of each repetition
+    encode_s: list[float] = field(default_factory=list)  # seconds of each repetition
     decode_s: list[float] = field(default_factory=list)
-    estimated_bits: float | None = None  # gmcodec's models know it
-    forms: tuple[str, ...] = ()
+    estimated_bits: float | None = None  # by gmcodec's model
+    forms: tuple[str, ...] = ()  # methods of gmcodec, one for each part
     error: str = ""
 
     @property
@@ -38,35 +38,36 @@ class Row:
         return self.set, self.image, self.crc32, self.codec
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, without what is empty."""
+        """The row as plain values, without empty ones."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "", [], ())}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Row:
+        """Inverse of ``as_json``."""
         return cls(**values | {"forms": tuple(values.get("forms", ()))})
 
 
-def measure(row: Row, image: np.ndarray, pair: Pair) -> None:
-    """Encode, decode and compare once more, adding to the row.  What goes wrong becomes its status."""
+def measure(row: Row, image: np.ndarray, codec: EncodeDecode) -> None:
+    """Encode, decode and compare once, and add the result to ``row``; a failure becomes its status."""
     if row.status != OK:
         return
-    encode, decode = pair
+    encode, decode = codec
     try:
         start = time.perf_counter()
-        coded = encode(image)
+        compressed = encode(image)
         middle = time.perf_counter()
-        back = decode(coded.data)
+        decoded = decode(compressed.data)
         end = time.perf_counter()
-    except Exception as error:  # a codec may raise anything; the other codecs go on
+    except Exception as error:  # a codec may raise anything, and must not end the run
         _fail(row, FAILED, f"{type(error).__name__}: {error}")
         return
-    if not same_pixels(image, back):
+    if not same_pixels(image, decoded):
         _fail(row, DIFFERS, "the decoded pixels are not those of the source")
         return
-    if row.bytes not in (None, len(coded.data)):
-        _fail(row, FAILED, f"{row.bytes} bytes the first time, {len(coded.data)} now")
+    if row.bytes not in (None, len(compressed.data)):
+        _fail(row, FAILED, f"{row.bytes} bytes in one repetition, {len(compressed.data)} in another")
         return
-    row.bytes, row.estimated_bits, row.forms = len(coded.data), coded.estimated_bits, coded.forms
+    row.bytes, row.estimated_bits, row.forms = len(compressed.data), compressed.estimated_bits, compressed.methods
     row.encode_s.append(middle - start)
     row.decode_s.append(end - middle)
 

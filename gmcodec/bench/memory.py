@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Peak memory of a codec: a fresh process that loads it, reads one image, encodes and decodes it.
+"""Peak memory of a codec, measured in a fresh process that reads one image, encodes and decodes it.
 
     python -m gmcodec.bench.memory CODEC IMAGE.npy THREADS     prints bytes
 
-The figure is the largest resident size of that whole process: Python, numpy, the codec's libraries and the image
-are in it.  BASELINE as the codec measures what is there without any codec.
+The figure is the largest resident size of the whole process, including Python, numpy, the codec's libraries and the
+image.  With BASELINE as its codec, the process neither encodes nor decodes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BASELINE = "(no codec)"
 def peak_bytes() -> int:
     """The largest resident size of this process so far."""
     try:
-        # not ru_maxrss: on Linux a process inherits that from its parent
+        # not ru_maxrss, which a process inherits from its parent on Linux
         status = Path("/proc/self/status").read_text("ascii")
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
     except (OSError, StopIteration):
@@ -34,7 +34,7 @@ def peak_bytes() -> int:
 
 
 def of_codec(name: str, image: np.ndarray, threads: int) -> int | None:
-    """Peak memory of a codec on an image, in bytes; None where it cannot be measured."""
+    """Peak memory in bytes of a codec on an image, [H, W] or [H, W, C]; None if the process fails."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.npy"
         np.save(path, image)
@@ -45,10 +45,10 @@ def of_codec(name: str, image: np.ndarray, threads: int) -> int | None:
 
 
 def main(name: str, path: str, threads: str) -> None:
-    """What the fresh process does."""
+    """The fresh process: encode and decode the array in the file ``path``, then print the peak memory."""
     image = np.load(path)
     if name != BASELINE:
-        from gmcodec.bench.codecs import by_name
+        from gmcodec.bench.catalogue import by_name
 
         encode, decode = by_name(name).open(int(threads))
         decode(encode(image).data)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Plots of one set: rate against encoding speed, rate against decoding speed, each image against JPEG XL.
 
-SVG for the page takes the colour of the page's text (INK becomes ``currentColor``); the files have a white ground.
+In SVG for the page TEXT_COLOUR becomes ``currentColor``, so that it follows the page; files have a white background.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmcodec.bench import labels
+from gmcodec.bench.codecs import OURS
 from gmcodec.bench.measure import OK
 from gmcodec.bench.run import SetResult
-from gmcodec.bench.summary import OURS, Figures, Spread, strongest
+from gmcodec.bench.summary import Figures, Spread, strongest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, OURS_COLOUR, THEIRS_COLOUR = "#222223", "#d1495b", "#3a7ca5"
-SIZE = 6.4, 4.4  # inches
-MARKER = 6  # points
-WIDER = 1.06  # names may be set in another font than the one that they are measured in
-MANY = 2000  # points of a scatter plot from which they are drawn as pixels, not as shapes
-STYLE: Any = {
-    "font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "gmcodec", "text.color": INK, "axes.edgecolor": INK,
-    "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False,
+TEXT_COLOUR, OURS_COLOUR, THEIRS_COLOUR = "#222223", "#d1495b", "#3a7ca5"
+FIGURE_SIZE = 6.4, 4.4  # inches
+MARKER_SIZE = 6  # points
+NAME_WIDTH_FACTOR = 1.06  # a browser may show SVG text in a wider font than the one in which it is measured
+RASTER_FROM = 2000  # scatter plots of more points draw them as pixels, because SVG shapes would be too large
+MATPLOTLIB_STYLE: Any = {
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), TEXT_COLOUR),
+    "font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "gmcodec", "axes.spines.top": False,
     "axes.spines.right": False, "axes.titlesize": 11,
 }  # fmt: skip
 REFERENCE = "JPEG XL"
 
 
 def draw(result: SetResult, figures: list[Figures], stem: Path) -> dict[str, str]:
-    """Write ``stem``-KIND.svg and .png; returns, by title, SVG to put into a page."""
+    """Write ``stem``-KIND.svg and .png of each plot.  Returns SVG for the page by title."""
     pages = {}
     for kind, name, paint in (
         ("encode", "Rate against encoding speed", lambda axes: speed(axes, figures, "encode")),
@@ -50,19 +51,19 @@ def draw(result: SetResult, figures: list[Figures], stem: Path) -> dict[str, str
 
 
 def styled() -> AbstractContextManager[None]:
-    """Within, matplotlib draws in our style."""
+    """A context in which matplotlib uses the style of all plots."""
     from matplotlib import rc_context
 
-    return rc_context(STYLE)
+    return rc_context(MATPLOTLIB_STYLE)
 
 
 def _figure(title: str, paint: Callable[[Axes], bool], path: Path) -> str:
-    """Draw, save, and return SVG without a ground; nothing when there is nothing to show."""
+    """Draw and save a plot, and return it as SVG without background; "" if ``paint`` finds nothing to show."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with styled():
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Figure(figsize=FIGURE_SIZE, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         axes.set_title(title, loc="left")
@@ -73,16 +74,19 @@ def _figure(title: str, paint: Callable[[Axes], bool], path: Path) -> str:
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     svg = out.getvalue()
-    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+    return svg[svg.index("<svg") :].replace(TEXT_COLOUR, "currentColor")
 
 
 def speed(axes: Axes, figures: list[Figures], verb: str) -> bool:
-    """A point a codec; a line across it from quartile to quartile of speed."""
+    """Draw a point for each codec, and a line from the first to the third quartile of its speed.
+
+    ``verb``: "encode" or "decode".  Returns whether there is anything to show.
+    """
     points: list[tuple[Figures, Spread, float]] = [(f, s, f.bpsp or 0.0) for f in figures if (s := getattr(f, verb))]
     for f, spread, rate in points:
         colour = _colour(f, THEIRS_COLOUR)
         axes.plot([spread.low, spread.high], [rate, rate], color=colour, linewidth=1.2, alpha=0.6)
-        axes.plot(spread.middle, rate, marker="s" if f.archive else "o", color=colour, markersize=MARKER)
+        axes.plot(spread.middle, rate, marker="s" if f.archive else "o", color=colour, markersize=MARKER_SIZE)
     curves = []
     for effort, colour in ((_jpeg_xl_effort, THEIRS_COLOUR), (_our_effort, OURS_COLOUR)):
         curve = sorted((effort(f.codec), spread.middle, rate) for f, spread, rate in points if effort(f.codec))
@@ -99,42 +103,44 @@ def speed(axes: Axes, figures: list[Figures], verb: str) -> bool:
     return bool(points)
 
 
-def _colour(f: Figures, theirs: str = INK) -> str:
+def _colour(f: Figures, theirs: str = TEXT_COLOUR) -> str:
     return OURS_COLOUR if f.codec.startswith(OURS) else theirs
 
 
 def _jpeg_xl_effort(codec: str) -> int:
-    """The effort of plain JPEG XL, 0 for others."""
+    """The effort of JPEG XL without other settings; 0 for other codecs."""
     found = re.fullmatch(rf"{REFERENCE} -e (\d+)", codec)
     return int(found[1]) if found else 0
 
 
 def _our_effort(codec: str) -> int:
-    """1 to 3 for gmcodec by effort, 0 for others."""
+    """1 to 3 for gmcodec with effort fast, default and best; 0 for other codecs."""
     efforts = [f"{OURS} fast", OURS, f"{OURS} best"]
     return efforts.index(codec) + 1 if codec in efforts else 0
 
 
 def _label(axes: Axes, points: list[tuple[Figures, Spread, float]], curves: list[list[tuple[float, float]]]) -> None:
-    """A name at each point; ``curves``: lines that are drawn beside those of the points."""
+    """Write a name at each point.  ``curves``: lines, besides those of the points, that names should not cover."""
     from matplotlib.text import Text
 
-    axes.figure.canvas.draw()  # the scales are known only when all is laid out
+    axes.figure.canvas.draw()  # the scales are known only after the layout
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     to_screen, pixels = axes.transData.transform, axes.figure.dpi / 72
     placed, texts = [], []
     for f, spread, rate in points:
         text = axes.annotate(f.codec, (spread.middle, rate), (0, 0), textcoords="offset points", fontsize=8,
                              ha="center", va="center", color=_colour(f), annotation_clip=False)  # fmt: skip
-        text.set_in_layout(False)  # or the axes would make room for it, and everything move
+        text.set_in_layout(False)  # otherwise the axes would shrink to make room for it, and all points would move
         texts.append(text)
         extent = Text.get_window_extent(text, renderer)
         (x, y), left, right = (
             to_screen((spread.middle, rate)),
             *(to_screen((s, rate))[0] for s in (spread.low, spread.high)),
         )
-        marker = labels.Box.around(x, y, MARKER * pixels, MARKER * pixels)
-        placed.append(labels.Point(marker, labels.Line(left, y, right, y), extent.width * WIDER, extent.height))
+        marker = labels.Box.around(x, y, MARKER_SIZE * pixels, MARKER_SIZE * pixels)
+        placed.append(
+            labels.Point(marker, labels.Line(left, y, right, y), extent.width * NAME_WIDTH_FACTOR, extent.height)
+        )
     lines = [point.line for point in placed]
     for curve in curves:
         lines += [labels.Line(*a, *b) for a, b in itertools.pairwise(to_screen(curve))]
@@ -143,13 +149,13 @@ def _label(axes: Axes, points: list[tuple[Figures, Spread, float]], curves: list
     for text, point, box in zip(texts, placed, labels.place(placed, lines, area), strict=True):
         x, y = point.middle
         text.set_position((((box.left + box.right) / 2 - x) / pixels, ((box.bottom + box.top) / 2 - y) / pixels))
-        if tie := labels.tie(point, box):
-            ends = axes.transData.inverted().transform([tie[:2], tie[2:]])
+        if line := labels.connection(point, box):
+            ends = axes.transData.inverted().transform([line[:2], line[2:]])
             axes.plot(*ends.T, color=text.get_color(), linewidth=0.5, alpha=0.6, scalex=False, scaley=False)
 
 
 def _scatter(axes: Axes, result: SetResult, figures: list[Figures]) -> bool:
-    """A point an image, in bits per sample; below the line gmcodec is smaller."""
+    """Draw a point for each image, in bits per sample; below the diagonal gmcodec is smaller."""
     best = strongest(figures, REFERENCE)
     rate = {(row.codec, row.image): 8 * (row.bytes or 0) / row.samples for row in result.rows if row.status == OK}
     if best is None:
@@ -159,9 +165,9 @@ def _scatter(axes: Axes, result: SetResult, figures: list[Figures]) -> bool:
     if not images:
         return False
     ends = min(theirs + ours), max(theirs + ours)
-    axes.plot(ends, ends, color=INK, linewidth=0.8, linestyle="--")
+    axes.plot(ends, ends, color=TEXT_COLOUR, linewidth=0.8, linestyle="--")
     axes.plot(theirs, ours, "o", color=OURS_COLOUR, markersize=5 if len(images) < 200 else 2, alpha=0.7,
-              rasterized=len(images) > MANY)  # fmt: skip
+              rasterized=len(images) > RASTER_FROM)  # fmt: skip
     smaller = sum(o < t for o, t in zip(ours, theirs, strict=True))
     axes.set_xlabel(f"{best.codec}, bits per sample")
     axes.set_ylabel("gmcodec, bits per sample")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The rows of a run, kept as JSON lines while it goes on, so that a run that was cut off can be continued.
+"""The file of rows, written while a run goes on, from which an interrupted run can be continued.
 
-{"machine": ..., "versions": ..., ...}     the first line: what must be the same to continue
+{"machine": ..., "versions": ..., ...}     the first line: conditions, which must be the same to continue
 {"set": "kodak", "image": ...}             a line for each image and codec, appended as soon as it is measured
 """
 
@@ -16,14 +16,17 @@ from gmcodec.errors import BenchError, OutputExistsError
 
 
 class Records:
-    """The file of rows.  Raises OutputExistsError when there is one and neither ``resume`` nor ``force`` is given,
-    BenchError when it was made under other conditions."""
+    """The rows of a run, in memory and in a file.
+
+    Raises OutputExistsError if the file exists and neither ``resume`` nor ``force`` is given, BenchError if it was
+    measured under other conditions.
+    """
 
     def __init__(self, path: Path, conditions: dict[str, Any], *, resume: bool = False, force: bool = False) -> None:
         self.path = path
         self.rows: dict[tuple, Row] = {}
         if path.exists() and not (resume or force):
-            raise OutputExistsError(f"{path} holds a run; --resume continues it, --force starts anew")
+            raise OutputExistsError(f"{path} holds a run; --resume continues it, --force starts again")
         if resume and path.exists() and path.stat().st_size:
             self._read(conditions)
         else:
@@ -36,7 +39,7 @@ class Records:
         before = json.loads(first)
         changed = [name for name in conditions if before.get(name) != json.loads(json.dumps(conditions[name]))]
         if changed:
-            raise BenchError(f"{self.path} was measured with other {', '.join(changed)}; --force starts anew")
+            raise BenchError(f"{self.path} was measured with other {', '.join(changed)}; --force starts again")
         for line in lines:
             self._keep(Row.from_json(json.loads(line)))
         self.path.write_bytes(whole)
@@ -45,11 +48,11 @@ class Records:
         self.rows[row.key] = row
 
     def append(self, row: Row) -> None:
-        """Keep a finished row, on disk too."""
+        """Keep a finished row, and append it to the file."""
         self._keep(row)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row.as_json()) + "\n")
 
     def get(self, row: Row) -> Row | None:
-        """The row with this one's key, if it was measured."""
+        """The measured row with the same key as ``row``, or None."""
         return self.rows.get(row.key)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a run leaves in its folder: results.json, table.md, plots, and report.html, a page that needs nothing else."""
+"""The results of a run as files: results.json, table.md, plots, and report.html, a page without external resources."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from gmcodec.bench import plots, tables
+from gmcodec.bench.codecs import OURS
 from gmcodec.bench.measure import Row
 from gmcodec.bench.run import Results, SetResult
-from gmcodec.bench.summary import OURS, Figures, Spread, summarise
+from gmcodec.bench.summary import Figures, Spread, summarise
 
-MOST_ROWS = 200  # images of a set that the page lists one by one
-MOST_KEPT = 1000  # images of a set whose rows are in results.json; those of larger sets are in rows.jsonl alone
+MAX_LISTED_IMAGES = 200  # the page lists the images of sets up to this size
+MAX_SAVED_IMAGES = 1000  # results.json has the rows of sets up to this size; rows.jsonl has all
 
-STYLE = """
+CSS = """
 :root { color-scheme: light dark; --faint: color-mix(in srgb, currentColor 18%, transparent); }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 3rem; }
@@ -36,7 +37,7 @@ summary { cursor: pointer; margin: 1rem 0; }
 
 
 def write(results: Results, folder: Path) -> None:
-    """Write all of it."""
+    """Write all files of a run into ``folder``."""
     summaries = [summarise(result) for result in results.sets]
     sections = []
     for result, figures in zip(results.sets, summaries, strict=True):
@@ -48,14 +49,14 @@ def write(results: Results, folder: Path) -> None:
 
 
 def slug(name: str) -> str:
-    """A set's name as the start of file names."""
+    """A set's name in a form that file names can start with."""
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower() or "set"
 
 
 def _as_json(results: Results, summaries: list[list[Figures]]) -> dict:
     sets = []
     for result, figures in zip(results.sets, summaries, strict=True):
-        kept = result.rows if result.images <= MOST_KEPT else []
+        kept = result.rows if result.images <= MAX_SAVED_IMAGES else []
         plain = asdict(replace(result, rows=[])) | {"rows": [row.as_json() for row in kept]}
         sets.append({"summary": [asdict(f) for f in figures], **plain})
     return {
@@ -63,13 +64,13 @@ def _as_json(results: Results, summaries: list[list[Figures]]) -> dict:
         "settings": results.settings,
         "codecs": results.codecs,
         "missing": results.missing,
-        "not_measured": results.left_out,
+        "not_measured": results.not_chosen,
         "sets": sets,
     }
 
 
 def read(folder: Path) -> list[tuple[SetResult, list[Figures]]]:
-    """Sets and figures of a finished run, from its results.json; large sets come without rows."""
+    """Sets and figures of a finished run, from its results.json; large sets have no rows there."""
     found = []
     for values in json.loads((folder / "results.json").read_text("utf-8"))["sets"]:
         figures = [_figures(each) for each in values["summary"]]
@@ -97,7 +98,7 @@ def _page(results: Results, sections: list[str]) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>gmcodec: benchmark</title>
-<style>{STYLE}</style>
+<style>{CSS}</style>
 </head>
 <body>
 <header><h1>gmcodec beside other lossless codecs</h1>{about}</header>
@@ -140,14 +141,14 @@ def _table(head: list[str], body: list[tuple[bool, list[str]]]) -> str:
 
 
 def _each_image(result: SetResult, figures: list[Figures]) -> str:
-    """Bytes of every image, folded away."""
-    if result.images > MOST_ROWS:
+    """A table of the bytes of every image, which the page shows on demand."""
+    if result.images > MAX_LISTED_IMAGES:
         return f"<p>Bytes of each of the {result.images:,} images: rows.jsonl.</p>"
     codecs = [f.codec for f in figures if not f.archive]
     counts = {f.codec: f.bytes is not None for f in figures}
     by_image: dict[str, dict[str, str]] = {}
     for row in result.rows:
-        size = f"{row.bytes:,}" if row.bytes is not None and counts[row.codec] else tables.NONE
+        size = f"{row.bytes:,}" if row.bytes is not None and counts[row.codec] else tables.NO_VALUE
         by_image.setdefault(row.image, {})[row.codec] = size
-    body = [(False, [image, *(sizes.get(c, tables.NONE) for c in codecs)]) for image, sizes in by_image.items()]
+    body = [(False, [image, *(sizes.get(c, tables.NO_VALUE) for c in codecs)]) for image, sizes in by_image.items()]
     return f"<details><summary>Bytes of each image</summary>{_table(['image', *codecs], body)}</details>"

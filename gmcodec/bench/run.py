@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A whole run: every image of every set with every codec, in turn, so that a slow hour of the machine meets all alike.
+"""A whole run: every image of every set with every codec.
 
-image 0:  A B C      image 1:  B C A      image 2:  C A B     order rotated; with --repeat, each line again
+Codecs take turns, and the order rotates, so that changes of the machine's speed affect all of them alike:
+
+    image 0:  A B C      image 1:  B C A      image 2:  C A B      with --repeat each of these again, rotated
 """
 
 from __future__ import annotations
@@ -17,16 +19,17 @@ import numpy as np
 
 from gmcodec.bench import machine, memory
 from gmcodec.bench.archive import ARCHIVES, WHOLE_SET, ArchiveCodec, measure_set
-from gmcodec.bench.codecs import Codec, Pair, catalogue, choose, is_named
+from gmcodec.bench.catalogue import all_codecs, choose, matches
+from gmcodec.bench.codecs import Codec, EncodeDecode
 from gmcodec.bench.images import ImageSet, open_sets
 from gmcodec.bench.measure import Row, measure
 from gmcodec.bench.records import Records
 from gmcodec.errors import BenchError
 
 QUICK_IMAGES = 3
-WARM_UP = (64, 64)  # rows and columns of the first image that each codec codes before anything is timed
+WARM_UP = (64, 64)  # rows and columns of the first image that each codec codes before times are measured
 
-Progress = Callable[[str], None]  # told the set and the image before each
+Announce = Callable[[str], None]  # called before each image with the names of set and image
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Settings:
     """What to measure and how."""
 
     paths: tuple[Path, ...]
-    codecs: tuple[str, ...] = ()  # patterns; none means the default ones
+    codecs: tuple[str, ...] = ()  # patterns of names; without any the default codecs
     grey: bool = False
     tiles: int | None = None
     limit: int | None = None
@@ -45,13 +48,13 @@ class Settings:
 
     @property
     def images(self) -> int | None:
-        """How many images of each set; None for all."""
+        """The number of images of each set; None for all."""
         return min(self.limit or QUICK_IMAGES, QUICK_IMAGES) if self.quick else self.limit
 
 
 @dataclass
 class SetResult:
-    """The rows of one set, in order of images and then codecs; peak memory by codec on its largest image."""
+    """The rows of one set, ordered by image and then by codec, and each codec's peak memory on its largest image."""
 
     name: str
     rows: list[Row] = field(default_factory=list)
@@ -64,13 +67,13 @@ class SetResult:
 
 @dataclass
 class Results:
-    """Everything a report says."""
+    """Everything that a report contains."""
 
     conditions: dict[str, Any]
     settings: dict[str, Any]
-    codecs: dict[str, str]  # measured codecs and their settings in words
-    missing: dict[str, str]  # chosen, but not to be opened here: why
-    left_out: list[str]  # known, but not chosen
+    codecs: dict[str, str]  # measured codecs, with their settings in words
+    missing: dict[str, str]  # codecs that were chosen but cannot be opened here, with the reason
+    not_chosen: list[str]
     sets: list[SetResult]
 
 
@@ -80,34 +83,37 @@ def run(
     *,
     resume: bool = False,
     force: bool = False,
-    progress: Progress = lambda text: None,
+    announce: Announce = lambda text: None,
 ) -> Results:
-    """Measure, keeping each row in ``folder``/rows.jsonl at once.  Raises BenchError, OutputExistsError."""
+    """Measure everything that ``settings`` asks for, and append each row to ``folder``/rows.jsonl at once.
+
+    Raises BenchError, OutputExistsError.
+    """
     chosen = choose(settings.codecs, settings.quick, [a.name for a in ARCHIVES])
-    # large images are alone in an archive too: by default, archives are for sets of small ones
-    archives = [a for a in ARCHIVES if (is_named(a.name, settings.codecs) if settings.codecs else settings.tiles)]
+    # an archive codes only small images together, so by default archives are measured on tiles only
+    archives = [a for a in ARCHIVES if (matches(a.name, settings.codecs) if settings.codecs else settings.tiles)]
     ready, missing = _open(chosen, settings.threads)
     sets = open_sets(list(settings.paths), settings.grey, settings.tiles, settings.images)
     folder.mkdir(parents=True, exist_ok=True)
     conditions = machine.conditions() | {"threads": settings.threads, "repeat": settings.repeat}
     records = Records(folder / "rows.jsonl", conditions, resume=resume, force=force)
-    results = [_run_set(image_set, ready, archives, records, settings, progress) for image_set in sets]
+    results = [_run_set(image_set, ready, archives, records, settings, announce) for image_set in sets]
     if not any(result.images for result in results):
         raise BenchError(f"no image could be read: {results[0].skipped[0][1] if results[0].skipped else 'none found'}")
     described = {c.name: c.settings for c in chosen if c.name in ready}
     names = {c.name for c in chosen}
     return Results(
         conditions,
-        asdict(settings) | {"paths": [p.resolve().name for p in settings.paths]},  # reports are published: no places
+        asdict(settings) | {"paths": [p.resolve().name for p in settings.paths]},  # reports are published: names only
         described | {a.name: a.settings for a in archives},
         missing,
-        [c.name for c in catalogue() if c.name not in names],
+        [c.name for c in all_codecs() if c.name not in names],
         results,
     )
 
 
-def _open(chosen: list[Codec], threads: int) -> tuple[dict[str, Pair], dict[str, str]]:
-    """Pairs of the codecs that are there, reasons for the others."""
+def _open(chosen: list[Codec], threads: int) -> tuple[dict[str, EncodeDecode], dict[str, str]]:
+    """The functions of the codecs that can be opened, and for the others the reason why not."""
     ready, missing = {}, {}
     for codec in chosen:
         try:
@@ -119,16 +125,16 @@ def _open(chosen: list[Codec], threads: int) -> tuple[dict[str, Pair], dict[str,
 
 def _run_set(
     image_set: ImageSet,
-    ready: dict[str, Pair],
+    ready: dict[str, EncodeDecode],
     archives: list[ArchiveCodec],
     records: Records,
     settings: Settings,
-    progress: Progress,
+    announce: Announce,
 ) -> SetResult:
     result = SetResult(image_set.name, lossy_sources=image_set.lossy_sources)
     largest: np.ndarray | None = None
     for number, (name, image) in enumerate(image_set):
-        progress(f"{image_set.name}: {name}")
+        announce(f"{image_set.name}: {name}")
         if number == 0:
             _warm_up(image[: WARM_UP[0], : WARM_UP[1]], ready)
         crc, pixels = zlib.crc32(image.tobytes()), image.shape[0] * image.shape[1]
@@ -138,31 +144,31 @@ def _run_set(
         largest = image if largest is None or image.size > largest.size else largest
     result.skipped = list(image_set.skipped)
     if archives and result.images:
-        progress(f"{image_set.name}: archives")
+        announce(f"{image_set.name}: archives")
         result.rows += _run_archives(image_set, archives, records, settings.threads)
     if settings.memory and largest is not None:
-        progress(f"{image_set.name}: memory")
+        announce(f"{image_set.name}: memory")
         result.largest = largest.shape
         for codec in (memory.BASELINE, *ready):
             result.memory[codec] = memory.of_codec(codec, largest, settings.threads)
     return result
 
 
-def _warm_up(image: np.ndarray, ready: dict[str, Pair]) -> None:
-    """Compile, load and fill caches before anything is timed."""
+def _warm_up(image: np.ndarray, ready: dict[str, EncodeDecode]) -> None:
+    """Let every codec load, compile and fill its caches before times are measured."""
     for encode, decode in ready.values():
-        with suppress(Exception):  # what a codec cannot do shows in its rows
+        with suppress(Exception):  # a codec that fails will fail again in its row
             decode(encode(np.ascontiguousarray(image)).data)
 
 
 def _run_image(
-    rows: list[Row], number: int, image: np.ndarray, ready: dict[str, Pair], records: Records, repeat: int
+    rows: list[Row], number: int, image: np.ndarray, ready: dict[str, EncodeDecode], records: Records, repeat: int
 ) -> list[Row]:
-    """Fill the rows of an image, one of each codec; those that are kept already stay as they are."""
-    due = [row for row in rows if records.get(row) is None]
+    """Measure an image with every codec that ``records`` has no row of, and return the rows of all codecs."""
+    missing = [row for row in rows if records.get(row) is None]
     for repetition in range(repeat):
-        first = (number + repetition) % max(len(due), 1)
-        for row in due[first:] + due[:first]:
+        first = (number + repetition) % max(len(missing), 1)
+        for row in missing[first:] + missing[:first]:
             measure(row, image, ready[row.codec])
             if repetition == repeat - 1:
                 records.append(row)
@@ -170,7 +176,7 @@ def _run_image(
 
 
 def _run_archives(image_set: ImageSet, archives: list[ArchiveCodec], records: Records, threads: int) -> list[Row]:
-    """A row for each archive codec."""
+    """The rows of the archive codecs, measured if ``records`` does not have them."""
     images = [image for _, image in image_set]
     crc, made = 0, []
     for image in images:

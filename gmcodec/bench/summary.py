@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rows of a set -> the figures of each codec."""
+"""The figures of each codec on a set, from its rows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from statistics import median
 import numpy as np
 
 from gmcodec.bench.archive import WHOLE_SET
+from gmcodec.bench.codecs import OURS
 from gmcodec.bench.measure import DIFFERS, OK, Row
 from gmcodec.bench.run import SetResult
-
-OURS = "gmcodec"
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and quartiles."""
+    """First quartile, median and third quartile."""
 
     low: float
     middle: float
@@ -27,26 +26,26 @@ class Spread:
 
 @dataclass
 class Figures:
-    """One codec on one set.  Without ``bytes`` nothing counts: see ``problems``."""
+    """The figures of one codec on one set.  ``bytes`` is None if no image counts; ``problems`` then says why."""
 
     codec: str
-    archive: bool  # coded the whole set into one archive
-    measured: int = 0  # images it coded without loss
+    archive: bool  # whether it codes the whole set into one archive
+    measured: int = 0  # images that it coded without loss
     images: int = 0
     bytes: int | None = None
-    bpsp: float | None = None  # 8 x bytes / samples, of the images measured
-    ours_against: float | None = None  # gmcodec's bytes / this codec's - 1, on the images both coded
-    encode: Spread | None = None  # megapixels a second, over images
+    bpsp: float | None = None  # bits per sample of the measured images
+    ours_against: float | None = None  # gmcodec's bytes / this codec's - 1, on the images that both coded
+    encode: Spread | None = None  # of the images' speeds, megapixels per second
     decode: Spread | None = None
     peak_memory: int | None = None  # bytes
-    estimated_bpsp: float | None = None  # what gmcodec's model says the pixels cost
-    forms: dict[str, int] = field(default_factory=dict)  # gmcodec's forms, and how many images used each
+    estimated_bpsp: float | None = None  # bits per sample by the estimate of gmcodec's model
+    forms: dict[str, int] = field(default_factory=dict)  # gmcodec's methods, and how many images used each
     lossless: bool = True
-    problems: list[tuple[str, str]] = field(default_factory=list)  # (image, what went wrong)
+    problems: list[tuple[str, str]] = field(default_factory=list)  # (image, error)
 
 
 def summarise(result: SetResult) -> list[Figures]:
-    """Figures of every codec, in the order they were measured in; archives last."""
+    """The figures of every codec, in the order of its rows; archives last."""
     by_codec: dict[str, list[Row]] = {}
     for row in result.rows:
         by_codec.setdefault(row.codec, []).append(row)
@@ -60,7 +59,7 @@ def _figures(codec: str, rows: list[Row], ours: dict[str, Row], result: SetResul
     figures.lossless = all(row.status != DIFFERS for row in rows)
     good = [row for row in rows if row.status == OK]
     figures.measured = len(good)
-    if not good or not figures.lossless:  # one image that came back changed and no size of the codec counts
+    if not good or not figures.lossless:  # a codec that changed one image has no valid sizes at all
         return figures
     samples = sum(row.samples for row in good)
     figures.bytes = sum(row.bytes or 0 for row in good)
@@ -84,6 +83,6 @@ def _speed(timed: list[tuple[Row, list[float]]]) -> Spread:
 
 
 def strongest(figures: list[Figures], prefix: str) -> Figures | None:
-    """Of the codecs whose names start so and that coded all images, the one with the fewest bytes."""
+    """The codec with the fewest bytes whose name starts with ``prefix`` and that coded all images."""
     whole = [f for f in figures if f.codec.startswith(prefix) and f.bytes and f.measured == f.images]
     return min(whole, key=lambda f: f.bytes or 0, default=None)

@@ -1,35 +1,36 @@
 # SPDX-License-Identifier: MIT
-"""Figures -> table cells and notes, which Markdown and the page share; and the Markdown."""
+"""Figures as table cells and notes, which Markdown and the page share; and the Markdown."""
 
 from __future__ import annotations
 
+from gmcodec.bench.codecs import OURS
 from gmcodec.bench.memory import BASELINE
 from gmcodec.bench.run import Results, SetResult
-from gmcodec.bench.summary import OURS, Figures, Spread, summarise
+from gmcodec.bench.summary import Figures, Spread, summarise
 
 HEADINGS = (
     "codec", "bytes", "bpsp", "gmcodec against it", "encode Mpixel/s", "decode Mpixel/s", "peak memory MiB",
 )  # fmt: skip
-SHOWN = 5  # problems of one codec that are listed; the others are counted
-NONE = "-"
+MAX_SHOWN_PROBLEMS = 5  # further problems of a codec are only counted
+NO_VALUE = "-"
 
 
 def cells(figures: Figures) -> list[str]:
-    """One row, in the order of HEADINGS."""
+    """One row of the table, in the order of HEADINGS."""
     name = figures.codec
     if figures.bytes is not None and figures.measured < figures.images:
         name += f" ({figures.measured} of {figures.images} images)"
     if figures.bytes is None or figures.bpsp is None:
-        return [name, "failed" if figures.lossless else "not lossless here", *[NONE] * 5]
-    against = NONE if figures.ours_against is None else f"{100 * figures.ours_against:+.2f} %"
-    memory = NONE if figures.peak_memory is None else f"{figures.peak_memory / 2**20:.0f}"
+        return [name, "failed" if figures.lossless else "not lossless here", *[NO_VALUE] * 5]
+    against = NO_VALUE if figures.ours_against is None else f"{100 * figures.ours_against:+.2f} %"
+    memory = NO_VALUE if figures.peak_memory is None else f"{figures.peak_memory / 2**20:.0f}"
     speeds = (_speed(figures.encode), _speed(figures.decode))
     return [name, f"{figures.bytes:,}", f"{figures.bpsp:.4f}", against, *speeds, memory]
 
 
 def _speed(spread: Spread | None) -> str:
     if spread is None:
-        return NONE
+        return NO_VALUE
     return f"{_three_digits(spread.middle)} ({_three_digits(spread.low)} to {_three_digits(spread.high)})"
 
 
@@ -42,28 +43,28 @@ def title(result: SetResult) -> str:
 
 
 def notes(result: SetResult, figures: list[Figures]) -> list[str]:
-    """What a reader of the table must know besides, in sentences."""
+    """Notes on the table, in sentences."""
     found = []
     for f in figures:
         if f.codec.startswith(OURS) and f.bpsp is not None and f.estimated_bpsp is not None:
             over = 100 * (f.bpsp / f.estimated_bpsp - 1)
-            forms = ", ".join(f"{form} {count}" for form, count in f.forms.items())
+            methods = ", ".join(f"{method} {count}" for method, count in f.forms.items())
             found.append(f"{f.codec}: the model's own estimate {f.estimated_bpsp:.4f} bpsp, files {f.bpsp:.4f} "
-                         f"({over:+.3f} %)" + (f"; images by form: {forms}." if forms else "."))  # fmt: skip
+                         f"({over:+.3f} %)" + (f"; images by method: {methods}." if methods else "."))  # fmt: skip
     for f in figures:
         if f.problems:
-            more = f" and {len(f.problems) - SHOWN} more" if len(f.problems) > SHOWN else ""
-            which = "; ".join(f"{image}: {error}" for image, error in f.problems[:SHOWN])
+            more = f" and {len(f.problems) - MAX_SHOWN_PROBLEMS} more" if len(f.problems) > MAX_SHOWN_PROBLEMS else ""
+            which = "; ".join(f"{image}: {error}" for image, error in f.problems[:MAX_SHOWN_PROBLEMS])
             found.append(f"{f.codec}, {len(f.problems)} of {f.images} images not coded: {which}{more}.")
     if result.skipped:
         found.append("Skipped: " + "; ".join(f"{name}: {reason}" for name, reason in result.skipped) + ".")
     if result.lossy_sources:
-        found.append(f"{result.lossy_sources} of the files are JPEG: their pixels carry the traces of a lossy codec.")
+        found.append(f"{result.lossy_sources} of the files are JPEG: their pixels have the artefacts of a lossy codec.")
     if result.memory:
         shape = "x".join(map(str, result.largest))
         found.append(f"Peak memory: largest resident size of a fresh process that codes and decodes the largest image "
-                     f"({shape}), everything included; {_mebibytes(result.memory.get(BASELINE))} MiB of it without "
-                     "any codec.")  # fmt: skip
+                     f"({shape}), everything included; without any codec it is "
+                     f"{_mebibytes(result.memory.get(BASELINE))} MiB.")  # fmt: skip
     return found
 
 
@@ -72,20 +73,20 @@ def _mebibytes(size: int | None) -> str:
 
 
 def about(results: Results) -> list[str]:
-    """How the run was made, in sentences."""
+    """The conditions of the run, in sentences."""
     where, versions = results.conditions["machine"], results.conditions["versions"]
     commit, _, changed = results.conditions["commit"].partition(" ")
     made_at = f" at {commit[:10]} {changed}".rstrip() if commit else ""
     lines = [
         f"gmcodec {versions['gmcodec']}{made_at} on {where['processor']}, {where['usable_cores']} cores, "
-        f"{results.conditions['threads']} threads for codecs that take a number; "
+        f"{results.conditions['threads']} threads for codecs that accept a number of threads; "
         f"timed {results.conditions['repeat']} time(s), codecs interleaved.",
-        "Bytes are those of files that were decoded and compared with the source. bpsp: bits per sample, "
+        "All files were decoded and compared with the source. bpsp: bits per sample, "
         "8 x bytes / (height x width x channels). Speeds: median over the images (quartiles).",
     ]
     lines += [f"Missing here: {name} ({reason})." for name, reason in results.missing.items()]
-    if results.left_out:
-        lines.append(f"Known, not measured in this run: {', '.join(results.left_out)}.")
+    if results.not_chosen:
+        lines.append(f"Known, not measured in this run: {', '.join(results.not_chosen)}.")
     return lines
 
 

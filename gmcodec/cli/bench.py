@@ -9,11 +9,9 @@ from typing import Any
 
 import click
 
-from gmcodec.cli.console import tell
+from gmcodec.cli.console import NUMBER, tell
 from gmcodec.errors import BenchError
 from gmcodec.files import naming
-
-NUMBER = click.IntRange(min=1)
 
 
 @click.command()
@@ -51,12 +49,12 @@ def bench(paths: tuple[Path, ...], output: Path, codecs: str, threads: int | Non
     settings = run.Settings(paths, names, threads=threads or available_threads(), **rest)
     with tqdm(unit=" images", delay=1, leave=False, disable=quiet or not sys.stderr.isatty()) as bar:
 
-        def progress(text: str) -> None:
+        def announce(text: str) -> None:
             bar.set_description(text, refresh=False)
             bar.update()
 
         with naming(output):
-            results = run.run(settings, output, resume=resume, force=force, progress=progress)
+            results = run.run(settings, output, resume=resume, force=force, announce=announce)
             report.write(results, output)
     if not quiet:
         click.echo(tables.markdown(results))

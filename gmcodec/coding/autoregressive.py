@@ -107,10 +107,10 @@ class PixelModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Payload of a part, and the model's own estimate of its size."""
+class Payload:
+    """The payload of a part, and the model's own estimate of its size."""
 
-    payload: bytes
+    data: bytes
     estimated_bits: float
 
 
@@ -343,7 +343,7 @@ def encode(
     push_tile: PushTile = push_words,
     levels: Callable[[], np.ndarray] | None = None,
     mirror: int = 0,
-) -> Encoded:
+) -> Payload:
     """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``.
 
     ``levels`` gives what choose_levels said; ``mirror``: of online.rules.MIRRORS, for a model that learns.
@@ -368,7 +368,7 @@ def encode(
     head += b"".join(map(varint.write, (*tile, *(len(words) for words, _ in coded))))
     body = b"".join(words.astype("<u4").tobytes() for words in (weight_words, *(words for words, _ in coded)))
     bits = np.sum([bits for _, bits in coded], 0) + 32.0 * len(weight_words) + 8.0 * len(changes)
-    return Encoded(head + body, float(bits[0]))
+    return Payload(head + body, float(bits[0]))
 
 
 def sampled_bits(

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gmcodec.coding.autoregressive import Callback, PixelModel, Weights, pop, push
+from gmcodec.coding.autoregressive import PixelModel, Weights, pop, push
 from gmcodec.coding.stack import Stack
-from gmcodec.progress import ignore
+from gmcodec.progress import Callback, ignore
 
 NIBBLE = 4
 BATCH_PIXELS, LEAST_BATCHES = 1 << 18, 1  # of the images coded in step; of a chain
@@ -38,8 +38,8 @@ class Posterior(Protocol):
         """Frequencies of a nibble, int32 [N, 16]: as ``rows`` in exact/gaussian.py."""
 
 
-class Walk(Protocol):
-    """The way from the first group of latents to the last, for a batch of images."""
+class LatentState(Protocol):
+    """The latents of a batch of images, from the first group to the last: what is known of them so far."""
 
     def sizes(self) -> list[int]:
         """How many latents there are in each part, in order."""
@@ -48,10 +48,10 @@ class Walk(Protocol):
         """Of the next part; only where the images are known."""
 
     def observe(self, bins: np.ndarray) -> None:
-        """Tell the next part, int32 [N]."""
+        """The next part is known: int32 [N]."""
 
-    def given(self) -> PixelModel:
-        """The decoder, once all parts are told."""
+    def decoder(self) -> PixelModel:
+        """The decoder conditioned on the latents, once all parts are known."""
 
 
 class LatentModel(Protocol):
@@ -65,10 +65,10 @@ class LatentModel(Protocol):
     def plain(self) -> PixelModel:
         """The model without latents."""
 
-    def takes(self, height: int, width: int) -> bool:
+    def supports(self, height: int, width: int) -> bool:
         """Whether an image of this size can have latents; one that cannot is a seed."""
 
-    def walk(self, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> Walk: ...
+    def latent_state(self, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> LatentState: ...
 
 
 class Pushed(NamedTuple):
@@ -98,12 +98,12 @@ def push_batch(
     The stack must hold ``latent_cost`` bits at least.  ``weights`` of values as in ``push``; ``above``: finished rows
     that the images lie below.  Mirrors ``pop_batch``, backwards.
     """
-    walk, bits = model.walk(shape_of(planes), planes), model.latent_bits
-    drawn, divergence = draw_latents(stack, walk, len(planes), bits)
-    primary = push(stack, planes, below(walk.given(), above), progress, weights)
+    state, bits = model.latent_state(shape_of(planes), planes), model.latent_bits
+    drawn, divergence = pop_posteriors(stack, state, len(planes), bits)
+    primary = push(stack, planes, below(state.decoder(), above), progress, weights)
     for bins in reversed(drawn):
         stack.push_uniform(bins, 1 << bits)
-    borrowed = bits * sum(walk.sizes()) - divergence.sum()
+    borrowed = bits * sum(state.sizes()) - divergence.sum()
     return Pushed({"samples": primary, "latents": divergence}, float(borrowed))
 
 
@@ -116,45 +116,45 @@ def pop_batch(
     above: np.ndarray | None = None,
 ) -> np.ndarray:
     """Pop uint8 ``shape`` [B, C, H, W] and give the bits back."""
-    walk = model.walk(shape, None)
-    drawn = pop_latents(stack, walk, model.latent_bits)
-    planes = pop(stack, shape, below(walk.given(), above), progress, weights)
-    give_back(stack, model.walk(shape, planes), drawn, model.latent_bits)
+    state = model.latent_state(shape, None)
+    drawn = pop_priors(stack, state, model.latent_bits)
+    planes = pop(stack, shape, below(state.decoder(), above), progress, weights)
+    push_posteriors(stack, model.latent_state(shape, planes), drawn, model.latent_bits)
     return planes
 
 
-def draw_latents(stack: Stack, walk: Walk, count: int, bits: int) -> tuple[list[np.ndarray], np.ndarray]:
+def pop_posteriors(stack: Stack, state: LatentState, count: int, bits: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Pop all parts from their posteriors; what was drawn, and log q - log p of each of ``count`` images, float64."""
     drawn, divergence = [], np.zeros(count)
-    for _ in walk.sizes():
-        bins, cost = pop_posterior(stack, walk.posterior(), bits)
-        walk.observe(bins)
+    for _ in state.sizes():
+        bins, cost = pop_posterior(stack, state.posterior(), bits)
+        state.observe(bins)
         drawn.append(bins)
         divergence += (bits - cost).reshape(count, -1).sum(1)
     return drawn, divergence
 
 
-def give_back(stack: Stack, walk: Walk, drawn: list[np.ndarray], bits: int) -> None:
-    """Inverse of ``draw_latents``."""
+def push_posteriors(stack: Stack, state: LatentState, drawn: list[np.ndarray], bits: int) -> None:
+    """Inverse of ``pop_posteriors``."""
     posteriors = []
     for bins in drawn:
-        posteriors.append(walk.posterior())
-        walk.observe(bins)
+        posteriors.append(state.posterior())
+        state.observe(bins)
     for bins, posterior in zip(reversed(drawn), reversed(posteriors), strict=True):
         push_posterior(stack, bins, posterior, bits)
 
 
-def pop_latents(stack: Stack, walk: Walk, bits: int) -> list[np.ndarray]:
+def pop_priors(stack: Stack, state: LatentState, bits: int) -> list[np.ndarray]:
     """Pop all parts by their prior."""
     drawn = []
-    for size in walk.sizes():
+    for size in state.sizes():
         drawn.append(stack.pop_uniform(size, 1 << bits))
-        walk.observe(drawn[-1])
+        state.observe(drawn[-1])
     return drawn
 
 
 def below(decoder: Any, above: np.ndarray | None) -> PixelModel:
-    """A decoder of strips (strips.py) told of the rows above; any other as it is."""
+    """A decoder of strips (strips.py) that sees the rows above; any other as it is."""
     return decoder if above is None else decoder.below(above)
 
 
@@ -196,7 +196,7 @@ def needed(model: LatentModel, images: np.ndarray) -> int:
 def latent_cost(model: LatentModel, shape: tuple[int, int, int, int]) -> int:
     """The same, for images of this shape."""
     factor, more = SEED_MARGIN
-    return int(factor * model.latent_bits * sum(model.walk(shape, None).sizes())) + more
+    return int(factor * model.latent_bits * sum(model.latent_state(shape, None).sizes())) + more
 
 
 def shape_of(planes: np.ndarray) -> tuple[int, int, int, int]:

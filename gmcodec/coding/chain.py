@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from gmcodec.coding import bitsback, flow
-from gmcodec.coding.autoregressive import Callback, open_stack, pop, push
+from gmcodec.coding.autoregressive import open_stack, pop, push
 from gmcodec.coding.bitsback import LatentModel, Pushed, shape_of
 from gmcodec.coding.flow import FlowModel, Underflow
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
 from gmcodec.formats import varint
-from gmcodec.progress import ignore, without_pixels
+from gmcodec.progress import Callback, ignore, without_pixels
 
 SEED_PIXELS = 1 << 18  # of the seeds coded in step
 TRIAL, SEED_EXCESS = 16, 1.05  # images that say what one costs, and how many more seeds than that makes there are
@@ -51,7 +51,7 @@ def encode_chain(images: np.ndarray, model: ChainModel, progress: Callback = ign
     count, _, height, width = images.shape
     most = count // scheme(model).LEAST_BATCHES
     batch = max(1, min(most, scheme(model).BATCH_PIXELS // (height * width)))
-    cost = scheme(model).needed(model, images[:batch]) if model.takes(height, width) else np.inf
+    cost = scheme(model).needed(model, images[:batch]) if model.supports(height, width) else np.inf
     while True:
         stack, seed_bits = _push_seeds(images, model, cost, progress)
         try:
@@ -78,7 +78,7 @@ def decode_chain(
     batch, position = varint.read(payload, position, "the size of batches")
     if seeds > count or (batch == 0) != (seeds == count) or batch > count:
         raise GmcFormatError(f"{seeds} seeds and batches of {batch} do not make a chain of {count} images")
-    if batch and not model.takes(height, width):
+    if batch and not model.supports(height, width):
         raise GmcFormatError(f"an image of {width}x{height} pixels cannot have latents of this model")
     if batch * height * width > max(scheme(model).BATCH_PIXELS, height * width):
         raise GmcFormatError(f"batches of {batch} images of {width}x{height} are larger than the format allows")
@@ -97,7 +97,7 @@ def decode_chain(
 
 def scheme(model: ChainModel) -> Any:
     """The module that codes a batch: it has BATCH_PIXELS, LEAST_BATCHES, needed, trial, push_batch, pop_batch."""
-    return flow if hasattr(model, "passage") else bitsback
+    return flow if hasattr(model, "flow_state") else bitsback
 
 
 def _push_batches(stack: Stack, images: np.ndarray, batch: int, model: ChainModel, progress: Callback) -> list[Pushed]:

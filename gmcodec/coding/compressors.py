@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Byte compressors of the conventional forms, by code: 0 is raw deflate (RFC 1951), 1 to 7 raw LZMA1.
+"""Byte compressors of the conventional methods, by code: 0 is raw deflate (RFC 1951), 1 to 7 raw LZMA1.
 
 ``deflate`` and ``lzma_raw`` make what ``decompress`` takes.
 """

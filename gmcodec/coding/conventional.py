@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Conventional lossless forms, for planes that a photograph model codes badly: screenshots, palettes, masks.
+"""Conventional lossless methods, for planes that a photograph model codes badly: screenshots, palettes, masks.
 
-Payloads of the four forms, for samples ``[C, H, W]`` of ``depth`` 1, 2, 4, 8 or 16 bits:
+Payloads of the four methods, for samples ``[C, H, W]`` of ``depth`` 1, 2, 4, 8 or 16 bits:
 
 ``STORED``    The samples in C H W order: packed when depth < 8 (``filters.pack_rows``), little-endian when it
               is 16.
 
-``DEFLATED``  One method byte, then a compressed stream that MUST give exactly the bytes the method and the
+``DEFLATED``  One byte, then a compressed stream that MUST give exactly the bytes the method and the
               shape call for::
 
                   bit   7 6     5 4 3    2 1 0
@@ -25,11 +25,11 @@ Payloads of the four forms, for samples ``[C, H, W]`` of ``depth`` 1, 2, 4, 8 or
               new). C = 1 is coded as grey, C = 2 as grey and alpha, 3 as RGB, 4 as RGBA. At most 16383 on a
               side, depth <= 8.
 
-``PALETTE``   A table, then another form of what indexes it::
+``PALETTE``   A table, then another method for the indices into it::
 
-                  +------+-------+=========+------+=========+
-                  | kind | n - 1 |  table  | form | payload |   form: STORED, DEFLATED or WEBP
-                  +------+-------+=========+------+=========+
+                  +------+-------+=========+--------+=========+
+                  | kind | n - 1 |  table  | method | payload |   method: STORED, DEFLATED or WEBP
+                  +------+-------+=========+--------+=========+
 
               kind bit 0: 0 = the table holds colours of C samples and the payload one plane of indices; 1 =
               it holds single samples and the payload C planes. Bit 1: the table is raw deflate. Others are 0.
@@ -58,7 +58,7 @@ from gmcodec.errors import GmcFormatError, TruncatedFileError, UnknownModelError
 from gmcodec.progress import Callback, ignore
 
 STORED, DEFLATED, WEBP, PALETTE = 1, 2, 3, 4
-FORMS = {STORED: "stored", DEFLATED: "deflated", WEBP: "webp", PALETTE: "palette"}
+METHODS = {STORED: "stored", DEFLATED: "deflated", WEBP: "webp", PALETTE: "palette"}
 
 _SHARED, _DEFLATED_TABLE = 1, 2  # bits of PALETTE's kind
 _WEBP_SIDE = 16383
@@ -82,7 +82,7 @@ def encode(
     below: float | None = None,
     progress: Callback = ignore,
 ) -> tuple[int, bytes]:
-    """Smallest (form, payload) found for uint8 or uint16 ``[C, H, W]``, C 1..4, values below ``2**depth``.
+    """Smallest (method, payload) found for uint8 or uint16 ``[C, H, W]``, C 1..4, values below ``2**depth``.
 
     ``effort`` "fast" tries what has a chance, in about
     a second per megasample of a photograph and several of a picture of few colours; "best" tries all of that and the
@@ -95,7 +95,7 @@ def encode(
     tried = _try_fast(best, planes, depth)
     if effort == "best" and tried.sizes:
         _try_slow_webp(best, planes, tried, below)
-    return best.form, best.payload
+    return best.method, best.payload
 
 
 def quick_size(planes: np.ndarray, depth: int, progress: Callback = ignore) -> int:
@@ -124,22 +124,22 @@ def has_few_colours(planes: np.ndarray) -> bool:
     return len(np.unique(keys)) <= _FEW_COLOURS
 
 
-def decode(form: int, payload: bytes, shape: tuple[int, int, int], depth: int) -> np.ndarray:
+def decode(method: int, payload: bytes, shape: tuple[int, int, int], depth: int) -> np.ndarray:
     """Inverse of ``encode``: uint8 (uint16 for depth 16) ``[C, H, W]``, values below ``2**depth``.
 
-    Raises ``UnknownModelError`` for a form not in ``FORMS`` and ``GmcFormatError`` for a damaged payload.
+    Raises ``UnknownModelError`` for a method not in ``METHODS`` and ``GmcFormatError`` for a damaged payload.
     """
     if not 1 <= shape[0] <= 4 or min(shape) < 1 or depth not in (1, 2, 4, 8, 16):
         raise GmcFormatError(f"shape {shape} with depth {depth} is not an image")
-    if form not in FORMS:
-        raise UnknownModelError(f"form {form} is unknown; this release knows {FORMS}")
+    if method not in METHODS:
+        raise UnknownModelError(f"method {method} is unknown; this release knows {METHODS}")
     decoder = {
         STORED: _decode_stored,
         DEFLATED: _decode_deflated,
         WEBP: _decode_webp,
         PALETTE: _decode_palette,
     }
-    planes = decoder[form](payload, shape, depth)
+    planes = decoder[method](payload, shape, depth)
     if depth < 8 and planes.max() >> depth:
         raise GmcFormatError(f"a sample is {planes.max()}, depth is {depth}")
     return planes
@@ -149,20 +149,20 @@ def decode(form: int, payload: bytes, shape: tuple[int, int, int], depth: int) -
 class _Smallest:
     """The smallest payload so far."""
 
-    form: int
+    method: int
     payload: bytes
     progress: Callback
 
-    def offer(self, form: int, payload: bytes) -> int:
+    def offer(self, method: int, payload: bytes) -> int:
         """Keep ``payload`` if it is smaller; returns its size."""
         self.progress(0)
         if len(payload) < len(self.payload):
-            self.form, self.payload = form, payload
+            self.method, self.payload = method, payload
         return len(payload)
 
 
 def _try_quick(best: _Smallest, planes: np.ndarray, depth: int) -> None:
-    """One fast setting of each form that may win."""
+    """One fast setting of each method that may win."""
     small = planes.nbytes <= _SMALL
     webp = max(planes.shape[1:]) <= _WEBP_SIDE
     if depth <= 8 and webp:
@@ -196,7 +196,7 @@ class _Tried:
 
 
 def _try_fast(best: _Smallest, planes: np.ndarray, depth: int) -> _Tried:
-    """Every form, with what is known to gain nothing left out.
+    """Every method, with what is known to gain nothing left out.
 
     A photograph gets one WebP run and nothing else: what LZ77 makes of such data was 10 to 50 % larger.
     """
@@ -275,16 +275,16 @@ def _decode_stored(payload: bytes, shape: tuple[int, int, int], depth: int) -> n
     return filters.unpack_rows(packed, width, depth).copy()
 
 
-def _try_deflated(best: _Smallest, planes: np.ndarray, form: int, prefix: bytes) -> None:
+def _try_deflated(best: _Smallest, planes: np.ndarray, method: int, prefix: bytes) -> None:
     """Every filter with a fast deflate, the promising ones with a slow one and LZMA."""
     small = planes.nbytes <= _SMALL
     kinds = _filter_kinds(planes) if small or planes.itemsize == 2 else _filter_kinds(planes)[:3]
-    methods = [(kind, 0) for kind in kinds]
+    settings = [(kind, 0) for kind in kinds]
     if planes.shape[0] == 1 and planes.itemsize == 1:
         least = _least_packing(planes)
         packings = [code for code, bits in PACKED_BITS.items() if PACKED_BITS[least] <= bits < 8]
-        methods += [(kind, packing) for packing in packings for kind in (INTERLEAVED, PNG)]
-    tried = [(best.offer(form, prefix + _deflated(planes, *method, 6)), method) for method in methods]
+        settings += [(kind, packing) for packing in packings for kind in (INTERLEAVED, PNG)]
+    tried = [(best.offer(method, prefix + _deflated(planes, *setting, 6)), setting) for setting in settings]
     tried.sort()
     least_size = tried[0][0]
     if not small and least_size > 1.35 * len(best.payload):
@@ -292,17 +292,17 @@ def _try_deflated(best: _Smallest, planes: np.ndarray, form: int, prefix: bytes)
     for size, (kind, packing) in tried if small else tried[:2]:
         if size > (1.3 if small else 1.1) * least_size + 64:
             continue
-        method, stream = packing << 6 | kind << 3, filters.to_stream(planes, kind, packing)
+        head, stream = packing << 6 | kind << 3, filters.to_stream(planes, kind, packing)
         sizes = {
-            code: best.offer(form, prefix + bytes([method | code]) + lzma_raw(stream, code))
+            code: best.offer(method, prefix + bytes([head | code]) + lzma_raw(stream, code))
             for code in (LZMA if small else [1])
         }
         if small or sizes[1] > 0.95 * size:
             for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):
-                best.offer(form, prefix + bytes([method | DEFLATE]) + deflate(stream, 9, strategy))
+                best.offer(method, prefix + bytes([head | DEFLATE]) + deflate(stream, 9, strategy))
         if not small and sizes[1] < 1.05 * len(best.payload):
             for code in (2, 3):
-                best.offer(form, prefix + bytes([method | code]) + lzma_raw(stream, code))
+                best.offer(method, prefix + bytes([head | code]) + lzma_raw(stream, code))
 
 
 def _filter_kinds(planes: np.ndarray) -> list[int]:
@@ -325,7 +325,7 @@ def _deflated(planes: np.ndarray, kind: int, packing: int, level: int) -> bytes:
 
 def _decode_deflated(payload: bytes, shape: tuple[int, int, int], depth: int) -> np.ndarray:
     if not payload:
-        raise TruncatedFileError("deflated payload has no method byte")
+        raise TruncatedFileError("deflated payload has no first byte")
     compressor, kind, packing = payload[0] & 7, payload[0] >> 3 & 7, payload[0] >> 6
     if kind > PLANAR or (kind == MED_GREEN and shape[0] < 3):
         raise GmcFormatError(f"filter {kind} is unknown, or not for {shape[0]} channels")
@@ -381,7 +381,7 @@ def _decode_webp(payload: bytes, shape: tuple[int, int, int], depth: int) -> np.
 
 
 def _find_palette(planes: np.ndarray, depth: int) -> tuple[bytes, np.ndarray, int] | None:
-    """(PALETTE payload up to the form byte, index planes, their depth) where that is smaller than samples."""
+    """(PALETTE payload up to the method byte, index planes, their depth) where that is smaller than samples."""
     channels = planes.shape[0]
     for shared in [False] if channels == 1 or depth <= 8 else [False, True]:
         found = _index(planes, depth, shared)
@@ -402,7 +402,7 @@ def _decode_palette(payload: bytes, shape: tuple[int, int, int], depth: int) -> 
     shared, entries = bool(payload[0] & _SHARED), payload[1] + 1
     table, rest = _decode_table(payload, (1 if shared else shape[0], entries), depth)
     if not rest or rest[0] not in (STORED, DEFLATED, WEBP):  # no palette in a palette
-        raise GmcFormatError("palette payload has no known form of indices")
+        raise GmcFormatError("palette payload has no known method of indices")
     inner = shape if shared else (1, *shape[1:])
     indices = decode(rest[0], rest[1:], inner, _index_bits(entries))
     if indices.max() >= entries:
@@ -436,7 +436,7 @@ def _index_bits(entries: int) -> int:
 
 
 def _encode_table(table: np.ndarray, shared: bool) -> bytes:
-    """The PALETTE payload up to its form byte."""
+    """The PALETTE payload up to its method byte."""
     steps = np.diff(table, axis=1, prepend=table.dtype.type(0))
     raw = steps.astype(table.dtype.newbyteorder("<")).tobytes()
     packed = deflate(raw, 9)

@@ -23,22 +23,22 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gmcodec.coding.autoregressive import Callback, PixelModel, Weights, pop, push
+from gmcodec.coding.autoregressive import PixelModel, Weights, pop, push
 from gmcodec.coding.bitsback import (
     SEED_MARGIN,
     Posterior,
     Pushed,
     below,
-    draw_latents,
-    give_back,
-    pop_latents,
     pop_posterior,
+    pop_posteriors,
+    pop_priors,
     push_posterior,
+    push_posteriors,
     shape_of,
 )
 from gmcodec.coding.stack import PRECISION, Stack
 from gmcodec.errors import GmcFormatError
-from gmcodec.progress import ignore
+from gmcodec.progress import Callback, ignore
 
 BATCH_PIXELS, LEAST_BATCHES = 1 << 14, 8  # of the images coded in step; of a chain: larger ones need more seeds
 TRIAL_BITS = 64  # for a sample, on average more than any takes
@@ -57,7 +57,7 @@ class Affine(Protocol):
     def scale(self) -> np.ndarray: ...
 
 
-class Passage(Protocol):
+class FlowState(Protocol):
     """A batch of images on its way through the flow.  All vectors are image by image."""
 
     @property
@@ -65,14 +65,14 @@ class Passage(Protocol):
     @property
     def couplings(self) -> int: ...
     def noise(self, planes: np.ndarray) -> Posterior | None: ...
-    def enter(self, planes: np.ndarray, noise: np.ndarray) -> None: ...
-    def leave(self) -> tuple[np.ndarray, np.ndarray]: ...
+    def from_pixels(self, planes: np.ndarray, noise: np.ndarray) -> None: ...
+    def to_pixels(self) -> tuple[np.ndarray, np.ndarray]: ...
     def affine(self, n: int) -> Affine: ...
     def changed(self, n: int) -> np.ndarray: ...
     def change(self, n: int, values: np.ndarray) -> None: ...
     def features(self) -> np.ndarray: ...
     def set_features(self, values: np.ndarray) -> None: ...
-    def walk(self, known: bool) -> Any: ...  # a Walk, and ``means``: of the features, once all latents are told
+    def latent_state(self, known: bool) -> Any: ...  # a LatentState; ``means`` of the features, once all are known
     def kinds(self) -> np.ndarray: ...
 
 
@@ -104,8 +104,8 @@ class FlowModel(Protocol):
 
     @property
     def tables(self) -> Any: ...  # FeatureTables
-    def takes(self, height: int, width: int) -> bool: ...
-    def passage(self, shape: tuple[int, int, int, int]) -> Passage: ...
+    def supports(self, height: int, width: int) -> bool: ...
+    def flow_state(self, shape: tuple[int, int, int, int]) -> FlowState: ...
 
 
 class Underflow(Exception):
@@ -134,33 +134,33 @@ def push_batch(
         beside = push(stack, margin, _beside(model, margin, above), progress, weights)
     if not planes.size:
         return Pushed({"plain": beside, "latents": np.zeros(len(planes))}, 0.0)
-    passage, count, bits = model.passage(shape_of(planes)), len(planes), model.latent_bits
+    state, count, bits = model.flow_state(shape_of(planes)), len(planes), model.latent_bits
     before = lowest = stack.bits
 
     def each(values: np.ndarray) -> np.ndarray:
         return values.reshape(count, -1).sum(1)
 
-    posterior = passage.noise(planes)
+    posterior = state.noise(planes)
     if posterior is None:
-        noise, noise_bits = stack.pop_uniform(passage.samples, 1 << bits), np.full(count, -bits * planes[0].size)
+        noise, noise_bits = stack.pop_uniform(state.samples, 1 << bits), np.full(count, -bits * planes[0].size)
     else:
         noise, cost = pop_posterior(stack, posterior, bits)
         noise_bits = -each(cost)
     lowest = check(stack, lowest)
-    passage.enter(planes, noise)
+    state.from_pixels(planes, noise)
     moved = np.zeros(count)
-    for n in range(passage.couplings):
+    for n in range(state.couplings):
         progress(0)  # it may end the work
-        affine = passage.affine(n)
-        changed, level = push_affine(stack, passage.changed(n), affine)
+        affine = state.affine(n)
+        changed, level = push_affine(stack, state.changed(n), affine)
         lowest = min(lowest, level)
-        passage.change(n, changed)
+        state.change(n, changed)
         moved += each(SCALE_BITS - np.log2(affine.scale))
-    walk = passage.walk(True)
-    drawn, divergence = draw_latents(stack, walk, count, bits)
+    latents = state.latent_state(True)
+    drawn, divergence = pop_posteriors(stack, latents, count, bits)
     lowest = check(stack, lowest)
-    rest = passage.features() - walk.means().ravel()
-    features = each(push_features(stack, rest, passage.kinds(), model.tables))
+    rest = state.features() - latents.means().ravel()
+    features = each(push_features(stack, rest, state.kinds(), model.tables))
     for bins in reversed(drawn):
         stack.push_uniform(bins, 1 << bits)
     progress(planes[:, 0].size)
@@ -200,15 +200,15 @@ def _beside(model: FlowModel, margin: np.ndarray, above: np.ndarray | None) -> P
 
 def _pop_cells(stack: Stack, shape: tuple[int, int, int, int], model: FlowModel) -> np.ndarray:
     bits = model.latent_bits
-    passage, drawn = _pop_latents(stack, shape, model)
-    give_back(stack, passage.walk(True), drawn, bits)
-    for n in reversed(range(passage.couplings)):
-        passage.change(n, pop_affine(stack, passage.changed(n), passage.affine(n)))
-    grey, noise = passage.leave()
+    state, drawn = _pop_features(stack, shape, model)
+    push_posteriors(stack, state.latent_state(True), drawn, bits)
+    for n in reversed(range(state.couplings)):
+        state.change(n, pop_affine(stack, state.changed(n), state.affine(n)))
+    grey, noise = state.to_pixels()
     if grey.min(initial=0) < 0 or grey.max(initial=0) > 255:
         raise GmcFormatError("a sample lies outside 0..255")
     planes = grey.astype(np.uint8)
-    noise_posterior = passage.noise(planes)
+    noise_posterior = state.noise(planes)
     if noise_posterior is None:
         stack.push_uniform(noise, 1 << bits)
     else:
@@ -221,19 +221,21 @@ def draw(stack: Stack, shape: tuple[int, int, int, int], model: FlowModel) -> np
 
     The stack must be worth ``TRIAL_BITS`` a sample.
     """
-    passage, _ = _pop_latents(stack, shape, model)
-    for n in reversed(range(passage.couplings)):
-        passage.change(n, pop_affine(stack, passage.changed(n), passage.affine(n)))
-    return np.clip(passage.leave()[0], 0, 255).astype(np.uint8)
+    state, _ = _pop_features(stack, shape, model)
+    for n in reversed(range(state.couplings)):
+        state.change(n, pop_affine(stack, state.changed(n), state.affine(n)))
+    return np.clip(state.to_pixels()[0], 0, 255).astype(np.uint8)
 
 
-def _pop_latents(stack: Stack, shape: tuple[int, int, int, int], model: FlowModel) -> tuple[Passage, list[np.ndarray]]:
+def _pop_features(
+    stack: Stack, shape: tuple[int, int, int, int], model: FlowModel
+) -> tuple[FlowState, list[np.ndarray]]:
     """Images before their couplings are undone, and their latents."""
-    passage = model.passage(shape)
-    walk = passage.walk(False)
-    drawn = pop_latents(stack, walk, model.latent_bits)
-    passage.set_features(pop_features(stack, passage.kinds(), model.tables) + walk.means().ravel())
-    return passage, drawn
+    state = model.flow_state(shape)
+    latents = state.latent_state(False)
+    drawn = pop_priors(stack, latents, model.latent_bits)
+    state.set_features(pop_features(stack, state.kinds(), model.tables) + latents.means().ravel())
+    return state, drawn
 
 
 # -- couplings and features: push and pop ----------------------------------------------------------------

@@ -23,8 +23,8 @@ from typing import Protocol
 import numpy as np
 
 from gmcodec.coding.autoregressive import (
-    Callback,
-    Encoded,
+    Payload,
+    TileCoder,
     check_words,
     read_tiles,
     squares,
@@ -32,34 +32,26 @@ from gmcodec.coding.autoregressive import (
     tiles,
     workers,
 )
-from gmcodec.errors import GmcFormatError, WeightsError
+from gmcodec.errors import GmcFormatError
 from gmcodec.exact.logistic import MAX_SHIFT
 from gmcodec.formats import varint
-from gmcodec.progress import ignore, without_pixels
+from gmcodec.progress import Callback, ignore, without_pixels
 from gmcodec.threads import Threads
 
 
-class TileCoder(Protocol):
-    """Codes tiles uint16 [C, H, W] whose samples have so many bits, on one scale."""
-
-    def push_words(self, planes: np.ndarray, progress: Callback, threads: int = 1) -> tuple[np.ndarray, float]: ...
-    def pop_words(
-        self, words: np.ndarray, height: int, width: int, progress: Callback, threads: int = 1
-    ) -> tuple[np.ndarray, bool]: ...
-
-
 class Model(Protocol):
-    """What coding needs of a model of 8 bits."""
+    """What coding needs of a model of 8 bits that learns."""
 
-    rate: int | None
+    rates: tuple[int, ...]
 
-    def deep_coder(self, bits: int, shift: int, rate: int) -> TileCoder: ...
+    def high_depth_coder(self, bits: int, shift: int, rate: int) -> TileCoder:
+        """Codes tiles uint16 [C, H, W] of ``bits`` bits; a grey level of the model is 2**shift steps."""
 
 
 Lists = list[np.ndarray | None]  # of the values a channel uses, ascending, where that is worth telling
 SAMPLE_SQUARES, SAMPLE_SIDE = 8, 48  # on which scales are tried
 USUAL_NOISE = 4  # median second difference of photographs of 8 bits
-FINITE = 1 << 16  # values there are
+VALUES_16BIT = 1 << 16
 
 
 # -- values ----------------------------------------------------------------------------------------------------
@@ -73,7 +65,7 @@ def choose_lists(planes: np.ndarray) -> Lists:
     """
     lists: Lists = []
     for plane in planes:
-        counts = np.bincount(plane.ravel(), minlength=FINITE)
+        counts = np.bincount(plane.ravel(), minlength=VALUES_16BIT)
         used = np.flatnonzero(counts)
         gap = np.diff(used, prepend=-1, append=used[-1] + 1)
         saved = float(counts[used] @ np.log2((gap[:-1] + gap[1:]) / 2))
@@ -101,7 +93,7 @@ def unpack_lists(mask: int, data: bytes, channels: int) -> Lists:
     """Inverse of ``pack_lists``.  Raises GmcFormatError."""
     unpacker = zlib.decompressobj(-15)
     try:
-        raw = unpacker.decompress(data, 2 * channels * (FINITE + 1) + 1)
+        raw = unpacker.decompress(data, 2 * channels * (VALUES_16BIT + 1) + 1)
     except zlib.error as error:
         raise GmcFormatError(f"the lists of values are damaged: {error}") from error
     if not unpacker.eof or unpacker.unused_data or len(raw) % 2:
@@ -115,7 +107,7 @@ def unpack_lists(mask: int, data: bytes, channels: int) -> Lists:
     lists: Lists = []
     for c in range(channels):
         used = np.cumsum(next(parts)[:-1]) - 1 if mask >> c & 1 else None
-        if used is not None and (not len(used) or used[-1] >= FINITE):
+        if used is not None and (not len(used) or used[-1] >= VALUES_16BIT):
             raise GmcFormatError("a list of values is empty or leaves 16 bits")
         lists.append(None if used is None else used.astype(np.uint16))
     return lists
@@ -126,7 +118,7 @@ def to_ranks(planes: np.ndarray, lists: Lists) -> np.ndarray:
     out = planes.copy()
     for plane, used in zip(out, lists, strict=True):
         if used is not None:
-            ranks = np.zeros(FINITE, np.uint16)
+            ranks = np.zeros(VALUES_16BIT, np.uint16)
             ranks[used] = np.arange(len(used))
             plane[:] = ranks[plane]
     return out
@@ -156,7 +148,8 @@ def choose_shift(ranks: np.ndarray, model: Model, bits: int, progress: Callback 
     strip = np.ascontiguousarray(np.concatenate(list(sample), 1))
 
     def cost(shift: int) -> float:
-        return model.deep_coder(bits, shift, rate_of(model)).push_words(strip, without_pixels(progress))[1]
+        coder = model.high_depth_coder(bits, shift, model.rates[0])
+        return float(coder.push_words(strip, without_pixels(progress), None)[1][0])
 
     costs = {shift: cost(shift) / strip.size for shift in candidates}
     shift = min(costs, key=costs.__getitem__)
@@ -167,13 +160,6 @@ def estimate(planes: np.ndarray, model: Model, progress: Callback = ignore) -> f
     """Bits that uint16 [C, H, W] will take, from a sample."""
     ranks = to_ranks(planes, choose_lists(planes))
     return choose_shift(ranks, model, bits_of(ranks.max()), progress)[1] * ranks.size
-
-
-def rate_of(model: Model) -> int:
-    """The rate of a model that learns.  Raises WeightsError for another."""
-    if model.rate is None:
-        raise WeightsError("models of 16 bits learn, these weights do not")
-    return model.rate
 
 
 def bits_of(largest: int) -> int:
@@ -189,24 +175,24 @@ def encode(
     threads: int = 1,
     progress: Callback = ignore,
     tile: tuple[int, int] | None = None,
-) -> Encoded:
+) -> Payload:
     """uint16 [C, H, W] -> payload.  The bytes do not depend on ``threads``.  ``model`` learns."""
     _, height, width = planes.shape
     tile, lists = tile or tile_shape(height, width), choose_lists(planes)
     ranks = to_ranks(planes, lists)
     bits = bits_of(ranks.max())
-    rate, (shift, _) = rate_of(model), choose_shift(ranks, model, bits, progress)
-    coder = model.deep_coder(bits, shift, rate)
+    rate, (shift, _) = model.rates[0], choose_shift(ranks, model, bits, progress)
+    coder = model.high_depth_coder(bits, shift, rate)
     parts = [np.ascontiguousarray(ranks[:, y, x]) for y, x in tiles(height, width, tile)]
     side_by_side, each = workers(len(parts), threads)
     with Threads(side_by_side) as pool:
-        coded = list(pool.map(lambda part: coder.push_words(part, progress, each), parts))
+        coded = list(pool.map(lambda part: coder.push_words(part, progress, None, each), parts))
     mask, packed = pack_lists(lists)
     head = varint.write(mask) + bytes([bits, shift, rate])
     head += varint.write(len(packed)) + packed if mask else b""
     head += b"".join(map(varint.write, (*tile, *(len(words) for words, _ in coded))))
     body = b"".join(words.astype("<u4").tobytes() for words, _ in coded)
-    return Encoded(head + body, float(sum(cost for _, cost in coded)) + 8 * len(packed))
+    return Payload(head + body, float(sum(cost[0] for _, cost in coded)) + 8 * len(packed))
 
 
 def decode(
@@ -222,7 +208,7 @@ def decode(
     if mask >> channels or position + 3 > len(payload):
         raise GmcFormatError(f"lists of values {mask:#x} for {channels} channels, or the payload ends")
     bits, shift, rate = payload[position : position + 3]
-    coder = model.deep_coder(bits, shift, rate)
+    coder = model.high_depth_coder(bits, shift, rate)
     length, position = varint.read(payload, position + 3, "the length of the lists") if mask else (0, position + 3)
     lists: Lists = [None] * channels
     if mask:
@@ -238,7 +224,7 @@ def decode(
     def decode_tile(number: int, where: tuple[slice, slice]) -> None:
         part, mine = out[:, where[0], where[1]], words[ends[number] : ends[number + 1]]
         check_words(mine)
-        part[:], finished = coder.pop_words(mine, part.shape[1], part.shape[2], progress, each)
+        part[:], finished = coder.pop_words(mine, part.shape[1], part.shape[2], progress, None, each)
         if not finished:
             raise GmcFormatError("coded data is left over after the last pixel")
 

@@ -23,30 +23,30 @@ from typing import Any, Protocol
 import numpy as np
 
 from gmcodec.coding import autoregressive
-from gmcodec.coding.autoregressive import Callback, Encoded, PixelModel, Weights, open_stack, pop, push, squares
+from gmcodec.coding.autoregressive import Payload, PixelModel, Weights, open_stack, pop, push, squares
 from gmcodec.coding.bitsback import LatentModel, below, shape_of
 from gmcodec.coding.chain import scheme
 from gmcodec.coding.flow import FlowModel, Underflow
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
-from gmcodec.progress import ignore, without_pixels
+from gmcodec.progress import Callback, ignore, without_pixels
 
 ROWS_BITS = 12  # of the height of a strip, in cells
-SHARES = 16, 4  # tried: one part in so many of a tile is the lowest strip
+LOWEST_SHARES = 16, 4  # tried: one part in so many of a tile is the lowest strip
 TRIAL_SQUARES, TRIAL_SIDE = 4, 64  # a sample of a tile, on which latents must pay before they are tried on all of it
 
 
 class Strips(Protocol):
     """What a model of images of any size has beside what bits-back or flow coding need.
 
-    Its plain form and its decoders can be told of finished rows above: ``below``.
+    Its plain form and its decoders can see finished rows above: ``below``.
     """
 
     @property
     def cell(self) -> int:
         """Pixels a side of the largest cell of latents."""
 
-    def around(self, decoder: PixelModel) -> Any:
+    def with_plain(self, decoder: PixelModel) -> Any:
         """The model with a decoder, or a plain form, that was fitted to an image."""
 
 
@@ -59,13 +59,13 @@ class FlowStrips(FlowModel, Strips, Protocol): ...
 StripModel = LatentStrips | FlowStrips
 
 
-def encode_image(planes: np.ndarray, model: StripModel, threads: int = 1, progress: Callback = ignore) -> Encoded:
+def encode_image(planes: np.ndarray, model: StripModel, threads: int = 1, progress: Callback = ignore) -> Payload:
     """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
 
     def push_tile(
         tile: np.ndarray, fitted: PixelModel, progress: Callback, weights: Weights, threads: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        return push_strips(tile, model.around(fitted), progress, weights)
+        return push_strips(tile, model.with_plain(fitted), progress, weights)
 
     return autoregressive.encode(planes, model.plain, threads, progress, push_tile=push_tile)
 
@@ -87,7 +87,7 @@ def decode_image(
         weights: Weights,
         threads: int,
     ) -> np.ndarray:
-        return pop_strips(words, shape, model.around(fitted), progress, weights)
+        return pop_strips(words, shape, model.with_plain(fitted), progress, weights)
 
     return autoregressive.decode(payload, shape, model.plain, threads, progress, pop_tile=pop_tile)
 
@@ -101,7 +101,7 @@ def push_strips(
     stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
     best = stack.words(), bits + ROWS_BITS
     quietly = without_pixels(progress)
-    for share in SHARES if _may_pay(tile, model, quietly, weights) else ():
+    for share in LOWEST_SHARES if _may_pay(tile, model, quietly, weights) else ():
         found = _push_latents(tile, model, tile.shape[2] // model.cell // share, weights, quietly)
         if found is not None:
             return min(best, found, key=lambda coded: len(coded[0]))

@@ -14,10 +14,10 @@ MUST, MAY, little-endian integers and ``v`` (``formats/varint.py``) are meant as
               +=======+=======+===   +=======+--------------+-----+---+---+---+----+
                                                   4 bytes     4 bytes     footer of 12 bytes in all
 
-    index     +-------+--------+-------------+---+===============+===============+
-              | start | method | body length | n | n bytes: body | pixel CRCs    |
-              +-------+--------+-------------+---+===============+===============+
-                  v       1          v         v                   2 bytes each
+    index     +-------+---------+-------------+---+===============+===============+
+              | start | packing | body length | n | n bytes: body | pixel CRCs    |
+              +-------+---------+-------------+---+===============+===============+
+                  v        1          v         v                   2 bytes each
 
     body      +--------+=======+=======+   +==============+==========+======+============+
               | blocks | entry | entry | ..| v per member | v per m. | text | attributes |
@@ -29,10 +29,10 @@ MUST, MAY, little-endian integers and ``v`` (``formats/varint.py``) are meant as
               +------+==============+==============+============+
                   1    permissions      seconds     nanoseconds
 
-    entry     +------+------+------+-------+--------+-------+--------+
-              | kind | mode | form | width | height | count | length |
-              +------+------+------+-------+--------+-------+--------+
-                  1      1      1      v       v        v       v
+    entry     +------+------+--------+-------+--------+-------+--------+
+              | kind | mode | method | width | height | count | length |
+              +------+------+--------+-------+--------+-------+--------+
+                  1      1       1       v       v        v       v
 
     group     +---------+=========+-----------+-----------+
               | weights | payload | pixel CRC | block CRC |
@@ -48,7 +48,7 @@ section to the next; a reader MUST refuse a section of a version that it does no
 fill the bytes from ``start`` to its index without gaps. CRC: CRC-32 (ISO 3309) of the index and of the four bytes
 of its length.
 
-**Index.** ``method`` 0: the body as it is, and n MUST be the body length; 1: raw deflate (RFC 1951), which MUST
+**Index.** ``packing`` 0: the body as it is, and n MUST be the body length; 1: raw deflate (RFC 1951), which MUST
 give exactly ``body length`` bytes, at most 2**28. Names of members follow one another in the order of the blocks
 and, within a block, of its images. A name is the first ``shared`` bytes of the name before it in the section (the
 first has none) and the next ``own`` bytes of ``text``, which MUST be used up. Names are UTF-8 of 1 to 4096
@@ -66,16 +66,16 @@ member whose time is known, below 10**9. They MUST be used up. What they say are
 than the umask of its user does.
 
 **Entries.** ``mode``: a mode id of ``formats/gmc.py``; ``width``, ``height`` in pixels, as there, and ``count`` >= 1:
-of the images of the block, all alike. ``form``: the code of the images (for people, if the block says it again).
+of the images of the block, all alike. ``method``: the code of the images (for people, if the block says it again).
 ``length``: of the block, bytes, at least 1. ``kind`` says what a block is. Kinds are permanent: append only. A
 reader MUST NOT decode a kind that it does not know, and MAY read the other members.
 
 ===== ======== ==========================================================================================
 kind  name     the block
 ===== ======== ==========================================================================================
-1     single   one image (``count`` 1): a whole ``.gmc`` file of the same mode and dimensions. ``form`` is
+1     single   one image (``count`` 1): a whole ``.gmc`` file of the same mode and dimensions. ``method`` is
                that of its first part.
-2     group    ``count`` images of mode L or RGB coded together by the learned model ``form`` with the weights
+2     group    ``count`` images of mode L or RGB coded together by the learned model ``method`` with the weights
                ``weights`` (as in ``formats/gmc.py``). ``count`` MUST be at most 2**12, ``count`` x ``width`` x
                ``height`` at most 2**22: a decoder holds all of them, and what it computes of each. ``payload``: a
                batch of ``coding/autoregressive.py``, or, of a model with latents, a chain of
@@ -146,7 +146,7 @@ class Block:
 
     kind: int
     mode_id: int
-    form: int
+    method: int
     width: int
     height: int
     length: int
@@ -238,7 +238,7 @@ def write_index(blocks: Sequence[Block], start: int) -> bytes:
             if problem := name_problem(name):
                 raise MemberNameError(f"{name!r} {problem}")
         _check(block)
-        body += bytes([block.kind, block.mode_id, block.form])
+        body += bytes([block.kind, block.mode_id, block.method])
         body += b"".join(map(varint.write, (block.width, block.height, len(block.names), block.length)))
     body += _write_names([name.encode() for block in blocks for name in block.names])
     body += _write_attributes([each for b in blocks for each in b.attributes or (Attributes(),) * len(b.names)])
@@ -246,8 +246,8 @@ def write_index(blocks: Sequence[Block], start: int) -> bytes:
         raise GmcFormatError(f"an index of {len(body)} bytes is larger than the format allows: pack fewer images")
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = deflate.compress(body) + deflate.flush()
-    method, stored = (_DEFLATED, packed) if len(packed) < len(body) else (_STORED, bytes(body))
-    head = varint.write(start) + bytes([method]) + varint.write(len(body)) + varint.write(len(stored))
+    packing, stored = (_DEFLATED, packed) if len(packed) < len(body) else (_STORED, bytes(body))
+    head = varint.write(start) + bytes([packing]) + varint.write(len(body)) + varint.write(len(stored))
     crcs = b"".join(crc.to_bytes(2, "little") for block in blocks for crc in block.crcs)
     index = head + stored + crcs
     index += len(index).to_bytes(4, "little")
@@ -315,13 +315,13 @@ def _read_section(read: ReadAt, end: int, name_bytes: int) -> tuple[list[Block],
 
 def _unpacked(reader: Reader) -> bytes:
     """The body of an index."""
-    method, length = reader.byte("the method of the index"), reader.varint("the length of the index")
+    packing, length = reader.byte("the packing of the index"), reader.varint("the length of the index")
     stored = reader.take(reader.varint("the size of the index"), "the body of the index")
     if length > MAX_INDEX_BYTES:
         raise GmcFormatError(f"an index of {length} bytes is larger than the format allows")
-    if method == _STORED:
+    if packing == _STORED:
         body = bytes(stored)
-    elif method == _DEFLATED:
+    elif packing == _DEFLATED:
         inflate = zlib.decompressobj(-15)
         try:
             body = inflate.decompress(stored, length + 1)  # one more, to notice a stream that goes on
@@ -330,7 +330,7 @@ def _unpacked(reader: Reader) -> bytes:
         if not inflate.eof or inflate.unused_data:
             raise GmcFormatError("the index does not end where it says")
     else:
-        raise GmcFormatError(f"the index is packed by method {method}, which is unknown")
+        raise GmcFormatError(f"the index is packed by packing {packing}, which is unknown")
     if len(body) != length:
         raise GmcFormatError(f"the index unpacks to {len(body)} bytes, not {length}")
     return body
@@ -360,11 +360,11 @@ def _read_body(body: bytes, tail: Reader, room: int, name_bytes: int, version: i
     ends = list(itertools.accumulate(counts, initial=0))
     blocks = []
     for entry, first, last in zip(entries, ends[:-1], ends[1:], strict=True):
-        kind, mode_id, form, width, height, count, length = entry
+        kind, mode_id, method, width, height, count, length = entry
         crcs = b"" if kind == SINGLE else bytes(tail.take(2 * count, "the CRCs of the members"))
         pairs = tuple(int.from_bytes(crcs[i : i + 2], "little") for i in range(0, len(crcs), 2))
         mine = tuple(names[first:last]), pairs, tuple(attributes[first:last])
-        blocks.append(Block(kind, mode_id, form, width, height, length, *mine))
+        blocks.append(Block(kind, mode_id, method, width, height, length, *mine))
         _check(blocks[-1])
     return blocks
 
@@ -463,8 +463,8 @@ def _nanoseconds(reader: Reader) -> int:
 def _check(block: Block) -> None:
     """Raise GmcFormatError unless ``block`` keeps every rule of the format about values."""
     b = block
-    if not (1 <= b.kind <= 255 and 1 <= b.form <= 255 and b.mode_id in MODES_BY_ID):
-        raise GmcFormatError(f"a block of kind {b.kind}, mode id {b.mode_id} and form {b.form} cannot be")
+    if not (1 <= b.kind <= 255 and 1 <= b.method <= 255 and b.mode_id in MODES_BY_ID):
+        raise GmcFormatError(f"a block of kind {b.kind}, mode id {b.mode_id} and method {b.method} cannot be")
     if not (1 <= b.width < _MAX_SIDE and 1 <= b.height < _MAX_SIDE):
         raise GmcFormatError(f"dimensions {b.width}x{b.height} are outside 1..{_MAX_SIDE - 1}")
     if not b.names or (b.kind == SINGLE and len(b.names) != 1):

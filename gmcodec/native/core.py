@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 from ctypes import byref
@@ -12,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from gmcodec.native.library import (
-    _FUNCTIONS,
     MAX_MIXTURES,
     MAX_WEIGHT,
     TABLE_SIZES,
     VARIABLE,
+    InstructionSet,
     _at,
-    _Functions,
     _into,
     _Stack,
     _within,
@@ -29,23 +27,8 @@ from gmcodec.native.nets import Layer, LayerArrays
 ROW_TOTAL = 1 << 24  # what the frequencies of a row add up to
 
 
-class Core:
-    """The functions of one instruction set."""
-
-    def __init__(self, table: _Functions) -> None:
-        self.isa: str = table.isa.decode()
-        for name, result, arguments in _FUNCTIONS:
-            kind = ctypes.CFUNCTYPE(result, *arguments)
-            setattr(self, name, kind(getattr(table, name)))
-
-    def __getattr__(self, name: str) -> Any:  # for mypy: the functions above
-        raise AttributeError(name)
-
-    @staticmethod
-    def made(handle: int | None) -> int:
-        if not handle:
-            raise MemoryError("the native library has not enough memory")
-        return handle
+class Core(InstructionSet):
+    """The functions of one instruction set, on arrays."""
 
     def layer(self, layer: Any) -> Layer:
         """An exact.ops.Layer, ready."""

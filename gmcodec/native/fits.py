@@ -7,15 +7,16 @@ from ctypes import byref, c_double
 
 import numpy as np
 
-from gmcodec.native.core import Core
-from gmcodec.native.library import MAX_FEATURES, MAX_MIXTURES, MAX_NEAR, _at, _Fit, _within
+from gmcodec.native.library import MAX_FEATURES, MAX_MIXTURES, MAX_NEAR, InstructionSet, _at, _Fit, _within
 
 
 class Fit:
     """Pixels that a net is fitted to, as a function of changes of its outputs and of its linear predictor."""
 
     def __init__(
-        self, core: Core, mixtures: int, outputs: np.ndarray, units: np.ndarray, base: np.ndarray, target: np.ndarray,
+        self,
+        core: InstructionSet,
+        mixtures: int, outputs: np.ndarray, units: np.ndarray, base: np.ndarray, target: np.ndarray,
         features: np.ndarray, near: np.ndarray,
     ) -> None:  # fmt: skip
         """outputs int32 [N, outputs] of K logistics, in float64 units [outputs]; base int32 [N, C]: centres of means;

@@ -151,6 +151,26 @@ def functions(isa: str) -> _Functions:
     return table.contents  # type: ignore[no-any-return]
 
 
+class InstructionSet:
+    """The functions of one instruction set, as the library has them."""
+
+    def __init__(self, table: _Functions) -> None:
+        self.isa: str = table.isa.decode()
+        for name, result, arguments in _FUNCTIONS:
+            kind = ctypes.CFUNCTYPE(result, *arguments)
+            setattr(self, name, kind(getattr(table, name)))
+
+    def __getattr__(self, name: str) -> Any:  # for mypy: the functions above
+        raise AttributeError(name)
+
+    @staticmethod
+    def made(handle: int | None) -> int:
+        """A handle from the library.  Raises MemoryError if there is none."""
+        if not handle:
+            raise MemoryError("the native library has not enough memory")
+        return handle
+
+
 # -- arrays ------------------------------------------------------------------------------------------------------
 
 

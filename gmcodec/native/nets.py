@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Sequence
 from ctypes import byref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from gmcodec.native.library import (
     OUTPUT_WIDE,
     RESIDUAL,
     TABLE_SIZES,
+    InstructionSet,
     _array,
     _at,
     _into,
@@ -30,9 +31,6 @@ from gmcodec.native.library import (
     _paired,
     _within,
 )
-
-if TYPE_CHECKING:
-    from gmcodec.native.core import Core
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class LayerArrays:
 class Layer:
     """A frozen layer in the library: x int16 [N, K] -> its sums and what follows.  Immutable."""
 
-    def __init__(self, core: Core, arrays: LayerArrays) -> None:
+    def __init__(self, core: InstructionSet, arrays: LayerArrays) -> None:
         self.core, (self.rows, self.columns) = core, arrays.weight.shape
         self.handle = core.made(core.layer_new(byref(arrays.structure())))
         weakref.finalize(self, core.layer_free, self.handle).atexit = False  # threads may be in it then
@@ -127,7 +125,7 @@ class Net:
 
     def __init__(
         self,
-        core: Core,
+        core: InstructionSet,
         layers: Sequence[LayerArrays],
         conditions: Sequence[LayerArrays],
         linear: LayerArrays,

@@ -148,12 +148,12 @@ class Tile:
         self._check(0, 0, False)
         return int(self._core.tile_evaluate(self._handle))
 
-    # -- nets that learn: find_ranges and pop_online mirror each other
+    # -- nets that learn: find_intervals and pop_online mirror each other
 
-    def find_ranges(self, rank: int, first: int, last: int, ranges: tuple[np.ndarray, np.ndarray]) -> float:
+    def find_intervals(self, rank: int, first: int, last: int, intervals: tuple[np.ndarray, np.ndarray]) -> float:
         """This rank's part of the steps, into uint32 [symbols, 2] of both stacks; bits.  All ranks must call it."""
         self._follow(first, last, rank)
-        where = [_into(r, np.uint32, n, 2) for r, n in zip(ranges, self.symbols, strict=True)]
+        where = [_into(r, np.uint32, n, 2) for r, n in zip(intervals, self.symbols, strict=True)]
         self._next[rank] = last
         return float(self._core.tile_ranges(self._handle, rank, first, last, _array(where, _P)))
 

@@ -1,29 +1,29 @@
 # SPDX-License-Identifier: MIT
 """Losses of adversarial training (thesis, chapters 4 and 5), in nats, from logits: D = sigmoid(logit).
 
-Two games, and what is minimised by whom:
+There are two kinds of training:
 
 * **Samples one by one** (chapter 5).  The discriminator minimises ``discriminator_loss`` and a gradient penalty,
-  the generator L_Q, ``quality_loss``; two older generator losses are there to compare.
-* **Mixed batches** (chapter 4).  A share p* of a batch is real; the discriminator, whose layers read batch means
-  (discriminators.py), says which share:
+  the generator minimises L_Q, ``quality_loss``.  Two older generator losses are there for comparison.
+* **Mixed batches** (chapter 4).  A proportion p* of a batch is real.  The discriminator, whose layers read batch means
+  (discriminators.py), estimates that proportion:
 
       p* ~ U(0, 1)   beta_b ~ Bernoulli(p*)   m = mix(real, fake, beta)   logits o = net(m)   D(m) -> mean(beta)
 
-  BGAN compares the mean of the logits with the share of real samples, M-BGAN each logit.
+  BGAN compares the mean of the logits with the proportion of real samples, M-BGAN compares each logit with it.
 
-Real samples that ``beta`` leaves out, and fake ones, go into a second batch with ``~beta``.  To learn, the
-discriminator gets fake samples without their graph (``detach``), the generator with it.
+The real and fake samples that ``beta`` leaves out form a second batch, with ``~beta``.  When the discriminator learns,
+it gets fake samples without their graph (``detach``); when the generator learns, with it.
 
-As the thesis derives it, where its text says something else or nothing:
+Where the text of the thesis differs from its derivations, or says nothing, this follows the derivations:
 
-* Eq. 4.5, E ln D(m), is called a loss.  The generator maximises it, as -KL(p_balanced || p_unbalanced) - ln 2, which it
-  is where D is optimal (section 4.3.2), has to grow.
+* Eq. 4.5, E ln D(m), is called a loss, but the generator maximises it: with an optimal D it equals
+  -KL(p_balanced || p_unbalanced) - ln 2 (section 4.3.2), which has to grow.
 * The last line of eq. 5.2 leaves out ln 2.
-* BGAN has D(m) = sigmoid(mean of logits), and not the mean of probabilities: eq. 4.10 averages what the last layer
-  gives, which has no nonlinearity.
-* The generator of M-BGAN averages over losses too, of all samples of a mixed batch: of real ones, whose logits it
-  changes through batch means.
+* In BGAN D(m) is the sigmoid of the mean logit, not the mean of probabilities: eq. 4.10 averages the outputs of the
+  last layer, which has no nonlinearity.
+* The generator of M-BGAN averages losses over all samples of a mixed batch, real ones included: it changes their logits
+  through the batch means.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PENALTY = 100.0  # coefficient of the gradient penalty (A.2)
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """-E ln D(x) - E ln(1 - D(G(z))) (eq. 2.75, negated), a number; logits of real and of fake samples, [B] each.
+    """-E ln D(x) - E ln(1 - D(G(z))) (eq. 2.75, negated), a scalar, from logits of real and of fake samples, [B] each.
 
     The optimal D is p* / (p* + p), where the loss is 2 ln 2 - 2 JS(p*, p) (eq. 5.1).
     """
@@ -48,7 +48,7 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def saturating_loss(fake: Tensor) -> Tensor:
-    """E ln(1 - D(G(z))), a number; logits of fake samples, [B] (Goodfellow et al. 2014).
+    """E ln(1 - D(G(z))), a scalar, from logits of fake samples, [B] (Goodfellow et al. 2014).
 
     With D optimal the loss is KL(p || (p + p*) / 2) - ln 2 (eq. 5.2).
     """
@@ -56,12 +56,12 @@ def saturating_loss(fake: Tensor) -> Tensor:
 
 
 def nonsaturating_loss(fake: Tensor) -> Tensor:
-    """-E ln D(G(z)), a number; logits of fake samples, [B] (Goodfellow et al. 2014)."""
+    """-E ln D(G(z)), a scalar, from logits of fake samples, [B] (Goodfellow et al. 2014)."""
     return functional.softplus(-fake).mean()
 
 
 def quality_loss(fake: Tensor) -> Tensor:
-    """L_Q = -E [ln D(G(z)) - ln(1 - D(G(z)))] (eqs. 5.3, 5.6), a number; logits of fake samples, [B].
+    """L_Q = -E [ln D(G(z)) - ln(1 - D(G(z)))] (eqs. 5.3, 5.6), a scalar, from logits of fake samples, [B].
 
     ln D - ln(1 - D) is the logit.  With D optimal the loss is KL(p || p*).
     """
@@ -69,7 +69,7 @@ def quality_loss(fake: Tensor) -> Tensor:
 
 
 def interpolate(real: Tensor, fake: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """e x + (1 - e) x~ with one e ~ U(0, 1) a sample: where Gulrajani et al. 2017 take gradients; [B, ..] all."""
+    """e x + (1 - e) x~, [B, ..], with one e ~ U(0, 1) for each sample: Gulrajani et al. 2017 take gradients there."""
     shape = (len(real), *[1] * (real.ndim - 1))
     e = torch.rand(shape, generator=generator, device=real.device, dtype=real.dtype)
     return e * real + (1 - e) * fake
@@ -78,11 +78,11 @@ def interpolate(real: Tensor, fake: Tensor, generator: torch.Generator | None = 
 def gradient_penalty(
     discriminator: Callable[[Tensor], Tensor], x: Tensor, coefficient: float = PENALTY, target: float = 1.0
 ) -> Tensor:
-    """coefficient * E (||grad_x o(x)||_2 - target)^2 (eq. 2.77), a number, differentiable; ``x`` [B, ..].
+    """coefficient * E (||grad_x o(x)||_2 - target)^2 (eq. 2.77), a differentiable scalar; ``x`` [B, ..].
 
-    The gradient is that of the logit.  The thesis does not say where it is taken: ``x`` may be interpolated
-    (``interpolate``, as in the paper that it cites), or real.  Where a discriminator reads batch means it is the
-    gradient of the sum of a batch's logits, and no bound of a single one.
+    The gradient is that of the logit.  The thesis does not say where it is taken: ``x`` may be real, or interpolated
+    (``interpolate``), as in the paper that the thesis cites.  If a discriminator reads batch means, the gradient is
+    that of the sum of a batch's logits, and the penalty bounds no single one.
     """
     x = x.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
@@ -97,8 +97,9 @@ def draw_beta(
 ) -> Tensor:
     """Which samples of a batch are real, bool [B]: independent of one another, given p*.
 
-    p* is uniform on [0, gamma] and [1 - gamma, 1] ("batch smoothing-gamma", section 4.3.1): gamma = 1/2 is U(0, 1),
-    with 0 batches are pure, less makes it easier for the discriminator.
+    p* is uniform on [0, gamma] and [1 - gamma, 1] ("batch smoothing-gamma", section 4.3.1).  With gamma = 1/2 it is
+    U(0, 1), with 0 every batch is all real or all fake; a smaller gamma makes the discriminator's task easier.  Raises
+    ValueError.
     """
     if not 0 <= gamma <= 0.5:
         raise ValueError(f"gamma {gamma} is not within 0..1/2")
@@ -108,37 +109,37 @@ def draw_beta(
 
 
 def mix(real: Tensor, fake: Tensor, beta: Tensor) -> Tensor:
-    """m_beta(x, x~) = beta x + (1 - beta) x~ (eq. 4.2); [B, ..] of any type, labels too, and beta, bool [B]."""
+    """m_beta(x, x~) = beta x + (1 - beta) x~ (eq. 4.2), samples or labels [B, ..] of any dtype, beta bool [B]."""
     return torch.where(beta.view(-1, *[1] * (real.ndim - 1)), real, fake)
 
 
-def share_divergence(logits: Tensor, share: Tensor) -> Tensor:
-    """KL(B(u) || B(v)) (eq. 4.3), u = ``share`` and v = sigmoid(``logits``); [..] both, broadcast."""
-    own = torch.xlogy(share, share) + torch.xlogy(1 - share, 1 - share)
-    return own + share * functional.softplus(-logits) + (1 - share) * functional.softplus(logits)
+def bernoulli_divergence(logits: Tensor, target: Tensor) -> Tensor:
+    """KL(B(u) || B(v)) (eq. 4.3) with u = ``target`` and v = sigmoid(``logits``), [..] each; they broadcast."""
+    negative_entropy = torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target)
+    return negative_entropy + target * functional.softplus(-logits) + (1 - target) * functional.softplus(logits)
 
 
 def bgan_discriminator_loss(logits: Tensor, beta: Tensor) -> Tensor:
-    """KL(B(#beta / B) || B(D(m))), a number (eqs. 4.4, 4.13); logits of a mixed batch, [B], and beta, bool [B].
+    """KL(B(#beta / B) || B(D(m))), a scalar (eqs. 4.4, 4.13), from logits of a mixed batch, [B], and beta, bool [B].
 
     The optimal D(m) is the posterior mean of #beta / B (eq. 4.20).
     """
-    return share_divergence(logits.mean(), beta.to(logits.dtype).mean())
+    return bernoulli_divergence(logits.mean(), beta.to(logits.dtype).mean())
 
 
 def mbgan_discriminator_loss(logits: Tensor, beta: Tensor) -> Tensor:
-    """1/B sum_b KL(B(#beta / B) || B(sigmoid(o_b))), a number (eqs. 4.4, 4.14); logits [B] and beta, bool [B].
+    """1/B sum_b KL(B(#beta / B) || B(sigmoid(o_b))), a scalar (eqs. 4.4, 4.14), from logits [B] and beta, bool [B].
 
-    Every logit is told the share of the whole batch, not whether its own sample is real.
+    The target of every logit is the proportion of the whole batch, not whether its own sample is real.
     """
-    return share_divergence(logits, beta.to(logits.dtype).mean()).mean()
+    return bernoulli_divergence(logits, beta.to(logits.dtype).mean()).mean()
 
 
 def bgan_generator_loss(logits: Tensor) -> Tensor:
-    """-ln D(m), a number (eqs. 4.5, 4.13); logits of a mixed batch, [B]."""
+    """-ln D(m), a scalar (eqs. 4.5, 4.13), from logits of a mixed batch, [B]."""
     return functional.softplus(-logits.mean())
 
 
 def mbgan_generator_loss(logits: Tensor) -> Tensor:
-    """-1/B sum_b ln sigmoid(o_b), a number (eqs. 4.5, 4.14); logits of a mixed batch, [B], real samples' too."""
+    """-1/B sum_b ln sigmoid(o_b), a scalar (eqs. 4.5, 4.14), from logits of a mixed batch, [B], real ones too."""
     return functional.softplus(-logits).mean()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Images in memory and batches of them: patches of photographs, or small images whole.
 
-A local net learns from patches cut with the pixels its window reaches (r rows above, r columns on both sides),
-of which only the inner square is scored: without that margin border effects would dominate the loss.
+A local net learns from patches with a margin, the pixels that its window reaches: r rows above, r columns on both
+sides.  Only the inner square is scored, because otherwise border effects would dominate the loss.
 
 Sets of small images come as mosaics: files that hold squares of one size, edge to edge.
 """
@@ -19,25 +19,32 @@ from PIL import Image
 from tqdm import tqdm
 
 from gmcodec.errors import TrainingError
-from gmcodec.models.ade.model import AdeConfig
-from gmcodec.models.agave.model import AgaveConfig
-from gmcodec.models.local.frozen import LocalConfig
+from gmcodec.models.ade.config import AdeConfig
+from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.shared.window import OUTSIDE
 from gmcodec.training.presets import ModelConfig, Preset
 
-SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}  # lossless containers; JPEG is left out on purpose
-TRAINING_MOSAICS = "train"  # how names start: a folder may hold the test set too, which must never be learned from
-CENTRE = 96  # side of the squares of photographs on which training is validated
-LEARNT_CENTRE = 256  # ... of nets that learn from them
-CHUNK = 100  # small images evaluated at once when validating
-GLIMPSE = 500  # small images on which a run is watched; all that are held out count at its end
+LOSSLESS_SUFFIXES = {
+    ".png",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".ppm",
+}  # artefacts of JPEG must not be learned
+TRAINING_PREFIX = "train"  # of the names of training mosaics: the same folder may hold the test set
+VALIDATION_SIDE = 96  # side of the central square of each validation photograph, pixels
+META_VALIDATION_SIDE = 256  # ... for nets that learn from the image
+VALIDATION_BATCH = 100  # small images evaluated at once
+QUICK_VALIDATION_IMAGES = 500  # small images on which a run is validated before its end
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images in the form that a net's ``bits`` takes; classes int64 [N] where the net depends on them.
+    """Images in the form that a net's ``bits`` takes, and classes, int64 [N], if the net depends on them.
 
-    Arrays here, tensors in the training loop.
+    Sources give numpy arrays, the training loop turns them into tensors.
     """
 
     images: Any
@@ -47,16 +54,16 @@ class Batch:
         return len(self.images)
 
     @property
-    def given(self) -> dict[str, Any]:
-        """What a net is told beside the images."""
+    def condition(self) -> dict[str, Any]:
+        """Keyword arguments of a net's ``bits`` beside the images."""
         return {} if self.labels is None else {"labels": self.labels}
 
     def part(self, chosen: slice | np.ndarray) -> Batch:
-        """Some of them."""
+        """The images, and their labels, at these indices."""
         return Batch(self.images[chosen], None if self.labels is None else self.labels[chosen])
 
     def of_class(self, label: int) -> Batch:
-        """Those of one class.  Raises TrainingError if there are none."""
+        """The images of one class.  Raises TrainingError if there are none."""
         if self.labels is None or not (found := self.labels == label).any():
             raise TrainingError(f"no images of class {label}")
         return self.part(found)
@@ -68,25 +75,28 @@ class Source(Protocol):
     random: np.random.Generator
 
     def batch(self, count: int) -> Batch:
-        """The next images."""
+        """The next ``count`` images."""
 
 
 def find_images(path: Path, prefix: str = "") -> list[Path]:
-    """A file itself, or the images below a folder whose names start with ``prefix``, sorted.  Raises TrainingError."""
+    """``path`` if it is a file, else the images in and below the folder whose names start with ``prefix``, sorted.
+
+    Raises TrainingError if there are none.
+    """
     path = Path(path)
     found = [path] if path.is_file() else sorted(
-        p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name.startswith(prefix)
+        p for p in path.rglob("*") if p.suffix.lower() in LOSSLESS_SUFFIXES and p.name.startswith(prefix)
     )  # fmt: skip
     if not found:
         kind = f"{prefix}* " if prefix else ""
-        raise TrainingError(f"no images ({kind}{', '.join(sorted(SUFFIXES))}) below {path}")
+        raise TrainingError(f"no images ({kind}{', '.join(sorted(LOSSLESS_SUFFIXES))}) below {path}")
     return found
 
 
 def read_labels(mosaic: Path, count: int) -> np.ndarray | None:
-    """Classes int64 [count] of the squares of a mosaic, from ``name_labels.npy`` beside it; None if it is not there.
+    """Classes, int64 [count], of the squares of a mosaic from the file ``name_labels.npy`` beside it, or None.
 
-    Raises TrainingError.
+    Raises TrainingError if that file exists and does not fit.
     """
     path = mosaic.with_name(f"{mosaic.stem}_labels.npy")
     if not path.exists():
@@ -112,9 +122,9 @@ def load_squares(path: Path, channels: int, side: int, progress: bool = False, p
 
 
 def load_folder(path: Path, channels: int, progress: bool = False) -> list[np.ndarray]:
-    """Images below a folder, or of one file, as uint8 [C, H, W], sorted by name; grey is Pillow's "L" conversion.
+    """The image of a file, or all in and below a folder sorted by name, as uint8 [C, H, W] each.
 
-    Raises TrainingError.
+    With one channel, colours become grey as in Pillow's mode "L".  Raises TrainingError.
     """
     return _read(find_images(path), channels, progress)
 
@@ -132,7 +142,7 @@ def _read(files: Sequence[Path], channels: int, progress: bool) -> list[np.ndarr
 
 
 def cut(mosaic: np.ndarray, side: int) -> np.ndarray:
-    """The squares of a mosaic uint8 [C, H, W], row by row: uint8 [N, C, side, side].  Raises TrainingError."""
+    """The squares of a mosaic, row by row: uint8 [C, H, W] -> uint8 [N, C, side, side].  Raises TrainingError."""
     c, h, w = mosaic.shape
     if h % side or w % side:
         raise TrainingError(f"a mosaic of {w}x{h} pixels does not consist of squares of {side}x{side}")
@@ -145,7 +155,7 @@ def pad(image: np.ndarray, reach: int) -> np.ndarray:
 
 
 def centre(image: np.ndarray, size: int) -> np.ndarray:
-    """The central size x size square of [C, H, W], or less where the image is smaller."""
+    """The central square of ``size`` pixels of an image [C, H, W]; less if the image is smaller."""
     h, w = image.shape[1:]
     y, x = max(0, (h - size) // 2), max(0, (w - size) // 2)
     return image[:, y : y + size, x : x + size]
@@ -154,7 +164,10 @@ def centre(image: np.ndarray, size: int) -> np.ndarray:
 def load_photographs(
     channels: int, data: Path, validation: Path | int, progress: bool = False
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Photographs to learn from and those to measure on, uint8 [C, H, W]; as in ``load``.  Raises TrainingError."""
+    """Photographs for training and for validation, uint8 [C, H, W] each; arguments as in ``load``.
+
+    Raises TrainingError.
+    """
     photographs = load_folder(data, channels, progress)
     if not isinstance(validation, int):
         return photographs, load_folder(validation, channels, progress)
@@ -165,19 +178,21 @@ def load_photographs(
 def load(
     preset: Preset, data: Path, validation: Path | int, progress: bool = False, label: int | None = None
 ) -> tuple[Source, list[Batch], int]:
-    """The training batches of a preset, its validation batches, and how many of those to watch a run by.
+    """The source of training batches of a preset, its validation batches, and how many of them a quick validation uses.
 
-    ``data``: a file or a folder; of a folder with mosaics only files named train* are read.  ``validation``: a file, a
-    folder, or a number of images, the last ones, to hold out from ``data``.  ``label``: the only class that counts, of
-    a net that depends on classes.  Raises TrainingError.
+    data        a file or a folder; in a folder of mosaics only files named train* are read
+    validation  a file, a folder, or how many of the last images of ``data`` to hold out
+    label       for a net that depends on classes: use images of this class only
+
+    Raises TrainingError.
     """
     model = preset.model
     if local := local_config(model):
-        side = CENTRE if preset.adaptation is None else LEARNT_CENTRE
+        side = VALIDATION_SIDE if preset.adaptation is None else META_VALIDATION_SIDE
         photographs, others = load_photographs(model.channels, data, validation, progress)
         batches = [Batch(pad(centre(i, side), local.reach)[None]) for i in others]
         return Patches(photographs, preset.patch, local.reach, preset.seed), batches, len(batches)
-    squares = load_squares(data, model.channels, preset.patch, progress, TRAINING_MOSAICS)
+    squares = load_squares(data, model.channels, preset.patch, progress, TRAINING_PREFIX)
     if isinstance(validation, int):
         begin = _held_out(len(squares), validation)
         squares, held_out = squares.part(slice(begin)), squares.part(slice(begin, None))
@@ -187,19 +202,19 @@ def load(
     squares, held_out = (_classed(part, classes) for part in (squares, held_out))
     if label is not None:
         squares, held_out = squares.of_class(label), held_out.of_class(label)
-    batches = [held_out.part(slice(i, i + CHUNK)) for i in range(0, len(held_out), CHUNK)]
-    return Squares(squares, preset.seed), batches, GLIMPSE // CHUNK
+    batches = [held_out.part(slice(i, i + VALIDATION_BATCH)) for i in range(0, len(held_out), VALIDATION_BATCH)]
+    return Squares(squares, preset.seed), batches, QUICK_VALIDATION_IMAGES // VALIDATION_BATCH
 
 
 def _held_out(count: int, last: int) -> int:
-    """Where those begin that are held out."""
+    """Index of the first held-out image, of which there are ``last``.  Raises TrainingError."""
     if not 0 < last < count:
         raise TrainingError(f"cannot hold out {last} of {count} images")
     return count - last
 
 
 def _classed(batch: Batch, classes: int) -> Batch:
-    """With labels if a net wants them.  Raises TrainingError where they are not there."""
+    """The batch with its labels if a net has classes, without if not.  Raises TrainingError if labels are missing."""
     if not classes:
         return Batch(batch.images)
     if batch.labels is None or batch.labels.max() >= classes:
@@ -208,7 +223,7 @@ def _classed(batch: Batch, classes: int) -> Batch:
 
 
 def local_config(model: ModelConfig) -> LocalConfig | None:
-    """The local net in an architecture, if there is one: it learns from padded patches of photographs."""
+    """The local net that an architecture is or contains, or None.  It learns from padded patches of photographs."""
     decoder = model.decoder if isinstance(model, AgaveConfig) else model
     return decoder if isinstance(decoder, LocalConfig) else None
 
@@ -231,8 +246,8 @@ class Squares:
 class Patches:
     """Random training patches with their causal margin.
 
-    A share of the patches pretends that its upper or left edge is the image's edge, so that the net
-    also learns the rare pixels without a full window (image and tile borders).
+    A fraction ``edges`` of the patches is treated as if its upper or left edge were the image's edge, so that the net
+    also learns the rare pixels without a full window, at borders of images and tiles.
     """
 
     def __init__(self, images: list[np.ndarray], size: int, reach: int, seed: int, edges: float = 0.06) -> None:
@@ -241,14 +256,14 @@ class Patches:
         if not self.images:
             raise TrainingError(f"no image is at least {size}x{size} pixels")
         area = np.array([i.shape[1] * i.shape[2] for i in self.images], float)
-        self.share = area / area.sum()
+        self.probabilities = area / area.sum()  # all pixels of the set are drawn equally often
         self.random = np.random.default_rng(seed)
 
     def batch(self, count: int) -> Batch:
-        """int16 [count, C, size + r, size + 2r]."""
+        """int16 [count, C, size + r, size + 2r], half of them mirrored."""
         size, r = self.size, self.reach
         out = np.empty((count, self.images[0].shape[0], size + r, size + 2 * r), np.int16)
-        for row, chosen in zip(out, self.random.choice(len(self.images), count, p=self.share), strict=True):
+        for row, chosen in zip(out, self.random.choice(len(self.images), count, p=self.probabilities), strict=True):
             image = self.images[chosen]
             y = self.random.integers(image.shape[1] - r - size + 1)
             x = self.random.integers(image.shape[2] - 2 * r - size + 1)

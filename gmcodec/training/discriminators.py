@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Discriminators of adversarial training as float torch modules (thesis, chapters 4 and 5).
 
-Images, float in -1..1, or points of the plane go in; a logit each comes out, D = sigmoid(logit) being the probability
-that it is real.  Three nets:
+The input is images, float in -1..1, or points of the plane.  The output is one logit for each; D = sigmoid(logit) is
+the probability that it is real.  There are three nets:
 
     plain                          residual                     points
     3x3 conv F0, leaky             3x3 conv F0                  dense F0, ReLU
@@ -15,19 +15,19 @@ that it is real.  Three nets:
 "plain" is that of SNGAN (Miyato et al. 2018, Table 3) without spectral normalisation, as in section 5.5.2; "residual"
 is Table A.1, its blocks those of Gulrajani et al. 2017; "points" is that of section 4.5.1.
 
-**Batches.**  With ``batch="mean"`` every linear operation also reads the mean of what it reads over the batch
-(eq. 4.12), the only way in which the samples of a batch meet:
+**Batches.**  With ``batch="mean"`` every linear operation reads its input and the mean rho of its input over the batch
+(eq. 4.12).  In no other way does a sample influence the logit of another:
 
     y_b = bias + B / (B + 1) * Lambda x_b + 1 / (B + 1) * Gamma rho(x)        B: samples of the batch
 
-A permutation of the batch permutes the logits in the same way: they are the o_1 .. o_B of eqs. 4.13 and 4.14, and what
-is made of them is up to the loss (training/adversarial_losses.py).  The factors are those of section 4.4.3; Gamma
-starts like Lambda.
+A permutation of the batch permutes the logits in the same way.  They are the o_1 .. o_B of eqs. 4.13 and 4.14, from
+which training/adversarial_losses.py computes the losses.  The factors are those of section 4.4.3; Gamma is initialised
+like Lambda.
 
-**Classes.**  With ``classes`` the logit of an image h with label y is dense(h) + <V_y, h> (projection discriminator,
-Miyato & Koyama 2018), h being what the last layer reads; the projection is of a sample by itself.
+**Classes.**  With ``classes`` the logit of an image with label y is dense(h) + <V_y, h> (projection discriminator,
+Miyato & Koyama 2018), where h is the input of the last layer.  The projection reads no batch means.
 
-The caller seeds torch: weights are drawn (He et al. 2015) from its global generator.
+Weights are drawn (He et al. 2015) from torch's global generator, which the caller seeds.
 """
 
 from __future__ import annotations
@@ -41,29 +41,31 @@ from torch.nn import functional
 
 from gmcodec.training.presets import DiscriminatorConfig
 
-SLOPE = 0.2  # of the leaky ReLU of plain nets (thesis, A.2; Miyato et al. take 0.1)
-GAIN = sqrt(2)  # initial: keeps the variance behind a ReLU
+LEAKY_SLOPE = 0.2  # of the leaky ReLU of plain nets (thesis, A.2; Miyato et al. take 0.1)
+RELU_GAIN = sqrt(2)  # of initial weights: it keeps the variance through a ReLU
 
 
 class Equivariant(nn.Module):
     """A linear operation, dense (``size`` 0) or a convolution, that may read batch means (eq. 4.12 without mu)."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, batch: str, stride: int = 1, gain: float = GAIN) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, size: int, batch: str, stride: int = 1, gain: float = RELU_GAIN
+    ) -> None:
         super().__init__()
         self.size, self.stride = size, stride
         shape = (outputs, inputs, size, size) if size else (outputs, inputs)
         scale = gain / sqrt(inputs * max(size, 1) ** 2)
-        self.own = nn.Parameter(torch.randn(shape) * scale)  # Lambda
-        self.shared = nn.Parameter(torch.randn(shape) * scale) if batch == "mean" else None  # Gamma
+        self.weight = nn.Parameter(torch.randn(shape) * scale)  # Lambda
+        self.mean_weight = nn.Parameter(torch.randn(shape) * scale) if batch == "mean" else None  # Gamma
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] -> [B, outputs, H / stride, W / stride]; dense: [B, inputs] -> [B, outputs]."""
-        if self.shared is None:
-            return self._linear(x, self.own, self.bias)
-        share = 1 / (len(x) + 1)
-        everyone = self._linear(x.mean(0, keepdim=True), self.shared * share, self.bias)
-        return self._linear(x, self.own * (1 - share), None) + everyone
+        if self.mean_weight is None:
+            return self._linear(x, self.weight, self.bias)
+        factor = 1 / (len(x) + 1)
+        batch_term = self._linear(x.mean(0, keepdim=True), self.mean_weight * factor, self.bias)
+        return self._linear(x, self.weight * (1 - factor), None) + batch_term
 
     def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not self.size:
@@ -72,7 +74,7 @@ class Equivariant(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """shortcut(x) + second(ReLU(first(ReLU(x)))), 3x3 both; ``down`` averages 2x2 pixels behind them."""
+    """shortcut(x) + second(ReLU(first(ReLU(x)))), both 3x3; with ``down`` 2x2 pixels are averaged afterwards."""
 
     def __init__(self, inputs: int, outputs: int, batch: str, down: bool) -> None:
         super().__init__()
@@ -90,7 +92,7 @@ class ResBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images or points, and their labels if there are classes -> logits."""
+    """A net that gives a logit for each image or point; with classes it also reads their labels."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -102,7 +104,10 @@ class Discriminator(nn.Module):
         self.classes = nn.Parameter(torch.randn(shape) / sqrt(features)) if config.classes else None  # V
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images [B, C, H, W] in -1..1 or points [B, 2], float, and labels, int64 [B] -> logits [B]."""
+        """Images [B, C, H, W] in -1..1 or points [B, 2], float, and labels, int64 [B] -> logits [B].
+
+        Raises ValueError if there are labels and no classes, or the other way round.
+        """
         if (labels is None) != (self.classes is None):
             raise ValueError(f"{self.config.classes} classes, and labels {'missing' if labels is None else 'given'}")
         features = self.body(x)
@@ -113,15 +118,15 @@ class Discriminator(nn.Module):
 
 
 def _plain(config: DiscriminatorConfig) -> tuple[list[nn.Module], int]:
-    """Layers, and how many features they give."""
+    """The layers of a net before its last one, and the number of features that come out of them."""
     layers: list[nn.Module] = []
     before = config.channels
     for filters in config.filters[:-1]:
-        layers += [Equivariant(before, filters, 3, config.batch), nn.LeakyReLU(SLOPE)]
-        layers += [Equivariant(filters, filters, 4, config.batch, stride=2), nn.LeakyReLU(SLOPE)]
+        layers += [Equivariant(before, filters, 3, config.batch), nn.LeakyReLU(LEAKY_SLOPE)]
+        layers += [Equivariant(filters, filters, 4, config.batch, stride=2), nn.LeakyReLU(LEAKY_SLOPE)]
         before = filters
     last = config.filters[-1]
-    layers += [Equivariant(before, last, 3, config.batch), nn.LeakyReLU(SLOPE), nn.Flatten()]
+    layers += [Equivariant(before, last, 3, config.batch), nn.LeakyReLU(LEAKY_SLOPE), nn.Flatten()]
     return layers, last * (config.size >> len(config.filters) - 1) ** 2
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is minimised when it is not the bits alone: the objective of AGAVE (thesis, eq. 3.13)."""
+"""The objective of AGAVE (thesis, eq. 3.13), and the parts of its bound."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from gmcodec.training.presets import Objective
 
 
 def objective_bits(objective: Objective, terms: Terms, plain: bool) -> Tensor:
-    """What training minimises (eq. 3.13), a number, float32: bits of an image.
+    """The loss of a batch (eq. 3.13), bits of an image: a float32 scalar.
 
-    ``plain``: there is no autoregressive decoder, so the auxiliary term is the only reconstruction.
+    ``plain``: the net has no autoregressive decoder, so the auxiliary term is its only reconstruction.
     """
     divergence = terms.divergence.mean(0)
     if objective.free_bits:
@@ -25,7 +25,7 @@ def objective_bits(objective: Objective, terms: Terms, plain: bool) -> Tensor:
 
 
 def bits_per_dimension(terms: Terms, dimensions: int) -> dict[str, float]:
-    """Means of a batch in bits per dimension of the image: the negative ELBO and its parts."""
+    """The negative ELBO and its parts, averaged over a batch, in bits per dimension of the image."""
     parts = {
         "elbo": terms.bound,
         "primary": terms.primary,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Muon: momentum, orthogonalised by a Newton-Schulz iteration (Jordan et al. 2024).
 
-``torch.optim.Muon`` does the same and always iterates in bfloat16, which a CPU without bfloat16 arithmetic
-emulates more than a hundred times slower than float32 (seconds a step).  Here the precision is the caller's,
-and matrices of one shape are iterated together.
+``torch.optim.Muon`` always iterates in bfloat16, and a CPU without bfloat16 arithmetic emulates it more than a hundred
+times slower than float32 (seconds a step).  Here the caller chooses the precision, and matrices of one shape are
+iterated together.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that drives singular values towards one
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic polynomial that drives singular values towards one
 STEPS = 5
 
 
 def orthogonalise(stack: Tensor, dtype: torch.dtype) -> Tensor:
-    """The nearest semi-orthogonal matrices, roughly, of a stack [B, rows, columns]; same shape and type."""
+    """Approximately the nearest semi-orthogonal matrix of each matrix of ``stack`` [B, rows, columns].
+
+    The iteration runs in ``dtype``; the result has the shape and dtype of ``stack``.
+    """
     a, b, c = COEFFICIENTS
     x = stack.to(dtype)
     if wide := x.shape[1] > x.shape[2]:  # iterate on the smaller Gram matrix
@@ -34,7 +37,7 @@ def orthogonalise(stack: Tensor, dtype: torch.dtype) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised; for matrices only.  State and defaults are those of ``torch.optim.Muon``.
 
-    ``weight_decay`` shrinks matrices by lr * weight_decay a step, so that no singular value stays above its inverse.
+    Every step shrinks matrices by lr * ``weight_decay``, so that singular values stay below 1 / ``weight_decay``.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What the training loop knows of a float net, and float nets on disk.
+"""The interface of a float net to the training loop, and files of float weights.
 
-A net is anything with the members of ``DensityNet``; the kind of its architecture says which class to build and how
-its images are fed: padded patches for local nets, whole squares for PixelCNN++.
+A net has the members of ``DensityNet``.  The kind of its architecture determines its class and the form of its images:
+padded patches for local nets, whole squares for the others.
 """
 
 from __future__ import annotations
@@ -19,65 +19,46 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
-from gmcodec.errors import TrainingError
+from gmcodec.errors import TrainingError, WeightsError
 from gmcodec.files import write_then_rename
-from gmcodec.models.ade import model as ade
-from gmcodec.models.ade.float import Ade
-from gmcodec.models.ade.model import AdeConfig
-from gmcodec.models.agave import model as agave
+from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.models.agave.float import Agave
-from gmcodec.models.agave.model import AgaveConfig, tuples
-from gmcodec.models.local import frozen as local
-from gmcodec.models.local.float import LocalNet
-from gmcodec.models.local.frozen import LocalConfig
-from gmcodec.models.pixelcnnpp import model as pixelcnnpp
-from gmcodec.models.pixelcnnpp.float import PixelCNN
-from gmcodec.models.pixelcnnpp.model import PixelCNNConfig
+from gmcodec.models.families import FAMILIES, LOCAL, family_of
+from gmcodec.models.local.config import LocalConfig
+from gmcodec.models.shared.family import as_tuples
+from gmcodec.training.families import TRAINABLE
 from gmcodec.training.presets import PRESETS, Adversary, DiscriminatorConfig, ModelConfig, Objective, Preset
 
-PART_BYTES = 8_000_000  # of the parts that large float weights are kept in
-
-CONFIGS: dict[str, Callable[..., ModelConfig]] = {
-    local.KIND: LocalConfig,
-    pixelcnnpp.KIND: PixelCNNConfig,
-    agave.KIND: AgaveConfig,
-    ade.KIND: AdeConfig,
-}
-NETS: dict[str, Callable[[Any], nn.Module]] = {
-    local.KIND: LocalNet,
-    pixelcnnpp.KIND: PixelCNN,
-    agave.KIND: Agave,
-    ade.KIND: Ade,
-}
+PART_BYTES = 8_000_000  # largest size of a part of large float weights
 
 
 class DensityNet(Protocol):
-    """A float net that gives the bits of images; also an ``nn.Module``."""
+    """A float net whose output is the bits that images take; also an ``nn.Module``."""
 
     config: Any  # with ``channels``
     fake_quant: bool  # round weights in the forward pass, as freezing does
-    mixture: Callable[..., Tensor] | None  # the loss, mixture_bits or a compiled one, if the net has one
+    mixture: Callable[..., Tensor] | None  # the loss, mixture_bits or the same compiled, if the net has one
 
     def bits(self, batch: Tensor, dtype: torch.dtype = ...) -> Tensor:
-        """Bits a pixel, float32 [N]: of each scored pixel, or of each image."""
+        """Bits per pixel, float32 [N], of each scored pixel or on average over each image."""
 
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """What Muon optimises; AdamW takes the rest."""
+        """The parameters that Muon optimises; AdamW optimises the others."""
 
     def initialise(self, batch: Tensor, loaded: Collection[str] = ...) -> None:
-        """Data-dependent initialisation, where the net has one, of what is not ``loaded`` (names of parameters)."""
+        """Initialise, by means of a batch, all parameters except those named in ``loaded``."""
 
 
 def of_condition(name: str) -> bool:
-    """Whether a parameter is what a decoder learns from its condition."""
+    """Whether a parameter, by its name, belongs to the part of a decoder that reads its condition."""
     return "condition" in name.split(".")
 
 
 def of_inference(name: str) -> bool:
-    """Whether a parameter of a flow or VAE is what is trained around a generator that stays as it is.
+    """Whether a parameter of a flow or VAE, by its name, is trained around a fixed generator.
 
-    Those are the inference net, noise included, and the deviation around the generator's mean: how the thesis gives a
-    GAN a likelihood (section 5.5.1).
+    These are the inference net, noise included, and the deviation around the generator's mean.  In this way the thesis
+    gives a GAN a likelihood (section 5.5.1).
     """
     part, *inner = name.split(".")
     if part != "vae":
@@ -86,57 +67,52 @@ def of_inference(name: str) -> bool:
 
 
 def learns(preset: Preset, name: str) -> bool:
-    """Whether a run of a preset changes a parameter."""
+    """Whether training with a preset changes a parameter, by its name."""
     if preset.decoder_fixed and name.startswith("decoder."):
         return of_condition(name)
     return not preset.generator_fixed or of_inference(name)
 
 
 def build(config: ModelConfig) -> Any:
-    """A new float net, a ``DensityNet`` and an ``nn.Module``, of an architecture."""
-    return NETS[config_kind(config)](config)
+    """A new float net of an architecture: a ``DensityNet`` and an ``nn.Module``."""
+    return TRAINABLE[type(config)].net(config)
 
 
 def config_kind(config: ModelConfig) -> str:
-    """Name of the kind of an architecture, as stored."""
-    return next(kind for kind, make in CONFIGS.items() if type(config) is make)
+    """The kind of an architecture, as files name it."""
+    return family_of(config).kind
 
 
 def make_config(kind: str, values: Mapping[str, Any]) -> ModelConfig:
-    """Inverse of ``dataclasses.asdict`` for an architecture, by way of JSON too.
+    """Inverse of ``dataclasses.asdict`` for an architecture; ``values`` may also come from JSON.
 
-    Raises KeyError, TypeError, ValueError.
+    Raises KeyError, TypeError, ValueError, WeightsError.
     """
-    plain: dict[str, Any] = {k: tuples(v) for k, v in values.items()}
-    if kind == agave.KIND and plain["decoder"] is not None:
-        local_net = agave.decoder_kind(plain["decoder"]) is LocalConfig
-        plain["decoder"] = make_config(local.KIND if local_net else pixelcnnpp.KIND, plain["decoder"])
-    if kind == ade.KIND:
-        plain["vae"] = make_config(agave.KIND, plain["vae"])
-    return CONFIGS[kind](**plain)
+    config: ModelConfig = FAMILIES[kind].read_config(json.loads(json.dumps(values)))
+    return config
 
 
 def preset_to_dict(preset: Preset) -> dict[str, Any]:
-    """Plain values for a checkpoint."""
+    """A preset as plain values, for a checkpoint."""
     return {**asdict(preset), "kind": config_kind(preset.model)}
 
 
 def preset_from_dict(saved: Mapping[str, Any]) -> Preset:
     """Inverse of ``preset_to_dict``.  Raises KeyError, TypeError, ValueError."""
     values = copy.deepcopy(dict(saved))
-    kind = values.pop("kind", local.KIND)  # the first checkpoints were of local nets and did not say so
+    kind = values.pop("kind", LOCAL.kind)  # the first checkpoints were of local nets and did not say so
     if values.get("objective") is not None:
         values["objective"] = Objective(**values["objective"])
     if values.get("adversary") is not None:
-        judge = {name: tuples(value) for name, value in values["adversary"].pop("discriminator").items()}
-        values["adversary"] = Adversary(DiscriminatorConfig(**judge), **values["adversary"])
+        discriminator = {name: as_tuples(value) for name, value in values["adversary"].pop("discriminator").items()}
+        values["adversary"] = Adversary(DiscriminatorConfig(**discriminator), **values["adversary"])
     return Preset(**{**values, "model": make_config(kind, values["model"])})
 
 
 def save_float(net: nn.Module, preset: Preset, path: Path) -> None:
-    """Half-precision weights with the architecture in the metadata: small enough to keep in a repository.
+    """Write the weights in half precision, with the architecture in the metadata.
 
-    Without those that the preset leaves as they are.
+    Weights that the preset keeps fixed are left out.
     """
     tensors = {k: v.detach().half().cpu().contiguous() for k, v in net.state_dict().items()}
     if preset.decoder_fixed:
@@ -148,9 +124,9 @@ def save_float(net: nn.Module, preset: Preset, path: Path) -> None:
 
 
 def split_float(path: Path, folder: Path, limit: int = PART_BYTES) -> list[Path]:
-    """Cut a file of float weights into several of ``limit`` bytes of tensors at most, in a new folder; their paths.
+    """Split a file of float weights into parts of at most ``limit`` bytes of tensors, for repositories; their paths.
 
-    Every part has the metadata; the folder is taken wherever the file is.  For repositories that keep no large files.
+    ``folder`` must not exist.  It can be used wherever the file can.  Every part has the metadata.
     """
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
@@ -168,7 +144,7 @@ def split_float(path: Path, folder: Path, limit: int = PART_BYTES) -> list[Path]
 
 
 def _parts(path: Path) -> list[Path]:
-    """The files of float weights that a path stands for: itself, or all in a folder.  Raises TrainingError."""
+    """``path`` if it is a file, else all files of float weights in the folder.  Raises TrainingError if none."""
     parts = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if not parts:
         raise TrainingError(f"{path} holds no float weights")
@@ -176,10 +152,10 @@ def _parts(path: Path) -> list[Path]:
 
 
 def load_float(net: nn.Module, path: Path) -> set[str]:
-    """Load what ``save_float`` or ``split_float`` wrote; the names of what was loaded.  Raises TrainingError.
+    """Load what ``save_float`` or ``split_float`` wrote, and return the names of the parameters loaded.
 
-    The architecture must be the same, except that AGAVE also takes a VAE without a decoder, or a decoder without a
-    condition.
+    The architecture must be the net's.  Only AGAVE also accepts a VAE without a decoder, or a decoder without a
+    condition.  Raises TrainingError.
     """
     try:
         tensors = {k: v.float() for part in _parts(path) for k, v in load_file(part).items()}
@@ -200,20 +176,23 @@ def load_float(net: nn.Module, path: Path) -> set[str]:
 
 
 def load_whole(paths: Sequence[Path]) -> Any:
-    """The net of float weights in one file or folder, or, of AGAVE, in several parts.  Raises TrainingError."""
+    """The net of one file or folder of float weights, or of several that complete each other (AGAVE).
+
+    Raises TrainingError.
+    """
     net, loaded = build(read_config(paths[0])), set[str]()
     for path in paths:
         more = load_float(net, path)
         if loaded & more:
-            raise TrainingError(f"{path} holds {min(loaded & more)}, which is given already")
+            raise TrainingError(f"{path} holds {min(loaded & more)}, which another file holds too")
         loaded |= more
     if missing := net.state_dict().keys() - loaded:
-        raise TrainingError(f"{paths[0]} does not hold all weights, {min(missing)} is not there: give those too")
+        raise TrainingError(f"{paths[0]} does not hold all weights: {min(missing)} is missing; name its file too")
     return net
 
 
 def read_side(path: Path) -> int:
-    """Side of the small images that float weights learnt from, pixels.  Raises TrainingError."""
+    """Side of the small images that a net was trained on, pixels.  Raises TrainingError."""
     try:
         with safe_open(_parts(path)[0], "pt") as file:
             return int(file.metadata()["side"])
@@ -222,7 +201,7 @@ def read_side(path: Path) -> int:
 
 
 def read_adaptation(path: Path) -> int | None:
-    """The rate at which float weights were trained to learn, by the name of their preset; None for others.
+    """For a net that was trained to learn while it codes: the index of its rate, found by its preset; else None.
 
     Raises TrainingError.
     """
@@ -241,7 +220,7 @@ def read_config(path: Path) -> ModelConfig:
             metadata = file.metadata()
         if "config" in metadata:
             return make_config(metadata["kind"], json.loads(metadata["config"]))
-        # the first files were of local nets and had an entry for every field
+        # local-rgb and local-grey were written before there was an entry "config": they have one for every field
         return LocalConfig(**{f.name: int(metadata[f.name]) for f in fields(LocalConfig) if f.name in metadata})
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, WeightsError) as error:
         raise TrainingError(f"{path} is not a file of float weights: {error}") from error

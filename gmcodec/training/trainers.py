@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Which trainer a preset wants."""
+"""The kind of trainer that a preset needs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gmcodec.training.adversarial import Duel
+from gmcodec.training.adversarial import AdversarialTrainer
 from gmcodec.training.loop import Trainer
-from gmcodec.training.meta import Adapting
+from gmcodec.training.meta import MetaTrainer
 from gmcodec.training.presets import Preset
 
 
 def trainer(preset: Preset, *arguments: Any, **options: Any) -> Trainer:
-    """The trainer of a preset; the other arguments are those of ``Trainer``."""
-    kind = Duel if preset.adversary else Trainer if preset.adaptation is None else Adapting
-    return kind(preset, *arguments, **options)
+    """A new trainer of the kind that a preset needs; the other arguments are those of ``Trainer``."""
+    if preset.adversary:
+        return AdversarialTrainer(preset, *arguments, **options)
+    if preset.adaptation is not None:
+        return MetaTrainer(preset, *arguments, **options)
+    return Trainer(preset, *arguments, **options)

@@ -41,8 +41,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gmcodec.models.ade.flow_state import LOG_SCALE_MAX
-from gmcodec.models.ade.model import AdeConfig
+from gmcodec.models.ade.config import AdeConfig
+from gmcodec.models.ade.tables import LOG_SCALE_MAX
 from gmcodec.models.agave.float import VAE, Divergence, log_scales
 from gmcodec.models.local.float import FIRST_BITS
 from gmcodec.models.pixelcnnpp.float import ACTIVATIONS, BLOCK_GAIN, CENTRE, Conv, RoundedNet, start_layers

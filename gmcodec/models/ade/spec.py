@@ -10,7 +10,7 @@ import numpy as np
 
 from gmcodec.exact import ops
 from gmcodec.exact.ops import Layer
-from gmcodec.models.ade.model import AdeConfig
+from gmcodec.models.ade.config import AdeConfig
 from gmcodec.models.vae.spec import LIMIT, MEAN_SHIFT, OUTPUT_LIMIT, clamp, convolution
 
 LARGEST_LOG_SCALE = 128  # 4 nats in 1/32

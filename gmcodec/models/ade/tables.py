@@ -14,12 +14,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gmcodec.errors import WeightsError
 from gmcodec.exact.logistic import LOG_SCALE_UNIT, ROW_TOTAL, SPREAD
-from gmcodec.models.ade.flow_state import LARGEST_SHIFT, LOG_SCALE_MAX, MULTIPLIER_BITS
-from gmcodec.models.pixelcnnpp.tables import make_elu
-from gmcodec.models.shared.conv import ACTIVATION_LIMIT
-from gmcodec.models.shared.conv import UNIT as MAP_UNIT
+from gmcodec.models.shared.activations import MAP_LIMIT, make_elu
+from gmcodec.models.shared.activations import MAP_UNIT as MAP_UNIT
+from gmcodec.models.shared.layers import Tensors
+from gmcodec.models.shared.tables import check_table, read_tables
 
+SAMPLE_BITS = 8  # of the noise, below a grey level
+SAMPLES_UNIT = 32 << SAMPLE_BITS  # of samples that are 1 in the float net
+MULTIPLIER_BITS = 10  # a coupling multiplies by R / 2**10, see coding/flow.py
+LOG_SCALE_MAX = 4  # of couplings
+LARGEST_SCALE, LARGEST_SHIFT = 2**16, 20  # R of a coupling, bits of a feature that are coded as they are
 FEATURE_BINS = 256
 FINE = 4  # bins that a typical deviation is wide, at least: more, and wide ones would not do for heavy tails
 
@@ -71,7 +77,7 @@ def make_tables(shifts: np.ndarray, masses: np.ndarray) -> FlowTables:
     scale = np.rint(np.exp(log_scale) * 2**MULTIPLIER_BITS).astype(np.int32)
     nibbles = masses.reshape(len(masses), 16, 16)
     return FlowTables(
-        make_elu(ACTIVATION_LIMIT, MAP_UNIT),
+        make_elu(MAP_LIMIT, MAP_UNIT),
         scale,
         shifts.astype(np.int32),
         frequencies(nibbles.sum(2)),
@@ -86,3 +92,18 @@ def frequencies(masses: np.ndarray) -> np.ndarray:
     rows = np.floor(share * SPREAD).astype(np.int64) + 1
     rows[np.arange(len(rows)), share.argmax(1)] += ROW_TOTAL - rows.sum(1)
     return rows.astype(np.int32)
+
+
+def read_flow_tables(tensors: Tensors, kinds: int) -> FlowTables:
+    """The tables of a flow with features of so many ``kinds``.  Raises WeightsError."""
+    tables: FlowTables = read_tables("table", FlowTables, tensors)
+    check_table("elu", tables.elu, MAP_LIMIT + 1, MAP_UNIT)
+    check_table("scale", tables.scale, 2 * LOG_SCALE_MAX * LOG_SCALE_UNIT + 1, LARGEST_SCALE)
+    check_table("shift", tables.shift, kinds, LARGEST_SHIFT)
+    if tables.scale.min() < 1:
+        raise WeightsError("a coupling multiplies by 0")
+    for field, shape in (("high", (kinds, 16)), ("low", (kinds, 16, 16))):
+        rows = getattr(tables, field)
+        if rows.shape != shape or rows.dtype != np.int32 or rows.min() < 1 or (rows.sum(-1) != ROW_TOTAL).any():
+            raise WeightsError(f"table {field} does not hold frequencies")
+    return tables

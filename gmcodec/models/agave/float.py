@@ -31,9 +31,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gmcodec.exact.gaussian import LOG_SCALE_MAX, LOG_SCALE_MIN
-from gmcodec.models.agave.model import AgaveConfig
+from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.float import FIRST_BITS, LocalNet
-from gmcodec.models.local.frozen import LocalConfig
 from gmcodec.models.pixelcnnpp.float import (
     ACTIVATIONS,
     BLOCK_GAIN,
@@ -231,18 +231,18 @@ class Conditioner(nn.Module):
         self.config, self.activation = config, ACTIVATIONS[config.nonlinearity]
         d = config.decoder.condition
         self.first = around(config.planes, d, bits=FIRST_BITS)
-        self.shrink = nn.ModuleList([around(d, d, stride=2) for _ in range(max(config.told))])
-        self.chain = nn.ModuleList([around(d, d, gain=BLOCK_GAIN) for _ in config.told])
+        self.shrink = nn.ModuleList([around(d, d, stride=2) for _ in range(max(config.condition_levels))])
+        self.chain = nn.ModuleList([around(d, d, gain=BLOCK_GAIN) for _ in config.condition_levels])
 
     def forward(self, means: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-        """f(z) [B, planes, H'', W''] in grey levels -> [B, D, H', W'] for each of ``AgaveConfig.told``."""
+        """f(z) [B, planes, H'', W''] in grey levels -> [B, D, H', W'] for each of ``AgaveConfig.condition_levels``."""
         x = ((means - CENTRE) * SAMPLE_UNIT).to(dtype)
         x = functional.interpolate(x, size, mode="nearest")
         streams = [self.first(x)]
         for layer in self.shrink:
             streams.append(layer(self.activation(streams[-1])))
         found = []
-        for layer, level in zip(self.chain, self.config.told, strict=True):
+        for layer, level in zip(self.chain, self.config.condition_levels, strict=True):
             streams[level] = streams[level] + layer(self.activation(streams[level]))
             found.append(self.activation(streams[level]))
         return found

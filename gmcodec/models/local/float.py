@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gmcodec.exact.logistic import LOG_SCALE_MAX, LOG_SCALE_MIN
 from gmcodec.exact.ops import LEAK_SHIFT
-from gmcodec.models.local.frozen import LocalConfig
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.shared.window import CLAMP, OUTSIDE, Window
 
 SLOPE = 2.0**-LEAK_SHIFT  # of the leaky ReLU: a shift in the frozen net

@@ -12,7 +12,8 @@ import numpy as np
 from gmcodec.exact import logistic, ops
 from gmcodec.exact.logistic import BYTES, COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION, Scale, Tables
 from gmcodec.exact.ops import Layer
-from gmcodec.models.local.frozen import ACTIVATION_LIMIT, CONDITION, OUTPUT_LIMIT, LocalConfig
+from gmcodec.models.local.config import CONDITION, LocalConfig
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
 from gmcodec.models.shared.window import CLAMP, OUTSIDE, Window
 
 

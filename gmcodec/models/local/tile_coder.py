@@ -6,35 +6,32 @@ The native core goes through the steps of the wavefront; one thread works on a t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from gmcodec import native
 from gmcodec.exact import ans
 from gmcodec.exact.logistic import BYTES
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.shared.mixture import Weights, value_weights
+from gmcodec.models.shared.steps import calls_of, report
 from gmcodec.models.shared.window import Canvas
 from gmcodec.progress import Callback
-
-if TYPE_CHECKING:
-    from gmcodec.models.local.frozen import LocalModel
 
 SAMPLED = 4  # one pixel of so many tells about what a tile takes
 CALL_PIXELS = 1 << 15  # coded between two reports of progress, which may end the work
 
 
 class TileCoder:
-    """Codes tiles with a model.  Immutable; safe to share by threads."""
+    """Codes tiles with a net.  Immutable; safe to share by threads."""
 
-    def __init__(self, model: LocalModel) -> None:
-        self._model = model
+    def __init__(self, config: LocalConfig, net: native.Net) -> None:
+        self._config, self._net = config, net
 
     def _open(self, height: int, width: int, weights: Weights) -> tuple[Canvas, native.Tile, list[tuple[int, int]]]:
         """An empty canvas, the tile on it, the runs of steps that are coded between two reports of progress."""
-        model, canvas = self._model, self._model.canvas(height, width)
-        values = value_weights(weights, model.channels)
-        tile = native.Tile([model.net], None, canvas, model.slope, BYTES, 2, values, 1)
+        canvas = Canvas(self._config.window, height, width)
+        values = value_weights(weights, self._config.channels)
+        tile = native.Tile([self._net], None, canvas, self._config.slope, BYTES, 2, values, 1)
         return canvas, tile, calls_of(tile.steps, height * width, CALL_PIXELS)
 
     def push_words(
@@ -86,14 +83,3 @@ class TileCoder:
         canvas, tile, _ = self._open(planes.shape[1], planes.shape[2], None)
         canvas.fill(planes[None])
         tile.evaluate()
-
-
-def calls_of(steps: int, pixels: int, each: int) -> list[tuple[int, int]]:
-    """Runs of the steps of a tile of so many pixels, with about ``each`` pixels."""
-    many = max(1, each * steps // pixels)
-    return [(start, min(start + many, steps)) for start in range(0, steps, many)]
-
-
-def report(progress: Callback, pixels: int, number: int, calls: int) -> None:
-    """Pass on the pixels of call ``number``; those of all calls are ``pixels``."""
-    progress(pixels * (number + 1) // calls - pixels * number // calls)

@@ -2,7 +2,7 @@
 """The specification of a local model that learns while it codes, in plain numpy integers.
 
 Slow and without tricks; tests/test_local_learning.py compares with the native core, symbol by symbol.  ``Learner``
-holds master weights; ``ranges`` goes through a tile::
+holds master weights; ``intervals`` goes through a tile::
 
     for every step of the wavefront:
         if a batch has been gathered: learn from it
@@ -45,9 +45,10 @@ from gmcodec.exact.rmsprop import (
     STEP_MAX,
 )
 from gmcodec.models.local import spec as local_spec
-from gmcodec.models.local.frozen import ACTIVATION_LIMIT, LocalConfig
+from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.online import rules
-from gmcodec.models.shared.mixture import SHARE_BITS
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT
+from gmcodec.models.shared.mixture import MIXING_BITS
 
 REACH = SIGMOID_REACH * SIGMOID_UNIT
 
@@ -169,22 +170,21 @@ class Learner:
 
     def __init__(
         self,
-        config: LocalConfig,
-        layers: dict[str, Layer],
-        t: Tables,
-        units: dict[str, np.ndarray],
+        frozen: FrozenLocal,
         rate: int,
         scale: Scale = BYTES,
         averaged: bool = False,
     ) -> None:
+        layers, units = frozen.layers, frozen.gradient_units
+        assert units is not None
         self.scale, self.averaged = scale, averaged
-        self.config, self.tables, self.units, self.count = config, t, units, 0
+        self.config, self.tables, self.units, self.count = frozen.config, frozen.tables, units, 0
         others = [n for n in units if n != "first"]
         inner = min(rmsprop.limit(layers[n]) for n in others)
         step = rules.RATES[rate]
 
         def made(name: str) -> Learning:
-            layer, share = layers[name], rules.SHARES[name.partition(".")[0]]
+            layer, share = layers[name], rules.LAYER_SHARES[name.partition(".")[0]]
             square = (layer.weight.astype(np.int64) ** 2).sum(1) // layer.weight.shape[1]
             rates = [max(1, (math.isqrt(int(s) << 16) * step * share) >> 22) for s in square]
             first = name == "first"
@@ -264,31 +264,31 @@ def leak(activation: np.ndarray) -> np.ndarray:
 
 # of pixels: tables, outputs, base and samples [C, N] -> left and freq of all their nibbles in coding order
 Coded = Callable[[Tables, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-Voice = tuple[Tables, np.ndarray, np.ndarray]  # what a net says of pixels: its tables, outputs, base
+MemberOutputs = tuple[Tables, np.ndarray, np.ndarray]  # what a net says of pixels: its tables, outputs, base
 
 
 class Mixture:
     """Samples of 8 bits as nibbles, from the logistics of all nets as one mixture."""
 
     def __init__(self, nets: int) -> None:
-        self.shares, self.worth, self.pixels = [2**SHARE_BITS // nets] * nets, [0] * nets, 0
+        self.mixing_weights, self.responsibilities, self.pixels = [2**MIXING_BITS // nets] * nets, [0] * nets, 0
 
-    def follow(self) -> None:
+    def update_mixing_weights(self) -> None:
         """Move the nets' shares to what they were worth for the pixels since the last time."""
-        for v, share in enumerate(self.shares):
-            mean = self.worth[v] * 2 ** (SHARE_BITS - WEIGHT_BITS) // self.pixels
-            self.shares[v] = max(share + ((mean - share) * min(self.pixels, 256) >> 9), 2**SHARE_BITS // 64)
-        self.worth, self.pixels = [0] * len(self.worth), 0
+        for v, share in enumerate(self.mixing_weights):
+            mean = self.responsibilities[v] * 2 ** (MIXING_BITS - WEIGHT_BITS) // self.pixels
+            self.mixing_weights[v] = max(share + ((mean - share) * min(self.pixels, 256) >> 9), 2**MIXING_BITS // 64)
+        self.responsibilities, self.pixels = [0] * len(self.responsibilities), 0
 
-    def two_nibbles(self, voices: list[Voice], samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def two_nibbles(self, members: list[MemberOutputs], samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Channel 0 high nibbles, channel 0 low nibbles, channel 1 high ..., of samples [C, N]."""
-        t, left, freq, priors = voices[0][0], [], [], []
-        for share, (own, outputs, _) in zip(self.shares, voices, strict=True):
+        t, left, freq, priors = members[0][0], [], [], []
+        for share, (own, outputs, _) in zip(self.mixing_weights, members, strict=True):
             mixtures = outputs.shape[1] // logistic.output_groups(len(samples))
-            priors.append(logistic.softmax(outputs[:, :mixtures], own) * (share >> (SHARE_BITS - WEIGHT_BITS)))
+            priors.append(logistic.softmax(outputs[:, :mixtures], own) * (share >> (MIXING_BITS - WEIGHT_BITS)))
         weights = logistic.normalise(np.concatenate(priors, 1))
         for channel, sample in enumerate(samples):
-            parts = [local_spec.logistics(own, outputs, base, samples, channel) for own, outputs, base in voices]
+            parts = [local_spec.logistics(own, outputs, base, samples, channel) for own, outputs, base in members]
             mean, inverse = (np.concatenate(part, 1) for part in zip(*parts, strict=True))
             high, low = sample >> 4, sample & 15
             for rows, nibble in (
@@ -301,12 +301,12 @@ class Mixture:
             weights = logistic.observe(sample, weights, mean, inverse, t)
         ends = np.cumsum([prior.shape[1] for prior in priors])[:-1]
         for v, part in enumerate(np.split(weights, ends, 1)):
-            self.worth[v] += int(part.sum())
+            self.responsibilities[v] += int(part.sum())
         self.pixels += len(weights)
         return np.concatenate(left), np.concatenate(freq)
 
 
-def ranges(
+def intervals(
     learners: Sequence[Learner], planes: np.ndarray, coded: Coded | None = None
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """A tile [C, H, W] -> left and freq of every nibble, int64 each, and how many are of the first stack.
@@ -329,19 +329,19 @@ def ranges(
             for x, near, base, net in zip(xs, nears, bases, learners, strict=True):
                 net.learn(x[gathered], near[gathered], base, samples[:, gathered])
             if coded is None:
-                mixture.follow()
+                mixture.update_mixing_weights()
             gathered, bases = gathered[:0], [base[:, :0] for base in bases]
-        voices: list[Voice] = []
+        members: list[MemberOutputs] = []
         for v, net in enumerate(learners):
             linear = net.linear.now
             moved = ops.rescale(ops.product(linear, nears[v][pixels]), linear).T
             base = (mean[:, pixels] * POSITION >> scale.shift) + moved
-            voices.append((net.tables, net.outputs(xs[v][pixels]), base))
+            members.append((net.tables, net.outputs(xs[v][pixels]), base))
             bases[v] = np.concatenate([bases[v], base], 1)
         half = -(-len(pixels) // 8) * 4
         for stack, part in zip(stacks, (slice(half), slice(half, None)), strict=True):
             if len(pixels[part]):
-                said, truth = [(t, out[part], base[:, part]) for t, out, base in voices], samples[:, pixels[part]]
+                said, truth = [(t, out[part], base[:, part]) for t, out, base in members], samples[:, pixels[part]]
                 stack.append(coded(*said[0], truth) if coded else mixture.two_nibbles(said, truth))
         gathered = np.concatenate([gathered, pixels])
     left, freq = (np.concatenate(found) for found in zip(*stacks[0], *stacks[1], strict=True))

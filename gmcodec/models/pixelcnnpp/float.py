@@ -50,7 +50,7 @@ from gmcodec.models.local.float import (
     quantise_rows,
     window_features,
 )
-from gmcodec.models.pixelcnnpp.model import PixelCNNConfig
+from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
 from gmcodec.models.shared.window import CLAMP, OUTSIDE
 
 CENTRE, SAMPLE_UNIT = 128, 1 / 128  # grey levels -> inputs within -1..1

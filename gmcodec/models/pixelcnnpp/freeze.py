@@ -22,9 +22,12 @@ from gmcodec.exact.ops import INT32_BOUND, Layer
 from gmcodec.exact.quantise import freeze_layer
 from gmcodec.models.local.float import FIRST_BITS, INPUT_UNIT
 from gmcodec.models.local.freeze import LINEAR_BITS, estimate_bits, found_unit, freeze_condition, search_units
+from gmcodec.models.pixelcnnpp.config import CONDITION
 from gmcodec.models.pixelcnnpp.float import SAMPLE_UNIT, Conv, GatedBlock, PixelCNN, PointwiseBlock
-from gmcodec.models.pixelcnnpp.model import CONDITION, Conditions, PixelCNNModel
-from gmcodec.models.pixelcnnpp.tables import ELU_UNIT, GATE_UNIT, GATED_BITS, ONE, make_net_tables
+from gmcodec.models.pixelcnnpp.model import PixelCNNModel
+from gmcodec.models.pixelcnnpp.streams import Conditions
+from gmcodec.models.pixelcnnpp.tables import GATE_UNIT, GATED_BITS, ONE, make_net_tables
+from gmcodec.models.shared.activations import ELU_UNIT
 from gmcodec.models.shared.mixture import output_units
 
 Units = dict[str, np.ndarray]
@@ -57,15 +60,15 @@ class _Places:
         return f"{stream}.{level}" if joined else f"{stream}.{level}.{way}"
 
 
-class Told(NamedTuple):
-    """What a net with a condition is told of images, uint8 [B, C, H, W]: as floats, and as integers."""
+class ConditionsOf(NamedTuple):
+    """Functions from images, uint8 [B, C, H, W], to their conditions: of the float net, and of the frozen one."""
 
     floats: Callable[[Tensor], list[Tensor]]
     integers: Callable[[np.ndarray], Conditions]
 
 
 @torch.no_grad()
-def activation_peaks(net: PixelCNN, batches: list[Tensor], told: Told | None = None) -> Units:
+def activation_peaks(net: PixelCNN, batches: list[Tensor], conditions: ConditionsOf | None = None) -> Units:
     """Largest absolute value of each channel, float64 [F]: of every stretch of a stream, and inside every block."""
     places, hooks = _Places(net), []
     peaks: Units = {}
@@ -86,26 +89,28 @@ def activation_peaks(net: PixelCNN, batches: list[Tensor], told: Told | None = N
     quantised = net.fake_quant
     net.fake_quant = True
     for batch in batches:
-        net(batch, condition=told.floats(batch) if told else None)
+        net(batch, condition=conditions.floats(batch) if conditions else None)
     net.fake_quant = quantised
     for hook in hooks:
         hook.remove()
     return peaks
 
 
-def freeze(net: PixelCNN, batches: list[Tensor], trials: list[np.ndarray], told: Told | None = None) -> PixelCNNModel:
+def freeze(
+    net: PixelCNN, batches: list[Tensor], trials: list[np.ndarray], conditions: ConditionsOf | None = None
+) -> PixelCNNModel:
     """Frozen model of ``net``; calibrated on ``batches``, uint8 [B, C, H, W] each, its units compared on ``trials``.
 
     Raises FreezeError when a bound cannot be proved.
     """
     net = net.eval()
-    peaks = activation_peaks(net, batches, told)
-    known = [told.integers(images) for images in trials] if told else [None] * len(trials)
+    peaks = activation_peaks(net, batches, conditions)
+    known = [conditions.integers(images) if conditions else None for images in trials]
 
     def bits(units: Units) -> float:
         model = _freeze(net, units)
-        given = [model if conditions is None else model.given(conditions) for conditions in known]
-        return sum(estimate_bits(one, images).sum() for one, images in zip(given, trials, strict=True))
+        models = [model if found is None else model.conditioned_on(found) for found in known]
+        return sum(estimate_bits(one, images).sum() for one, images in zip(models, trials, strict=True))
 
     if net.config.nonlinearity == "leaky":
         return _freeze(net, search_units(peaks, bits))

@@ -12,18 +12,10 @@ import numpy as np
 from gmcodec.exact import ops
 from gmcodec.exact.ops import Layer
 from gmcodec.models.local import spec as local_spec
-from gmcodec.models.pixelcnnpp.model import Conditions, PixelCNNConfig
-from gmcodec.models.pixelcnnpp.streams import position
-from gmcodec.models.pixelcnnpp.tables import (
-    ACTIVATION_LIMIT,
-    GATE_BITS,
-    GATE_REACH,
-    GATED_BITS,
-    GATED_LIMIT,
-    ONE,
-    OUTPUT_LIMIT,
-    NetTables,
-)
+from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
+from gmcodec.models.pixelcnnpp.streams import Conditions, position
+from gmcodec.models.pixelcnnpp.tables import GATE_BITS, GATE_REACH, GATED_BITS, GATED_LIMIT, ONE, NetTables
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
 
 UPPER = [
     (dy, dx) for dy in (-1, 0) for dx in (-1, 0, 1)

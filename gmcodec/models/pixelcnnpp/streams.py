@@ -13,24 +13,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gmcodec import native
 from gmcodec.exact.ops import Layer
-from gmcodec.models.pixelcnnpp.tables import ACTIVATION_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
+from gmcodec.models.pixelcnnpp.tables import NetTables
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.shared.window import Canvas
 from gmcodec.native import GATE, HIDDEN, OUTPUT, OUTPUT_WIDE, RESIDUAL, LayerArrays
 from gmcodec.native import streams as native_streams
 from gmcodec.native.streams import COPY, Map, Step, Tap
-
-if TYPE_CHECKING:
-    from gmcodec.models.pixelcnnpp.model import PixelCNNCanvas, PixelCNNConfig, PixelCNNModel
 
 BLOCK = 1024  # cells of the left stream that pass all its layers at once: they stay in a core's cache
 COLUMNS = {"upper": (-1, 0, 1), "left": (-1, 0)}  # that a layer of either stream sees, of this row and the one above
 ACTIVATIONS = {"leaky": native_streams.LEAKY, "elu": native_streams.ELU, "concat_elu": native_streams.CONCAT_ELU}
 Prepared = dict[str, native.Layer]
+# of each of ``PixelCNNConfig.positions``: int16 within MAP_LIMIT, [H', W', B, D] at its resolution
+Conditions = dict[tuple[str, int, int], np.ndarray]
 
 
 def even(features: int) -> int:
@@ -94,12 +95,12 @@ def prepare(config: PixelCNNConfig, layers: dict[str, Layer], core: native.Core)
 
 
 class Program:
-    """Maps and steps of the streams of a model over a canvas."""
+    """Maps and steps of the streams of a net over images of ``width`` pixels."""
 
-    def __init__(self, model: PixelCNNModel, canvas: PixelCNNCanvas) -> None:
-        c = model.config
-        self._config, self._prepared, self._conditions = c, model.prepared, model.conditions
-        self._widths = [-(-canvas.width >> level) for level in range(len(c.filters))]
+    def __init__(self, config: PixelCNNConfig, prepared: Prepared, conditions: Conditions | None, width: int) -> None:
+        c = config
+        self._config, self._prepared, self._conditions = c, prepared, conditions
+        self._widths = [-(-width >> level) for level in range(len(c.filters))]
         self._activation = ACTIVATIONS[c.nonlinearity]
         self.maps: list[Map] = []
         self.steps: list[Step] = []
@@ -124,8 +125,8 @@ class Program:
         self.maps.append(Map(depth, self._widths[level], margin, even(features)))
         return len(self.maps) - 1
 
-    def _known(self, block: str) -> int:
-        """A map of what the condition tells a block."""
+    def _condition_map(self, block: str) -> int:
+        """A map of the condition of a block."""
         assert self._conditions is not None
         known = self._conditions[position(block)]
         known = np.ascontiguousarray(np.pad(known, ((0, 0), (0, 0), (0, 0), (0, known.shape[3] % 2))))
@@ -177,11 +178,11 @@ class Program:
         self, block: str, kind: int, level: int, taps: list[Tap], values: int, active: int,
         activation: int | None = None,
     ) -> None:  # fmt: skip
-        """The second layer of a block, onto ``values``, then what the condition tells; ``active`` gets the result."""
-        told = self._conditions is not None
-        self._layer(f"{block}.second", kind, level, taps, values, -1 if told else active, activation)
-        if told:
-            known = [Tap(self._known(block), 0, 0)]
+        """The second layer of a block, onto ``values``, then its condition; ``active`` gets the result."""
+        conditioned = self._conditions is not None
+        self._layer(f"{block}.second", kind, level, taps, values, -1 if conditioned else active, activation)
+        if conditioned:
+            known = [Tap(self._condition_map(block), 0, 0)]
             self._layer(f"condition.{block}", RESIDUAL, level, known, values, active, activation)
 
     def _pointwise(self, way: str, values: int, inner: int, copy: int) -> None:
@@ -237,13 +238,21 @@ class Program:
 class Streams:
     """Features of a batch of images while it is coded."""
 
-    def __init__(self, model: PixelCNNModel, canvas: PixelCNNCanvas) -> None:
-        c, program = model.config, Program(model, canvas)
+    def __init__(
+        self,
+        config: PixelCNNConfig,
+        prepared: Prepared,
+        conditions: Conditions | None,
+        linear: Layer,
+        tables: NetTables,
+        canvas: Canvas,
+    ) -> None:
+        c, program = config, Program(config, prepared, conditions, canvas.width)
         self._width = canvas.width
         self._native = native_streams.Streams(
             canvas, program.maps, program.steps, program.upper, max(1, BLOCK // len(canvas.samples)), program.planes,
-            program.windows, LayerArrays.of(model.layers["linear"]), c.window.near_columns(c.neighbours),
-            np.array(c.window.runs), model.net_tables.gate, model.net_tables.elu,
+            program.windows, LayerArrays.of(linear), c.window.near_columns(c.neighbours),
+            np.array(c.window.runs), tables.gate, tables.elu,
         )  # fmt: skip
 
     def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:

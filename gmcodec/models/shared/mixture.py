@@ -14,7 +14,7 @@ from gmcodec.exact.logistic import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, PO
 from gmcodec.native import Core
 
 Weights = Sequence[np.ndarray | None] | None  # of values, as in coding/value_weights.py
-SHARE_BITS = 24  # several nets' shares of a mixture are in 2**-SHARE_BITS
+MIXING_BITS = 24  # mixing weights of an ensemble are in 2**-MIXING_BITS
 
 
 def value_weights(weights: Weights, channels: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -1,56 +1,37 @@
 # SPDX-License-Identifier: MIT
 """The frozen VAE over a batch of images: features on the way up, latents group by group on the way down.
 
-vae/spec.py says the same in plain numpy.
+spec.py says the same in plain numpy.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from gmcodec import native
 from gmcodec.exact import gaussian
 from gmcodec.exact.gaussian import Gaussians, LatentTables
-from gmcodec.models.shared.conv import UNIT, Maps, to_activation, twice
-
-if TYPE_CHECKING:
-    from gmcodec.models.agave.model import AgaveConfig, Constants
+from gmcodec.models.shared.activations import MAP_UNIT
+from gmcodec.models.shared.conv import to_activation, twice
+from gmcodec.models.vae.frozen import FrozenVAE
 
 MEANS_OF_LATENTS_UNIT = 4096  # of means that nets give
-LATENT_SHIFT = (gaussian.POSITION // UNIT).bit_length() - 1  # from positions of latents to activations
+LATENT_SHIFT = (gaussian.POSITION // MAP_UNIT).bit_length() - 1  # from positions of latents to activations
 
 
-class FrozenVAE(Protocol):
-    """What this needs of a model."""
-
-    @property
-    def config(self) -> AgaveConfig: ...
-
-    @property
-    def maps(self) -> Maps: ...
-
-    @property
-    def constants(self) -> Constants: ...
-
-    @property
-    def latent_tables(self) -> LatentTables: ...
-
-
-def climb(vae: FrozenVAE, x: np.ndarray) -> list[list[np.ndarray]]:
-    """The way up from a map: for every resolution the activation behind each block."""
-    maps, c = vae.maps, vae.config
-    x = maps.convolve("first", x, 2 * c.stride + 1, c.stride)
+def bottom_up(vae: FrozenVAE, x: np.ndarray) -> list[list[np.ndarray]]:
+    """Features of a map: for every resolution the activation behind each block."""
+    conv, c = vae.conv, vae.config
+    x = conv.convolve("first", x, 2 * c.stride + 1, c.stride)
     found: list[list[np.ndarray]] = []
     for level, blocks in enumerate(c.groups):
         if level:
-            x = maps.convolve(f"shrink.{level - 1}", maps.active(x), stride=2)
+            x = conv.convolve(f"shrink.{level - 1}", conv.active(x), stride=2)
         found.append([])
         for n in range(blocks):
-            inner = maps.active(maps.convolve(f"up.{level}.{n}.first", maps.active(x)))
-            x = maps.residual(x, f"up.{level}.{n}.second", inner)
-            found[-1].append(maps.active(x))
+            inner = conv.active(conv.convolve(f"up.{level}.{n}.first", conv.active(x)))
+            x = conv.residual(x, f"up.{level}.{n}.second", inner)
+            found[-1].append(conv.active(x))
     return found
 
 
@@ -62,14 +43,14 @@ def split_latents(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.clip(log_scale, gaussian.LOG_SCALE_MIN * unit, gaussian.LOG_SCALE_MAX * unit)
 
 
-class Descent:
-    """From the first group to the last; see coding/bitsback.py.
+class LatentState:
+    """Top down, from the first group of latents to the last: what is known so far.  See coding/bitsback.py.
 
     A part is a group, its latents [B, H', W', L] in that order, or, with a flow, a channel of one, [B, H', W'].
     """
 
     def __init__(self, vae: FrozenVAE, count: int, size: tuple[int, int], up: list[list[np.ndarray]] | None) -> None:
-        """``size``: height and width, whole cells; ``up``: what ``climb`` found, if posteriors are wanted."""
+        """``size``: height and width, whole cells; ``up``: what ``bottom_up`` found, if posteriors are wanted."""
         self._vae, self._count, self._size, self._up = vae, count, size, up
         self._stage, self._channel = 0, 0
         cell = vae.config.cell
@@ -87,11 +68,11 @@ class Descent:
 
     def _open(self) -> None:
         """Get ready for the stage that is next."""
-        c, maps = self._vae.config, self._vae.maps
+        c, conv = self._vae.config, self._vae.conv
         level, n = c.stages[self._stage]
         if self._stage and level < c.stages[self._stage - 1][0]:
-            self._x = maps.convolve(f"grow.{level}", twice(maps.active(self._x)))
-        self._active = maps.active(self._x)
+            self._x = conv.convolve(f"grow.{level}", twice(conv.active(self._x)))
+        self._active = conv.active(self._x)
         self._posterior: tuple[np.ndarray, np.ndarray] | None = None
         cells = (*self._active.shape[:3], c.latents)
         self._e = np.zeros(cells, np.int64)  # in 1/65536
@@ -122,15 +103,15 @@ class Descent:
 
     def _split(self, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``split_latents`` of a layer."""
-        return split_latents(self._vae.maps.outputs(name, x).astype(np.int64))
+        return split_latents(self._vae.conv.outputs(name, x).astype(np.int64))
 
     def _flow(self) -> tuple[np.ndarray, np.ndarray]:
         """Of all channels; right for the next one, which depends on the channels before it only."""
         if self._flowed is not None:
             return self._flowed
-        maps, name = self._vae.maps, f"stages.{self._stage}.flow"
+        conv, name = self._vae.conv, f"stages.{self._stage}.flow"
         known = to_activation(self._e0, LATENT_SHIFT)
-        inner = maps.active(maps.convolve(f"{name}.first", np.concatenate([known, self._seen], 3)))
+        inner = conv.active(conv.convolve(f"{name}.first", np.concatenate([known, self._seen], 3)))
         self._flowed = self._split(f"{name}.last", inner)
         return self._flowed
 
@@ -157,13 +138,13 @@ class Descent:
     def _close(self) -> None:
         """All latents of a stage are known: go on to the next."""
         vae, name = self._vae, f"stages.{self._stage}"
-        maps, z = vae.maps, self._e
+        conv, z = vae.conv, self._e
         if self._stage:
             mean, log_scale = self._split(f"{name}.prior", self._active)
             z = mean + gaussian.times_scale(z, gaussian.scale_index(log_scale), vae.latent_tables)
         known = to_activation(z, LATENT_SHIFT)
-        inner = maps.active(maps.convolve(f"{name}.inner", np.concatenate([self._active, known], 3)))
-        self._x = maps.residual(self._x, f"{name}.second", inner)
+        inner = conv.active(conv.convolve(f"{name}.inner", np.concatenate([self._active, known], 3)))
+        self._x = conv.residual(self._x, f"{name}.second", inner)
         self._stage += 1
         if self._stage < len(vae.config.stages):
             self._open()
@@ -172,10 +153,10 @@ class Descent:
 
     def means(self) -> np.ndarray:
         """f(z), int32 [B, H'', W'', planes] in 1/64 grey level, relative to 128."""
-        maps, x = self._vae.maps, self._x
+        conv, x = self._vae.conv, self._x
         for n in range(self._vae.config.doublings):
-            x = maps.convolve(f"finer.{n}", twice(maps.active(x)))
-        return maps.outputs("last", maps.active(x))
+            x = conv.convolve(f"finer.{n}", twice(conv.active(x)))
+        return conv.outputs("last", conv.active(x))
 
 
 class Rows:

@@ -14,7 +14,8 @@ import numpy as np
 from gmcodec.exact import ops
 from gmcodec.exact.gaussian import INVERSE_BITS, LOG_SCALE_MAX, LOG_SCALE_MIN, LOG_SCALE_UNIT, SCALE_BITS, LatentTables
 from gmcodec.exact.ops import Layer
-from gmcodec.models.agave.model import AgaveConfig, Constants
+from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.models.vae.frozen import Constants
 
 LIMIT, OUTPUT_LIMIT = 2**14 - 1, 2**17
 MEAN_SHIFT = 4  # nets give means in 1/4096
@@ -131,14 +132,14 @@ class Spec:
         return mean, log_scale
 
     def conditions(self, means: np.ndarray) -> list[np.ndarray]:
-        """What f(z) [H, W, planes] tells the decoder, [H', W', D] for each of ``AgaveConfig.told``."""
+        """What f(z) [H, W, planes] tells the decoder, [H', W', D] for each of ``AgaveConfig.condition_levels``."""
         c = self.config
         x = coarser(means, 4).repeat(c.auxiliary, 0).repeat(c.auxiliary, 1)
         streams = [convolution(self.layers["told.first"], x)]
-        for n in range(max(c.told)):
+        for n in range(max(c.condition_levels)):
             streams.append(convolution(self.layers[f"told.shrink.{n}"], self.active(streams[-1]), stride=2))
         found = []
-        for n, level in enumerate(c.told):
+        for n, level in enumerate(c.condition_levels):
             streams[level] = self.residual(streams[level], f"told.{n}", self.active(streams[level]))
             found.append(self.active(streams[level]))
         return found

@@ -15,12 +15,14 @@ torch = pytest.importorskip("torch")
 from gmcodec.coding.autoregressive import wavefront
 from gmcodec.models import weights
 from gmcodec.models.local import freeze as local_freeze
-from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.local.model import LocalModel
+from gmcodec.models.online.model import OnlineModel
+from gmcodec.progress import ignore
 from gmcodec.training import meta
-from gmcodec.training.data import LEARNT_CENTRE, centre, load_folder, pad
+from gmcodec.training.data import META_VALIDATION_SIDE, centre, load_folder, pad
 from gmcodec.training.freezing import freeze_file
 from gmcodec.training.loop import Trainer
-from gmcodec.training.meta import PIXELS, Adapting, Streams
+from gmcodec.training.meta import STEP_PIXELS, MetaTrainer, PhotographStreams
 from gmcodec.training.nets import build, save_float
 from gmcodec.training.presets import PRESETS, Preset
 from gmcodec.training.trainers import trainer
@@ -33,10 +35,10 @@ def photos(tmp_path: Path) -> Path:
     return write_photos(tmp_path / "photos", 40, 48)
 
 
-def made(photos: Path, out: Path, preset: Preset = TOY, **options: object) -> Adapting:
+def made(photos: Path, out: Path, preset: Preset = TOY, **options: object) -> MetaTrainer:
     torch.set_num_threads(1)
     run = trainer(preset, photos, photos, out, bf16=False, progress=False, **options)
-    assert isinstance(run, Adapting)
+    assert isinstance(run, MetaTrainer)
     return run
 
 
@@ -49,11 +51,11 @@ def test_copies_see_what_the_net_sees(photos, tmp_path):
     """Features, means and targets of every pixel in coding order, and the bits that the net gives them."""
     run = made(photos, tmp_path / "run")
     image = load_folder(photos, 3)[0]
-    streams = Streams(run.model, [pad(image, run.model.reach)] * 2, 2, torch.device("cpu"), None)
+    streams = PhotographStreams(run.model, [pad(image, run.model.reach)] * 2, 2, torch.device("cpu"), None)
     bits = []
     copies, _, _ = run._copy(run.net, 2)
-    while streams.done[0] + PIXELS <= image[0].size:
-        bits.append(meta._slot_bits(run.model, copies, streams.next(), torch.float32).view(2, PIXELS).detach())
+    while streams.done[0] + STEP_PIXELS <= image[0].size:
+        bits.append(meta._pixel_bits(run.model, copies, streams.next(), torch.float32).view(2, STEP_PIXELS).detach())
     found = torch.cat(bits, 1).numpy()
     expected = run.net.bits(torch.from_numpy(pad(image, run.model.reach)[None])).detach().numpy()
     order, _ = wavefront(*image.shape[1:], run.model.slope)
@@ -64,11 +66,11 @@ def test_mirrored_photographs_are_photographs_of_mirrors(photos, tmp_path):
     run = made(photos, tmp_path / "run")
     image = load_folder(photos, 3)[1]
     both = [pad(image, run.model.reach), pad(np.ascontiguousarray(image[:, :, ::-1]), run.model.reach)]
-    streams = Streams(run.model, both, 2, torch.device("cpu"), None)
+    streams = PhotographStreams(run.model, both, 2, torch.device("cpu"), None)
     streams.mirrored[0] = True
     pixels = streams.next()
     assert torch.equal(pixels.features[0], pixels.features[1])
-    assert torch.equal(pixels.target[:, :PIXELS], pixels.target[:, PIXELS:])
+    assert torch.equal(pixels.target[:, :STEP_PIXELS], pixels.target[:, STEP_PIXELS:])
 
 
 def test_photographs_that_begin_forget(photos, tmp_path):
@@ -78,15 +80,15 @@ def test_photographs_that_begin_forget(photos, tmp_path):
     assert not torch.equal(run.copies["first"][0], run.net.first)
     assert run.counts.min() == 3
     run.streams.done[:] = 10**9  # every photograph ends
-    meta.AGAIN, again = 0.0, meta.AGAIN
+    meta.MIRROR_PROBABILITY, mirror = 0.0, meta.MIRROR_PROBABILITY
     try:
         pixels = run.streams.next()
     finally:
-        meta.AGAIN = again
-    assert pixels.fresh.all()
+        meta.MIRROR_PROBABILITY = mirror
+    assert pixels.starting.all()
     net = dict(run.net.named_parameters())
     with torch.no_grad():
-        meta._restart(pixels.fresh, net, run.copies, run.squares, run.counts)
+        meta._reset(pixels.starting, net, run.copies, run.mean_squares, run.counts)
     assert all(torch.equal(copy[slot], net[name]) for name, copy in run.copies.items() for slot in range(len(copy)))
     assert run.counts.max() == 0
 
@@ -111,12 +113,12 @@ def test_a_run_goes_on_from_its_checkpoint(photos, tmp_path):
 
 def test_a_net_trained_to_learn_is_frozen_for_what_it_costs_learning(tmp_path, monkeypatch):
     """Units are searched by that, and the search says it of the model that is written."""
-    photos, rate, judged = write_photos(tmp_path / "photos", 72, 80), TOY.adaptation, []
+    photos, rate, costs = write_photos(tmp_path / "photos", 72, 80), TOY.adaptation, []
     save_float(build(TOY.model), TOY, tmp_path / "float.safetensors")
 
     def search(peaks, bits):
         units = local_freeze.spread_units(peaks, 0.75)
-        judged.append(bits(units))
+        costs.append(bits(units))
         return units
 
     monkeypatch.setattr(local_freeze, "search_units", search)
@@ -124,13 +126,13 @@ def test_a_net_trained_to_learn_is_frozen_for_what_it_costs_learning(tmp_path, m
     model = weights.from_bytes((tmp_path / "frozen.safetensors").read_bytes())
     assert isinstance(model, LocalModel)
     assert rate is not None
-    coder = model.learning(rate).tile_coder
-    images = [centre(image, LEARNT_CENTRE) for image in load_folder(photos, 3)]
-    assert judged == [pytest.approx(sum(coder.ranges(image, lambda n: None, None)[1] for image in images))]
+    coder = OnlineModel([model], [rate]).tile_coder
+    images = [centre(image, META_VALIDATION_SIDE) for image in load_folder(photos, 3)]
+    assert costs == [pytest.approx(sum(coder.intervals(image, ignore)[1] for image in images))]
 
 
 @pytest.mark.slow
-def test_floats_foretell_what_the_frozen_net_will_need(tmp_path):
+def test_floats_predict_the_rate_of_the_frozen_net(tmp_path):
     """The rate of integers that learn is that of the trainer's floats, and learning changes both alike."""
     photos = write_photos(tmp_path / "photos", 72, 80)
     plain = Trainer(replace(PRESETS["toy-rgb"], steps=200, quantise_from=1.0), photos, photos, tmp_path / "plain",
@@ -142,17 +144,17 @@ def test_floats_foretell_what_the_frozen_net_will_need(tmp_path):
     freeze_file([path], photos, photos, tmp_path / "frozen.safetensors", progress=False)
     model = weights.from_bytes((tmp_path / "frozen.safetensors").read_bytes())
     assert isinstance(model, LocalModel)
-    coder, bits, samples = model.learning(7).tile_coder, 0.0, 0
+    coder, bits, samples = OnlineModel([model], [7]).tile_coder, 0.0, 0
     for image in load_folder(photos, 3):
-        both, _ = coder.ranges(image, lambda n: None, None)
-        seen = image[0].size // PIXELS * PIXELS
+        both, _ = coder.intervals(image, ignore)
+        seen = image[0].size // STEP_PIXELS * STEP_PIXELS
         _, starts = wavefront(*image.shape[1:], model.slope)
         step = int(np.searchsorted(starts, seen, "right")) - 1
         in_first = sum(min(n, -(-n // 8) * 4) for n in np.diff(starts)[:step])  # of the two stacks
         stacks = both[0][: 6 * in_first, 1], both[1][: 6 * (starts[step] - in_first), 1]
         bits += (24 - np.log2(np.concatenate(stacks))).sum()
         samples += 3 * starts[step]
-    foretold = run.validate()
-    still = plain.validate()
-    assert bits / samples == pytest.approx(foretold, rel=0.02)
-    assert abs(foretold - still) > 0.003
+    predicted = run.validate()
+    without_learning = plain.validate()
+    assert bits / samples == pytest.approx(predicted, rel=0.02)
+    assert abs(predicted - without_learning) > 0.003

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gmcodec.training.adversarial_losses import (
     PENALTY,
+    bernoulli_divergence,
     bgan_discriminator_loss,
     bgan_generator_loss,
     discriminator_loss,
@@ -29,7 +30,6 @@ from gmcodec.training.adversarial_losses import (
     nonsaturating_loss,
     quality_loss,
     saturating_loss,
-    share_divergence,
 )
 from gmcodec.training.discriminators import Discriminator, Equivariant
 from gmcodec.training.presets import DiscriminatorConfig
@@ -65,7 +65,7 @@ def test_losses_by_hand() -> None:
 def test_divergences_of_shares_by_hand() -> None:
     share, guess = torch.tensor([0.0, 1.0, 0.25, 0.5]), torch.tensor([0.5, 0.25, 0.5, 0.5])
     expected = [log(2), log(4), 0.25 * log(0.5) + 0.75 * log(1.5), 0.0]
-    assert share_divergence(logit(guess), share).tolist() == pytest.approx(expected, abs=1e-6)
+    assert bernoulli_divergence(logit(guess), share).tolist() == pytest.approx(expected, abs=1e-6)
     beta = torch.tensor([True, False, False, False])
     logits = logit(torch.tensor([0.2, 0.8, 0.5, 0.5]))
     once = 0.25 * log(0.5) + 0.75 * log(1.5)

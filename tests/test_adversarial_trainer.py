@@ -12,7 +12,7 @@ from test_ade import mosaics  # noqa: F401
 
 from gmcodec.errors import TrainingError
 from gmcodec.training import trainers
-from gmcodec.training.adversarial import Duel, Within
+from gmcodec.training.adversarial import AdversarialTrainer, ClampWithReturn
 from gmcodec.training.adversarial_losses import discriminator_loss
 from gmcodec.training.data import Batch
 from gmcodec.training.loop import Trainer
@@ -20,17 +20,17 @@ from gmcodec.training.nets import of_inference, preset_from_dict, preset_to_dict
 from gmcodec.training.presets import PRESETS, Adversary, DiscriminatorConfig, Preset
 
 TOY = replace(PRESETS["toy-av-ade"], steps=12)
-JUDGE = DiscriminatorConfig("residual", (4, 6, 8), size=16)
-MIXED = replace(JUDGE, batch="mean")
+DISCRIMINATOR = DiscriminatorConfig("residual", (4, 6, 8), size=16)
+MIXED = replace(DISCRIMINATOR, batch="mean")
 
 
-def made(preset: Preset, data: Path, out: Path) -> Duel:
+def made(preset: Preset, data: Path, out: Path) -> AdversarialTrainer:
     run = trainers.trainer(preset, data, 20, out, bf16=False, progress=False)
-    assert isinstance(run, Duel)
+    assert isinstance(run, AdversarialTrainer)
     return run
 
 
-def judged(**changes: object) -> Preset:
+def with_adversary(**changes: object) -> Preset:
     return replace(TOY, adversary=replace(TOY.adversary, **changes))
 
 
@@ -43,18 +43,18 @@ def state(module: torch.nn.Module) -> dict:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-@pytest.mark.parametrize("changes", [{}, {"game": "m-bgan", "discriminator": MIXED, "gamma": 0.1}])
+@pytest.mark.parametrize("changes", [{}, {"loss": "m-bgan", "discriminator": MIXED, "gamma": 0.1}])
 def test_both_sides_learn(mosaics: Path, tmp_path: Path, changes: dict) -> None:  # noqa: F811
-    run = made(judged(**changes), mosaics, tmp_path)
-    net, judge = state(run.net), state(run.discriminator)
+    run = made(with_adversary(**changes), mosaics, tmp_path)
+    net, discriminator = state(run.net), state(run.discriminator)
     run.train_step()
-    assert moved(judge, run.discriminator) == set(judge)
+    assert moved(discriminator, run.discriminator) == set(discriminator)
     assert {"vae.last.bias", "flow.couplings.0.net.last.weight", "log_deviation"} <= moved(net, run.net)
 
 
 def test_without_likelihood_the_flow_and_the_encoder_stay(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
     """L_Q teaches what maps latents to features; f is trained by the likelihood only (A.2)."""
-    run = made(judged(likelihood=False), mosaics, tmp_path)
+    run = made(with_adversary(likelihood=False), mosaics, tmp_path)
     net = state(run.net)
     run.train_step()
     changed = moved(net, run.net)
@@ -63,11 +63,11 @@ def test_without_likelihood_the_flow_and_the_encoder_stay(mosaics: Path, tmp_pat
     assert all(p.requires_grad for p in (*run.net.parameters(), *run.discriminator.parameters()))
 
 
-def test_the_coefficient_weighs_the_judge(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_coefficient_weighs_the_discriminator(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
     """The cost is linear in it, in bits per sample: L_Q is in nats of an image."""
     batch, costs = None, []
     for number, coefficient in enumerate((0.0, 100.0, 200.0)):
-        run = made(judged(coefficient=coefficient), mosaics, tmp_path / str(number))
+        run = made(with_adversary(coefficient=coefficient), mosaics, tmp_path / str(number))
         batch = run._tensors(run.source.batch(4)) if batch is None else batch
         torch.manual_seed(5)
         costs.append(run._cost(batch).item())
@@ -76,11 +76,11 @@ def test_the_coefficient_weighs_the_judge(mosaics: Path, tmp_path: Path) -> None
 
 
 def test_momentum_and_rates_of_both_sides(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
-    run = made(judged(momentum=0.25, rate=7e-4), mosaics, tmp_path)
+    run = made(with_adversary(momentum=0.25, rate=7e-4), mosaics, tmp_path)
     run.step = 1000
     run.train_step()
-    assert run.against.param_groups[0]["betas"][0] == 0.25
-    assert run.against.param_groups[0]["lr"] == pytest.approx(7e-4)
+    assert run.discriminator_optimiser.param_groups[0]["betas"][0] == 0.25
+    assert run.discriminator_optimiser.param_groups[0]["lr"] == pytest.approx(7e-4)
     adam = run.optimisers[-1][0].param_groups[0]
     assert adam["betas"] == (0.25, 0.98)
     assert adam["lr"] == pytest.approx(TOY.adam_lr)
@@ -104,22 +104,22 @@ def test_resume_equals_an_uninterrupted_run(mosaics: Path, tmp_path: Path) -> No
 BLACK = Batch(torch.zeros(32, 3, 16, 16))
 
 
-class LikesRed(torch.nn.Module):
-    """A judge with a known mind."""
+class PrefersRed(torch.nn.Module):
+    """A discriminator with a known mind."""
 
     def forward(self, x: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
         return (x[:, 0] - x[:, 1]).mean((1, 2))
 
 
-def test_the_generator_gives_what_the_judge_likes(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
-    run = made(replace(judged(likelihood=False), steps=10**6), mosaics, tmp_path)
-    run.discriminator = LikesRed()  # type: ignore[assignment]
-    run._learn = lambda real, fake, labels: None  # type: ignore[method-assign, assignment, misc]
+def test_the_generator_gives_what_the_discriminator_prefers(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    run = made(replace(with_adversary(likelihood=False), steps=10**6), mosaics, tmp_path)
+    run.discriminator = PrefersRed()  # type: ignore[assignment]
+    run._train_discriminator = lambda real, fake, labels: None  # type: ignore[method-assign, assignment, misc]
     run.step = 200  # behind the warm-up
 
     def redness() -> float:
         torch.manual_seed(1)
-        return LikesRed()(run._samples(BLACK), None).mean().item()
+        return PrefersRed()(run._samples(BLACK), None).mean().item()
 
     before = redness()
     for _ in range(20):
@@ -130,21 +130,21 @@ def test_the_generator_gives_what_the_judge_likes(mosaics: Path, tmp_path: Path)
 def test_without_likelihood_samples_do_not_go_further_away() -> None:
     """The gradient of a sum pulls all down: what is below the range already stays."""
     images = torch.tensor([-9.0, -1.0, 1.0, 9.0], requires_grad=True)
-    seen = Within.apply(images)
+    seen = ClampWithReturn.apply(images)
     assert seen.tolist() == [-3, -1, 1, 3]
     seen.sum().backward()
     assert images.grad.tolist() == [0, 1, 1, 1]
 
 
-def test_the_judge_learns_to_tell(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
-    run = made(judged(penalty=1.0), mosaics, tmp_path)
+def test_the_discriminator_learns(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    run = made(with_adversary(penalty=1.0), mosaics, tmp_path)
     run.step = 200
     real = run._tensors(run.source.batch(32)).images.float() / 127.5 - 1
     fake = run._samples(BLACK).detach()
     losses = []
     for _ in range(40):
         losses.append(discriminator_loss(run.discriminator(real), run.discriminator(fake)).item())
-        run._learn(real, fake, None)
+        run._train_discriminator(real, fake, None)
     assert losses[-1] < losses[0] - 0.1
 
 
@@ -153,10 +153,10 @@ def test_presets_survive_a_checkpoint(name: str) -> None:
     assert preset_from_dict(preset_to_dict(PRESETS[name])) == PRESETS[name]
 
 
-def test_games_need_their_discriminators() -> None:
-    for game, judge in (("m-bgan", JUDGE), ("samples", MIXED), ("chess", JUDGE)):
+def test_losses_need_their_discriminators() -> None:
+    for loss, discriminator in (("m-bgan", DISCRIMINATOR), ("samples", MIXED), ("unknown", DISCRIMINATOR)):
         with pytest.raises(ValueError, match="does not fit"):
-            Adversary(judge, game=game)
+            Adversary(discriminator, loss=loss)
 
 
 def test_presets_without_an_adversary_have_the_plain_trainer(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -174,8 +174,8 @@ def test_around_a_generator_only_the_inference_net_and_the_deviation_learn(
     classes: int,
 ) -> None:
     model = replace(TOY.model, classes=classes)
-    judge = replace(TOY.adversary.of_classes(classes), likelihood=False)
-    gan = made(replace(TOY, model=model, adversary=judge), mosaics, tmp_path / "gan")
+    discriminator = replace(TOY.adversary.of_classes(classes), likelihood=False)
+    gan = made(replace(TOY, model=model, adversary=discriminator), mosaics, tmp_path / "gan")
     with torch.no_grad():
         gan.ema.vae.last.bias.fill_(3.0)  # a generator that is far away from the images
     gan.save()
@@ -192,7 +192,7 @@ def test_around_a_generator_only_the_inference_net_and_the_deviation_learn(
 
 
 def test_the_deviation_starts_from_what_a_generator_leaves(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
-    gan = made(judged(likelihood=False), mosaics, tmp_path / "gan")
+    gan = made(with_adversary(likelihood=False), mosaics, tmp_path / "gan")
     with torch.no_grad():
         for parameter in gan.ema.vae.last.parameters():
             parameter.zero_()
@@ -207,7 +207,7 @@ def test_the_deviation_starts_from_what_a_generator_leaves(mosaics: Path, tmp_pa
 def test_a_generator_that_stays_as_it_is_must_be_there(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
     preset = replace(TOY, adversary=None, generator_fixed=True)
     run = trainers.trainer(preset, mosaics, 20, tmp_path, bf16=False, progress=False)
-    with pytest.raises(TrainingError, match="the generator of this preset stays as it is"):
+    with pytest.raises(TrainingError, match="the generator of this preset is fixed"):
         run.run()
     with pytest.raises(ValueError, match="without an adversary"):
         replace(TOY, generator_fixed=True)

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: MIT
+"""The steps of a tile's wavefront, in calls of the native core short enough for reports of progress between them."""
+
+from __future__ import annotations
+
+from gmcodec.progress import Callback
+
+
+def calls_of(steps: int, pixels: int, each: int) -> list[tuple[int, int]]:
+    """First and last step of every call, for a tile of ``pixels`` pixels: about ``each`` pixels a call."""
+    many = max(1, each * steps // pixels)
+    return [(start, min(start + many, steps)) for start in range(0, steps, many)]
+
+
+def report(progress: Callback, pixels: int, number: int, calls: int) -> None:
+    """Report the pixels of call ``number``; those of all calls add up to ``pixels``."""
+    progress(pixels * (number + 1) // calls - pixels * number // calls)
