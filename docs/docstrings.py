@@ -30,7 +30,7 @@ def markdown(text: str) -> str:
     """A docstring, its common indentation taken away, as Markdown."""
     out: list[str] = []
     drawing: list[str] = []
-    for paragraph in [*re.split(r"\n(?: *\n)+", text.strip("\n")), ""]:
+    for paragraph in [*re.split(r"\n(?: *\n)+", text.strip()), ""]:
         lines = paragraph.split("\n")
         if paragraph.startswith("    "):
             drawing.append(paragraph)
@@ -42,7 +42,7 @@ def markdown(text: str) -> str:
             lines.pop()
         elif lines[-1].endswith("::"):
             lines[-1] = lines[-1][:-1]
-        if not lines:
+        if not any(lines):
             continue
         if lines[0].startswith(">>>"):
             out.append(f"```pycon\n{paragraph}\n```")

@@ -18,7 +18,7 @@ from gmcodec.cli.main import cli
 from gmcodec.training.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
-PLACES = ("gmcodec", "bench", "tests")
+PLACES = ("gmcodec", "bench", "docs", "tests")
 SOURCES = sorted(path for place in PLACES for path in (ROOT / place).rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(path for place in PLACES for path in (ROOT / place).rglob("*.md"))])
 STEMS: dict[str, list[Path]] = {}  # several packages have a model.py
@@ -40,7 +40,7 @@ SUFFIXES = {
     "svg",
     "webp",
 }  # of files, not members
-PAST = {"CHANGELOG.md", "levers.md"}  # say what was, under the names that it had then
+PAST = {"CHANGELOG.md", "experiments.md"}  # say what was, under the names that it had then
 FILE = re.compile(r"(?<![\w./*-])([\w*][\w./*-]*\.py)\b")
 TEST = re.compile(r"\btest_\w+")
 MEMBER = re.compile(r"(?<![\w./-])((?:\w+\.)*[a-z]\w*)\.([A-Za-z_]\w*)(?![\w/])")
@@ -50,10 +50,11 @@ OPTION = re.compile(r"(?<!\S)(--[a-z][\w-]*|-[a-zA-Z])(?![\w-])")
 
 
 def said(path: Path) -> str:
-    """A page, or the comments and docstrings of a source."""
+    """A page without what test_readme.py runs or compares, or the comments and docstrings of a source."""
     text = path.read_text("utf-8")
     if path.suffix == ".md":
-        return re.sub(r"```python\n.*?```", "", text, flags=re.S)  # test_readme.py runs that
+        text = re.sub(r"```python\n.*?```|<!-- tree: .*?<!-- end -->", "", text, flags=re.S)
+        return re.sub(r"^```\w*$", "", text, flags=re.M)
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     found = [token.string for token in tokens if token.type == tokenize.COMMENT]
     for node in ast.walk(ast.parse(text)):

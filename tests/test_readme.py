@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The README's commands and snippets work as printed, and what it names exists."""
+"""Commands and snippets of the README and of docs/ work as printed, and what these pages name exists."""
 
 from __future__ import annotations
 
@@ -14,20 +14,32 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PARTS = "bench build_tools cli coding docs exact examples float-weights formats fuzz gmcodec image models native tests"
+NAMED = re.compile(rf"`((?:{'|'.join([*PARTS.split(), 'training'])})/[\w./*-]*)`")
+PAST = {"experiments.md"}  # says what was, under the names that it had then
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.S | re.M)
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)
+
+
+def slugs(page: Path) -> set[str]:
+    """Anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.usefixtures("shipped")
-def test_main_job(tmp_path: Path) -> None:
-    commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("gmcodec ")]
-    assert [c.split()[1] for c in commands[:2]] == ["compress", "decompress"]
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    for command in commands[:2]:
-        words = shlex.split(command)
+def test_commands(tmp_path: Path) -> None:
+    """The six of the README; the last one needs pictures and an extra."""
+    commands = [line for block in blocks(README, "") for line in block.splitlines() if line.startswith("gmcodec ")]
+    assert [c.split()[1] for c in commands] == ["compress", "decompress", "info", "verify", "pack", "bench"]
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples/photo.png").symlink_to(ROOT / "examples/photo.png")
+    for command in commands[:5]:
+        words = shlex.split(command, comments=True)
         subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, check=True, capture_output=True)
     before, after = Image.open(ROOT / "examples/photo.png"), Image.open(tmp_path / "photo.png")
     assert before.mode == after.mode
@@ -36,26 +48,36 @@ def test_main_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("shipped")
-def test_python_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
+def test_python_snippets(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.open(ROOT / "examples/photo.png").crop((0, 0, 192, 160)).save(tmp_path / "photo.png")
     monkeypatch.chdir(tmp_path)
-    (snippet,) = blocks("python")
     names: dict = {}
-    exec(snippet, names)  # noqa: S102
-    assert np.array_equal(names["array"], np.asarray(Image.open("photo.png")))
-    assert np.array_equal(np.asarray(names["image"]), names["array"])
+    for snippet in blocks(page, "python"):
+        exec(snippet, names)  # noqa: S102
+    if page == README:
+        assert np.array_equal(names["array"], np.asarray(Image.open("photo.png")))
+        assert np.array_equal(np.asarray(names["image"]), names["array"])
 
 
-def test_files_and_links_exist() -> None:
-    for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / path).exists(), path
-    named = r"`((?:exact|models|coding|training)/[\w.]+|(?:bench|tests|float-weights|examples)/[\w./-]*)`"
-    for path in re.findall(named, README):
-        assert (ROOT / path).exists() or (ROOT / "gmcodec" / path).exists(), path
-    assert "@@" not in README
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_files_and_links_exist(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in slugs(target), link
+    for path in NAMED.findall(text) if page.name not in PAST else ():
+        assert any(next(iter(place.glob(path)), None) for place in (ROOT, ROOT / "gmcodec")), path
+    assert "@@" not in text
 
 
-def test_tables_are_the_measured_ones() -> None:
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= 150
+
+
+def test_tables_and_trees_are_up_to_date() -> None:
     command = [sys.executable, "-m", "bench.readme", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
