@@ -11,8 +11,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float32, Float64, Int, Int8, Int16, Int32, Int64, Integer, Shaped, UInt, UInt8, UInt16
-    from jaxtyping import UInt32
+    from jaxtyping import (
+        Bool,
+        Float32,
+        Float64,
+        Int,
+        Int8,
+        Int16,
+        Int32,
+        Int64,
+        Integer,
+        Shaped,
+        UInt,
+        UInt8,
+        UInt16,
+        UInt32,
+    )
 else:
 
     def __getattr__(name: str) -> type:
