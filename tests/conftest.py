@@ -4,8 +4,14 @@
 import os
 from pathlib import Path
 
+import array_types
+import numpy as np
 import pytest
+
+array_types.install()  # before anything of gmcodec is imported
+
 import toy
+from PIL import Image
 
 from gmcodec.models import registry
 
@@ -41,3 +47,14 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Path:
     if not path.is_file():
         pytest.skip(f"the shipped weights are missing: {path.name}")
     return registry.WEIGHTS
+
+
+@pytest.fixture(scope="session")
+def labelled_mosaics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mosaic of 300 squares of 16x16 pixels in three classes."""
+    folder, random = tmp_path_factory.mktemp("mosaics"), np.random.default_rng(0)
+    squares = np.stack([toy.smooth(random, (3, 16, 16)) for _ in range(300)])
+    page = squares.reshape(15, 20, 3, 16, 16).transpose(0, 3, 1, 4, 2).reshape(240, 320, 3)
+    Image.fromarray(np.ascontiguousarray(page)).save(folder / "train_0.png")
+    np.save(folder / "train_0_labels.npy", np.arange(300) % 3)
+    return folder

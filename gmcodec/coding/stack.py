@@ -3,7 +3,7 @@
 
 constriction does the coding.  Its ``Categorical(perfect=False)`` adds 1 to every weight and scales what is
 left of 2**24; rows of ``freq - 1`` sum to 2**24 minus their length, so its scale is exactly 1.0 and the
-frequencies used are exactly ours (tests/test_stack.py checks this with a decoder in plain Python).
+frequencies used are exactly ours (tests/coding/test_stack.py checks this with a decoder in plain Python).
 """
 
 from __future__ import annotations

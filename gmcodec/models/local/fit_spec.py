@@ -2,7 +2,7 @@
 """The specification of the search of local/fit.py, in plain numpy float64: native/fit.hpp and fit.cpp do the same.
 
 They are not equal number by number, as everything else is: numpy sums in an order of its own and takes exp and log from
-the system's library, the native core does neither.  tests/test_local_fit.py compares them.
+the system's library, the native core does neither.  tests/models/test_local_fit.py compares them.
 """
 
 from __future__ import annotations

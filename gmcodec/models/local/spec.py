@@ -2,7 +2,7 @@
 """The specification of the local model: what local/frozen.py and its kernels compute, in plain numpy int64.
 
 Slow and without tricks; every function here works on all pixels [N] of an image at once, in raster order.
-tests/test_local.py compares ``rows`` with the fast model, number by number.
+tests/models/test_local.py compares ``rows`` with the fast model, number by number.
 """
 
 from __future__ import annotations

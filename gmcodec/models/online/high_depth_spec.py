@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Samples of up to 16 bits as nibbles: the specification, in plain numpy int64.
 
-tests/test_deep.py compares, symbol by symbol; online/spec.py has the rest.
+tests/models/test_high_depth.py compares, symbol by symbol; online/spec.py has the rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The specification of a local model that learns while it codes, in plain numpy integers.
 
-Slow and without tricks; tests/test_local_learning.py compares with the native core, symbol by symbol.  ``Learner``
+Slow and without tricks; tests/models/test_online.py compares with the native core, symbol by symbol.  ``Learner``
 holds master weights; ``intervals`` goes through a tile::
 
     for every step of the wavefront:

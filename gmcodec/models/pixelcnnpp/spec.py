@@ -2,7 +2,7 @@
 """The specification of the frozen PixelCNN++: what pixelcnnpp/streams.py computes, in plain numpy int64.
 
 Slow and without tricks: whole images, layer by layer, as the float net does it; maps of features are int64 [H, W, F].
-tests/test_pixelcnnpp_frozen.py compares, number by number.
+tests/models/test_pixelcnnpp_frozen.py compares, number by number.
 """
 
 from __future__ import annotations

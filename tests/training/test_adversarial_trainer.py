@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_ade import mosaics  # noqa: F401
 
 from gmcodec.errors import TrainingError
 from gmcodec.training import trainers
@@ -44,17 +43,17 @@ def state(module: torch.nn.Module) -> dict:
 
 
 @pytest.mark.parametrize("changes", [{}, {"loss": "m-bgan", "discriminator": MIXED, "gamma": 0.1}])
-def test_both_sides_learn(mosaics: Path, tmp_path: Path, changes: dict) -> None:  # noqa: F811
-    run = made(with_adversary(**changes), mosaics, tmp_path)
+def test_both_sides_learn(labelled_mosaics: Path, tmp_path: Path, changes: dict) -> None:  # noqa: F811
+    run = made(with_adversary(**changes), labelled_mosaics, tmp_path)
     net, discriminator = state(run.net), state(run.discriminator)
     run.train_step()
     assert moved(discriminator, run.discriminator) == set(discriminator)
     assert {"vae.last.bias", "flow.couplings.0.net.last.weight", "log_deviation"} <= moved(net, run.net)
 
 
-def test_without_likelihood_the_flow_and_the_encoder_stay(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_without_likelihood_the_flow_and_the_encoder_stay(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
     """L_Q teaches what maps latents to features; f is trained by the likelihood only (A.2)."""
-    run = made(with_adversary(likelihood=False), mosaics, tmp_path)
+    run = made(with_adversary(likelihood=False), labelled_mosaics, tmp_path)
     net = state(run.net)
     run.train_step()
     changed = moved(net, run.net)
@@ -63,11 +62,11 @@ def test_without_likelihood_the_flow_and_the_encoder_stay(mosaics: Path, tmp_pat
     assert all(p.requires_grad for p in (*run.net.parameters(), *run.discriminator.parameters()))
 
 
-def test_the_coefficient_weighs_the_discriminator(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_coefficient_weighs_the_discriminator(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
     """The cost is linear in it, in bits per sample: L_Q is in nats of an image."""
     batch, costs = None, []
     for number, coefficient in enumerate((0.0, 100.0, 200.0)):
-        run = made(with_adversary(coefficient=coefficient), mosaics, tmp_path / str(number))
+        run = made(with_adversary(coefficient=coefficient), labelled_mosaics, tmp_path / str(number))
         batch = run._tensors(run.source.batch(4)) if batch is None else batch
         torch.manual_seed(5)
         costs.append(run._cost(batch).item())
@@ -75,8 +74,8 @@ def test_the_coefficient_weighs_the_discriminator(mosaics: Path, tmp_path: Path)
     assert costs[1] != costs[0]
 
 
-def test_momentum_and_rates_of_both_sides(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
-    run = made(with_adversary(momentum=0.25, rate=7e-4), mosaics, tmp_path)
+def test_momentum_and_rates_of_both_sides(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    run = made(with_adversary(momentum=0.25, rate=7e-4), labelled_mosaics, tmp_path)
     run.step = 1000
     run.train_step()
     assert run.discriminator_optimiser.param_groups[0]["betas"][0] == 0.25
@@ -87,14 +86,14 @@ def test_momentum_and_rates_of_both_sides(mosaics: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_resume_equals_an_uninterrupted_run(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
-    whole = made(TOY, mosaics, tmp_path / "whole")
+def test_resume_equals_an_uninterrupted_run(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    whole = made(TOY, labelled_mosaics, tmp_path / "whole")
     whole.run(validate_every=100)
-    first = made(TOY, mosaics, tmp_path / "parts")
+    first = made(TOY, labelled_mosaics, tmp_path / "parts")
     for _ in range(5):
         first.train_step()
     first.save()
-    second = made(TOY, mosaics, tmp_path / "parts")
+    second = made(TOY, labelled_mosaics, tmp_path / "parts")
     second.resume()
     second.run(validate_every=100)
     assert not moved(state(whole.net), second.net)
@@ -111,8 +110,8 @@ class PrefersRed(torch.nn.Module):
         return (x[:, 0] - x[:, 1]).mean((1, 2))
 
 
-def test_the_generator_gives_what_the_discriminator_prefers(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
-    run = made(replace(with_adversary(likelihood=False), steps=10**6), mosaics, tmp_path)
+def test_the_generator_gives_what_the_discriminator_prefers(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    run = made(replace(with_adversary(likelihood=False), steps=10**6), labelled_mosaics, tmp_path)
     run.discriminator = PrefersRed()  # type: ignore[assignment]
     run._train_discriminator = lambda real, fake, labels: None  # type: ignore[method-assign, assignment, misc]
     run.step = 200  # behind the warm-up
@@ -136,8 +135,8 @@ def test_without_likelihood_samples_do_not_go_further_away() -> None:
     assert images.grad.tolist() == [0, 1, 1, 1]
 
 
-def test_the_discriminator_learns(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
-    run = made(with_adversary(penalty=1.0), mosaics, tmp_path)
+def test_the_discriminator_learns(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    run = made(with_adversary(penalty=1.0), labelled_mosaics, tmp_path)
     run.step = 200
     real = run._tensors(run.source.batch(32)).images.float() / 127.5 - 1
     fake = run._samples(BLACK).detach()
@@ -159,8 +158,8 @@ def test_losses_need_their_discriminators() -> None:
             Adversary(discriminator, loss=loss)
 
 
-def test_presets_without_an_adversary_have_the_plain_trainer(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
-    run = trainers.trainer(PRESETS["toy-ade"], mosaics, 20, tmp_path, bf16=False, progress=False)
+def test_presets_without_an_adversary_have_the_plain_trainer(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    run = trainers.trainer(PRESETS["toy-ade"], labelled_mosaics, 20, tmp_path, bf16=False, progress=False)
     assert type(run) is Trainer
 
 
@@ -169,19 +168,19 @@ def test_presets_without_an_adversary_have_the_plain_trainer(mosaics: Path, tmp_
 
 @pytest.mark.parametrize("classes", [0, 3])
 def test_around_a_generator_only_the_inference_net_and_the_deviation_learn(
-    mosaics: Path,  # noqa: F811
+    labelled_mosaics: Path,  # noqa: F811
     tmp_path: Path,
     classes: int,
 ) -> None:
     model = replace(TOY.model, classes=classes)
     discriminator = replace(TOY.adversary.of_classes(classes), likelihood=False)
-    gan = made(replace(TOY, model=model, adversary=discriminator), mosaics, tmp_path / "gan")
+    gan = made(replace(TOY, model=model, adversary=discriminator), labelled_mosaics, tmp_path / "gan")
     with torch.no_grad():
         gan.ema.vae.last.bias.fill_(3.0)  # a generator that is far away from the images
     gan.save()
     weights = tmp_path / "gan" / "float.safetensors"
     preset = replace(TOY, model=model, adversary=None, generator_fixed=True, steps=40, adam_lr=3e-3)
-    run = trainers.trainer(preset, mosaics, 20, tmp_path / "run", bf16=False, progress=False, init=[weights])
+    run = trainers.trainer(preset, labelled_mosaics, 20, tmp_path / "run", bf16=False, progress=False, init=[weights])
     before, bound = state(run.net), run.validate()
     run.run(validate_every=100)
     changed = moved(before, run.net)
@@ -191,8 +190,8 @@ def test_around_a_generator_only_the_inference_net_and_the_deviation_learn(
     assert run.validate() < bound
 
 
-def test_the_deviation_starts_from_what_a_generator_leaves(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
-    gan = made(with_adversary(likelihood=False), mosaics, tmp_path / "gan")
+def test_the_deviation_starts_from_what_a_generator_leaves(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+    gan = made(with_adversary(likelihood=False), labelled_mosaics, tmp_path / "gan")
     with torch.no_grad():
         for parameter in gan.ema.vae.last.parameters():
             parameter.zero_()
@@ -200,13 +199,13 @@ def test_the_deviation_starts_from_what_a_generator_leaves(mosaics: Path, tmp_pa
     gan.save()
     preset = replace(TOY, adversary=None, generator_fixed=True)
     init = [tmp_path / "gan" / "float.safetensors"]
-    run = trainers.trainer(preset, mosaics, 20, tmp_path / "run", bf16=False, progress=False, init=init)
+    run = trainers.trainer(preset, labelled_mosaics, 20, tmp_path / "run", bf16=False, progress=False, init=init)
     assert (run.net.log_deviation.exp() > 40).all()
 
 
-def test_a_generator_that_stays_as_it_is_must_be_there(mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_generator_that_stays_as_it_is_must_be_there(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
     preset = replace(TOY, adversary=None, generator_fixed=True)
-    run = trainers.trainer(preset, mosaics, 20, tmp_path, bf16=False, progress=False)
+    run = trainers.trainer(preset, labelled_mosaics, 20, tmp_path, bf16=False, progress=False)
     with pytest.raises(TrainingError, match="the generator of this preset is fixed"):
         run.run()
     with pytest.raises(ValueError, match="without an adversary"):

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import WEIGHTS as FOLDER
 from safetensors import safe_open
 
 from gmcodec.models.families import ADE, AGAVE, LOCAL
 from gmcodec.models.local.config import LocalConfig
 
-FOLDER = Path(__file__).parent.parent / "gmcodec" / "weights"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
 NUMBERS = {"two": 2, "three": 3, "14": 14}
 

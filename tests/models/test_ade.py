@@ -195,22 +195,10 @@ def test_presets_survive_a_checkpoint(name: str) -> None:
     assert preset_from_dict(preset_to_dict(PRESETS[name])) == PRESETS[name]
 
 
-@pytest.fixture(scope="module")
-def mosaics(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from PIL import Image
-
-    folder, random = tmp_path_factory.mktemp("mosaics"), np.random.default_rng(0)
-    squares = np.stack([toy.smooth(random, (3, 16, 16)) for _ in range(300)])
-    page = squares.reshape(15, 20, 3, 16, 16).transpose(0, 3, 1, 4, 2).reshape(240, 320, 3)
-    Image.fromarray(np.ascontiguousarray(page)).save(folder / "train_0.png")
-    np.save(folder / "train_0_labels.npy", np.arange(300) % 3)
-    return folder
-
-
 @pytest.mark.slow
-def test_training_lowers_the_bound_and_freezing_keeps_it(mosaics: Path, tmp_path: Path) -> None:
+def test_training_lowers_the_bound_and_freezing_keeps_it(labelled_mosaics: Path, tmp_path: Path) -> None:
     preset = replace(PRESETS["toy-ade"], steps=50)
-    trainer = Trainer(preset, mosaics, 60, tmp_path, progress=False)
+    trainer = Trainer(preset, labelled_mosaics, 60, tmp_path, progress=False)
     before = trainer.validate()
     trainer.run(validate_every=50)
     after = trainer.validate()
@@ -227,29 +215,31 @@ def test_training_lowers_the_bound_and_freezing_keeps_it(mosaics: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_a_net_of_classes_learns_with_a_discriminator_and_is_frozen_for_one(mosaics: Path, tmp_path: Path) -> None:
+def test_a_net_of_classes_learns_with_a_discriminator_and_is_frozen_for_one(
+    labelled_mosaics: Path, tmp_path: Path
+) -> None:
     toy_preset = PRESETS["toy-av-ade"]
     discriminator = replace(toy_preset.adversary.discriminator, classes=3)
     preset = replace(
         toy_preset, steps=6, batch=8, model=replace(toy_preset.model, classes=3),
         adversary=replace(toy_preset.adversary, discriminator=discriminator),
     )  # fmt: skip
-    run = trainers.trainer(preset, mosaics, 60, tmp_path, progress=False)
+    run = trainers.trainer(preset, labelled_mosaics, 60, tmp_path, progress=False)
     lengths = run.net.vae.last.length.detach().clone()
     assert torch.equal(lengths[0], lengths[1])
     run.run(validate_every=100)
     assert not torch.equal(run.net.vae.last.length[0], run.net.vae.last.length[1])
     weights = [tmp_path / "float.safetensors"]
     with pytest.raises(FreezeError, match="say which one"):
-        freeze_file(weights, mosaics, 60, tmp_path / "frozen.safetensors", base="local-rgb")
-    report = freeze_file(weights, mosaics, 60, tmp_path / "frozen.safetensors", base="local-rgb", label=2)
+        freeze_file(weights, labelled_mosaics, 60, tmp_path / "frozen.safetensors", base="local-rgb")
+    report = freeze_file(weights, labelled_mosaics, 60, tmp_path / "frozen.safetensors", base="local-rgb", label=2)
     assert report.frozen_bpsp < 1.05 * report.float_bpsp
 
 
-def test_classes_need_labels(mosaics: Path, tmp_path: Path) -> None:
+def test_classes_need_labels(labelled_mosaics: Path, tmp_path: Path) -> None:
     preset = replace(PRESETS["toy-ade"], model=replace(PRESETS["toy-ade"].model, classes=2))
     with pytest.raises(TrainingError, match=r"0\.\.1 beside each mosaic"):
-        trainers.trainer(preset, mosaics, 60, tmp_path, progress=False)
+        trainers.trainer(preset, labelled_mosaics, 60, tmp_path, progress=False)
 
 
 def test_too_many_couplings_of_one_sample_are_refused() -> None:

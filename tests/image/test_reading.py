@@ -4,7 +4,6 @@
 import io
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import png
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, features
+from places import PNGSUITE
 from samples import SIZES, chunk, png_with_everything, random_planes, saved, tags_of, with_chunks
 
 from gmcodec.errors import GmcFormatError, ImageReadError, ImageTooLargeError, UnsupportedImageError
@@ -21,7 +21,6 @@ from gmcodec.image.metadata import Tag, Text
 from gmcodec.image.modes import MODES
 from gmcodec.image.planes import Planes
 
-PNGSUITE = Path(__file__).resolve().parents[2] / "shared" / "data" / "pngsuite"
 SUITE_FILES = sorted(PNGSUITE.glob("*.png"))
 PILLOW_MODES = [name for name, mode in MODES.items() if mode.depth < 16 or name == "I;16"]
 

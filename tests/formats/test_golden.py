@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import GOLDEN
 
 from gmcodec import archive, codec, native
 from gmcodec.formats import gma, gmc
 
-GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
 from regenerate import CASES, DATED, SETS, dated
 

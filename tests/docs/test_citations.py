@@ -13,11 +13,11 @@ from functools import cache
 from pathlib import Path
 
 import click
+from places import ROOT
 
 from gmcodec.cli.main import cli
 from gmcodec.training.presets import PRESETS
 
-ROOT = Path(__file__).parent.parent
 PLACES = ("gmcodec", "bench", "docs", "tests")
 SOURCES = sorted(path for place in PLACES for path in (ROOT / place).rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(path for place in PLACES for path in (ROOT / place).rglob("*.md"))])

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_cli import photo, run
+from commands import photo, run
+from places import GOLDEN
 
 from gmcodec.archive import Archive
 
-GOLDEN = Path(__file__).parent / "golden"
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
 

@@ -19,12 +19,13 @@ pytest.importorskip("matplotlib")
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
+from places import ROOT
 
 from bench.redraw import redraw
 from gmcodec.bench import labels, plots, report
 from gmcodec.bench.labels import Box, Line, Point
 
-RESULTS = Path(__file__).parent.parent / "bench" / "results"
+RESULTS = ROOT / "bench" / "results"
 MEASURED = sorted(path.parent.name for path in RESULTS.glob("*/report.html"))
 AREA = Box(0, 0, 600, 400)
 

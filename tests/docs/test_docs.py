@@ -13,10 +13,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from places import ROOT
 
 from bench.tree import SUFFIXES, said
 
-ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 SOURCES = {path for path in (ROOT / "gmcodec").rglob("*") if path.suffix in SUFFIXES and path.name != "__init__.py"}
 

@@ -259,10 +259,10 @@ def test_a_wrong_wheel_is_found(wheel: Path, tmp_path: Path) -> None:
         for name in old.namelist():
             if not name.endswith("local-rgb.md"):
                 new.writestr(name, old.read(name))
-        new.writestr("tests/test_build.py", "")
+        new.writestr("tests/native/test_build.py", "")
     problems = wheels.problems(bad, target)
     assert "gmcodec/weights/local-rgb.md is missing" in problems
-    assert "tests/test_build.py is not for users" in problems
+    assert "tests/native/test_build.py is not for users" in problems
 
 
 @pytest.mark.slow

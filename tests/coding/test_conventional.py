@@ -4,7 +4,6 @@
 import io
 import tracemalloc
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from places import PNGSUITE
 
 from gmcodec.coding import compressors, conventional, filters
 from gmcodec.coding.conventional import DEFLATED, METHODS, PALETTE, STORED, WEBP, decode, encode
 from gmcodec.errors import GmcFormatError, UnknownModelError
 
-PNGSUITE = Path(__file__).parents[2] / "shared" / "data" / "pngsuite"
 MARGIN = 32  # bytes by which a payload may exceed a PNG or WebP file of the same pixels
 KINDS = ("flat", "gradient", "checkerboard", "noise", "few", "smooth", "sparse")
 

@@ -135,7 +135,7 @@ def test_without_the_extra(absent: str, folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_from_a_checkout() -> None:
-    root = Path(__file__).parent.parent
+    root = ROOT
     done = subprocess.run(
         [sys.executable, "-m", "bench", "--help"], cwd=root, capture_output=True, text=True, check=True
     )
