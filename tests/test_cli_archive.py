@@ -14,8 +14,8 @@ from commands import names, photo, run, same
 from PIL import Image
 
 from gmcodec.archive import Archive
-from gmcodec.cli.archive import place_names
-from gmcodec.cli.paths import format_for
+from gmcodec.cli.archive import output_names
+from gmcodec.cli.paths import default_format
 from gmcodec.image import reading
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
@@ -168,20 +168,20 @@ def test_interrupt_leaves_no_file(folder: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_place_names() -> None:
-    assert place_names(dict.fromkeys(["a/b.png", "c", "d.v2", "e.webp"], "png")) == {
+    assert output_names(dict.fromkeys(["a/b.png", "c", "d.v2", "e.webp"], "png")) == {
         "a/b.png": "a/b.png", "c": "c.png", "d.v2": "d.v2.png", "e.webp": "e.png",
     }  # fmt: skip
-    assert place_names(dict.fromkeys(["x.webp", "x.bmp", "x.png"], "png")) == {
+    assert output_names(dict.fromkeys(["x.webp", "x.bmp", "x.png"], "png")) == {
         "x.webp": "x.webp.png", "x.bmp": "x.bmp.png", "x.png": "x.png",
     }  # fmt: skip
-    assert place_names({"x.jpg": "tiff", "x.webp": "png", "y.tif": "tiff", "y.jpg": "tiff"}) == {
+    assert output_names({"x.jpg": "tiff", "x.webp": "png", "y.tif": "tiff", "y.jpg": "tiff"}) == {
         "x.jpg": "x.tif", "x.webp": "x.png", "y.tif": "y.tif", "y.jpg": "y.jpg.tif",
     }  # fmt: skip
 
 
 def test_formats_of_modes() -> None:
-    assert {format_for(mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "RGB;16")} == {"png"}
-    assert {format_for(mode) for mode in ("CMYK", "LAB", "CMYK;16", "LAB;16")} == {"tiff"}
+    assert {default_format(mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "RGB;16")} == {"png"}
+    assert {default_format(mode) for mode in ("CMYK", "LAB", "CMYK;16", "LAB;16")} == {"tiff"}
 
 
 def test_names_are_those_of_any_language(tmp_path: Path) -> None:

@@ -97,8 +97,8 @@ def test_options_of_the_program(tmp_path: Path) -> None:
     weights = saved(PRESETS["toy-ade"], tmp_path / "flow.safetensors")
     refused(run(*train, "--resume", "--init", weights), "leave out --init")
     image = photos / "0.png"
-    refused(run("compress", image, "--model", "local-rgb", "--effort", "best"), "--effort says")
-    refused(run("compress", image, "--code", "conventional", "--effort", "fast"), "--effort says")
+    refused(run("compress", image, "--model", "local-rgb", "--effort", "best"), "--effort chooses")
+    refused(run("compress", image, "--code", "conventional", "--effort", "fast"), "--effort chooses")
     refused(run("bench", image, "-o", tmp_path, "--resume", "--force"), "exclude one another")
 
 
@@ -106,4 +106,4 @@ def test_there_is_nothing_to_compile_of_a_flow(tmp_path: Path) -> None:
     squares = toy.smooth(np.random.default_rng(0), (3, 64, 64)).transpose(1, 2, 0)
     Image.fromarray(np.ascontiguousarray(squares)).save(tmp_path / "train_0.png")
     options = ("--data", tmp_path, "--val-last", 4, "--out", tmp_path / "run", "--compile")
-    refused(run("train", "toy-ade", *options), "nothing of toy-ade that --compile")
+    refused(run("train", "toy-ade", *options), "--compile cannot make toy-ade faster")

@@ -119,20 +119,20 @@ def test_a_worker_that_dies_costs_one_job(monkeypatch: pytest.MonkeyPatch, tmp_p
     left = tmp_path / "left.part"
     left.touch()
     jobs = [(number, left if number == 1 else None) for number in range(6)]
-    assert list(workers.outcomes(_die, jobs, count)) == [0, None, 20, 30, 40, 50]
+    assert list(workers.run_in_processes(_die, jobs, count)) == [0, None, 20, 30, 40, 50]
     assert not left.exists()
     assert not children(os.getpid())
 
 
 def test_what_a_worker_prints_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parent)])
-    assert list(workers.outcomes(_print, [(number, None) for number in range(3)], 2)) == [0, 1, 2]
+    assert list(workers.run_in_processes(_print, [(number, None) for number in range(3)], 2)) == [0, 1, 2]
 
 
 def test_a_dead_worker_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good, bad = photo(tmp_path / "a.png"), photo(tmp_path / "b.png")
-    real = workers.outcomes
-    monkeypatch.setattr(workers, "outcomes", lambda function, jobs, count: [*real(function, jobs[:1], 1), None])
+    real = workers.run_in_processes
+    monkeypatch.setattr(workers, "run_in_processes", lambda function, jobs, count: [*real(function, jobs[:1], 1), None])
     result = run("compress", good, bad, "-j", "2")
     assert result.exit_code == 1
     assert f"gmcodec: {bad}: a worker process died, perhaps for lack of memory\n" in result.output
@@ -217,7 +217,7 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
         "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nos.execv(sys.executable, sys.argv[1:])"
     )
     test = (
-        "import signal\nfrom gmcodec.cli import exit\nwith exit.heeding_signals(): "
+        "import signal\nfrom gmcodec.cli import exit\nwith exit.signals_as_exceptions(): "
         "print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)"
     )
     command = [sys.executable, "-c", code, sys.executable, "-c", test]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command ``gmcodec bench``: parse, run, write, show the table."""
+"""The command ``gmcodec bench``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gmcodec.cli.console import NUMBER, tell
+from gmcodec.cli.console import POSITIVE, print_stderr
 from gmcodec.errors import BenchError
 from gmcodec.files import naming
 
@@ -20,22 +20,22 @@ from gmcodec.files import naming
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=Path("bench-results"),
               show_default=True, help="Folder for results.json, table.md, report.html and plots.")  # fmt: skip
 @click.option("--codecs", metavar="A,B", default="",
-              help="Codecs by name, * stands for anything; all: the very slow ones too.")  # fmt: skip
+              help="Codecs by name, where * matches anything; all: the very slow ones too.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Three images of each set, fast codecs only.")
-@click.option("--limit", type=NUMBER, metavar="N", help="The first N images of each set.")
-@click.option("--tiles", type=NUMBER, metavar="SIDE", help="Cut each image into squares of SIDE pixels.")
+@click.option("--limit", type=POSITIVE, metavar="N", help="The first N images of each set.")
+@click.option("--tiles", type=POSITIVE, metavar="SIDE", help="Cut each image into squares of SIDE pixels.")
 @click.option("--grey", is_flag=True, help="Convert to grey (Pillow's L) first.")
-@click.option("--repeat", type=NUMBER, default=1, show_default=True, metavar="N", help="Time everything N times.")
-@click.option("--threads", type=NUMBER, metavar="N", help="Threads for codecs that take a number  [default: all].")
-@click.option("--memory/--no-memory", default=True, help="Measure peak memory, in a process per codec.")
+@click.option("--repeat", type=POSITIVE, default=1, show_default=True, metavar="N", help="Time everything N times.")
+@click.option("--threads", type=POSITIVE, metavar="N", help="Threads for codecs that accept a number  [default: all].")
+@click.option("--memory/--no-memory", default=True, help="Measure peak memory, in a process for each codec.")
 @click.option("--resume", is_flag=True, help="Continue the run in --output.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the run in --output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no table.")
 def bench(paths: tuple[Path, ...], output: Path, codecs: str, threads: int | None, resume: bool, force: bool,
           quiet: bool, **rest: Any) -> None:  # fmt: skip
-    """Measure gmcodec beside other lossless codecs on the images of each FOLDER (or file).
+    """Measure gmcodec and other lossless codecs on the images of each FOLDER (or file).
 
-    Every size counts only after the file was decoded and compared. A run that was cut off goes on with --resume.
+    A size counts only after the file was decoded and compared. --resume continues an interrupted run.
     """
     if resume and force:
         raise click.UsageError("--resume and --force exclude one another")
@@ -58,11 +58,11 @@ def bench(paths: tuple[Path, ...], output: Path, codecs: str, threads: int | Non
             report.write(results, output)
     if not quiet:
         click.echo(tables.markdown(results))
-    tell(f"written: {output / 'report.html'}")
+    print_stderr(f"written: {output / 'report.html'}")
 
 
 def _need_extra() -> None:
-    """Raise BenchError unless what every run needs is installed; a codec of a missing package is reported instead."""
+    """Raise BenchError unless the packages that every run needs are installed."""
     try:
         import imagecodecs  # noqa: F401
         import matplotlib  # noqa: F401

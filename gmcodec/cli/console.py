@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the commands share: messages, the progress bar, and options that come in sets."""
+"""What the commands share: messages, the progress bar, and options that several commands have."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 
 import click
 
-from gmcodec.cli.paths import Found
+from gmcodec.cli.paths import Inputs
 from gmcodec.progress import Progress
 
-NUMBER = click.IntRange(min=1)
+POSITIVE = click.IntRange(min=1)
 
 
-def tell(line: str) -> None:
-    """A line on standard error; where it cannot be written, nobody can be told."""
+def print_stderr(line: str) -> None:
+    """Print a line on standard error; if that fails, there is no place left to report it."""
     with suppress(OSError, ValueError):
         click.echo(line, err=True)
 
 
-def say_error(message: str) -> None:
-    """One line on standard error."""
-    tell(f"gmcodec: {message}")
+def print_error(message: str) -> None:
+    """Print an error on standard error."""
+    print_stderr(f"gmcodec: {message}")
 
 
 effort_option = click.option(
@@ -40,10 +40,10 @@ times_option = click.option(
 )
 
 
-def report_skipped(found: Found, at_most: int | None) -> None:
-    """Name the files met in folders that are left out, by reason; of one reason ``at_most``, others are counted."""
+def report_skipped(inputs: Inputs, at_most: int | None) -> None:
+    """Print the skipped files of folders by reason, for each reason ``at_most`` names and the number of the others."""
     reasons: dict[str, list[str]] = {}
-    for name, reason in found.skipped:
+    for name, reason in inputs.skipped:
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
         more = [] if at_most is None or len(names) <= at_most else [f"and {len(names) - at_most} more"]
@@ -51,8 +51,8 @@ def report_skipped(found: Found, at_most: int | None) -> None:
         click.echo(f"skipped, {reason}: {', '.join(few + more)}", err=True)
 
 
-def known_model(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
-    """Check the name of a model, for ``click.option(callback=...)``."""
+def check_model_name(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """Check the name of a model, for ``click.option(callback=...)``.  Raises UsageError."""
     if name is None:
         return None
     from gmcodec.models.registry import ENTRIES
@@ -63,7 +63,7 @@ def known_model(context: click.Context, option: click.Parameter, name: str | Non
 
 
 class ProgressBar(Progress):
-    """A progress bar on standard error once work takes a second: pixels of one file, or files of several."""
+    """A progress bar on standard error, shown after a second: pixels if there is one file, else files."""
 
     def __init__(self, files: int, quiet: bool) -> None:
         super().__init__()
@@ -81,35 +81,39 @@ class ProgressBar(Progress):
             self.bar = tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "px", leave=False, delay=1)
 
     def start(self, what: str, pixels: int) -> None:
+        """Begin a bar of pixels, unless the bar counts files."""
         if not self.by_file:
             self._open(what, pixels, "px")
 
     def advance(self, pixels: int) -> None:
-        with self.lock:  # tiles report from their threads
+        """Move a bar of pixels; called from the threads of tiles."""
+        with self.lock:
             if not self.by_file and self.bar is not None:
                 self.bar.update(pixels)
 
     def file_done(self) -> None:
+        """Move a bar of files, or remove the bar of the file's pixels."""
         if not self.by_file:
             self.close()
         elif self.bar is not None:
             self.bar.update()
 
-    def say(self, line: str, err: bool) -> None:
-        """A line that does not run into the bar."""
+    def print(self, line: str, err: bool) -> None:
+        """Print a line without mixing it with the bar, on standard error if ``err``."""
         if self.bar is not None:
             self.bar.clear()
         if err:
-            tell(line)
+            print_stderr(line)
         else:
             click.echo(line)
 
     def close(self) -> None:
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
 
 
-def together(*parts: Callable) -> Callable:
+def combined(*decorators: Callable) -> Callable:
     """Several click decorators as one."""
-    return lambda command: functools.reduce(lambda made, part: part(made), reversed(parts), command)
+    return lambda command: functools.reduce(lambda inner, outer: outer(inner), reversed(decorators), command)

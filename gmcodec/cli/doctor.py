@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``gmcodec doctor``: what this installation has, measured, and a small image coded in every way."""
+"""``gmcodec doctor``: the versions of this installation, its speed, and a small image coded with every model."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import time
 import click
 
 from gmcodec import __version__
+from gmcodec.cli.models import show_models
 from gmcodec.errors import NativeError, WeightsError
 
-ROWS, WIDTH = 1024, 160  # of the products that are measured
+ROWS, WIDTH = 1024, 160  # of the matrix products that are timed
 SECONDS = 0.1
 
 
 @click.command()
 def doctor() -> None:
-    """Say what this installation has, measure it, and code a small image in every way."""
+    """Show versions and speed, and code a small image with every model and instruction set."""
     from gmcodec import native
-    from gmcodec.cli import main as cli
 
     _show_versions()
     sets = native.isas()
     click.echo(f"native core  {native.core().isa}, of {', '.join(sets)}")
     for isa in sets:
-        click.echo(f"  {isa:12} {speed(isa) / 1e9:.0f} billion products a second in one thread")
-    cli.models.callback()  # type: ignore[misc]
+        click.echo(f"  {isa:12} {products_per_second(isa) / 1e9:.0f} billion products a second in one thread")
+    show_models()
     same, missing = _try_coding(sets)
     if missing:
         raise WeightsError(f"no weights for {', '.join(missing)}: images that need them cannot be coded")
@@ -50,8 +50,8 @@ def _show_versions() -> None:
             click.echo(f"{package:12} not installed" + (" (only training needs it)" if package == "torch" else ""))
 
 
-def speed(isa: str) -> float:
-    """Products of int16 a second of one thread."""
+def products_per_second(isa: str) -> float:
+    """Speed of matrix products of int16 in one thread, multiplications per second."""
     import numpy as np
 
     from gmcodec import native
@@ -70,7 +70,10 @@ def speed(isa: str) -> float:
 
 
 def _try_coding(sets: list[str]) -> tuple[bool, list[str]]:
-    """Code an image with each instruction set: whether all give one file and the image, and models not installed."""
+    """Code an image with every model and instruction set.
+
+    Returns whether all sets give the same file and the same image, and the models that are not installed.
+    """
     import numpy as np
 
     from gmcodec import codec, native
@@ -78,8 +81,9 @@ def _try_coding(sets: list[str]) -> tuple[bool, list[str]]:
 
     missing, same, saved = [], True, os.environ.get(native.VARIABLE)
     wave = (120 + 100 * np.sin(np.arange(48 * 40 * 3).reshape(48, 40, 3) / 37)).astype(np.uint8)
+    row = f"round trip   {{:{max(len(e.name) for e in registry.ENTRIES)}}} {{:{max(map(len, sets))}}} {{:>6}} bytes"
     for entry in registry.ENTRIES:
-        side = 48 if entry.max_pixels is None else 12  # models for small images take their time
+        side = 48 if entry.max_pixels is None else 12  # models for small images are slow
         image = wave[:side, :side, : entry.channels]
         planes, files = codec.to_planes(image if entry.depth == 8 else image * np.uint16(97)), set()
         try:
@@ -88,9 +92,9 @@ def _try_coding(sets: list[str]) -> tuple[bool, list[str]]:
                 files.add(data := codec.encode_planes(planes, code=entry.name, threads=1).data)
                 good = codec.decode_planes(data, threads=1) == planes and len(files) == 1
                 same = same and good
-                verdict = f"{len(data)} bytes, {'same file, same pixels' if good else 'DIFFERENT'}"
                 seconds = time.perf_counter() - start
-                click.echo(f"round trip   {entry.name} with {isa}: {verdict}, {seconds:.2f} s")
+                verdict = "same file, same pixels" if good else "DIFFERENT"
+                click.echo(f"{row.format(entry.name, isa, len(data))}  {seconds:5.2f} s  {verdict}")
         except WeightsError:
             missing.append(entry.name)
         finally:

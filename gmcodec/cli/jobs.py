@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The work of the command line on each file, in order or side by side; output by way of a temporary file.
+"""The work of the command line on each file, one after the other or in several processes.
 
-Nothing here prints. Heavy modules load inside functions, so that ``gmcodec --help`` is instant.
+Nothing here prints.  Heavy modules load inside functions, so that ``gmcodec --help`` is instant.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmcodec.cli.paths import OS_ERROR, Job, Options, format_for, shown
+from gmcodec.cli.paths import OS_ERROR, Job, Options, default_format, printable
 from gmcodec.errors import GmcError, NotAGmcFileError, NotKeptError, OutputExistsError, UnsupportedImageError
 from gmcodec.files import attributes, copy_attributes, naming, write_then_rename
 from gmcodec.progress import Progress
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 # -- reading and writing ---------------------------------------------------------------------------------
 
 
-ARCHIVE = b"gma"  # how archives start
-OUTPUT = "standard output"  # where errors name a file
+ARCHIVE_MAGIC = b"gma"  # the first bytes of an archive
+STDOUT_NAME = "standard output"  # in errors, in place of a file's name
 
 
 def _read(job: Job) -> bytes:
@@ -38,22 +38,22 @@ def _read(job: Job) -> bytes:
 
 
 def _refuse_archive(raw: bytes) -> None:
-    if raw[:3] == ARCHIVE:
+    if raw[:3] == ARCHIVE_MAGIC:
         raise NotAGmcFileError("is an archive: see gmcodec list, gmcodec unpack")
 
 
 def refuse_to_overwrite(path: Path | None, force: bool) -> None:
-    """OutputExistsError for an existing file, unless forced; devices and pipes may be written to."""
+    """Raise OutputExistsError for a directory, or without ``force`` for a file; devices and pipes are allowed."""
     if path is not None and (path.is_dir() or (path.is_file() and not force)):
-        raise OutputExistsError(f"{shown(path)} exists" + ("" if path.is_dir() else "; --force overwrites it"))
+        raise OutputExistsError(f"{printable(path)} exists" + ("" if path.is_dir() else "; --force overwrites it"))
 
 
 def _naming_output(write: Callable[..., None]) -> Callable[..., None]:
-    """What the system refuses while a result is written names the output, never the temporary file."""
+    """Errors of the operating system while a result is written name the output, not the temporary file."""
 
     @functools.wraps(write)
     def named(job: Job, *rest: Any) -> None:
-        with naming(OUTPUT if job.output is None else job.output, job.temporary):
+        with naming(STDOUT_NAME if job.output is None else job.output, job.temporary):
             write(job, *rest)
 
     return named
@@ -61,7 +61,7 @@ def _naming_output(write: Callable[..., None]) -> Callable[..., None]:
 
 @_naming_output
 def _write(job: Job, data: bytes, check: Callable[[bytes], None] | None = None) -> None:
-    """To a temporary file that is read back, checked and renamed: an output is complete or not there."""
+    """Write a result to a temporary file, ``check`` what was written, and rename it; so no output is incomplete."""
     if job.output is None or job.temporary is None:
         if check:
             check(data)
@@ -70,7 +70,7 @@ def _write(job: Job, data: bytes, check: Callable[[bytes], None] | None = None) 
         return
     if job.output.exists() and not job.output.is_file():  # a device or pipe: renaming would destroy it
         if job.options.delete:
-            raise GmcError(f"{shown(job.output)} cannot be read back, so the source cannot be deleted")
+            raise GmcError(f"{printable(job.output)} cannot be read back, so the source cannot be deleted")
         if check:
             check(data)
         job.output.write_bytes(data)
@@ -83,15 +83,15 @@ def _write(job: Job, data: bytes, check: Callable[[bytes], None] | None = None) 
         if check:
             check(temporary.read_bytes())
         copy_attributes(job.state, temporary, job.options.times)
-        refuse_to_overwrite(output, job.options.force)  # again: the work took a while
+        refuse_to_overwrite(output, job.options.force)  # again, because the work took time
 
     private = 0o666 if job.state is None else 0o600
     with write_then_rename(output, permissions=private, temporary=job.temporary, before_rename=finish) as file:
         file.write(data)
 
 
-def _identity(job: Job) -> Any:
-    """Changes when the source does."""
+def _source_state(job: Job) -> Any:
+    """A value that changes when the source file does; None for standard input."""
     if job.source.path is None:
         return None
     state = job.source.path.stat()
@@ -101,8 +101,8 @@ def _identity(job: Job) -> Any:
 def _delete_source(job: Job, before: Any) -> None:
     if job.source.path is None:
         return
-    if _identity(job) != before:
-        raise GmcError("changed during the work and is kept")
+    if _source_state(job) != before:
+        raise GmcError("changed while it was compressed or decompressed, so it is kept")
     job.source.path.unlink()
 
 
@@ -124,11 +124,11 @@ def _threads(options: Options) -> int:
 def _compress(job: Job, progress: Progress) -> list[str]:
     from gmcodec import codec, effort
 
-    options, before = job.options, _identity(job)
+    options, before = job.options, _source_state(job)
     raw = _read(job)
     planes = codec.to_planes(raw, strip=options.strip, max_pixels=pixel_limit(options), first=options.first)
     lost = codec.losses(planes)
-    if options.strict or not options.delete:  # else one line says it, and that the source is kept
+    if options.strict or not options.delete:  # with --delete the error below reports losses
         codec.report_losses(planes, options.strict)
     if options.code == "learned" and planes.mode not in effort.LEARNED_CHANNELS:
         raise UnsupportedImageError(f"there is no model for images of mode {planes.mode}; leave out --code")
@@ -145,7 +145,7 @@ def _compress(job: Job, progress: Progress) -> list[str]:
 
     _write(job, encoded.data, check if options.verify or options.delete else None)
     if options.delete and lost:
-        raise NotKeptError(f"written, but the source is kept, since this is not in the result: {lost}")
+        raise NotKeptError(f"written, but the source is kept, because the result lacks this: {lost}")
     if options.delete:
         _delete_source(job, before)
     if len(encoded.data) > len(raw):
@@ -155,7 +155,7 @@ def _compress(job: Job, progress: Progress) -> list[str]:
 
 
 def _describe(encoded: Any, planes: Planes, source_bytes: int) -> str:
-    """Sizes of a result: file, model's own estimate, and what lies between them."""
+    """Sizes of a result: file, model's own estimate, and the overhead, their difference."""
     size, estimate = len(encoded.data), encoded.estimated_bits / 8
     over = size - estimate
     percent = f" (+{100 * over / estimate:.2f}%)" if estimate else ""
@@ -171,10 +171,10 @@ def _describe(encoded: Any, planes: Planes, source_bytes: int) -> str:
 def _decompress(job: Job, progress: Progress) -> list[str]:
     from gmcodec.image import reading, writing
 
-    before, options = _identity(job), job.options
+    before, options = _source_state(job), job.options
     raw = _read(job)
     planes = _decode(raw, job, progress)
-    format = options.format or format_for(planes.mode)
+    format = options.format or default_format(planes.mode)
     data, missing = writing.write(reading.strip(planes) if options.strip else planes, format)
     lost = f"{format.upper()} cannot hold {', '.join(missing)}"
     if missing and options.strict:
@@ -184,7 +184,7 @@ def _decompress(job: Job, progress: Progress) -> list[str]:
 
     def check(written: bytes) -> None:
         if written != data:
-            raise GmcError("does not read back as it was written: please report this")
+            raise GmcError("differs from what was written when it is read back: please report this")
 
     _write(job, data, check if options.delete else None)
     if options.delete and missing:
@@ -206,7 +206,7 @@ def _decode(raw: bytes, job: Job, progress: Progress) -> Planes:
 
 def _verify(job: Job, progress: Progress) -> list[str]:
     raw = _read(job)
-    if raw[:3] == ARCHIVE:
+    if raw[:3] == ARCHIVE_MAGIC:
         return _verify_archive(raw, job, progress)
     _decode(raw, job, progress)
     return ["ok"]
@@ -244,12 +244,12 @@ def _info(job: Job, progress: Progress) -> list[str]:
 ACTIONS = {"compress": _compress, "decompress": _decompress, "verify": _verify, "info": _info}
 
 
-# -- all of them -----------------------------------------------------------------------------------------
+# -- all files -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is to be said about one file; ``error`` and its exit code if it failed."""
+    """The result of a job: lines to print, or the error and its exit code."""
 
     lines: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -259,11 +259,11 @@ class Outcome:
 
 
 @contextmanager
-def log_to(take: Callable[[str], Any], verbose: bool) -> Iterator[None]:
-    """The package's log goes to ``take`` meanwhile: warnings, and with ``verbose`` all of it."""
+def log_to(receive: Callable[[str], Any], verbose: bool) -> Iterator[None]:
+    """Within the block ``receive`` gets the warnings of the package's log, with ``verbose`` all messages."""
     least = logging.DEBUG if verbose else logging.WARNING
     log, handler = logging.getLogger("gmcodec"), logging.Handler(least)
-    handler.emit = lambda record: take(one_line(record.getMessage()))  # type: ignore[method-assign]
+    handler.emit = lambda record: receive(one_line(record.getMessage()))  # type: ignore[method-assign]
     level = log.level
     log.addHandler(handler)
     log.setLevel(least)
@@ -275,15 +275,18 @@ def log_to(take: Callable[[str], Any], verbose: bool) -> Iterator[None]:
 
 
 def one_line(text: object) -> str:
+    """A message without line breaks."""
     return " ".join(str(text).split())
 
 
 def failure(error: Exception, path: Path | None = None) -> tuple[str, int]:
-    """Message in one line, and exit code, of an error that a user can meet."""
+    """Message in one line, and exit code, of an error that a user can meet; the message does not name ``path``."""
     if isinstance(error, GmcError):
         return one_line(error), error.exit_code
     if isinstance(error, OSError):
-        about = "" if error.filename is None or error.filename in (path, str(path)) else f": {shown(error.filename)}"
+        about = (
+            "" if error.filename is None or error.filename in (path, str(path)) else f": {printable(error.filename)}"
+        )
         return one_line((error.strerror or error) if error.errno else error) + about, OS_ERROR
     return "not enough memory", 1
 
@@ -295,7 +298,7 @@ def _is_done(job: Job) -> bool:
 
 
 def attempt(job: Job, progress: Progress | None = None) -> Outcome:
-    """Do a job; errors a user can meet become part of the outcome."""
+    """Do a job; errors that a user can meet become part of the outcome."""
     warnings: list[str] = []
     with log_to(warnings.append, job.options.verbose):
         try:
@@ -312,9 +315,12 @@ def attempt(job: Job, progress: Progress | None = None) -> Outcome:
 
 
 def run(jobs: Sequence[Job], workers: int, progress: Progress) -> Generator[Outcome, None, None]:
-    """Outcomes in the order of the jobs, with ``workers`` processes if more than one.  Signals leave no parts."""
+    """Outcomes in the order of the jobs.  If ``workers`` is more than one, this many processes work.
+
+    After a signal no temporary files are left.
+    """
     workers = min(workers, len(jobs))
-    jobs = [replace(job, options=replace(job.options, jobs=workers)) for job in jobs]  # they share the threads
+    jobs = [replace(job, options=replace(job.options, jobs=workers)) for job in jobs]  # workers share the threads
     if workers > 1:
         yield from _run_processes(jobs, workers)
         return
@@ -323,7 +329,7 @@ def run(jobs: Sequence[Job], workers: int, progress: Progress) -> Generator[Outc
 
 
 def _attempt_here(job: Job, progress: Progress) -> Outcome:
-    """``attempt``, heeding signals meanwhile."""
+    """``attempt`` in another thread, so that signals end it at once."""
     try:
         return interruptible(lambda: attempt(job, progress), progress)
     except BaseException:
@@ -333,7 +339,7 @@ def _attempt_here(job: Job, progress: Progress) -> Outcome:
 
 
 def _run_processes(jobs: Sequence[Job], workers: int) -> Generator[Outcome, None, None]:
-    from gmcodec.cli.workers import outcomes
+    from gmcodec.cli.workers import run_in_processes
 
-    for outcome in outcomes(attempt, [(job, job.temporary) for job in jobs], workers):
+    for outcome in run_in_processes(attempt, [(job, job.temporary) for job in jobs], workers):
         yield outcome or Outcome(error="a worker process died, perhaps for lack of memory", code=1)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Files of the command line: which ones, and where results go.
+"""Files of the command line: the inputs that the arguments name, and where results go.
 
-    names --collect--> sources --plan--> jobs --cli_work.run--> outcomes, in the order of the jobs
+    names --collect--> sources --plan--> jobs --jobs.run--> outcomes, in the order of the jobs
 
-Nothing here prints. Heavy modules load inside functions, so that ``gmcodec --help`` is instant.
+Nothing here prints.  Heavy modules load inside functions, so that ``gmcodec --help`` is instant.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from gmcodec.files import temporary_beside
 from gmcodec.image.modes import MODES_BY_ID, PRINT_MODES
 
 STDIO = "-"
-OS_ERROR = 12  # exit code for what the operating system refuses
+OS_ERROR = 12  # exit code for errors of the operating system
 SUFFIX = ".gmc"
 IMAGE_SUFFIXES = frozenset(
     ".png .apng .jpg .jpeg .jpe .jfif .tif .tiff .bmp .dib .gif .ppm .pgm .pbm .pnm .webp .jp2 .j2k .jpx .jpf "
     ".qoi .sgi .rgb .rgba .bw .pcx .avif .tga .icb .vda .vst .heic .heif .hif .jxl".split()
 )
-FORMATS = {  # of decompress: suffix of the output -> format
+FORMAT_BY_SUFFIX = {  # formats that decompress writes, by the suffix of the output
     ".png": "png", ".tiff": "tiff", ".tif": "tiff", ".ppm": "ppm", ".pgm": "ppm", ".pbm": "ppm", ".pnm": "ppm",
     ".bmp": "bmp", ".webp": "webp",
 }  # fmt: skip
@@ -37,74 +37,79 @@ FORMATS = {  # of decompress: suffix of the output -> format
 
 @dataclass(frozen=True)
 class Source:
-    """An input; ``path`` is None for standard input, ``relative`` its place below an output folder."""
+    """An input.  ``path`` is None for standard input; ``relative`` is its path below the folder that was given."""
 
     path: Path | None
     relative: Path
 
     @property
     def name(self) -> str:
-        return "stdin" if self.path is None else shown(self.path)
+        """The input in messages."""
+        return "stdin" if self.path is None else printable(self.path)
 
 
 @dataclass
-class Found:
-    """Inputs in order, and what was met in folders but is none: path and reason."""
+class Inputs:
+    """The inputs in order, and the files of folders that are none of them."""
 
     sources: list[Source] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    collisions: list[OutputExistsError] = field(default_factory=list)  # sources whose place another one has
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # path and reason
+    collisions: list[OutputExistsError] = field(default_factory=list)  # sources with the output of another source
     errors: list[OSError] = field(default_factory=list)
     from_folder: bool = False
 
 
-def shown(path: Path | str) -> str:
+def printable(path: Path | str) -> str:
     """A file name that every terminal can print."""
     return click.format_filename(path)
 
 
 def reason_not_image(path: Path) -> str | None:
-    """Why a file met in a folder is not compressed, judged by its name; None if it is."""
+    """Why compress skips a file of a folder, judged by its name; None if it does not."""
     if path.suffix.lower() == SUFFIX:
         return f"already {SUFFIX}"
     return None if path.suffix.lower() in IMAGE_SUFFIXES else "not an image"
 
 
 def reason_not_gmc(path: Path) -> str | None:
+    """Why the commands on .gmc files skip a file of a folder, judged by its name; None if they do not."""
     return None if path.suffix.lower() == SUFFIX else f"not a {SUFFIX} file"
 
 
-def collect(names: Sequence[str], recursive: bool, reason: Callable[[Path], str | None]) -> Found:
-    """Inputs that the names stand for.  UsageError for a folder without -r, or - beside others."""
-    found = Found()
+def collect(names: Sequence[str], recursive: bool, reason: Callable[[Path], str | None]) -> Inputs:
+    """The inputs for the arguments ``names``: files, with ``recursive`` also all files of folders, or "-".
+
+    Raises UsageError for a folder without ``recursive``, and for "-" together with others.
+    """
+    inputs = Inputs()
     if STDIO in names and len(names) > 1:
         raise click.UsageError("- (standard input) must be the only input")
     for name in names:
         path = Path(name)
         if name == STDIO:
-            found.sources.append(Source(None, Path(STDIO)))
+            inputs.sources.append(Source(None, Path(STDIO)))
         elif not path.is_dir():
-            found.sources.append(Source(path, Path(path.name)))
+            inputs.sources.append(Source(path, Path(path.name)))
         elif recursive:
-            found.from_folder = True
-            _walk(path, reason, found)
+            inputs.from_folder = True
+            _walk(path, reason, inputs)
         else:
-            raise click.UsageError(f"{shown(path)} is a directory: add -r for all files below it")
-    return found
+            raise click.UsageError(f"{printable(path)} is a directory: add -r to take all files in it")
+    return inputs
 
 
-def _walk(root: Path, reason: Callable[[Path], str | None], found: Found) -> None:
-    # linked folders are not entered: links may form a loop
-    for folder, folders, files in os.walk(root, followlinks=False, onerror=found.errors.append):
+def _walk(root: Path, reason: Callable[[Path], str | None], inputs: Inputs) -> None:
+    # links to folders are not followed, because they may form a loop
+    for folder, folders, files in os.walk(root, followlinks=False, onerror=inputs.errors.append):
         folders.sort()
         here = Path(folder)
-        found.skipped += [(shown(here / f), "a link to a directory") for f in folders if (here / f).is_symlink()]
+        inputs.skipped += [(printable(here / f), "a link to a directory") for f in folders if (here / f).is_symlink()]
         for path in (here / file for file in sorted(files)):
             why = reason(path) if path.is_file() else "not a regular file"
             if why is None:
-                found.sources.append(Source(path, path.relative_to(root)))
+                inputs.sources.append(Source(path, path.relative_to(root)))
             else:
-                found.skipped.append((shown(path), why))
+                inputs.skipped.append((printable(path), why))
 
 
 # -- where results go ------------------------------------------------------------------------------------
@@ -112,9 +117,11 @@ def _walk(root: Path, reason: Callable[[Path], str | None], found: Found) -> Non
 
 @dataclass(frozen=True)
 class Options:
-    """What the commands were asked for.  ``max_pixels``: None for the default, 0 for no limit.
+    """Options of the commands on files.
 
-    ``jobs`` are at work at a time; ``threads`` of each: None for a fair share of the processors.
+    max_pixels  None for the default, 0 for no limit
+    jobs        number of files at a time
+    threads     for each file; None divides the processors among the jobs
     """
 
     code: str = "auto"
@@ -131,115 +138,121 @@ class Options:
     keep_suffix: bool = False
     skip_existing: bool = False
     times: bool = True
-    format: str = ""  # of decompress; "": what suits the image
+    format: str = ""  # that decompress writes; "": the default format for the image
     json: bool = False
     verbose: bool = False
 
 
 @dataclass(frozen=True)
 class Job:
-    """Work on one file; can be sent to another process.  ``output`` None: standard output, or none at all."""
+    """The work on one file, which can be pickled.  ``output`` is None for standard output, or if there is none."""
 
     action: str
     source: Source
     options: Options
     output: Path | None = None
-    temporary: Path | None = None  # beside the output, renamed to it once complete
+    temporary: Path | None = None  # in the same folder as the output, and renamed to it when complete
     make_folders: bool = False
-    state: os.stat_result | None = None  # of the source before the work, if it is a file
+    state: os.stat_result | None = None  # of the source before the work, if it is a regular file
 
 
 def gmc_name(path: Path, keep_suffix: bool = False) -> str:
-    """photo.png -> photo.gmc, photo.v2 -> photo.v2.gmc; photo.png.gmc to keep the suffix."""
+    """Name of a .gmc file: photo.png -> photo.gmc, photo.v2 -> photo.v2.gmc, with ``keep_suffix`` photo.png.gmc."""
     drop = path.suffix.lower() in IMAGE_SUFFIXES and not keep_suffix
     return path.with_suffix(SUFFIX).name if drop else path.name + SUFFIX
 
 
 def image_name(path: Path, format: str) -> str:
-    """photo.gmc, photo.png.gmc -> photo.png; photo.jpg.gmc -> photo.jpg.png."""
+    """Name of a decoded image: photo.gmc, photo.png.gmc -> photo.png; photo.jpg.gmc -> photo.jpg.png."""
     name = Path(path.stem if path.suffix.lower() == SUFFIX else path.name)
-    return name.name if FORMATS.get(name.suffix.lower()) == format else f"{name}.{format}"
+    return name.name if FORMAT_BY_SUFFIX.get(name.suffix.lower()) == format else f"{name}.{format}"
 
 
-SHORT = {"tiff": "tif"}  # what files of a format are called, if not like it
+UNPACKED_SUFFIX = {"tiff": "tif"}  # suffixes of unpacked files that differ from the name of their format
 
 
-def format_for(mode: str) -> str:
-    """The format that holds images of a mode exactly when nobody asks for another."""
+def default_format(mode: str) -> str:
+    """The format of decoded images of a mode, if no other is asked for."""
     return "tiff" if mode in PRINT_MODES else "png"
 
 
-def format_of(output: str | None, format: str | None) -> str:
-    """The format of decompress from -o and --format; "" when they leave it to the image (``format_for``).
+def chosen_format(output: str | None, format: str | None) -> str:
+    """The format that -o and --format choose; "" if they leave it to the image (``default_format``).
 
-    UsageError when they disagree or neither is lossless.
+    Raises UsageError if they disagree, or if -o has the suffix of no lossless format.
     """
     name = Path(output or "")
     if output in (None, STDIO) or not name.suffix or _is_folder(output or ""):
         return format or ""
-    deduced = FORMATS.get(name.suffix.lower())
+    deduced = FORMAT_BY_SUFFIX.get(name.suffix.lower())
     if deduced is None and format is None:
-        raise click.UsageError(f"{name.suffix} is not a lossless format of decompress; choose one with --format")
+        raise click.UsageError(f"decompress cannot write {name.suffix} losslessly; choose a format with --format")
     if format and deduced not in (None, format):
-        raise click.UsageError(f"-o {shown(name)} does not fit --format {format}")
+        raise click.UsageError(f"-o {printable(name)} does not fit --format {format}")
     return format or deduced or ""
 
 
-def format_of_source(source: Source) -> str:
-    """The format that holds the image of a .gmc file, by the file's first bytes."""
+def default_format_of_file(source: Source) -> str:
+    """The default format for the image of a .gmc file, by the file's first bytes."""
     try:
         with open(source.path or os.devnull, "rb") as file:
             head = file.read(5)
     except OSError:
-        head = b""  # what is wrong with it will be said when it is read
+        head = b""  # reading the file will give the error
     mode = MODES_BY_ID.get(head[4] & 31) if head[:3] == b"gmc" and len(head) == 5 else None
-    return format_for(mode.name if mode else "")
+    return default_format(mode.name if mode else "")
 
 
-def plan(action: str, found: Found, output: str | None, name: Callable[[Source], str], options: Options) -> list[Job]:
-    """Jobs with their outputs; of several with one output the first, the others become errors.
+def plan(action: str, inputs: Inputs, output: str | None, name: Callable[[Source], str], options: Options) -> list[Job]:
+    """The jobs for all inputs.  If several have the same output, the first one gets it and the others become errors.
 
-    name    what the output of a source is called
+    output  the argument of -o: a file, a folder, "-", or None for the folder of each source
+    name    gives the name of a source's output
 
-    UsageError when the places are not clear.
+    Raises UsageError if outputs cannot be determined.
     """
-    sources = found.sources
+    sources = inputs.sources
     if not sources:
         return []
     if output == STDIO or (output is None and sources[0].path is None):
         if len(sources) > 1:
-            raise click.UsageError("standard output holds one file, not several")
+            raise click.UsageError("standard output can take one file only")
         if options.delete:
             raise click.UsageError("--delete needs an output file that can be read back")
         return [Job(action, sources[0], options)]
     folder = None
-    if output is not None and (found.from_folder or _is_folder(output)):
+    if output is not None and (inputs.from_folder or _is_folder(output)):
         folder = Path(output)
     elif output is not None and len(sources) > 1:
-        raise click.UsageError(f"several inputs need a directory: -o {shown(output)}/")
+        raise click.UsageError(f"several inputs need a directory: -o {printable(output)}/")
     jobs: dict[str, Job] = {}
     for source in sources:
-        if source.path is None and folder is not None:
-            raise click.UsageError("standard input has no name: give -o a file name")
-        if folder is not None:
-            place = folder / source.relative.with_name(name(source))
-        elif output is not None:
-            place = Path(output)
-        else:
-            assert source.path is not None
-            place = source.path.with_name(name(source))
-        if source.path is not None and place.exists() and source.path.exists() and place.samefile(source.path):
-            raise click.UsageError(f"{source.name} would be replaced by its own result")
-        temporary = temporary_beside(place)
-        job = Job(action, source, options, place, temporary, folder is not None)
-        other = jobs.setdefault(os.path.realpath(place), job)
+        target = _target(source, folder, output, name(source))
+        job = Job(action, source, options, target, temporary_beside(target), folder is not None)
+        other = jobs.setdefault(os.path.realpath(target), job)
         if other is not job and os.path.realpath(other.source.path or "") != os.path.realpath(source.path or ""):
             keep = action == "compress" and not options.keep_suffix
             help = "--keep-suffix keeps them apart" if keep else "-o names another place"
-            found.collisions.append(OutputExistsError(
-                f"{source.name}: would be written to {shown(place)}, as {other.source.name} is; {help}"
+            inputs.collisions.append(OutputExistsError(
+                f"{source.name}: would be written to {printable(target)}, as {other.source.name} is; {help}"
             ))  # fmt: skip
     return list(jobs.values())
+
+
+def _target(source: Source, folder: Path | None, output: str | None, name: str) -> Path:
+    """The output of a source.  Raises UsageError if there is none, or if it is the source itself."""
+    if folder is not None:
+        if source.path is None:
+            raise click.UsageError("standard input has no name: give -o a file name")
+        target = folder / source.relative.with_name(name)
+    elif output is not None:
+        target = Path(output)
+    else:
+        assert source.path is not None
+        target = source.path.with_name(name)
+    if source.path is not None and target.exists() and source.path.exists() and target.samefile(source.path):
+        raise click.UsageError(f"{source.name} would be replaced by its own result")
+    return target
 
 
 def _is_folder(output: str) -> bool:

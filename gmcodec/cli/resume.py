@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What --skip-existing takes for done: outputs of a run that was cut off, told by their headers.
 
-Whether the pixels are the same only decoding would tell; the command ``verify`` does.
+Whether the pixels are the same only decoding would print_stderr; the command ``verify`` does.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gmcodec.cli.paths import Job, shown
+from gmcodec.cli.paths import Job, printable
 from gmcodec.errors import GmcError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 def is_done(job: Job) -> bool:
-    """Whether the output is there already.  OutputExistsError for one that does not come from the job's source."""
+    """Whether the output exists already.  Raises OutputExistsError if it cannot come from the job's source."""
     if job.output is None or not job.output.is_file():
         return False
     why = (_not_compressed if job.action == "compress" else _not_decompressed)(job)
     if why:
-        raise OutputExistsError(f"{shown(job.output)} exists, but {why}; --force overwrites it")
+        raise OutputExistsError(f"{printable(job.output)} exists, but {why}; --force overwrites it")
     return True
 
 
 def _not_compressed(job: Job) -> str | None:
-    """Why an output is not the source's .gmc file; None if it may be."""
+    """Why the output cannot be the source's .gmc file; None if it can."""
     from gmcodec.image.reading import read_size
 
     source, output = job.source.path, job.output
     assert output is not None
     if source is None:
-        return "what comes from standard input cannot be compared"
+        return "cannot be compared with standard input"
     if source.stat().st_mtime_ns > output.stat().st_mtime_ns:
         return "is older than its source"
     try:
@@ -43,9 +43,9 @@ def _not_compressed(job: Job) -> str | None:
 
 
 def _not_decompressed(job: Job) -> str | None:
-    """Why an output is not the source's image; None if it may be."""
+    """Why the output cannot be the source's image; None if it can."""
     if job.source.path is None:
-        return "what comes from standard input cannot be compared"
+        return "cannot be compared with standard input"
     from gmcodec.image.reading import read_size
 
     assert job.output is not None
@@ -64,6 +64,6 @@ def _header(raw: bytes) -> Header:
 
 
 def _differs(source: tuple[int, int], output: tuple[int, int]) -> str | None:
-    if sorted(source) == sorted(output):  # a TIFF may be turned when it is read
+    if sorted(source) == sorted(output):  # reading may rotate a TIFF
         return None
     return "has {}x{} pixels, its source {}x{}".format(*output, *source)

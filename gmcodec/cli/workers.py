@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Processes that work for the command line, each on one job at a time; none of them outlives the run.
+"""Worker processes of the command line, each on one task at a time; none of them outlives the run.
 
 ::
 
-    run       a thread a worker --jobs--> its standard input    | worker: a thread reads, the main thread works
-              results, in order <--pipe-- its standard output   |
+    the run: a thread for each worker --tasks-->  its standard input   | worker: a thread reads, the main thread works
+             results, in order       <--pipe---  its standard output  |
 
-A job and its result are pickles, each after its length.  A worker whose input ends has nobody to work for, whatever
-ended the run: it removes the temporary file of its job and is gone.  Workers do not import from the current folder.
+A task and its result are pickles, each preceded by its length.  When the input of a worker ends, the run has ended, for
+whatever reason: the worker removes the temporary file of its task and exits.  Workers do not import from the current
+folder.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from gmcodec import safe_path
 from gmcodec.threads import result_of
 
 LENGTH = struct.Struct("<Q")
-PATIENCE = 5.0  # seconds that a process which was ended may take to be gone
-Job = tuple[Any, "Path | None"]  # what the function is given, and the temporary file that it may leave
+EXIT_TIMEOUT = 5.0  # seconds to wait for a process or thread to end
+Task = tuple[Any, "Path | None"]  # the argument of the function, and the temporary file that it may leave
 
 
 def _send(pipe: IO[bytes], message: Any) -> None:
@@ -42,7 +43,7 @@ def _send(pipe: IO[bytes], message: Any) -> None:
 
 
 def _receive(pipe: IO[bytes]) -> Any:
-    """The next message.  Raises EOFError when there is none, or not all of it."""
+    """The next message.  Raises EOFError if the pipe ends before or within it."""
     head = pipe.read(LENGTH.size)
     if len(head) < LENGTH.size:
         raise EOFError
@@ -56,15 +57,16 @@ def _receive(pipe: IO[bytes]) -> Any:
 # -- the run ---------------------------------------------------------------------------------------------
 
 
-def outcomes(function: Callable[[Any], Any], jobs: Sequence[Job], count: int) -> Generator[Any, None, None]:
-    """``function`` of each job, in their order, by ``count`` processes; None where the process died.
+def run_in_processes(function: Callable[[Any], Any], tasks: Sequence[Task], count: int) -> Generator[Any, None, None]:
+    """The results of ``function`` for all tasks, in their order, by ``count`` processes; None if a process died.
 
-    ``function`` is found by its name.  When this ends early, workers are ended at once and leave no temporary file.
+    ``function`` must be importable by its name.  If the generator is closed early, the workers are killed and leave no
+    temporary file.
     """
-    futures: list[Future[Any]] = [Future() for _ in jobs]
-    waiting = deque((future, (function, *job)) for future, job in zip(futures, jobs, strict=True))
-    team = _Team()
-    threads = [threading.Thread(target=team.serve, args=(waiting,), daemon=True) for _ in range(count)]
+    futures: list[Future[Any]] = [Future() for _ in tasks]
+    waiting = deque((future, (function, *task)) for future, task in zip(futures, tasks, strict=True))
+    workers = _Workers()
+    threads = [threading.Thread(target=workers.serve, args=(waiting,), daemon=True) for _ in range(count)]
     try:
         for thread in threads:
             thread.start()
@@ -72,24 +74,24 @@ def outcomes(function: Callable[[Any], Any], jobs: Sequence[Job], count: int) ->
             yield result_of(future)
     finally:
         waiting.clear()
-        team.end()
+        workers.kill()
         for thread in threads:
             if thread.ident is not None:
-                thread.join(PATIENCE)
-        for _, temporary in jobs:
+                thread.join(EXIT_TIMEOUT)
+        for _, temporary in tasks:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
 
 
-class _Team:
-    """The processes that are there."""
+class _Workers:
+    """The processes of a run."""
 
     def __init__(self) -> None:
         self._lock, self._processes, self._ended = threading.Lock(), set[subprocess.Popen[bytes]](), False
 
     def serve(self, waiting: deque[tuple[Future[Any], Any]]) -> None:
-        """Give one worker job after job; another one takes its place when it dies."""
-        if hasattr(signal, "pthread_sigmask"):  # what a process starts with: Ctrl-C is for the run, which ends them
+        """Send one worker task after task; if it dies, start another."""
+        if hasattr(signal, "pthread_sigmask"):  # workers inherit this: Ctrl-C must reach the run only
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         process: subprocess.Popen[bytes] | None = None
         while waiting:
@@ -125,21 +127,21 @@ class _Team:
         return process
 
     def _finish(self, process: subprocess.Popen[bytes] | None) -> None:
-        """Let a process go that has no work, or is no good."""
+        """End a process that has no more tasks, or that failed."""
         if process is None:
             return
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
-            with suppress(OSError):  # what it did not read is lost
+            with suppress(OSError):  # the process may have ended without reading everything
                 pipe.close()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
+            process.wait(EXIT_TIMEOUT)
         with self._lock:
             process.kill()
             self._processes.discard(process)
 
-    def end(self) -> None:
-        """Kill all that are there; none is started any more."""
+    def kill(self) -> None:
+        """Kill all processes, and start no more."""
         with self._lock:
             self._ended = True
             for process in self._processes:
@@ -150,29 +152,29 @@ class _Team:
 
 
 def main() -> NoReturn:
-    """What a worker does: its standard output carries results, so what is printed goes to standard error."""
+    """The worker: results go to its standard output, so anything that is printed goes to standard error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    jobs, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    tasks, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     queue: SimpleQueue[Any] = SimpleQueue()
-    threading.Thread(target=_listen, args=(jobs, queue), daemon=True).start()
+    threading.Thread(target=_listen, args=(tasks, queue), daemon=True).start()
     try:
         while True:
             function, argument, _ = queue.get()
             _send(results, function(argument))
-    except BaseException:  # not one of those that the function turns into its result
+    except BaseException:  # an error that the function did not turn into its result
         traceback.print_exc()
     finally:
         os._exit(1)
 
 
-def _listen(jobs: IO[bytes], queue: SimpleQueue[Any]) -> None:
-    """Pass jobs on; when there are no more, end the process, whatever it is doing."""
+def _listen(tasks: IO[bytes], queue: SimpleQueue[Any]) -> None:
+    """Pass tasks on; when the input ends, end the process, whatever it is doing."""
     temporary = None
     try:
         while True:
-            queue.put(message := _receive(jobs))
+            queue.put(message := _receive(tasks))
             temporary = message[2]
     except EOFError:
         if temporary is not None:
