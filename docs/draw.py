@@ -105,7 +105,7 @@ def bytes_of_a_file() -> str:
         ("part", "1 to 4 of them", 150, DONE), ("CRC of file", "4", 92, GREY),
     ]  # fmt: skip
     part = [
-        ("form", "1 byte", 64, DONE), ("channels", "1", 80, DONE), ("weights", "4, learned forms", 110, DONE),
+        ("method", "1 byte", 64, DONE), ("channels", "1", 80, DONE), ("weights", "4, if learned", 110, DONE),
         ("length", "v", 64, DONE), ("payload: the words of the ANS stacks", "length bytes", 290, NOW),
     ]  # fmt: skip
     first, end = row(24, whole, 20)
@@ -127,7 +127,7 @@ def effort_ladder() -> str:
         ("default", DONE, "+ learning-rgb-fast: the small net, learning while it codes"),
         ("", DONE, "+ WebP's slow settings where they can win"),
         ("fast", GREEN, "local-rgb-fast: the small net, fitted to the image"),
-        ("", GREEN, "conventional forms where they can win"),
+        ("", GREEN, "conventional methods where they can win"),
     ]
     parts, height = [], 62
     for number, (name, fill, words) in enumerate(rungs):
