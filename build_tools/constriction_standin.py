@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The part of constriction that gmcodec uses, in plain Python: for processors it has no wheel for, in tests only.
 
-``emulated.py`` installs this as ``constriction``.  Same words (tests/native/test_build.py compares them), thousands of times
-slower.
+``emulated.py`` installs this as ``constriction``.  Same words (tests/native/test_build.py compares them), thousands of
+times slower.
 """
 
 from __future__ import annotations

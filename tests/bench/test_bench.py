@@ -18,6 +18,7 @@ import pytest
 import toy
 from click.testing import CliRunner
 from PIL import Image
+from places import ROOT
 
 import gmcodec
 from gmcodec import errors

@@ -43,7 +43,7 @@ def state(module: torch.nn.Module) -> dict:
 
 
 @pytest.mark.parametrize("changes", [{}, {"loss": "m-bgan", "discriminator": MIXED, "gamma": 0.1}])
-def test_both_sides_learn(labelled_mosaics: Path, tmp_path: Path, changes: dict) -> None:  # noqa: F811
+def test_both_sides_learn(labelled_mosaics: Path, tmp_path: Path, changes: dict) -> None:
     run = made(with_adversary(**changes), labelled_mosaics, tmp_path)
     net, discriminator = state(run.net), state(run.discriminator)
     run.train_step()
@@ -51,7 +51,7 @@ def test_both_sides_learn(labelled_mosaics: Path, tmp_path: Path, changes: dict)
     assert {"vae.last.bias", "flow.couplings.0.net.last.weight", "log_deviation"} <= moved(net, run.net)
 
 
-def test_without_likelihood_the_flow_and_the_encoder_stay(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_without_likelihood_the_flow_and_the_encoder_stay(labelled_mosaics: Path, tmp_path: Path) -> None:
     """L_Q teaches what maps latents to features; f is trained by the likelihood only (A.2)."""
     run = made(with_adversary(likelihood=False), labelled_mosaics, tmp_path)
     net = state(run.net)
@@ -62,7 +62,7 @@ def test_without_likelihood_the_flow_and_the_encoder_stay(labelled_mosaics: Path
     assert all(p.requires_grad for p in (*run.net.parameters(), *run.discriminator.parameters()))
 
 
-def test_the_coefficient_weighs_the_discriminator(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_coefficient_weighs_the_discriminator(labelled_mosaics: Path, tmp_path: Path) -> None:
     """The cost is linear in it, in bits per sample: L_Q is in nats of an image."""
     batch, costs = None, []
     for number, coefficient in enumerate((0.0, 100.0, 200.0)):
@@ -74,7 +74,7 @@ def test_the_coefficient_weighs_the_discriminator(labelled_mosaics: Path, tmp_pa
     assert costs[1] != costs[0]
 
 
-def test_momentum_and_rates_of_both_sides(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_momentum_and_rates_of_both_sides(labelled_mosaics: Path, tmp_path: Path) -> None:
     run = made(with_adversary(momentum=0.25, rate=7e-4), labelled_mosaics, tmp_path)
     run.step = 1000
     run.train_step()
@@ -86,7 +86,7 @@ def test_momentum_and_rates_of_both_sides(labelled_mosaics: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_resume_equals_an_uninterrupted_run(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_resume_equals_an_uninterrupted_run(labelled_mosaics: Path, tmp_path: Path) -> None:
     whole = made(TOY, labelled_mosaics, tmp_path / "whole")
     whole.run(validate_every=100)
     first = made(TOY, labelled_mosaics, tmp_path / "parts")
@@ -110,7 +110,7 @@ class PrefersRed(torch.nn.Module):
         return (x[:, 0] - x[:, 1]).mean((1, 2))
 
 
-def test_the_generator_gives_what_the_discriminator_prefers(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_generator_gives_what_the_discriminator_prefers(labelled_mosaics: Path, tmp_path: Path) -> None:
     run = made(replace(with_adversary(likelihood=False), steps=10**6), labelled_mosaics, tmp_path)
     run.discriminator = PrefersRed()  # type: ignore[assignment]
     run._train_discriminator = lambda real, fake, labels: None  # type: ignore[method-assign, assignment, misc]
@@ -135,7 +135,7 @@ def test_without_likelihood_samples_do_not_go_further_away() -> None:
     assert images.grad.tolist() == [0, 1, 1, 1]
 
 
-def test_the_discriminator_learns(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_discriminator_learns(labelled_mosaics: Path, tmp_path: Path) -> None:
     run = made(with_adversary(penalty=1.0), labelled_mosaics, tmp_path)
     run.step = 200
     real = run._tensors(run.source.batch(32)).images.float() / 127.5 - 1
@@ -158,7 +158,7 @@ def test_losses_need_their_discriminators() -> None:
             Adversary(discriminator, loss=loss)
 
 
-def test_presets_without_an_adversary_have_the_plain_trainer(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_presets_without_an_adversary_have_the_plain_trainer(labelled_mosaics: Path, tmp_path: Path) -> None:
     run = trainers.trainer(PRESETS["toy-ade"], labelled_mosaics, 20, tmp_path, bf16=False, progress=False)
     assert type(run) is Trainer
 
@@ -168,7 +168,7 @@ def test_presets_without_an_adversary_have_the_plain_trainer(labelled_mosaics: P
 
 @pytest.mark.parametrize("classes", [0, 3])
 def test_around_a_generator_only_the_inference_net_and_the_deviation_learn(
-    labelled_mosaics: Path,  # noqa: F811
+    labelled_mosaics: Path,
     tmp_path: Path,
     classes: int,
 ) -> None:
@@ -190,7 +190,7 @@ def test_around_a_generator_only_the_inference_net_and_the_deviation_learn(
     assert run.validate() < bound
 
 
-def test_the_deviation_starts_from_what_a_generator_leaves(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_deviation_starts_from_what_a_generator_leaves(labelled_mosaics: Path, tmp_path: Path) -> None:
     gan = made(with_adversary(likelihood=False), labelled_mosaics, tmp_path / "gan")
     with torch.no_grad():
         for parameter in gan.ema.vae.last.parameters():
@@ -203,7 +203,7 @@ def test_the_deviation_starts_from_what_a_generator_leaves(labelled_mosaics: Pat
     assert (run.net.log_deviation.exp() > 40).all()
 
 
-def test_a_generator_that_stays_as_it_is_must_be_there(labelled_mosaics: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_generator_that_stays_as_it_is_must_be_there(labelled_mosaics: Path, tmp_path: Path) -> None:
     preset = replace(TOY, adversary=None, generator_fixed=True)
     run = trainers.trainer(preset, labelled_mosaics, 20, tmp_path, bf16=False, progress=False)
     with pytest.raises(TrainingError, match="the generator of this preset is fixed"):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The specification of a frozen flow's nets: what ade/flow_state.py computes, in plain numpy int64.
 
-Slow and without tricks: one image, maps are int64 [H, W, F].  tests/models/test_ade_frozen.py compares, number by number.
+Slow and without tricks: one image, maps are int64 [H, W, F].  tests/models/test_ade_frozen.py compares, number by
+number.
 """
 
 from __future__ import annotations

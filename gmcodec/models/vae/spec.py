@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The specification of the frozen VAE of AGAVE: what vae/latent_state.py computes, in plain numpy int64.
 
-Slow and without tricks: one image, maps are int64 [H, W, F].  tests/models/test_agave_frozen.py compares, number by number.
+Slow and without tricks: one image, maps are int64 [H, W, F].  tests/models/test_agave_frozen.py compares, number by
+number.
 """
 
 from __future__ import annotations
