@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gmcodec.models.ade.family import FAMILY as ADE
-from gmcodec.models.agave.family import FAMILY as AGAVE
-from gmcodec.models.local.family import FAMILY as LOCAL
-from gmcodec.models.pixelcnnpp.family import FAMILY as PIXELCNNPP
+from gmcodec.models.ade.model import FAMILY as ADE
+from gmcodec.models.agave.model import FAMILY as AGAVE
+from gmcodec.models.local.model import FAMILY as LOCAL
+from gmcodec.models.pixelcnnpp.model import FAMILY as PIXELCNNPP
 from gmcodec.models.shared.family import Family
 
 FAMILIES = {family.kind: family for family in (LOCAL, PIXELCNNPP, AGAVE, ADE)}

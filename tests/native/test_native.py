@@ -35,8 +35,7 @@ from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.online.spec import Learner
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
 from gmcodec.models.shared.mixture import value_weights
-from gmcodec.models.shared.steps import calls_of
-from gmcodec.models.shared.window import Canvas
+from gmcodec.models.shared.window import Canvas, calls_of
 from gmcodec.native import nets, tiles
 
 pytestmark = pytest.mark.native

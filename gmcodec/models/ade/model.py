@@ -14,13 +14,20 @@ from gmcodec import native
 from gmcodec.errors import WeightsError
 from gmcodec.exact.gaussian import LatentTables
 from gmcodec.exact.ops import Layer
-from gmcodec.models.ade.config import VAE, AdeConfig
+from gmcodec.models.ade.config import VAE, AdeConfig, read_config
 from gmcodec.models.ade.flow_state import FlowState, FrozenFlow
-from gmcodec.models.ade.tables import FlowTables
+from gmcodec.models.ade.tables import SAMPLE_BITS, FlowTables, read_flow_tables
 from gmcodec.models.shared.conv import ConvLayers
-from gmcodec.models.shared.family import Base
-from gmcodec.models.shared.layers import check_layers
-from gmcodec.models.vae.frozen import Constants, FrozenVAE, LatentModel
+from gmcodec.models.shared.family import Base, Family
+from gmcodec.models.shared.tensors import (
+    Tensors,
+    check_layers,
+    read_latent_tables,
+    read_layers,
+    write_layers,
+    write_tables,
+)
+from gmcodec.models.vae.frozen import Constants, FrozenVAE, LatentModel, read_constants
 
 
 class AdeModel(LatentModel):
@@ -76,3 +83,24 @@ class AdeModel(LatentModel):
             size, cell = f"{shape[3]}x{shape[2]}", self.cell
             raise ValueError(f"an image of {size} pixels does not consist of cells of {cell}x{cell}")
         return FlowState(FrozenFlow(self.config, self.conv, self.tables, self.vae), shape)
+
+
+# -- on disk: write and read mirror each other ---------------------------------------------------------------
+
+
+def write(model: AdeModel) -> Tensors:
+    tensors = write_layers(model.layers) | write_tables("table", model.tables)
+    return tensors | write_tables("constant", model.constants) | write_tables("latent", model.latent_tables)
+
+
+def read(config: AdeConfig, tensors: Tensors, base: Base | None) -> AdeModel:
+    if base is None:
+        raise WeightsError("a flow needs the weights of a base")
+    tables = read_flow_tables(tensors, 4 * config.channels * 4 ** (config.levels - 1))
+    constants, latents = read_constants(tensors, config.vae), read_latent_tables(tensors)
+    if latents.bits != SAMPLE_BITS:
+        raise WeightsError(f"noise has {SAMPLE_BITS} bits, not {latents.bits}")
+    return AdeModel(config, read_layers(tensors, config), constants, tables, latents, base)
+
+
+FAMILY = Family(kind="ade-1", config=AdeConfig, model=AdeModel, read_config=read_config, write=write, read=read)

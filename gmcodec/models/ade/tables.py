@@ -18,8 +18,7 @@ from gmcodec.errors import WeightsError
 from gmcodec.exact.logistic import LOG_SCALE_UNIT, ROW_TOTAL, SPREAD
 from gmcodec.models.shared.activations import MAP_LIMIT, make_elu
 from gmcodec.models.shared.activations import MAP_UNIT as MAP_UNIT
-from gmcodec.models.shared.layers import Tensors
-from gmcodec.models.shared.tables import check_table, read_tables
+from gmcodec.models.shared.tensors import Tensors, check_table, read_tables
 
 SAMPLE_BITS = 8  # of the noise, below a grey level
 SAMPLES_UNIT = 32 << SAMPLE_BITS  # of samples that are 1 in the float net

@@ -16,13 +16,25 @@ from gmcodec.errors import WeightsError
 from gmcodec.exact.gaussian import LatentTables
 from gmcodec.exact.logistic import Tables
 from gmcodec.exact.ops import Layer
-from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.models.agave.config import AgaveConfig, read_config
 from gmcodec.models.agave.latent_state import AgaveState, Decoder, Factored, FrozenAgave
+from gmcodec.models.local.config import LocalConfig
+from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.local.model import LocalModel
+from gmcodec.models.pixelcnnpp.model import PixelCNNModel
+from gmcodec.models.pixelcnnpp.tables import read_net_tables
 from gmcodec.models.shared.conv import ConvLayers
-from gmcodec.models.shared.family import Base
-from gmcodec.models.shared.layers import check_layers
-from gmcodec.models.vae.frozen import Constants, FrozenVAE, LatentModel
+from gmcodec.models.shared.family import Base, Family
+from gmcodec.models.shared.tensors import (
+    Tensors,
+    check_layers,
+    read_latent_tables,
+    read_layers,
+    read_mixture_tables,
+    write_layers,
+    write_tables,
+)
+from gmcodec.models.vae.frozen import Constants, FrozenVAE, LatentModel, read_constants
 
 
 class AgaveModel(LatentModel):
@@ -83,3 +95,42 @@ class AgaveModel(LatentModel):
             size, cell = f"{shape[3]}x{shape[2]}", self.cell
             raise ValueError(f"an image of {size} pixels does not consist of cells of {cell}x{cell}")
         return AgaveState(self.frozen, shape, planes)
+
+
+# -- on disk: write and read mirror each other ---------------------------------------------------------------
+
+DECODER = "decoder."  # how names of the decoder's layers start
+
+
+def write(model: AgaveModel) -> Tensors:
+    tensors = write_layers(model.layers) | write_tables("table", model.tables)
+    tensors |= write_tables("constant", model.constants) | write_tables("latent", model.latent_tables)
+    if model.decoder:
+        shared = model.base.model.layers if model.base else {}
+        own = {name: layer for name, layer in model.decoder.layers.items() if name not in shared}
+        tensors |= write_layers(own, DECODER)
+    if isinstance(model.decoder, PixelCNNModel) and model.base is None:
+        tensors |= write_tables("table", model.decoder.net_tables)
+    return tensors
+
+
+def read(config: AgaveConfig, tensors: Tensors, base: Base | None) -> AgaveModel:
+    tables, latent_tables = read_mixture_tables(tensors), read_latent_tables(tensors)
+    decoder = _read_decoder(config, tensors, tables, base) if config.decoder else None
+    layers, constants = read_layers(tensors, config), read_constants(tensors, config)
+    return AgaveModel(config, layers, constants, tables, latent_tables, decoder, base)
+
+
+def _read_decoder(config: AgaveConfig, tensors: Tensors, tables: Tables, base: Base | None) -> Decoder:
+    shared = base.model if base else None
+    if shared is not None and type(shared.config) is not type(config.decoder):
+        raise WeightsError(f"{base.name if base else ''} is not a decoder of this architecture")
+    assert config.decoder is not None
+    layers = read_layers(tensors, config.decoder, DECODER, shared.layers if shared is not None else {})
+    if isinstance(config.decoder, LocalConfig):
+        return LocalModel(FrozenLocal(config.decoder, layers, tables))
+    net_tables = shared.net_tables if shared is not None else read_net_tables(tensors)
+    return PixelCNNModel(config.decoder, layers, tables, net_tables, base=shared)
+
+
+FAMILY = Family(kind="agave-1", config=AgaveConfig, model=AgaveModel, read_config=read_config, write=write, read=read)

@@ -12,7 +12,7 @@ from gmcodec.exact.logistic import Tables
 from gmcodec.exact.ops import Layer
 from gmcodec.models.local.config import CONDITION, LocalConfig
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
-from gmcodec.models.shared.layers import check_layers
+from gmcodec.models.shared.tensors import check_layers
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,12 @@ from gmcodec import native
 from gmcodec.exact.logistic import Tables
 from gmcodec.exact.ops import Layer
 from gmcodec.models.local import fit
-from gmcodec.models.local.config import LocalConfig
+from gmcodec.models.local.config import LocalConfig, read_config
 from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.local.tile_coder import TileCoder
+from gmcodec.models.shared.family import Base, Family
 from gmcodec.models.shared.mixture import Prediction
+from gmcodec.models.shared.tensors import Tensors, read_layers, read_mixture_tables, write_layers, write_tables
 from gmcodec.models.shared.window import Canvas
 
 
@@ -105,3 +107,23 @@ class LocalModel:
     def features(self, canvas: Canvas, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Inputs of the net, int16 [N, inputs], and the centre of the means, int32 [N, C]."""
         return self.net.features(canvas.flat, canvas.row_size, canvas.locate(pixels))
+
+
+# -- on disk: write and read mirror each other ---------------------------------------------------------------
+
+UNITS = "gradient."  # how names of units of gradients start
+
+
+def write(model: LocalModel) -> Tensors:
+    units = model.frozen.gradient_units or {}
+    tables = write_tables("table", model.tables)
+    return write_layers(model.layers) | tables | {f"{UNITS}{name}": unit for name, unit in units.items()}
+
+
+def read(config: LocalConfig, tensors: Tensors, base: Base | None) -> LocalModel:
+    layers = read_layers(tensors, config)
+    units = {name: tensors[f"{UNITS}{name}"] for name in layers if f"{UNITS}{name}" in tensors}
+    return LocalModel(FrozenLocal(config, layers, read_mixture_tables(tensors), units or None))
+
+
+FAMILY = Family(kind="local-1", config=LocalConfig, model=LocalModel, read_config=read_config, write=write, read=read)

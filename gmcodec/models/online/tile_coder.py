@@ -27,8 +27,7 @@ from gmcodec.exact import ans
 from gmcodec.exact.logistic import Scale
 from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.shared.mixture import Weights, value_weights
-from gmcodec.models.shared.steps import calls_of, report
-from gmcodec.models.shared.window import Canvas
+from gmcodec.models.shared.window import Canvas, calls_of, report
 from gmcodec.progress import Callback
 from gmcodec.threads import Threads
 

@@ -12,11 +12,19 @@ from gmcodec import native
 from gmcodec.errors import GmcFormatError
 from gmcodec.exact.logistic import Tables
 from gmcodec.exact.ops import Layer
-from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
+from gmcodec.models.pixelcnnpp.config import PixelCNNConfig, read_config
 from gmcodec.models.pixelcnnpp.streams import Conditions, Prepared, Streams, prepare
-from gmcodec.models.pixelcnnpp.tables import NetTables
-from gmcodec.models.shared.layers import check_layers
+from gmcodec.models.pixelcnnpp.tables import NetTables, read_net_tables
+from gmcodec.models.shared.family import Base, Family
 from gmcodec.models.shared.mixture import Prediction
+from gmcodec.models.shared.tensors import (
+    Tensors,
+    check_layers,
+    read_layers,
+    read_mixture_tables,
+    write_layers,
+    write_tables,
+)
 from gmcodec.models.shared.window import Canvas
 
 
@@ -111,3 +119,20 @@ class PixelCNNCanvas(Canvas):
             self._all = outputs, base
         where = pixels % size, pixels // size
         return self._all[0][where], self._all[1][where]
+
+
+# -- on disk: write and read mirror each other ---------------------------------------------------------------
+
+
+def write(model: PixelCNNModel) -> Tensors:
+    tables = write_tables("table", model.tables) | write_tables("table", model.net_tables)
+    return write_layers(model.layers) | tables
+
+
+def read(config: PixelCNNConfig, tensors: Tensors, base: Base | None) -> PixelCNNModel:
+    return PixelCNNModel(config, read_layers(tensors, config), read_mixture_tables(tensors), read_net_tables(tensors))
+
+
+FAMILY = Family(
+    kind="pixelcnnpp-1", config=PixelCNNConfig, model=PixelCNNModel, read_config=read_config, write=write, read=read
+)

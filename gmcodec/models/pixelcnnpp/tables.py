@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, ELU_UNIT, make_elu
-from gmcodec.models.shared.layers import Tensors
-from gmcodec.models.shared.tables import check_table, read_tables
+from gmcodec.models.shared.tensors import Tensors, check_table, read_tables
 
 ONE = 128  # the one that tells the inside of an image from the outside, in the unit of samples
 GATE_UNIT, GATE_REACH = 256, 2047  # the sigmoid table's steps per unit, and its reach in steps
@@ -36,7 +35,7 @@ def make_net_tables() -> NetTables:
 
 
 def read_net_tables(tensors: Tensors) -> NetTables:
-    """Tables that ``shared.tables.write_tables`` wrote.  Raises WeightsError."""
+    """Tables that ``shared.tensors.write_tables`` wrote.  Raises WeightsError."""
     net: NetTables = read_tables("table", NetTables, tensors)
     for field, size, top in (("gate", 2 * GATE_REACH + 1, 1 << GATE_BITS), ("elu", ACTIVATION_LIMIT + 1, ELU_UNIT)):
         check_table(field, getattr(net, field), size, top)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from gmcodec.errors import WeightsError
-from gmcodec.models.shared.layers import Tensors
+from gmcodec.models.shared.tensors import Tensors
 
 LARGEST = 4096  # number in an architecture: more would only be a way to exhaust memory
 

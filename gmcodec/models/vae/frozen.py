@@ -12,8 +12,7 @@ from gmcodec.exact.gaussian import LatentTables
 from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT
 from gmcodec.models.shared.conv import ConvLayers
 from gmcodec.models.shared.family import LARGEST
-from gmcodec.models.shared.layers import Tensors
-from gmcodec.models.shared.tables import check_table, check_vector, read_tables
+from gmcodec.models.shared.tensors import Tensors, check_table, check_vector, read_tables
 from gmcodec.models.vae.config import VAEConfig
 
 
@@ -31,7 +30,7 @@ class Constants:
 
 
 def read_constants(tensors: Tensors, config: VAEConfig) -> Constants:
-    """Constants that ``shared.tables.write_tables`` wrote.  Raises WeightsError."""
+    """Constants that ``shared.tensors.write_tables`` wrote.  Raises WeightsError."""
     constants: Constants = read_tables("constant", Constants, tensors)
     for field, size, top in (("top", config.filters[-1], MAP_LIMIT), ("log_scale", config.planes, LARGEST)):
         check_vector(field, getattr(constants, field), size, top)

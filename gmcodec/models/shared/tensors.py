@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Integer tables of frozen models: written as named tensors, read back and checked.
+"""Frozen layers and integer tables of an architecture: written as named tensors, read back, and checked.
 
 The native core does not check indices into a table, so its length and its range must be right before it is used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,7 +16,52 @@ from gmcodec.errors import WeightsError
 from gmcodec.exact import gaussian
 from gmcodec.exact.gaussian import LatentTables
 from gmcodec.exact.logistic import ROW_TOTAL, Tables
-from gmcodec.models.shared.layers import Tensors
+from gmcodec.exact.ops import Layer
+
+FIELDS = ("weight", "bias", "multiplier", "shift")
+Layers = dict[str, Layer]
+Tensors = dict[str, np.ndarray]
+
+
+class LayerShapes(Protocol):
+    """What an architecture says of its integer layers."""
+
+    def layer_shapes(self) -> dict[str, tuple[int, int]]:
+        """Rows and columns of every layer, by name, in the order in which they are stored."""
+
+    def input_limit(self, name: str) -> int:
+        """The largest magnitude of an input of a layer."""
+
+
+def check_layers(config: LayerShapes, layers: Mapping[str, Layer]) -> None:
+    """Prove that no sum of a layer overflows.  Raises WeightsError, also for layers that do not fit."""
+    for name, shape in config.layer_shapes().items():
+        layer = layers[name]
+        layer.check(name)
+        if layer.weight.shape != shape or layer.input_limit != config.input_limit(name):
+            raise WeightsError(f"{name}: shape {layer.weight.shape} does not fit the architecture")
+
+
+# -- write and read mirror each other ----------------------------------------------------------------------
+
+
+def write_layers(layers: Mapping[str, Layer], prefix: str = "") -> Tensors:
+    """Four tensors a layer: ``first.weight``, ``first.bias``, ..."""
+    return {f"{prefix}{name}.{f}": np.ascontiguousarray(getattr(layer, f))
+            for name, layer in layers.items() for f in FIELDS}  # fmt: skip
+
+
+def read_layers(tensors: Tensors, config: LayerShapes, prefix: str = "", known: Mapping[str, Layer] = {}) -> Layers:
+    """The layers of an architecture; those that are ``known`` need no tensors.  Raises KeyError."""
+    layers = dict(known)
+    for name in config.layer_shapes():
+        if name not in known:
+            weight, bias, multiplier, shift = (tensors[f"{prefix}{name}.{f}"] for f in FIELDS)
+            layers[name] = Layer(weight, bias, multiplier, shift, config.input_limit(name))
+    return layers
+
+
+# -- tables --------------------------------------------------------------------------------------------------
 
 MIXTURE_SIZES = {"softmax": 1024, "inverse": 321, "sigmoid": 2 * 17 * 512 + 1}
 LATENT_BINS = (2**4, 2**8, 2**12, 2**16)  # bits of latents are coded as nibbles
