@@ -26,6 +26,20 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, {processors[int(worker.removeprefix("gw")) % len(processors)]})
 
 
+DOT = 100  # tests that pass are shown by one dot: thousands of dots would fill several screens
+_passed = 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """One dot for DOT tests that pass; failures, errors and skips are shown as ever."""
+    global _passed
+    if config.get_verbosity() > 0 or not (report.passed and report.when == "call") or hasattr(report, "wasxfail"):
+        return None
+    _passed += 1
+    return "passed", "." if _passed % DOT == 0 else "", "PASSED"
+
+
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with toy weights, made once."""
