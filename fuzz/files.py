@@ -210,7 +210,7 @@ def decode_gma(data: bytes) -> None:
                 pass
 
 
-def stored(data: bytes, version: int = gma.FORMAT_VERSION) -> bytes:
+def stored(data: bytes, version: int = gma.ARCHIVE_VERSION) -> bytes:
     """An archive of one section whose index is not deflated, so that changes of its bytes mean something.
 
     Of version 1 there may be one that remembers nothing of files.
@@ -219,7 +219,7 @@ def stored(data: bytes, version: int = gma.FORMAT_VERSION) -> bytes:
     at = len(data) - 12 - length
     reader = gmc.Reader(memoryview(data)[at : len(data) - 12])
     start = reader.varint("a start")
-    body = gma._unpacked(reader)
+    body = gma._inflate_body(reader)
     body = body if version > 1 else body[:-1]
     index = varint.write(start) + b"\0" + 2 * varint.write(len(body)) + body + bytes(reader.take(reader.left, "CRCs"))
     index += len(index).to_bytes(4, "little")
@@ -350,7 +350,7 @@ def seeds_of_metadata() -> Iterator[bytes]:
         if NAMES[m] not in writing._WRITABLE[FORMATS[form]]:
             continue
         entries = with_metadata(random_planes(NAMES[m])).metadata
-        plain = [(tag, b"\0" + value[1:] if tag in metadata.DEFLATED and value[:1] == b"\0" else value)
+        plain = [(tag, b"\0" + value[1:] if tag in metadata.DEFLATED_TAGS and value[:1] == b"\0" else value)
                  for tag, value in entries]  # fmt: skip
         for some in (plain, *([each] for each in plain)):
             section = io.BytesIO()

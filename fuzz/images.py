@@ -21,8 +21,8 @@ MOST = 1 << 12  # pixels
 
 def repaired(raw: bytes) -> bytes:
     """A PNG file whose chunks have the CRC-32 that they should have, as far as their lengths lead."""
-    out, at = bytearray(raw), len(png.SIGNATURE)
-    while raw.startswith(png.SIGNATURE) and len(raw) >= at + 12:
+    out, at = bytearray(raw), len(png.PNG_SIGNATURE)
+    while raw.startswith(png.PNG_SIGNATURE) and len(raw) >= at + 12:
         end = at + 8 + int.from_bytes(raw[at : at + 4], "big")
         if end + 4 > len(raw):
             break
@@ -33,7 +33,7 @@ def repaired(raw: bytes) -> bytes:
 
 def decode_image(data: bytes) -> None:
     """What is read can be kept: its metadata has the form that a decoder asks for."""
-    if not data.startswith((png.SIGNATURE, b"P", b"BM", b"II", b"MM")):
+    if not data.startswith((png.PNG_SIGNATURE, b"P", b"BM", b"II", b"MM")):
         return  # the others are decoded by libraries that have fuzzers of their own
     planes = reading.read(repaired(data), max_pixels=MOST)
     if planes.height * planes.width > MOST:

@@ -25,7 +25,7 @@ from gmcodec.files import PERMISSIONS, attributes, set_permissions, write_then_r
 from gmcodec.image.modes import MODES_BY_ID
 
 FORMAT = "GMC"
-_METADATA = ("icc_profile", "exif", "xmp", "dpi")
+_METADATA_OPTIONS = ("icc_profile", "exif", "xmp", "dpi")
 
 
 def _accept(prefix: bytes) -> bool:
@@ -81,7 +81,7 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     from gmcodec import codec
 
     options = dict(getattr(image, "encoderinfo", {}))
-    given = {name: options[name] for name in _METADATA if options.get(name) is not None}
+    given = {name: options[name] for name in _METADATA_OPTIONS if options.get(name) is not None}
     if given:
         image = image.copy()  # the caller's info stays as it is
         image.info.update({k: v.tobytes() if isinstance(v, Image.Exif) else v for k, v in given.items()})

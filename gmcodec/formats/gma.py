@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The ``.gma`` archive: bytes <-> ``Block``s. This docstring is the format specification, versions 1 and 2.
 
-MUST, MAY, little-endian integers and ``v`` (``formats/varint.py``) are meant as in ``formats/gmc.py``.
+MUST, MAY, little-endian integers and ``v`` (``formats/varint.py``) have the same meaning as in ``formats/gmc.py``.
 
 ::
 
@@ -40,35 +40,35 @@ MUST, MAY, little-endian integers and ``v`` (``formats/varint.py``) are meant as
                 4 bytes               4 bytes     4 bytes
 
 **Sections.** An archive grows by whole sections at its end; bytes once written never change. A reader starts
-with the footer at the end of the file, which leads to its index; ``start`` is the offset where the section
-begins: 4 for the first, else the end of the section before, whose footer stands there. So a file cut exactly
-at the end of a section is a valid, older archive; any other cut MUST be refused. ``V``: the version of a section, 1 or
-2, stands in its footer, that of the first section at the head of the file, too. Versions MUST NOT decrease from one
-section to the next; a reader MUST refuse a section of a version that it does not know. The blocks of a section MUST
-fill the bytes from ``start`` to its index without gaps. CRC: CRC-32 (ISO 3309) of the index and of the four bytes
-of its length.
+with the footer at the end of the file, which leads to its index. ``start`` is the offset where the section
+begins: 4 for the first section, for others the end of the section before, whose footer stands there. Therefore a file
+that is cut exactly at the end of a section is a valid, older archive; any other cut MUST be refused. ``V`` is the
+version of a section, 1 or 2. It stands in the footer of the section, and that of the first section also at the head of
+the file. Versions MUST NOT decrease from one section to the next; a reader MUST refuse a section of a version that it
+does not know. The blocks of a section MUST fill the bytes from ``start`` to its index without gaps. CRC: CRC-32 (ISO
+3309) of the index and of the four bytes of its length.
 
-**Index.** ``packing`` 0: the body as it is, and n MUST be the body length; 1: raw deflate (RFC 1951), which MUST
-give exactly ``body length`` bytes, at most 2**28. Names of members follow one another in the order of the blocks
-and, within a block, of its images. A name is the first ``shared`` bytes of the name before it in the section (the
-first has none) and the next ``own`` bytes of ``text``, which MUST be used up. Names are UTF-8 of 1 to 4096
-bytes, and 2**28 bytes at most in the archive: relative POSIX paths, their parts separated by ``/``. A reader MUST
-refuse names with an empty part, ``.`` or ``..``, a backslash, a control character (below 32, or 127), a drive
-letter (``C:``) in front, and a name that is in the archive twice. ``pixel CRCs``: for each member that is not
-in a block of kind 1, in order, the low 16 bits of the CRC-32 of its samples.
+**Index.** ``packing`` 0: the body is stored uncompressed, and n MUST be the body length; 1: raw deflate (RFC 1951),
+which MUST give exactly ``body length`` bytes, at most 2**28. Names of members follow one another in the order of the
+blocks and, within a block, of its images. A name consists of the first ``shared`` bytes of the name before it in the
+section (of none for the first name) and the next ``own`` bytes of ``text``; together names MUST use up ``text``. Names
+are UTF-8 of 1 to 4096 bytes, and 2**28 bytes at most in the archive: relative POSIX paths, their parts separated by
+``/``. A reader MUST refuse names with an empty part, ``.`` or ``..``, a backslash, a control character (below 32, or
+127), a drive letter (``C:``) in front, and a name that is in the archive twice. ``pixel CRCs``: for each member that is
+not in a block of kind 1, in order, the low 16 bits of the CRC-32 of its samples.
 
 **Attributes** (version 2; a body of version 1 ends with ``text``). ``kept``, bit 0: permissions follow; bit 1: times
 follow; other bits MUST be 0. ``permissions``: for each member 0 if they are not known, else 1 + the nine bits of POSIX,
 so at most 512. ``seconds``: for each member 0 if its time of modification is not known, else 1 + the
-zigzag number (0, -1, 1, -2, ... are 0, 1, 2, 3, ...) of the seconds since 1970 minus those of the last member before it
-in the section whose time is known, or minus 0; the seconds MUST be below 2**40 in magnitude. ``nanoseconds``: for each
-member whose time is known, below 10**9. They MUST be used up. What they say are hints: a reader MUST NOT grant more
-than the umask of its user does.
+zigzag number (0, -1, 1, -2, ... are 0, 1, 2, 3, ...) of a difference: the seconds since 1970 minus those of the last
+member before it in the section whose time is known, or minus 0 if there is none. The seconds MUST be below 2**40 in
+magnitude. ``nanoseconds``: for each member whose time is known, below 10**9. No bytes may follow them. Attributes are
+hints: a reader MUST NOT grant more permissions than the umask of its user does.
 
-**Entries.** ``mode``: a mode id of ``formats/gmc.py``; ``width``, ``height`` in pixels, as there, and ``count`` >= 1:
-of the images of the block, all alike. ``method``: the code of the images (for people, if the block says it again).
-``length``: of the block, bytes, at least 1. ``kind`` says what a block is. Kinds are permanent: append only. A
-reader MUST NOT decode a kind that it does not know, and MAY read the other members.
+**Entries.** ``mode``: a mode id of ``formats/gmc.py``; ``width``, ``height``: in pixels, as there. All images of a
+block have this mode and size; ``count`` >= 1 is their number. ``method``: the method id of the images; where the block
+contains it again, it is for people only. ``length``: bytes of the block, at least 1. ``kind``: what the block contains.
+Kinds are permanent: append only. A reader MUST NOT decode a kind that it does not know, and MAY read the other members.
 
 ===== ======== ==========================================================================================
 kind  name     the block
@@ -77,14 +77,14 @@ kind  name     the block
                that of its first part.
 2     group    ``count`` images of mode L or RGB coded together by the learned model ``method`` with the weights
                ``weights`` (as in ``formats/gmc.py``). ``count`` MUST be at most 2**12, ``count`` x ``width`` x
-               ``height`` at most 2**22: a decoder holds all of them, and what it computes of each. ``payload``: a
-               batch of ``coding/autoregressive.py``, or, of a model with latents, a chain of
+               ``height`` at most 2**22, because a decoder holds all images and their features in memory.
+               ``payload``: a batch of ``coding/autoregressive.py`` or, if the model has latents, a chain of
                ``coding/chain.py``. Pixel CRC: CRC-32 of the samples of all images, each C H W, in
-               order. Block CRC: CRC-32 of all before it.
+               order. Block CRC: CRC-32 of all bytes of the block before it.
 ===== ======== ==========================================================================================
 
-A reader needs memory proportional to the bytes it was given, and a few times 2**28 bytes, whatever the file claims:
-a member has at least a byte of a block or of CRCs in the file, and this MUST be checked before names are unpacked.
+Whatever a file claims, a reader needs memory proportional to its size, and a few times 2**28 bytes. For each member the
+file has at least one byte of a block or of CRCs, and a reader MUST check this before it unpacks names.
 """
 
 from __future__ import annotations
@@ -105,33 +105,36 @@ from gmcodec.errors import (
     UnsupportedVersionError,
 )
 from gmcodec.formats import varint
-from gmcodec.formats.gmc import WEIGHTS_ID_BYTES, Reader
+from gmcodec.formats.gmc import MAX_SIDE, WEIGHTS_ID_BYTES, Reader
 from gmcodec.image.modes import MODES_BY_ID
 
-FORMAT_VERSION = 2  # of sections that are written
-VERSIONS = (1, 2)  # of those that are read
-HEAD = b"gma" + bytes([FORMAT_VERSION])
-END = b"amg" + bytes([FORMAT_VERSION])
+ARCHIVE_VERSION = 2  # of the sections that are written
+VERSIONS = (1, 2)  # of the sections that can be read
+HEAD = b"gma" + bytes([ARCHIVE_VERSION])
+END = b"amg" + bytes([ARCHIVE_VERSION])
 SINGLE, GROUP = 1, 2
 KINDS = {SINGLE: "single", GROUP: "group"}  # append only; never renumber, never reuse
 GROUP_MODES = ("L", "RGB")
 MAX_GROUP_PIXELS, MAX_GROUP_COUNT = 1 << 22, 1 << 12
 MAX_NAME_BYTES = 4096
-MAX_INDEX_BYTES = 1 << 28  # of a body, and of all names
+MAX_INDEX_BYTES = 1 << 28  # of the body of an index, and of all names of an archive
 FOOTER_BYTES = 12
 _STORED, _DEFLATED = 0, 1
-_LEAST_ENTRY, _LEAST_MEMBER = 7, 2  # bytes of a body that each one takes at least
-_MAX_SIDE = 2**31
-_PERMISSIONS, _TIMES = 1, 2  # bits of what is kept
-_MOST_PERMISSIONS = 0o777
+_MIN_ENTRY_BYTES, _MIN_MEMBER_BYTES = 7, 2  # of a body: smallest size of an entry, and of the data of a member
+_PERMISSIONS, _TIMES = 1, 2  # bits of ``kept``
+_MAX_PERMISSIONS = 0o777
 _MAX_SECONDS = 2**40
 _SECOND = 10**9  # nanoseconds
 
-ReadAt = Callable[[int, int], bytes]  # offset, count -> exactly that many bytes of the file
+ReadAt = Callable[[int, int], bytes]  # offset, count -> exactly ``count`` bytes of the file
 
 
 class Attributes(NamedTuple):
-    """What an archive remembers of the file of a member; None for what is not known.  ``modified``: nanoseconds."""
+    """Attributes of the file of a member, None if unknown.
+
+    permissions  the nine bits of POSIX
+    modified     time of modification, nanoseconds since 1970
+    """
 
     permissions: int | None = None
     modified: int | None = None
@@ -139,9 +142,10 @@ class Attributes(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """What the index says of a block.
+    """The entry of a block in the index, with the names, CRCs and attributes of its members.
 
-    ``crcs``: 16 bits for each member, none for a single.  ``attributes``: of each member, or none at all.
+    crcs        low 16 bits of each member's pixel CRC; empty for a single
+    attributes  one for each member, or empty
     """
 
     kind: int
@@ -167,18 +171,18 @@ class Block:
 
     @property
     def pixels(self) -> int:
-        """Of one image."""
+        """Pixels of one image."""
         return self.width * self.height
 
     @property
     def dimensions(self) -> int:
-        """Samples of all images."""
+        """Number of samples of all images."""
         return len(self.names) * self.pixels * self.channels
 
 
 @dataclass(frozen=True)
 class Group:
-    """Content of a block of kind 2."""
+    """The content of a block of kind 2."""
 
     weights_id: bytes
     payload: bytes
@@ -217,7 +221,7 @@ def write_group(group: Group) -> bytes:
 def read_group(data: bytes) -> Group:
     """Inverse of ``write_group``.  Raises TruncatedFileError or ChecksumError."""
     if len(data) < WEIGHTS_ID_BYTES + 8:
-        raise TruncatedFileError(f"a group has {len(data)} bytes, less than the least")
+        raise TruncatedFileError(f"a group has {len(data)} bytes, the smallest possible one has {WEIGHTS_ID_BYTES + 8}")
     if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
         raise ChecksumError("a group does not match its CRC-32: the archive is damaged")
     crc = int.from_bytes(data[-8:-4], "little")
@@ -228,9 +232,9 @@ def read_group(data: bytes) -> Group:
 
 
 def write_index(blocks: Sequence[Block], start: int) -> bytes:
-    """Index and footer of a section whose blocks, in order, begin at offset ``start`` of the file.
+    """Index and footer of a section whose blocks, in this order, begin at offset ``start`` of the file.
 
-    Raises MemberNameError for a name that no archive may hold, GmcFormatError for anything else wrong.
+    Raises MemberNameError for a name that no archive may contain, GmcFormatError for other violations of the format.
     """
     body = bytearray(varint.write(len(blocks)))
     for block in blocks:
@@ -255,7 +259,7 @@ def write_index(blocks: Sequence[Block], start: int) -> bytes:
 
 
 def read_blocks(read: ReadAt, size: int) -> list[Block]:
-    """All blocks of a file of ``size`` bytes, in file order, from its indexes alone.
+    """All blocks of a file of ``size`` bytes, in file order.  Only its indexes are read.
 
     Raises NotAGmcFileError, UnsupportedVersionError, TruncatedFileError, ChecksumError, GmcFormatError.
     """
@@ -292,10 +296,13 @@ def _check_version(version: int) -> None:
 
 
 def _read_section(read: ReadAt, end: int, name_bytes: int) -> tuple[list[Block], int, int]:
-    """Blocks of the section that ends at ``end``, where it starts, its version; names of at most so many bytes."""
+    """The blocks of the section that ends at ``end``, its start and its version.
+
+    Raises GmcFormatError if its names have more than ``name_bytes`` bytes.
+    """
     room = end - len(HEAD) - FOOTER_BYTES
     if room < 0 or (footer := read(end - FOOTER_BYTES, FOOTER_BYTES))[8:11] != END[:3]:
-        raise TruncatedFileError("the archive does not end in a footer: it is cut, or damaged")
+        raise TruncatedFileError("the archive does not end in a footer: it is truncated or damaged")
     _check_version(version := footer[11])
     length = int.from_bytes(footer[:4], "little")
     if length > room:
@@ -308,13 +315,13 @@ def _read_section(read: ReadAt, end: int, name_bytes: int) -> tuple[list[Block],
     start = reader.varint("the start of a section")
     if not len(HEAD) <= start <= at:
         raise GmcFormatError(f"a section with its index at {at} cannot start at {start}")
-    blocks = _read_body(_unpacked(reader), reader, at - start, name_bytes, version)
+    blocks = _read_body(_inflate_body(reader), reader, at - start, name_bytes, version)
     offsets = itertools.accumulate((block.length for block in blocks), initial=start)
     return [replace(block, offset=offset) for block, offset in zip(blocks, offsets, strict=False)], start, version
 
 
-def _unpacked(reader: Reader) -> bytes:
-    """The body of an index."""
+def _inflate_body(reader: Reader) -> bytes:
+    """The body of an index, inflated."""
     packing, length = reader.byte("the packing of the index"), reader.varint("the length of the index")
     stored = reader.take(reader.varint("the size of the index"), "the body of the index")
     if length > MAX_INDEX_BYTES:
@@ -324,23 +331,23 @@ def _unpacked(reader: Reader) -> bytes:
     elif packing == _DEFLATED:
         inflate = zlib.decompressobj(-15)
         try:
-            body = inflate.decompress(stored, length + 1)  # one more, to notice a stream that goes on
+            body = inflate.decompress(stored, length + 1)  # one byte more, to notice a stream that is too long
         except zlib.error as error:
             raise GmcFormatError(f"the index cannot be inflated: {error}") from error
         if not inflate.eof or inflate.unused_data:
-            raise GmcFormatError("the index does not end where it says")
+            raise GmcFormatError("the deflate stream of the index does not end with its data")
     else:
-        raise GmcFormatError(f"the index is packed by packing {packing}, which is unknown")
+        raise GmcFormatError(f"packing {packing} of the index is unknown")
     if len(body) != length:
         raise GmcFormatError(f"the index unpacks to {len(body)} bytes, not {length}")
     return body
 
 
 def _read_body(body: bytes, tail: Reader, room: int, name_bytes: int, version: int) -> list[Block]:
-    """Blocks of an index, that fill ``room`` bytes; the CRCs of their members are what ``tail`` has left."""
+    """The blocks of an index, which must fill ``room`` bytes; ``tail`` holds the CRCs of their members."""
     reader = Reader(memoryview(body))
     number = reader.varint("the number of blocks")
-    if number > min(reader.left // _LEAST_ENTRY, room):
+    if number > min(reader.left // _MIN_ENTRY_BYTES, room):
         raise GmcFormatError(f"{number} blocks are promised in {room} bytes")
     entries = []
     for _ in range(number):
@@ -370,7 +377,7 @@ def _read_body(body: bytes, tail: Reader, room: int, name_bytes: int, version: i
 
 
 def _write_names(names: Sequence[bytes]) -> bytes:
-    """Front-coded, in columns, which deflate shrinks to a tenth of a byte for numbered names."""
+    """Names with shared beginnings left out, in columns: deflate shrinks numbered names to a tenth of a byte."""
     shared, own, text, before = bytearray(), bytearray(), bytearray(), b""
     for name in names:
         same = next((i for i, (a, b) in enumerate(zip(before, name, strict=False)) if a != b), None)
@@ -384,11 +391,11 @@ def _write_names(names: Sequence[bytes]) -> bytes:
 
 def _read_names(reader: Reader, count: int, room: int) -> list[str]:
     """Inverse of ``_write_names``.  Raises GmcFormatError for names that are refused."""
-    if count > reader.left // _LEAST_MEMBER:
+    if count > reader.left // _MIN_MEMBER_BYTES:
         raise GmcFormatError(f"{count} names are promised in {reader.left} bytes")
     shared = [reader.varint("a shared length") for _ in range(count)]
     own = [reader.varint("a length of its own") for _ in range(count)]
-    if sum(shared) + sum(own) > room:  # few bytes may stand for many long names
+    if sum(shared) + sum(own) > room:  # a few bytes can describe many long names
         raise GmcFormatError("the names have more bytes than the format allows")
     names, before = [], b""
     for same, rest in zip(shared, own, strict=True):
@@ -405,14 +412,14 @@ def _read_names(reader: Reader, count: int, room: int) -> list[str]:
 
 
 def _write_attributes(members: Sequence[Attributes]) -> bytes:
-    """In columns; equal ones cost next to nothing once deflated, a time that has nothing in common about 8 bytes."""
-    members = [Attributes(permissions, _storable(modified)) for permissions, modified in members]
+    """Attributes in columns.  After deflate, repeated ones take almost no bytes, an unrelated time takes about 8."""
+    members = [Attributes(permissions, _storable_time(modified)) for permissions, modified in members]
     known = [member.modified for member in members if member.modified is not None]
     kept = _PERMISSIONS * any(member.permissions is not None for member in members) | _TIMES * bool(known)
     out = bytearray([kept])
     if kept & _PERMISSIONS:
         for permissions, _ in members:
-            out += varint.write(0 if permissions is None else 1 + (permissions & _MOST_PERMISSIONS))
+            out += varint.write(0 if permissions is None else 1 + (permissions & _MAX_PERMISSIONS))
     if kept & _TIMES:
         before = 0
         for _, modified in members:
@@ -426,20 +433,20 @@ def _write_attributes(members: Sequence[Attributes]) -> bytes:
     return bytes(out)
 
 
-def _storable(modified: int | None) -> int | None:
+def _storable_time(modified: int | None) -> int | None:
     return modified if modified is not None and abs(modified // _SECOND) < _MAX_SECONDS else None
 
 
 def _read_attributes(reader: Reader, count: int) -> list[Attributes]:
     """Inverse of ``_write_attributes``.  Raises GmcFormatError."""
-    kept = reader.byte("what is kept of files")
+    kept = reader.byte("the kinds of attributes")
     if kept & ~(_PERMISSIONS | _TIMES):
-        raise GmcFormatError(f"what is kept of files, {kept:#04x}, is not known")
+        raise GmcFormatError(f"the kinds of attributes, {kept:#04x}, are not known")
     permissions: list[int | None] = [None] * count
     seconds: list[int | None] = [None] * count
     if kept & _PERMISSIONS:
         found = [reader.varint("the permissions of a file") for _ in range(count)]
-        if found and max(found) > 1 + _MOST_PERMISSIONS:
+        if found and max(found) > 1 + _MAX_PERMISSIONS:
             raise GmcFormatError(f"the permissions {max(found) - 1:#o} have more than nine bits")
         permissions = [each - 1 if each else None for each in found]
     if kept & _TIMES:
@@ -448,7 +455,7 @@ def _read_attributes(reader: Reader, count: int) -> list[Attributes]:
             if step := reader.varint("the time of a file"):
                 seconds[number] = before = before + varint.to_signed(step - 1)
                 if abs(before) >= _MAX_SECONDS:
-                    raise GmcFormatError(f"a file was not modified {before} seconds after 1970")
+                    raise GmcFormatError(f"a time of modification, {before} seconds after 1970, is out of range")
     moments = [None if second is None else second * _SECOND + _nanoseconds(reader) for second in seconds]
     return list(map(Attributes, permissions, moments)) if kept else []
 
@@ -456,17 +463,17 @@ def _read_attributes(reader: Reader, count: int) -> list[Attributes]:
 def _nanoseconds(reader: Reader) -> int:
     found = int.from_bytes(reader.take(4, "the time of a file"), "little")
     if found >= _SECOND:
-        raise GmcFormatError(f"a second has no {found} nanoseconds")
+        raise GmcFormatError(f"a time of modification has {found} nanoseconds, more than a second")
     return found
 
 
 def _check(block: Block) -> None:
-    """Raise GmcFormatError unless ``block`` keeps every rule of the format about values."""
+    """Raise GmcFormatError if ``block`` has a value that the format does not allow."""
     b = block
     if not (1 <= b.kind <= 255 and 1 <= b.method <= 255 and b.mode_id in MODES_BY_ID):
-        raise GmcFormatError(f"a block of kind {b.kind}, mode id {b.mode_id} and method {b.method} cannot be")
-    if not (1 <= b.width < _MAX_SIDE and 1 <= b.height < _MAX_SIDE):
-        raise GmcFormatError(f"dimensions {b.width}x{b.height} are outside 1..{_MAX_SIDE - 1}")
+        raise GmcFormatError(f"a block of kind {b.kind}, mode id {b.mode_id} and method {b.method} is not allowed")
+    if not (1 <= b.width < MAX_SIDE and 1 <= b.height < MAX_SIDE):
+        raise GmcFormatError(f"dimensions {b.width}x{b.height} are outside 1..{MAX_SIDE - 1}")
     if not b.names or (b.kind == SINGLE and len(b.names) != 1):
         raise GmcFormatError(f"a block of kind {b.kind} holds {len(b.names)} images")
     if b.attributes and len(b.attributes) != len(b.names):

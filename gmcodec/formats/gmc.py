@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The ``.gmc`` container: bytes <-> ``Header``. This docstring is the format specification, version 1.
 
-MUST, MUST NOT and MAY are meant as in RFC 2119. Every multi-byte integer is **little-endian**. A ``v`` is an
+MUST, MUST NOT and MAY have the meaning of RFC 2119. Every multi-byte integer is **little-endian**. A ``v`` is an
 unsigned LEB128 integer as in ``formats/varint.py``: seven bits per byte, lowest first, bit 7 set on every byte but the
 last. It MUST be canonical (the last byte of a longer one MUST NOT be zero) and MUST be below 2**63, so it takes 1 to 9
 bytes.
@@ -26,25 +26,25 @@ bytes.
 Fields, in file order:
 
 ``magic``      3 bytes ``67 6d 63`` ("gmc").
-``version``    1 byte, 1. Whatever changes the bytes made for an input, or their meaning, changes the
-               version. A reader MUST refuse a version that it does not know, and MUST NOT read further.
+``version``    1 byte, 1. Any change of the bytes that are written for an input, or of their meaning, changes
+               the version. A reader MUST refuse a version that it does not know, and MUST NOT read further.
 ``mode``       1 byte. Low 5 bits: the mode id of the table below; a reader MUST refuse any other. Bit 7: the
                metadata section is present. Bits 5 and 6 MUST be 0.
-``w``, ``h``   v each: width and height in pixels, 1 <= w, h < 2**31. A reader MAY refuse an image of more
-               pixels than it cares to hold; it MUST offer a way to lift that limit.
+``w``, ``h``   v each: width and height in pixels, 1 <= w, h < 2**31. A reader MAY refuse an image with more
+               pixels than a limit of its own; it MUST offer a way to lift that limit.
 ``pixel CRC``  4 bytes: CRC-32 (ISO 3309, as in zlib) of the decoded samples in C H W order, one byte per
-               sample, or two little-endian bytes for 16-bit modes. A decoder MUST check it before it hands
-               out samples.
+               sample, or two little-endian bytes for 16-bit modes. A decoder MUST check it before it
+               returns samples.
 ``metadata``   v length n >= 1, then exactly n bytes of entries: tag (1 byte), length (v), bytes. Tags MUST
-               NOT decrease from entry to entry; a tag MAY repeat. What tags mean is not the container's
-               business, and a reader MUST skip tags that it does not know. A file without entries MUST NOT
-               have the section.
-``parts``      1 to 4 of them. Each covers the next 1 to 4 channels, in channel order; together they MUST
-               cover every channel of the mode exactly once. There is no count: parts end when the channels
-               do.
-               ``method``: which code made the payload. 0 is never used, 1..15 are conventional codes, 16..255
-               are learned models. Ids are permanent: append only, never renumber, never reuse.
-               ``weights``: for learned methods, the first 4 bytes of the SHA-256 of the weights file.
+               NOT decrease from entry to entry; a tag MAY repeat. ``image/metadata.py`` defines the meaning of
+               tags; a reader MUST skip tags that it does not know. A file without entries MUST NOT have the
+               section.
+``parts``      1 to 4 parts. Each covers the next 1 to 4 channels, in channel order; together they MUST
+               cover every channel of the mode exactly once. The number of parts is not stored: the last part
+               is the one that covers the last channel.
+               ``method``: the id of the method that made the payload. 0 is never used, 1..15 are conventional
+               methods, 16..255 are learned models. Ids are permanent: append only, never renumber, never reuse.
+               ``weights``: for learned models, the first 4 bytes of the SHA-256 of the weights file.
                ``payload``: v length, then that many bytes. It MAY be empty.
 ``file CRC``   4 bytes: CRC-32 of every byte before it. Nothing may follow.
 
@@ -60,15 +60,15 @@ id    mode     channels depth      id    mode     channels depth
 12    LAB      3        8          14    LAB;16   3        16
 ===== ======== ======== =====      ===== ======== ======== =====
 
-Samples of mode ``1`` are 0 or 1. The palette of mode ``P`` travels as metadata. In mode ``LAB``, a and b are unsigned:
-128, or 32768, stands for no colour.
+Samples of mode ``1`` are 0 or 1. The palette of mode ``P`` is metadata. In mode ``LAB``, a and b are unsigned, and
+128, or 32768, means no colour.
 
-A writer has one way only to write a given header, so equal headers make equal bytes. A reader checks in this
-order: magic, version, structure and lengths, file CRC, dimensions. It needs memory proportional to the bytes
-it was given, whatever the file claims about its image.
+There is only one way to write a given header, so equal headers make equal bytes. A reader checks in this
+order: magic, version, structure and lengths, file CRC, dimensions. It needs memory proportional to the size of the
+file, whatever the file claims about its image.
 
-Size: a 768x512 RGB photograph in one part costs 3+1+1 + 2+2 + 4 + (1+1+4+3) + 4 = **26 bytes** beside its
-payload with a learned method, 22 bytes with a conventional one. A 32x32 image costs 23 with a learned method.
+Size: beside its payload, a 768x512 RGB photograph in one part takes 3+1+1 + 2+2 + 4 + (1+1+4+3) + 4 = **26 bytes**
+with a learned model and 22 bytes with a conventional method. A 32x32 image takes 23 bytes with a learned model.
 """
 
 from __future__ import annotations
@@ -95,14 +95,14 @@ FIRST_LEARNED_METHOD = 16
 WEIGHTS_ID_BYTES = 4
 
 _MODE_BITS, _RESERVED_BITS, _METADATA_FLAG = 0x1F, 0x60, 0x80
-_MAX_SIDE = 2**31
+MAX_SIDE = 2**31
 _CRC_BYTES = 4
 _CRC_CHUNK = 1 << 20  # bytes that pixels_crc may copy at a time
 
 
 @dataclass(frozen=True)
 class Part:
-    """The payload of the next ``channels`` channels; ``weights_id`` is 4 bytes if learned, else empty."""
+    """The payload of the next ``channels`` channels.  ``weights_id``: 4 bytes for a learned model, else empty."""
 
     method: int
     channels: int
@@ -112,7 +112,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Header:
-    """Everything a file says. ``metadata`` holds (tag, bytes) pairs, tags non-decreasing."""
+    """The content of a file.  ``metadata``: pairs (tag, bytes) with non-decreasing tags."""
 
     mode_id: int
     width: int
@@ -143,7 +143,7 @@ class Header:
 
 
 def pack(header: Header) -> bytes:
-    """The bytes of a file. Raises ``GmcFormatError`` if no valid file can say what ``header`` says."""
+    """The bytes of a file.  Raises GmcFormatError if ``header`` has a value that the format does not allow."""
     _check(header)
     out = bytearray(MAGIC)
     out.append(FORMAT_VERSION)
@@ -190,7 +190,7 @@ def unpack(data: bytes | memoryview, *, max_pixels: int | None = DEFAULT_MAX_PIX
 
 
 def _read_body(reader: Reader) -> Header:
-    """Mode byte to last part: lengths are followed, values are for ``_check`` to judge."""
+    """Read from the mode byte to the last part.  Lengths are checked here, values in ``_check``."""
     mode_byte = reader.byte("the mode")
     mode_id = mode_byte & _MODE_BITS
     if mode_byte & _RESERVED_BITS or mode_id not in MODES_BY_ID:
@@ -202,14 +202,14 @@ def _read_body(reader: Reader) -> Header:
     if mode_byte & _METADATA_FLAG:
         section = reader.take(reader.varint("the metadata length"), "the metadata")
         if not section:
-            raise GmcFormatError("the metadata section is empty; it should have been left out")
+            raise GmcFormatError("the metadata section is empty, which is not allowed")
         metadata = _read_metadata(section)
 
     parts: list[Part] = []
     missing = MODES_BY_ID[mode_id].channels
     while missing > 0:
         method, channels = reader.byte("a part's method"), reader.byte("a part's channels")
-        if method == 0 or not 1 <= channels <= missing:  # here and not later: it ends the loop
+        if method == 0 or not 1 <= channels <= missing:  # checked here, because the loop must end
             raise GmcFormatError(f"part of method {method} covers {channels} channels, {missing} are left")
         weights_id = bytes(reader.take(_weights_bytes(method), "a weights id"))
         payload = bytes(reader.take(reader.varint("a payload length"), "a payload"))
@@ -219,7 +219,7 @@ def _read_body(reader: Reader) -> Header:
 
 
 def _read_metadata(section: memoryview) -> tuple[tuple[int, bytes], ...]:
-    """The entries of a metadata section. One that runs over the section's end is damage, not truncation."""
+    """The entries of a metadata section.  Raises GmcFormatError, also if an entry exceeds the section."""
     reader = Reader(section)
     entries: list[tuple[int, bytes]] = []
     try:
@@ -232,11 +232,11 @@ def _read_metadata(section: memoryview) -> tuple[tuple[int, bytes], ...]:
 
 
 def _check(header: Header) -> None:
-    """Raise ``GmcFormatError`` unless ``header`` keeps every rule of the format about values."""
+    """Raise GmcFormatError if ``header`` has a value that the format does not allow."""
     if header.mode_id not in MODES_BY_ID:
         raise GmcFormatError(f"mode id {header.mode_id} is not one of {sorted(MODES_BY_ID)}")
-    if not (1 <= header.width < _MAX_SIDE and 1 <= header.height < _MAX_SIDE):
-        raise GmcFormatError(f"dimensions {header.width}x{header.height} are outside 1..{_MAX_SIDE - 1}")
+    if not (1 <= header.width < MAX_SIDE and 1 <= header.height < MAX_SIDE):
+        raise GmcFormatError(f"dimensions {header.width}x{header.height} are outside 1..{MAX_SIDE - 1}")
     if not 0 <= header.pixels_crc < 2**32:
         raise GmcFormatError(f"pixel CRC {header.pixels_crc} does not fit 32 bits")
     tags = [tag for tag, _ in header.metadata]
@@ -265,16 +265,16 @@ def pixels_crc(data: np.ndarray) -> int:
     crc = 0
     for plane in data:
         for top in range(0, plane.shape[0], rows):
-            # a view of planes that lie as the format wants them, a copy of one band otherwise
+            # a view if the plane has the format's layout, else a copy of one band
             crc = zlib.crc32(np.ascontiguousarray(plane[top : top + rows], dtype=stored).data, crc)
     return crc
 
 
 def overhead(header: Header) -> int:
-    """How many bytes of the packed file are not payload."""
+    """Bytes of the packed file that are not payload."""
     bare = tuple(Part(part.method, part.channels, b"", part.weights_id) for part in header.parts)
     empty = Header(header.mode_id, header.width, header.height, header.pixels_crc, header.metadata, bare)
-    # an empty payload's length takes one byte
+    # the length of an empty payload takes one byte
     return len(pack(empty)) + sum(len(varint.write(len(part.payload))) - 1 for part in header.parts)
 
 
@@ -287,19 +287,21 @@ class Reader:
 
     @property
     def left(self) -> int:
+        """Bytes that have not been read."""
         return len(self._view) - self.at
 
     def take(self, count: int, what: str) -> memoryview:
-        """The next ``count`` bytes, not copied."""
+        """The next ``count`` bytes, not copied.  Raises TruncatedFileError, whose message names ``what``."""
         if count > self.left:
             raise TruncatedFileError(f"{what} needs {count} bytes, {self.left} are left")
         self.at += count
         return self._view[self.at - count : self.at]
 
     def byte(self, what: str) -> int:
+        """The next byte."""
         return self.take(1, what)[0]
 
     def varint(self, what: str) -> int:
-        """A number as ``varint.write`` makes it; one way to write it is accepted."""
+        """The next number of ``formats/varint.py``."""
         value, self.at = varint.read(self._view, self.at, what)
         return value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""BMP of 16 and 32 bits a pixel -> samples, alpha included, also where no header announces it; the rest is Pillow's.
+"""BMP with 16 and 32 bits per pixel: samples, with alpha even if no header declares it.  Pillow reads all others.
 
 ::
 
@@ -16,15 +16,20 @@ import numpy as np
 from gmcodec.errors import ImageReadError, UnsupportedImageError
 
 FILE_HEADER = 14
-_CORE, _INFO, _WITH_ALPHA, _V4, _V5 = 12, 40, 56, 108, 124
+_CORE, _INFO, _INFO_ALPHA, _V4, _V5 = 12, 40, 56, 108, 124
 RAW, BITFIELDS, ALPHA_BITFIELDS = 0, 3, 6
-PLAIN = (RAW, BITFIELDS, ALPHA_BITFIELDS)
+UNCOMPRESSED = (RAW, BITFIELDS, ALPHA_BITFIELDS)
 _EMBEDDED, _LINKED, _CALIBRATED = 0x4D424544, 0x4C494E4B, 0
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the headers say.  ``end``: of headers and masks; ``pixels``: offset of the pixels; masks: R G B A."""
+    """The headers of a BMP file.
+
+    masks   of R G B A, 0 if there is none
+    end     offset of the end of headers and masks
+    pixels  offset of the pixels
+    """
 
     size: int
     width: int
@@ -40,21 +45,22 @@ class Header:
     pixels: int
     profile: tuple[int, int] | None  # start, end
     space: str  # "", "linked", "calibrated"
-    bare: bool  # without the file's header
+    bare: bool  # a DIB, without the header of the file
 
     @property
     def stride(self) -> int:
-        """Bytes of a row."""
+        """Bytes of a row, padding included."""
         return (self.width * self.bits + 31) // 32 * 4
 
     @property
     def palette_bytes(self) -> int:
+        """Bytes of the palette."""
         entries = self.colours or (1 << self.bits if self.bits <= 8 else 0)
         return entries * (3 if self.size == _CORE else 4)
 
 
 def read_header(raw: bytes, *, bare: bool = False) -> Header:
-    """Headers of a BMP file, or of a ``bare`` DIB.  ImageReadError when they are cut."""
+    """The headers of a BMP file, or of a ``bare`` DIB.  Raises ImageReadError if they are truncated."""
     at = 0 if bare else FILE_HEADER
     try:
         (size,) = struct.unpack_from("<I", raw, at)
@@ -64,7 +70,7 @@ def read_header(raw: bytes, *, bare: bool = False) -> Header:
         width, height, _, bits, *rest = struct.unpack_from("<iiHHIIiiI", raw, at + 4)
         return _finish(raw, at, bare, size, width, height, bits, tuple(rest))
     except struct.error:
-        raise ImageReadError("BMP: the header is cut") from None
+        raise ImageReadError("BMP: the header is truncated") from None
 
 
 def _finish(
@@ -72,8 +78,8 @@ def _finish(
 ) -> Header:
     compression, data_size, x, y, colours = rest
     end, masks = at + size, (0, 0, 0, 0)
-    if compression in PLAIN[1:]:
-        count = 4 if size >= _WITH_ALPHA or compression == ALPHA_BITFIELDS else 3
+    if compression in UNCOMPRESSED[1:]:
+        count = 4 if size >= _INFO_ALPHA or compression == ALPHA_BITFIELDS else 3
         masks = (*struct.unpack_from(f"<{count}I", raw, at + _INFO), 0)[:4]
         end = max(end, at + _INFO + 4 * count)
     profile, space = None, ""
@@ -91,23 +97,23 @@ def _finish(
 
 
 def find_masked(raw: bytes) -> Header | None:
-    """The header of a BMP file or DIB that ``read`` decodes, of 16 or 32 bits a pixel; else None."""
-    bare = int.from_bytes(raw[:4], "little") in (_INFO, 52, _WITH_ALPHA, 64, _V4, _V5)
+    """The header of a BMP file or DIB that ``read`` decodes, with 16 or 32 bits per pixel; None for other bytes."""
+    bare = int.from_bytes(raw[:4], "little") in (_INFO, 52, _INFO_ALPHA, 64, _V4, _V5)
     if not bare and raw[:2] != b"BM":
         return None
     try:
         header = read_header(raw, bare=bare)
     except ImageReadError:
         return None
-    return header if header.bits in (16, 32) and header.compression in PLAIN else None
+    return header if header.bits in (16, 32) and header.compression in UNCOMPRESSED else None
 
 
 def read(raw: bytes, header: Header) -> np.ndarray:
-    """Samples of a picture of 16 or 32 bits a pixel, uint8 [H, W, 3 or 4].
+    """Samples of an image with 16 or 32 bits per pixel, uint8 [H, W, 3 or 4].
 
-    Four channels when the fourth mask says so, or when the bits of no mask are used: some programs put alpha there and
-    say nothing.  Values of fewer than 8 bits are widened.  Raises ImageReadError for a cut file and
-    UnsupportedImageError for masks of more than 8 bits or of bits that do not follow one another.
+    There are four channels if the fourth mask is set, or if bits outside of all masks are used, because some programs
+    store alpha there without declaring it.  Values of fewer than 8 bits are widened.  Raises ImageReadError for a
+    truncated file, UnsupportedImageError for masks of more than 8 bits or of bits that are not consecutive.
     """
     if header.width <= 0 or not header.height:
         raise ImageReadError(f"BMP: {header.width}x{header.height}")
@@ -121,30 +127,30 @@ def read(raw: bytes, header: Header) -> np.ndarray:
         masks = [0xFF0000, 0xFF00, 0xFF, 0] if header.bits == 32 else [0x7C00, 0x3E0, 0x1F, 0]
     used = masks[0] | masks[1] | masks[2]
     if not masks[3] and (values & ((1 << header.bits) - 1 - used)).any():
-        masks[3] = _undeclared(used, header.bits)
+        masks[3] = _undeclared_mask(used, header.bits)
     return np.stack([_channel(values, mask) for mask in (masks if masks[3] else masks[:3])], axis=2)
 
 
-def _undeclared(used: int, bits: int) -> int:
-    """The mask of bits that no header speaks of: one run of them, or the picture is refused."""
+def _undeclared_mask(used: int, bits: int) -> int:
+    """The mask of the bits outside of all masks.  Raises UnsupportedImageError if they are not consecutive."""
     free = (1 << bits) - 1 - used
     try:
-        _run(free)
+        _shift_and_top(free)
     except UnsupportedImageError:
-        raise UnsupportedImageError(f"BMP with bits {free:#x} in use, of which its header says nothing") from None
+        raise UnsupportedImageError(f"BMP that uses bits {free:#x}, which its header does not declare") from None
     return free
 
 
-def _run(mask: int) -> tuple[int, int]:
-    """Shift and largest value of a mask."""
+def _shift_and_top(mask: int) -> tuple[int, int]:
+    """Shift and largest value of a mask.  Raises UnsupportedImageError if it is not one to eight consecutive bits."""
     shift = (mask & -mask).bit_length() - 1
     top = mask >> shift if mask else 0
     if not mask or top & (top + 1) or top > 255:
-        raise UnsupportedImageError(f"BMP with the mask {mask:#x}: not one to eight bits in a row")
+        raise UnsupportedImageError(f"BMP with the mask {mask:#x}: not one to eight consecutive bits")
     return shift, top
 
 
 def _channel(values: np.ndarray, mask: int) -> np.ndarray:
-    shift, top = _run(mask)
+    shift, top = _shift_and_top(mask)
     samples = (values >> shift & top).astype(np.uint32)
-    return (samples * 255 // top).astype(np.uint8)  # as Pillow widens them
+    return (samples * 255 // top).astype(np.uint8)  # rounded down, as in Pillow

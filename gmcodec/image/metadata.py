@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What an image carries beside its samples, as numbered byte strings. Part of the file format.
+"""The metadata of an image, as numbered byte strings. Part of the file format.
 
-In memory metadata is a ``Tags`` dict ``{Tag: bytes}`` of plain values, shaped like the body of the PNG chunk
-of the same meaning (big-endian), whatever the source format was. In ``Planes`` it is ``((tag, bytes), ...)``
-sorted by tag, each tag once:
+In memory metadata is a ``Tags`` dict ``{Tag: bytes}``. Values have the form of the body of the PNG chunk with the same
+meaning (big-endian), whatever the source format was. In ``Planes`` metadata is ``((tag, bytes), ...)`` sorted by tag,
+each tag once:
 
     tag             value                                                              valid in
      1 PALETTE       R G B bytes, 1 to 256 entries *                                   P
@@ -18,16 +18,16 @@ sorted by tag, each tag once:
     14 MASTERING     mDCV   15 LIGHT_LEVEL cLLI     16 SIGNIFICANT_BITS sBIT    17 TIME tIME
     18 PHOTOSHOP     image resource blocks ("8BIM", ...), IPTC among them *
     19 CHUNKS        further PNG chunks, see ``pack_chunks`` *
-    20 MAXIMUM       the largest value of a PNM file, 2 bytes: samples are widened to 8 or 16 bits,
-                     see ``image/pnm.py``; and a byte 1 if they are not, since some are larger
-    21 PROFILE_NAME  what a PNG calls its ICC profile, where that is not ICC_NAME
+    20 MAXIMUM       the largest value of a PNM file, 2 bytes: samples are widened to 8 or 16 bits, see
+                     ``image/pnm.py``; a third byte, 1, if they are not widened because some are larger
+    21 PROFILE_NAME  the name that a PNG gives its ICC profile, if it is not ICC_NAME
 
-    *  stored as a flag byte (0 plain, 1 zlib) and the data, whichever is shorter; at most MAX_BYTES inflated.
+    *  stored as a flag byte (0 plain, 1 zlib) and the data, whichever is shorter; at most MAX_VALUE_BYTES inflated.
 
-EXIF of a TIFF file holds its descriptive tags, private ones too. Extended XMP of a JPEG is a text of the keyword
-EXTENDED_XMP_KEY. What has no place here is named by the ledger of the file (``image/ledger``).
-Pillow has no place for tags from 12 on.
-A reader skips tags it does not know (with a warning); everything else malformed is a GmcFormatError.
+EXIF of a TIFF file contains its descriptive tags, private ones included. Extended XMP of a JPEG is a text with the
+keyword EXTENDED_XMP_KEY. The ledger of a file (``image/ledger``) names all metadata that has no tag. Pillow cannot hold
+the tags from 12 on. A reader skips tags that it does not know, with a warning; anything else that is malformed is a
+GmcFormatError.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from gmcodec.formats import varint
 
 log = logging.getLogger("gmcodec")
 
-MAX_BYTES = 1 << 26  # of one inflated value; part of the format
+MAX_VALUE_BYTES = 1 << 26  # of one inflated value; part of the format
 
 
 class Tag(IntEnum):
@@ -79,9 +79,9 @@ Tags = dict[Tag, bytes]
 
 EXTENDED_XMP_KEY = b"http://ns.adobe.com/xmp/extension/"
 ICC_NAME = b"ICC Profile"
-DEFLATED = frozenset({Tag.PALETTE, Tag.ICC, Tag.EXIF, Tag.XMP, Tag.TEXT, Tag.PHOTOSHOP, Tag.CHUNKS})
-MEANING = frozenset({Tag.PALETTE, Tag.TRANSPARENCY, Tag.MAXIMUM})  # what stripping leaves
-FIXED = {
+DEFLATED_TAGS = frozenset({Tag.PALETTE, Tag.ICC, Tag.EXIF, Tag.XMP, Tag.TEXT, Tag.PHOTOSHOP, Tag.CHUNKS})
+PIXEL_TAGS = frozenset({Tag.PALETTE, Tag.TRANSPARENCY, Tag.MAXIMUM})  # that pixels depend on: --strip keeps them
+VALUE_BYTES = {  # of tags whose values have a fixed length
     Tag.DENSITY: 9,
     Tag.DPI: 16,
     Tag.GAMMA: 4,
@@ -93,21 +93,21 @@ FIXED = {
     Tag.TIME: 7,
 }
 _CHUNK_TYPE = re.compile(rb"[A-Za-z]{4}")
-KEY_SAMPLES = {"1": 1, "L": 1, "I;16": 1, "RGB": 3, "RGB;16": 3}  # modes that can have a colour key
-_SAMPLES = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "LAB": 3}
-_MAXIMUM = {"1": 1, "L": 255, "RGB": 255}
+KEY_SAMPLES = {"1": 1, "L": 1, "I;16": 1, "RGB": 3, "RGB;16": 3}  # of a transparent colour, by mode
+_SAMPLES_BY_MODE = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "LAB": 3}
+_MAX_SAMPLE = {"1": 1, "L": 255, "RGB": 255}
 
 
 def pack(tags: Tags) -> tuple[tuple[int, bytes], ...]:
-    """Values -> the sorted pairs of ``Planes.metadata``; UnsupportedImageError above MAX_BYTES."""
+    """Values -> the sorted pairs of ``Planes.metadata``.  Raises UnsupportedImageError above MAX_VALUE_BYTES."""
     for tag, value in tags.items():
-        if len(value) > MAX_BYTES:
-            raise UnsupportedImageError(f"{tag.name} metadata has {len(value)} bytes, the limit is {MAX_BYTES}")
-    return tuple((int(tag), _deflated(tags[tag]) if tag in DEFLATED else tags[tag]) for tag in sorted(tags))
+        if len(value) > MAX_VALUE_BYTES:
+            raise UnsupportedImageError(f"{tag.name} metadata has {len(value)} bytes, the limit is {MAX_VALUE_BYTES}")
+    return tuple((int(tag), _deflated(tags[tag]) if tag in DEFLATED_TAGS else tags[tag]) for tag in sorted(tags))
 
 
 def unpack(metadata: Iterable[tuple[int, bytes]], mode: str) -> Tags:
-    """The pairs of ``Planes.metadata`` -> values that fit ``mode``; GmcFormatError on anything malformed."""
+    """Inverse of ``pack`` for an image of ``mode``.  Raises GmcFormatError for anything malformed."""
     tags: Tags = {}
     previous = 0
     for number, raw in metadata:
@@ -119,7 +119,7 @@ def unpack(metadata: Iterable[tuple[int, bytes]], mode: str) -> Tags:
         except ValueError:
             log.warning("metadata tag %d is from a newer version and is skipped", number)
             continue
-        value = _inflated(tag, raw) if tag in DEFLATED else bytes(raw)
+        value = _inflated(tag, raw) if tag in DEFLATED_TAGS else bytes(raw)
         problem = find_problem(tag, value, mode)
         if problem:
             raise GmcFormatError(f"{tag.name} metadata: {problem}")
@@ -128,7 +128,7 @@ def unpack(metadata: Iterable[tuple[int, bytes]], mode: str) -> Tags:
 
 
 def find_problem(tag: Tag, value: bytes, mode: str) -> str | None:
-    """Why ``value`` cannot be the value of ``tag`` in an image of ``mode``; None when it can."""
+    """Why ``value`` cannot be the value of ``tag`` in an image of ``mode``; None if it can."""
     n = len(value)
     if tag == Tag.PALETTE:
         return None if mode == "P" and 3 <= n <= 768 and n % 3 == 0 else f"{n} bytes in mode {mode}"
@@ -138,8 +138,8 @@ def find_problem(tag: Tag, value: bytes, mode: str) -> str | None:
         if n != 2 * KEY_SAMPLES.get(mode, 0) or not n:
             return f"{n} bytes in mode {mode}"
         key = struct.unpack(f">{n // 2}H", value)
-        return None if max(key) <= _MAXIMUM.get(mode, 65535) else f"colour key {key} in mode {mode}"
-    samples = _SAMPLES[mode.removesuffix(";16") if mode != "I;16" else "L"]
+        return None if max(key) <= _MAX_SAMPLE.get(mode, 65535) else f"colour key {key} in mode {mode}"
+    samples = _SAMPLES_BY_MODE[mode.removesuffix(";16") if mode != "I;16" else "L"]
     if tag == Tag.BACKGROUND:
         expected = 1 if mode == "P" else (2 if samples < 3 else 6)
         return None if n == expected else f"{n} bytes in mode {mode}"
@@ -158,12 +158,13 @@ def find_problem(tag: Tag, value: bytes, mode: str) -> str | None:
         return None if low <= value_of <= high else f"{value_of} in mode {mode}"
     if tag == Tag.PROFILE_NAME and not 1 <= n <= 79:
         return f"{n} bytes"
-    if tag == Tag.DPI and n == FIXED[tag] and not plausible_dpi(struct.unpack("<dd", value)):
+    if tag == Tag.DPI and n == VALUE_BYTES[tag] and not plausible_dpi(struct.unpack("<dd", value)):
         return "not two positive numbers"
-    return None if n == FIXED.get(tag, n) else f"{n} bytes, not {FIXED[tag]}"
+    return None if n == VALUE_BYTES.get(tag, n) else f"{n} bytes, not {VALUE_BYTES[tag]}"
 
 
 def plausible_dpi(dpi: Iterable[float]) -> bool:
+    """Whether all numbers are positive and finite, and below 1e9."""
     return all(math.isfinite(x) and 0 < x < 1e9 for x in dpi)
 
 
@@ -173,18 +174,21 @@ def _deflated(value: bytes) -> bytes:
 
 
 def _inflated(tag: Tag, raw: bytes) -> bytes:
-    if raw[:1] == b"\0" and len(raw) - 1 <= MAX_BYTES:
+    if raw[:1] == b"\0" and len(raw) - 1 <= MAX_VALUE_BYTES:
         return bytes(raw[1:])
     if raw[:1] == b"\1":
         try:
-            return inflate(raw[1:], MAX_BYTES)
+            return inflate(raw[1:], MAX_VALUE_BYTES)
         except ValueError as error:
             raise GmcFormatError(f"{tag.name} metadata: {error}") from None
     raise GmcFormatError(f"{tag.name} metadata: flag {raw[:1]!r}, {len(raw)} bytes")
 
 
 def inflate(data: bytes, limit: int) -> bytes:
-    """zlib stream -> bytes; ValueError when damaged, cut, followed by more, or longer than ``limit``."""
+    """Inflate a zlib stream.
+
+    Raises ValueError if it is damaged or truncated, if more data follows, or if more than ``limit`` bytes come out.
+    """
     stream = zlib.decompressobj()
     try:
         out = stream.decompress(data, limit + 1)
@@ -211,8 +215,10 @@ class Text(NamedTuple):
 
 
 def pack_text(texts: Iterable[Text]) -> bytes:
-    """Entries -> bytes. Per entry, in file order: a kind byte (0 Latin-1, 1 international), then key,
-    [language, translated,] value, each after its length (a number of ``formats/varint.py``).
+    """The value of Tag.TEXT.
+
+    For each entry, in file order: a byte for the kind (0 Latin-1, 1 international), then key, [language, translated,]
+    value, each preceded by its length (a number of ``formats/varint.py``).
     """
     out = bytearray()
     for text in texts:
@@ -224,7 +230,7 @@ def pack_text(texts: Iterable[Text]) -> bytes:
 
 
 class _Fields:
-    """A cursor over fields that follow their lengths."""
+    """A cursor over fields that are preceded by their lengths.  Raises GmcFormatError at the end."""
 
     def __init__(self, raw: bytes) -> None:
         self.raw, self.at = raw, 0
@@ -241,7 +247,7 @@ class _Fields:
 
 
 def unpack_text(raw: bytes) -> list[Text]:
-    """Inverse of ``pack_text``; GmcFormatError on malformed bytes."""
+    """Inverse of ``pack_text``.  Raises GmcFormatError for malformed bytes."""
     fields, texts = _Fields(raw), []
     while fields.at < len(raw):
         kind = fields.take(1)[0]
@@ -255,34 +261,34 @@ def unpack_text(raw: bytes) -> list[Text]:
 
 # --- further PNG chunks ---------------------------------------------
 
-BEFORE_PALETTE, AFTER_PALETTE, AFTER_DATA = 0, 1, 2  # where a chunk stands
+BEFORE_PALETTE, AFTER_PALETTE, AFTER_DATA = 0, 1, 2  # positions of a chunk in the file
 
 
 class Chunk(NamedTuple):
-    """A chunk that is kept as it is: BEFORE_PALETTE (and before IDAT), AFTER_PALETTE or AFTER_DATA; its type."""
+    """A chunk that is kept unchanged.  ``position``: BEFORE_PALETTE (and before IDAT), AFTER_PALETTE or AFTER_DATA."""
 
-    place: int
-    kind: bytes
+    position: int
+    kind: bytes  # the type
     body: bytes
 
 
 def pack_chunks(chunks: Iterable[Chunk]) -> bytes:
-    """Chunks -> bytes. Per chunk, in file order: place, four bytes of type, length (as in texts), body.
+    """The value of Tag.CHUNKS: ancillary chunks other than tRNS, and PLTE of images without a palette.
 
-    They are ancillary ones other than tRNS, and PLTE of pictures that have no palette.
+    For each chunk, in file order: position, four bytes of type, length (as in texts), body.
     """
-    return b"".join(bytes([c.place]) + c.kind + varint.write(len(c.body)) + c.body for c in chunks)
+    return b"".join(bytes([c.position]) + c.kind + varint.write(len(c.body)) + c.body for c in chunks)
 
 
 def unpack_chunks(raw: bytes) -> list[Chunk]:
-    """Inverse of ``pack_chunks``; GmcFormatError on malformed bytes, and for chunks that would change the picture."""
+    """Inverse of ``pack_chunks``.  Raises GmcFormatError for malformed bytes, and for chunks that change pixels."""
     chunks = []
     fields = _Fields(raw)
     while fields.at < len(raw):
         head = fields.take(5)
         ancillary = head[1] & 32 and head[1:] != b"tRNS"
         if head[0] > AFTER_DATA or not _CHUNK_TYPE.fullmatch(head[1:]) or not (ancillary or head[1:] == b"PLTE"):
-            raise GmcFormatError(f"chunk {head[1:]!r} in place {head[0]}")
+            raise GmcFormatError(f"chunk {head[1:]!r} in position {head[0]}")
         chunks.append(Chunk(head[0], head[1:], fields.field()))
     return chunks
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The kinds of image that gmcodec knows: one table, from which the formats and all readers and writers take them.
+"""The modes, the kinds of images that gmcodec knows: one table for the formats and for all readers and writers.
 
 ::
 
@@ -17,11 +17,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-DEFAULT_MAX_PIXELS = 178_956_970  # of an image; 512 MiB of RGB, where Pillow turns from a warning to an error
+DEFAULT_MAX_PIXELS = 178_956_970  # of an image: 512 MiB of RGB, as from which Pillow raises an error
 
 
 class Mode(NamedTuple):
-    """A kind of image: permanent id in files, Pillow's name, samples per pixel, bits per sample (1, 8 or 16)."""
+    """A kind of image.
+
+    id        permanent number in files
+    name      as in Pillow, which has no 16-bit modes but I;16
+    channels  samples per pixel
+    depth     bits per sample: 1, 8 or 16
+    """
 
     id: int
     name: str
@@ -47,4 +53,4 @@ _ALL = (  # part of the file formats: append only, never renumber, never reuse
 )
 MODES = {mode.name: mode for mode in _ALL}
 MODES_BY_ID = {mode.id: mode for mode in _ALL}
-PRINT_MODES = frozenset({"CMYK", "CMYK;16", "LAB", "LAB;16"})  # which PNG cannot hold, and TIFF can
+PRINT_MODES = frozenset({"CMYK", "CMYK;16", "LAB", "LAB;16"})  # TIFF can hold them, PNG cannot

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Metadata in the ``info`` dictionary of a Pillow image <-> ``Tags``.
 
-Files are read through their ledgers (``gmcodec.ledger``), which see what Pillow passes over; this is for images that
-programs hand over, and for those that they get.
+This is for images that programs pass to gmcodec or get from it.  Of files the ledgers (``image/ledger``) read the
+metadata, because Pillow ignores some of it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _XMP_KEY = "XML:com.adobe.xmp"
-# strings that plugins put into info and that are not text entries
+# strings in ``info`` that are not text entries of the file
 _NOT_TEXT = {"compression", "mode", "version", "timestamp", "photoshop", "Comment", _XMP_KEY}
 
 
 def from_info(image: Image.Image, mode: str) -> tuple[Tags, list[str]]:
-    """Metadata of a loaded Pillow image that becomes ``mode``, palette and transparency included; what is malformed.
+    """All metadata of a loaded Pillow image that becomes ``mode``, and descriptions of malformed metadata.
 
-    Raises UnsupportedImageError when a transparency cannot be understood.
+    Raises UnsupportedImageError for a transparency that is not understood.
     """
     info = image.info
-    tags, problems = meaning_from_info(image, mode), []
+    tags, problems = pixel_tags_from_info(image, mode), []
     for tag, name in ((Tag.ICC, "icc_profile"), (Tag.EXIF, "exif"), (Tag.XMP, "xmp")):
         value = info.get(name)
         if isinstance(value, str):
@@ -60,7 +60,7 @@ def from_info(image: Image.Image, mode: str) -> tuple[Tags, list[str]]:
 
 
 def _has_density(image: Image.Image) -> bool:
-    """Whether a density is the file's own: where a file has none, Pillow makes one up, or takes it from EXIF."""
+    """Whether the density comes from the file: if the file has none, Pillow invents one or takes it from EXIF."""
     if image.info["dpi"] in ((0, 0), [0, 0]):
         return False
     if image.format in ("JPEG", "MPO"):
@@ -68,12 +68,12 @@ def _has_density(image: Image.Image) -> bool:
     return image.format != "TIFF" or {282, 283} <= set(getattr(image, "tag_v2", ()))
 
 
-def meaning_from_info(image: Image.Image, mode: str) -> Tags:
-    """Palette and transparency of a loaded image.  UnsupportedImageError when they cannot be understood."""
+def pixel_tags_from_info(image: Image.Image, mode: str) -> Tags:
+    """Palette and transparency of a loaded image.  Raises UnsupportedImageError if they are not understood."""
     return _palette_from_image(image) if mode == "P" else _key_from_info(image.info, mode)
 
 
-# TIFF tags that say how the samples are stored, or that are kept (resolution, XMP, ICC) or applied (orientation)
+# TIFF tags that describe how samples are stored, that are kept (resolution, XMP, ICC) or applied (orientation)
 _TIFF_HANDLED = {
     *(254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 292, 293, 296),
     *(317, 320, 322, 323, 324, 325, 338, 339, 347, 529, 530, 531, 532, 700, 34675),
@@ -81,7 +81,7 @@ _TIFF_HANDLED = {
 
 
 def find_dropped(image: Image.Image) -> list[str]:
-    """Names of metadata in a Pillow image that has no place here, so that its loss can be reported."""
+    """Names of the metadata of a Pillow image that cannot be kept, so that its loss can be reported."""
     dropped = []
     if image.format == "TIFF":
         from PIL import TiffTags
@@ -94,9 +94,9 @@ def find_dropped(image: Image.Image) -> list[str]:
 
 
 def to_info(tags: Tags, mode: str) -> dict[str, Any]:
-    """Inverse of ``from_info``: the info dictionary Pillow would make from a PNG (the palette is not in it).
+    """Inverse of ``from_info``: the ``info`` that Pillow would make from a PNG, which does not contain the palette.
 
-    Text that is not valid UTF-8 gets replacement characters; of a repeated keyword Pillow holds the last.
+    Invalid UTF-8 in texts becomes replacement characters.  Of several texts with the same keyword the last one counts.
     """
     from PIL.PngImagePlugin import iTXt
 
@@ -155,7 +155,7 @@ def _text_from_info(key: str, value: str) -> Text:
 
 
 def _palette_from_image(image: Image.Image) -> Tags:
-    """Palette as RGB, its alpha (Pillow's RGBA palettes and info["transparency"]) as TRANSPARENCY."""
+    """The palette as RGB, and its alpha, from an RGBA palette or info["transparency"], as TRANSPARENCY."""
     entries = bytes(image.getpalette("RGBA") or b"")
     alpha = bytearray(entries[3::4])
     clear = image.info.get("transparency")
@@ -169,7 +169,7 @@ def _palette_from_image(image: Image.Image) -> Tags:
     tags: Tags = {}
     if entries:
         tags[Tag.PALETTE] = bytes(v for i, v in enumerate(entries) if i % 4 != 3)
-    if alpha.rstrip(b"\xff"):  # entries beyond the alpha values are opaque: one form for each meaning
+    if alpha.rstrip(b"\xff"):  # entries without an alpha value are opaque, so trailing opaque ones are left out
         tags[Tag.TRANSPARENCY] = bytes(alpha.rstrip(b"\xff"))
     return tags
 
@@ -191,7 +191,7 @@ def _key_from_info(info: Mapping[Any, Any], mode: str) -> Tags:
 
 
 def _density(info: Mapping[Any, Any]) -> bytes | None:
-    """pHYs, when the numbers Pillow gives are exactly what it makes of a pHYs chunk."""
+    """The value of DENSITY, if Pillow's numbers can come from a pHYs chunk."""
     if "aspect" in info:
         return struct.pack(">IIB", *info["aspect"], 0)
     if "dpi" not in info:
@@ -224,7 +224,7 @@ def _chromaticity(info: Mapping[Any, Any]) -> bytes | None:
     return struct.pack(">8I", *(round(v * 100000) for v in values)) if values else None
 
 
-# an all-zero pHYs is legal and not a plausible DPI: DENSITY comes first and DPI only speaks when it is silent
+# DENSITY comes first: a pHYs of zeros is legal, but no plausible DPI
 _NUMBERS_FROM_INFO = {
     Tag.DENSITY: _density,
     Tag.DPI: lambda info: None if _density(info) else _dpi(info),

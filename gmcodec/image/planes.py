@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``Planes``, an image as integers, and the arrays that they come from and go to."""
+"""``Planes``, an image as integers, and its conversion from and to arrays."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from gmcodec.errors import UnsupportedImageError
 from gmcodec.image.ledger.base import Loss
 from gmcodec.image.modes import MODES
 
-_BAND_PIXELS = 1 << 20
-
-
+_BAND_PIXELS = 1 << 20  # pixels that are copied at a time
 _ARRAY_MODES = {8: ("L", "LA", "RGB", "RGBA"), 16: ("I;16", "LA;16", "RGB;16", "RGBA;16")}
 
 
@@ -22,14 +20,13 @@ _ARRAY_MODES = {8: ("L", "LA", "RGB", "RGBA"), 16: ("I;16", "LA;16", "RGB;16", "
 class Planes:
     """An image as integers.
 
-    data      [C, H, W], C-contiguous; uint8, or uint16 where the mode has 16 bits;
-              mode "1": 0 or 1; "P": palette indices; "CMYK": ink; "LAB": a and b are 128 (32768) where there is no
-              colour
+    data      [C, H, W], C-contiguous; uint16 if the mode has 16 bits, else uint8; mode "1": 0 or 1; "P": palette
+              indices; "CMYK": ink; "LAB": unsigned, where a and b of 128 (32768) mean no colour
     mode      a key of MODES
-    metadata  (permanent tag, bytes) sorted by tag, see ``image/metadata.py``
-    lost      what the source holds and these planes do not, see ``gmcodec.ledger``
+    metadata  pairs (permanent tag, bytes) sorted by tag, see ``image/metadata.py``
+    lost      what the source contains and these planes do not, see ``image/ledger``
 
-    Raises UnsupportedImageError when data does not fit the mode. Equal when data, mode and metadata are equal.
+    Raises UnsupportedImageError if data does not fit the mode.  Planes are equal if data, mode and metadata are.
     """
 
     data: np.ndarray
@@ -51,14 +48,17 @@ class Planes:
 
     @property
     def channels(self) -> int:
+        """Samples per pixel."""
         return int(self.data.shape[0])
 
     @property
     def height(self) -> int:
+        """Rows."""
         return int(self.data.shape[1])
 
     @property
     def width(self) -> int:
+        """Columns."""
         return int(self.data.shape[2])
 
     @property
@@ -68,7 +68,7 @@ class Planes:
 
     @property
     def dimensions(self) -> int:
-        """Samples in all: the denominator of bits per dimension."""
+        """Number of samples, the denominator of bits per dimension."""
         return int(self.data.size)
 
     def __eq__(self, other: object) -> bool:
@@ -84,9 +84,9 @@ class Planes:
 
 
 def from_array(array: np.ndarray) -> Planes:
-    """uint8 or uint16 [H, W] or [H, W, C], C = 1 to 4 (grey, grey+alpha, RGB, RGBA) -> Planes (a copy).
+    """A copy of uint8 or uint16 [H, W] or [H, W, C], C = 1 to 4 (grey, grey+alpha, RGB, RGBA), as Planes.
 
-    Raises UnsupportedImageError for any other dtype or shape, empty arrays included.
+    Raises UnsupportedImageError for any other dtype or shape, and for empty arrays.
     """
     array = np.asarray(array)
     if array.dtype.kind != "u" or array.dtype.itemsize > 2:
@@ -96,28 +96,28 @@ def from_array(array: np.ndarray) -> Planes:
         raise UnsupportedImageError(f"arrays must be [H, W] or [H, W, 1 to 4] and not empty, not {list(array.shape)}")
     depth = 8 * array.dtype.itemsize
     if hwc.transpose(2, 0, 1).flags.c_contiguous:
-        hwc = hwc.transpose(2, 0, 1).copy().transpose(1, 2, 0)  # the caller's own
+        hwc = hwc.transpose(2, 0, 1).copy().transpose(1, 2, 0)  # from_samples would not copy the caller's array
     return from_samples(hwc, _ARRAY_MODES[depth][hwc.shape[2] - 1])
 
 
 def to_array(planes: Planes) -> np.ndarray:
-    """Inverse of ``from_array`` (a copy): [H, W] for one channel, else [H, W, C]; no palette is applied."""
+    """Inverse of ``from_array``: a copy, [H, W] for one channel, else [H, W, C].  A palette is not applied."""
     return (planes.data[0] if planes.channels == 1 else planes.data.transpose(1, 2, 0)).copy()
 
 
 def from_samples(
     hwc: np.ndarray, mode: str, metadata: tuple[tuple[int, bytes], ...] = (), lost: tuple[Loss, ...] = ()
 ) -> Planes:
-    """Samples [H, W, C] of a mode -> Planes: a copy, unless they lie plane by plane and are nobody else's."""
+    """Samples [H, W, C] of a mode as Planes.  Samples that lie plane by plane and are writable are not copied."""
     dtype = np.uint16 if MODES[mode].depth == 16 else np.uint8
     data = np.asarray(hwc.transpose(2, 0, 1), dtype=dtype, order="C")
     return Planes(data if data.flags.writeable else data.copy(), mode, metadata, lost)
 
 
 def from_pillow(image: Any) -> np.ndarray:
-    """Samples [H, W, C] of a loaded Pillow image, which lie plane by plane.
+    """Samples [H, W, C] of a loaded Pillow image; those of large images lie plane by plane.
 
-    Large ones are copied band by band: Pillow's own way to an array takes twice their memory.
+    Large images are copied band by band, because Pillow's own conversion takes twice their memory.
     """
     rows = max(1, _BAND_PIXELS // image.width)
     if rows >= image.height:
@@ -134,6 +134,6 @@ def from_pillow(image: Any) -> np.ndarray:
 
 
 def oriented(hwc: np.ndarray, orientation: int) -> np.ndarray:
-    """Samples [H, W, C] the way EXIF's orientation, 1 to 8, says that they are to be shown."""
-    turned = hwc.transpose(1, 0, 2) if orientation in (5, 6, 7, 8) else hwc
-    return turned[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]
+    """Samples [H, W, C] rotated and mirrored according to an EXIF orientation, 1 to 8."""
+    transposed = hwc.transpose(1, 0, 2) if orientation in (5, 6, 7, 8) else hwc
+    return transposed[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]

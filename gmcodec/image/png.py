@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """PNG <-> samples at every depth, 16-bit colour included, with every checksum verified.
 
-Pillow truncates 16-bit colour to 8 bits, ignores IDAT checksums and accepts too few rows, and pure-Python
-decoders take seconds per megapixel. So chunks are parsed here, and Pillow is handed a minimal PNG (header,
-palette, image data) for inflating and unfiltering only. PNG filters work on bytes, so 16-bit samples come out
-exactly and at full speed:
+Pillow truncates 16-bit colour to 8 bits, ignores IDAT checksums and accepts missing rows; decoders in pure Python take
+seconds per megapixel. Therefore chunks are parsed here, and Pillow gets a minimal PNG (header, palette, image data) to
+inflate and unfilter. PNG filters work on bytes, so this is exact and fast for 16-bit samples too:
 
     grey 16         decoded as 8-bit grey + alpha     (2 bytes per pixel either way: high, low)
     grey+alpha 16   decoded as 8-bit RGBA             (4 bytes per pixel either way)
@@ -36,22 +35,22 @@ from gmcodec.image.metadata import (
 )
 from gmcodec.image.planes import from_pillow
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBBBBB")  # width height bits colour-type compression filter interlace
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
-_MODES = {
+_MODES_BY_TYPE = {
     **{(bits, _PALETTE): "P" for bits in (1, 2, 4, 8)},
     **{(bits, _GREY): mode for bits, mode in ((1, "1"), (2, "L"), (4, "L"), (8, "L"), (16, "I;16"))},
     **{(8, kind): mode for kind, mode in ((_RGB, "RGB"), (_GREY_ALPHA, "LA"), (_RGBA, "RGBA"))},
     **{(16, kind): mode for kind, mode in ((_RGB, "RGB;16"), (_GREY_ALPHA, "LA;16"), (_RGBA, "RGBA;16"))},
 }
-_SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
+_SAMPLES_BY_TYPE = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
 _AFTER_PALETTE = {b"bKGD", b"pHYs", b"eXIf", b"tIME", b"maXV"}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 def read_size(raw: bytes) -> tuple[int, int]:
-    """Width and height from the header alone; ImageReadError when there is none."""
+    """Width and height from the header.  Raises ImageReadError if there is none."""
     _, body = next(_chunks(raw))
     return struct.unpack_from(">II", body)
 
@@ -59,9 +58,9 @@ def read_size(raw: bytes) -> tuple[int, int]:
 def read(raw: bytes, *, first: bool = False) -> tuple[str, np.ndarray, Tags]:
     """PNG bytes -> mode, samples [H, W, C] (uint8 or uint16), palette and transparency.
 
-    first   of an animation take the picture that readers see which know of none
+    first   take the picture of an animation that readers without animations show
 
-    Raises ImageReadError for anything damaged, UnsupportedImageError for animations.
+    Raises ImageReadError for damaged files, UnsupportedImageError for animations without ``first``.
     """
     header = b""
     seen: dict[bytes, list[bytes]] = {}
@@ -72,30 +71,33 @@ def read(raw: bytes, *, first: bool = False) -> tuple[str, np.ndarray, Tags]:
             raise ImageReadError(f"PNG: unknown critical chunk {kind!r}")
         seen.setdefault(kind, []).append(body)
     if b"IDAT" not in seen:
-        raise ImageReadError("PNG: it must have at least one IDAT chunk")
+        raise ImageReadError("PNG: there is no IDAT chunk")
     frames = int.from_bytes(seen.get(b"acTL", [b""])[0][:4], "big")
     if (frames > 1 or b"fdAT" in seen) and not first:
         raise UnsupportedImageError(f"animated PNG with {frames} frames; --first (first=True) takes the first picture")
     bits, colour = header[8:10]
-    mode = _MODES[bits, colour]
+    mode = _MODES_BY_TYPE[bits, colour]
     data = b"".join(seen[b"IDAT"])
     _check_length(data, header)
     palette = seen.get(b"PLTE", [b""])[0]
     if mode == "P" and find_problem(Tag.PALETTE, palette, "P"):
         raise ImageReadError(f"PNG: palette of {len(palette)} bytes")
-    return mode, _samples(header, palette, data), _meaning(seen, mode, bits)
+    return mode, _samples(header, palette, data), _pixel_tags(seen, mode, bits)
 
 
 def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Chunk type and body up to IEND, IHDR first and valid and nowhere else, every CRC checked."""
-    at = len(SIGNATURE)
+    """Type and body of the chunks up to IEND.
+
+    Raises ImageReadError unless a valid IHDR comes first and only there, and every CRC is right.
+    """
+    at = len(PNG_SIGNATURE)
     kind = b""
     while kind != b"IEND":
         if len(raw) < at + 12:
             raise ImageReadError(f"PNG: truncated after {len(raw)} bytes")
         (length,) = struct.unpack_from(">I", raw, at)
         kind = raw[at + 4 : at + 8]
-        if at == len(SIGNATURE) and (kind, length) != (b"IHDR", _HEADER.size):
+        if at == len(PNG_SIGNATURE) and (kind, length) != (b"IHDR", _HEADER.size):
             raise ImageReadError(f"PNG: starts with a chunk {kind!r} of {length} bytes, not with IHDR")
         if len(raw) < at + 12 + length:
             raise ImageReadError(f"PNG: truncated in its {kind!r} chunk")
@@ -103,10 +105,10 @@ def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
         if zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(raw[at + 8 + length : at + 12 + length], "big"):
             raise ImageReadError(f"PNG: checksum error in its {kind!r} chunk")
         if kind == b"IHDR":
-            if at > len(SIGNATURE):
-                raise ImageReadError("PNG: it has two IHDR chunks")
+            if at > len(PNG_SIGNATURE):
+                raise ImageReadError("PNG: there are two IHDR chunks")
             width, height, bits, colour, compression, filters, interlace = _HEADER.unpack(body)
-            if not (0 < width < 1 << 31 and 0 < height < 1 << 31) or (bits, colour) not in _MODES:
+            if not (0 < width < 1 << 31 and 0 < height < 1 << 31) or (bits, colour) not in _MODES_BY_TYPE:
                 raise ImageReadError(f"PNG: {width}x{height}, {bits} bits, colour type {colour}")
             if compression or filters or interlace > 1:
                 raise ImageReadError(f"PNG: methods {compression}, {filters}, {interlace}")
@@ -115,13 +117,13 @@ def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _check_length(data: bytes, header: bytes) -> None:
-    """The image data must inflate to all rows. Excess is tolerated, as libpng does."""
+    """Raise ImageReadError if the image data does not inflate to all rows; more is allowed, as in libpng."""
     width, height, bits, kind, _, _, interlace = _HEADER.unpack(header)
     expected = 0
     for x, y, dx, dy in _ADAM7 if interlace else ((0, 0, 1, 1),):
         columns, rows = -((x - width) // dx), -((y - height) // dy)
         if columns > 0 and rows > 0:
-            expected += rows * (1 + (columns * _SAMPLES[kind] * bits + 7) // 8)
+            expected += rows * (1 + (columns * _SAMPLES_BY_TYPE[kind] * bits + 7) // 8)
     stream = zlib.decompressobj()
     try:
         while expected > 0 and not stream.eof:
@@ -130,7 +132,7 @@ def _check_length(data: bytes, header: bytes) -> None:
             expected -= len(out)
             if not out and not data:
                 break
-        stream.decompress(data, 1)  # its end, and with it the zlib checksum
+        stream.decompress(data, 1)  # reads to the end of the stream and checks its checksum
     except zlib.error as error:
         raise ImageReadError(f"PNG: image data: {error}") from None
     if expected > 0:
@@ -138,7 +140,7 @@ def _check_length(data: bytes, header: bytes) -> None:
 
 
 def _samples(header: bytes, palette: bytes, data: bytes) -> np.ndarray:
-    """Inflate, unfilter and deinterlace -> [H, W, C]."""
+    """Inflate, unfilter and deinterlace the image data: samples [H, W, C]."""
     width, height, bits, kind, *_, interlace = _HEADER.unpack(header)
     if bits < 16:
         samples = _decode(width, height, bits, kind, interlace, palette, data)
@@ -161,12 +163,12 @@ def _decode(
     data: bytes,
     order: str = "",
 ) -> np.ndarray:
-    """Pillow decodes a minimal PNG; ``order`` "B" or "L" picks the high or low bytes of 16-bit colour."""
+    """Let Pillow decode a minimal PNG.  ``order`` "B" or "L" selects the high or low bytes of 16-bit colour."""
     from PIL.PngImagePlugin import PngImageFile
 
     header = _HEADER.pack(width, height, bits, kind, 0, 0, interlace)
     parts = [
-        SIGNATURE,
+        PNG_SIGNATURE,
         _chunk(b"IHDR", header),
         _chunk(b"PLTE", palette) if palette and kind == _PALETTE else b"",
     ]
@@ -182,8 +184,8 @@ def _decode(
         raise ImageReadError(f"PNG: {error}") from error
 
 
-def _meaning(seen: dict[bytes, list[bytes]], mode: str, bits: int) -> Tags:
-    """Palette and transparency: what the samples mean depends on them, so malformed ones are refused."""
+def _pixel_tags(seen: dict[bytes, list[bytes]], mode: str, bits: int) -> Tags:
+    """Palette and transparency.  Raises ImageReadError if they are malformed, because pixels depend on them."""
     tags: Tags = {}
     if mode == "P":
         tags[Tag.PALETTE] = seen[b"PLTE"][0]
@@ -202,33 +204,33 @@ def _meaning(seen: dict[bytes, list[bytes]], mode: str, bits: int) -> Tags:
 
 
 def write(mode: str, samples: np.ndarray, tags: Tags) -> bytes:
-    """Mode, samples [C, H, W] and metadata -> PNG bytes; ``read`` gives back all three."""
-    bits, kind = next(form for form, name in reversed(_MODES.items()) if name == mode and form[0] not in (2, 4))
+    """Mode, samples [C, H, W] and metadata -> PNG bytes, from which ``read`` and the ledger restore all three."""
+    bits, kind = next(key for key, name in reversed(_MODES_BY_TYPE.items()) if name == mode and key[0] not in (2, 4))
     channels, height, width = samples.shape
     palette = tags.get(Tag.PALETTE, b"")
     if mode == "P":
         entries = max(int(samples.max()) + 1, len(palette) // 3, len(tags.get(Tag.TRANSPARENCY, b"")))
         bits = next(b for b in (1, 2, 4, 8) if entries <= 1 << b)
-        palette = palette or bytes(3 * entries)  # PNG has no indices without a palette
+        palette = palette or bytes(3 * entries)  # PNG needs a palette
     rows = samples.transpose(1, 2, 0).astype(">u2" if bits == 16 else np.uint8, order="C", copy=False)
     rows = np.ascontiguousarray(rows).reshape(height, width * channels)
     pixel = channels * bits // 8
     packed = rows.view(np.uint8) if bits >= 8 else _pack_bits(rows, bits)
     data = zlib.compress(_filtered(packed, 0 if mode == "P" else pixel), 6)
-    parts = [SIGNATURE, _chunk(b"IHDR", _HEADER.pack(width, height, bits, kind, 0, 0, 0))]
+    parts = [PNG_SIGNATURE, _chunk(b"IHDR", _HEADER.pack(width, height, bits, kind, 0, 0, 0))]
     parts += [_chunk(name, tags[tag]) for name, tag in png.CHUNKS.items() if tag in tags and name not in _AFTER_PALETTE]
     if Tag.ICC in tags:
         name = tags.get(Tag.PROFILE_NAME, ICC_NAME)
         parts.append(_chunk(b"iCCP", name + b"\0\0" + zlib.compress(tags[Tag.ICC], 9)))
     others = unpack_chunks(tags.get(Tag.CHUNKS, b""))
-    parts += [_chunk(c.kind, c.body) for c in others if c.place == BEFORE_PALETTE]
+    parts += [_chunk(c.kind, c.body) for c in others if c.position == BEFORE_PALETTE]
     if palette:
         parts.append(_chunk(b"PLTE", palette))
     parts += [_chunk(c.kind, c.body) for c in others if c.kind == b"PLTE"]
     if Tag.TRANSPARENCY in tags:
         parts.append(_chunk(b"tRNS", tags[Tag.TRANSPARENCY]))
     parts += [_chunk(name, tags[tag]) for name, tag in png.CHUNKS.items() if tag in tags and name in _AFTER_PALETTE]
-    parts += [_chunk(c.kind, c.body) for c in others if c.place == AFTER_PALETTE and c.kind != b"PLTE"]
+    parts += [_chunk(c.kind, c.body) for c in others if c.position == AFTER_PALETTE and c.kind != b"PLTE"]
     if Tag.DPI in tags and Tag.DENSITY not in tags:
         dpi = struct.unpack("<dd", tags[Tag.DPI])
         parts.append(_chunk(b"pHYs", struct.pack(">IIB", *(min(round(x / 0.0254), 0x7FFFFFFF) for x in dpi), 1)))
@@ -239,7 +241,7 @@ def write(mode: str, samples: np.ndarray, tags: Tags) -> bytes:
     parts += [part for text in unpack_text(tags.get(Tag.TEXT, b"")) for part in _text_chunk(text)]
     # one chunk may not exceed 2**31 - 1 bytes
     parts += [_chunk(b"IDAT", data[at : at + (1 << 30)]) for at in range(0, len(data), 1 << 30)]
-    parts += [_chunk(c.kind, c.body) for c in others if c.place == AFTER_DATA]
+    parts += [_chunk(c.kind, c.body) for c in others if c.position == AFTER_DATA]
     return b"".join([*parts, _chunk(b"IEND", b"")])
 
 
@@ -262,16 +264,17 @@ def _text_chunk(text: Text) -> list[bytes]:
 
 
 def _pack_bits(rows: np.ndarray, bits: int) -> np.ndarray:
-    """uint8 [H, W] of values below 2**bits -> uint8 [H, ceil(W bits / 8)], first sample in the high bits."""
+    """uint8 [H, W] of values below 2**bits -> uint8 [H, ceil(W bits / 8)], with the first sample in the high bits."""
     height, width = rows.shape
     planes = np.unpackbits(rows[:, :, None], axis=2)[:, :, 8 - bits :]
     return np.packbits(planes.reshape(height, width * bits), axis=1)
 
 
 def _filtered(rows: np.ndarray, pixel: int, block: int = 64) -> bytes:
-    """uint8 [H, R] -> filtered rows, per row by the filter with the least sum of absolute residuals.
+    """Rows uint8 [H, R] -> filtered rows, each by the filter with the smallest sum of absolute residuals.
 
-    ``pixel`` is the bytes per pixel; 0 means packed or palette rows, where no filter helps.
+    pixel  bytes per pixel; 0 for packed or palette rows, which no filter makes smaller
+    block  rows that are filtered at once
     """
     height, length = rows.shape
     out = np.zeros((height, length + 1), np.uint8)
@@ -286,11 +289,13 @@ def _filtered(rows: np.ndarray, pixel: int, block: int = 64) -> bytes:
         a, b = np.abs(up - corner), np.abs(left - corner)
         c = np.abs(left + up - 2 * corner)
         paeth = np.where((a <= b) & (a <= c), left, np.where(b <= c, up, corner))
-        forms = [(x - guess).astype(np.uint8) for guess in (np.zeros_like(x), left, up, (left + up) >> 1, paeth)]
-        costs = [np.abs(form.view(np.int8).astype(np.int16)).sum(1, dtype=np.int64) for form in forms]
+        filtered = [(x - guess).astype(np.uint8) for guess in (np.zeros_like(x), left, up, (left + up) >> 1, paeth)]
+        costs = [
+            np.abs(rows_by_filter.view(np.int8).astype(np.int16)).sum(1, dtype=np.int64) for rows_by_filter in filtered
+        ]
         best = np.argmin(costs, axis=0)
-        for index, form in enumerate(forms):
-            rows_of = np.flatnonzero(best == index)
-            out[top + rows_of, 0] = index
-            out[top + rows_of, 1:] = form[rows_of]
+        for index, rows_by_filter in enumerate(filtered):
+            chosen = np.flatnonzero(best == index)
+            out[top + chosen, 0] = index
+            out[top + chosen, 1:] = rows_by_filter[chosen]
     return out.tobytes()

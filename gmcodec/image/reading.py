@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Image files and Pillow images -> ``Planes``: exact integer samples and metadata; and back to Pillow.
+"""Image files and Pillow images as ``Planes``, exact integer samples and metadata; and ``Planes`` as Pillow images.
 
-    file   --read-->        Planes  --writing.write-->  file      every function here keeps each
-    Pillow --from_image-->  Planes  --to_image-->       Pillow    sample and what it means, or raises
-    array  --from_array-->  Planes  --to_array-->       array     UnsupportedImageError, saying why
+    file   --read-->        Planes  --writing.write-->  file      every function here preserves each
+    Pillow --from_image-->  Planes  --to_image-->       Pillow    sample and its meaning, or raises
+    array  --from_array-->  Planes  --to_array-->       array     UnsupportedImageError with the reason
 
-Samples are kept as decoded: 1-bit stays 1-bit, palette indices stay indices, colour under zero alpha stays,
-an EXIF orientation is not applied. (Grey PNG of 2 and 4 bits is widened to 8 bits, as every reader does, PNM to
-8 or 16 bits; a TIFF's orientation is applied. JPEG, AVIF, HEIF: what the decoder gives is what is kept.)
+Samples are kept as decoded: 1-bit images keep 1 bit, palette indices stay indices, colours of transparent pixels are
+kept, an EXIF orientation is not applied.  There are these exceptions: grey PNG of 2 and 4 bits is widened to 8 bits, as
+every reader does, and PNM to 8 or 16 bits; a TIFF's orientation is applied; of JPEG, AVIF and HEIF the output of the
+decoder is kept.
 
-Two readers look at a file: one decodes the samples, Pillow wherever it does so exactly; the other, the ledger of
-``gmcodec.ledger``, accounts for all bytes, gives the metadata, and names what has no place in ``Planes``.
+Two readers process a file.  The first decodes the samples, with Pillow wherever Pillow is exact.  The second, the
+ledger (``image/ledger``), accounts for all bytes: it returns the metadata, and names what ``Planes`` cannot hold.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from gmcodec.errors import GmcError, ImageReadError, ImageTooLargeError, Unsuppo
 from gmcodec.image import bmp, exactness, ledger, metadata, plugins, png, pnm, tiff16
 from gmcodec.image.ledger import Loss
 from gmcodec.image.ledger.pnm import count_further
-from gmcodec.image.metadata import MEANING, Tag, Tags, find_problem
+from gmcodec.image.metadata import PIXEL_TAGS, Tag, Tags, find_problem
 from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES
-from gmcodec.image.pillow_info import find_dropped, from_info, meaning_from_info, to_info
+from gmcodec.image.pillow_info import find_dropped, from_info, pixel_tags_from_info, to_info
 from gmcodec.image.planes import Planes, from_array, from_pillow, from_samples, to_array
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ _PILLOW_MODES = {name: name for name in ("1", "L", "LA", "P", "RGB", "RGBA", "CM
 
 
 def strip(planes: Planes) -> Planes:
-    """The same without metadata other than palette and transparency; what was lost of it was given up on purpose."""
-    kept = tuple((tag, value) for tag, value in planes.metadata if tag in MEANING)
+    """Planes without metadata, except those that pixels depend on.  Lost metadata is no longer reported as lost."""
+    kept = tuple((tag, value) for tag, value in planes.metadata if tag in PIXEL_TAGS)
     return Planes(planes.data, planes.mode, kept, tuple(loss for loss in planes.lost if not loss.metadata))
 
 
@@ -56,27 +57,27 @@ def strip(planes: Planes) -> Planes:
 
 
 def from_image(image: Image.Image, *, strip: bool = False) -> Planes:
-    """A Pillow image -> Planes.
+    """A Pillow image as Planes.
 
-    What Pillow has already rounded or dropped cannot be seen here: ``read`` the file where there is one.
-    Raises UnsupportedImageError for modes that are not kept exactly and for several frames (``copy()`` the
-    frame you want), ImageReadError when an image opened lazily turns out to be damaged.
+    If there is a file, prefer ``read``: Pillow may have rounded or dropped something already.  Raises
+    UnsupportedImageError for modes that cannot be kept exactly and for several frames (use ``copy()`` of one frame),
+    ImageReadError if an image that was opened lazily is damaged.
     """
     _refuse_frames(getattr(image, "n_frames", 1))
     mode, samples = _samples_of(image)
     tags, problems = from_info(image, mode)
     lost = [Loss(f"{image.format or 'the image'}: {what}") for what in (*problems, *find_dropped(image))]
-    return _finished(samples, mode, {}, tags, lost, strip)
+    return _make_planes(samples, mode, {}, tags, lost, strip)
 
 
 def _samples_of(image: Any) -> tuple[str, np.ndarray]:
-    """Mode and samples [H, W, C] of the frame at hand."""
+    """Mode and samples [H, W, C] of the current frame."""
     exactness.refuse_inexact(image)
     with pillow_errors(image.format or "image"):
         image.load()
     mode = _PILLOW_MODES.get(image.mode)
     if image.mode == "I" and image.format in ("PNG", "PPM"):
-        mode = "I;16"  # 16-bit grey of these formats, in the form Pillow holds it in
+        mode = "I;16"  # Pillow stores 16-bit grey of these formats in 32 bits
     if mode is None:
         raise UnsupportedImageError(f"images of mode {image.mode} are not supported; convert to one of {[*MODES]}")
     if not image.width or not image.height:
@@ -85,28 +86,29 @@ def _samples_of(image: Any) -> tuple[str, np.ndarray]:
     return mode, samples ^ np.array([0, 128, 128], np.uint8) if mode == "LAB" else samples
 
 
-def _finished(samples: np.ndarray, mode: str, meaning: Tags, tags: Tags, lost: list[Loss], stripped: bool) -> Planes:
-    """Planes of samples [H, W, C], palette and transparency, and metadata, of which what does not fit is lost."""
+def _make_planes(
+    samples: np.ndarray, mode: str, pixel_tags: Tags, tags: Tags, lost: list[Loss], stripped: bool
+) -> Planes:
+    """Planes from samples [H, W, C] and metadata; malformed metadata is lost."""
     for tag, value in sorted(tags.items()):
-        if tag not in MEANING and (problem := find_problem(tag, value, mode)):
+        if tag not in PIXEL_TAGS and (problem := find_problem(tag, value, mode)):
             lost.append(Loss(f"{tag.name} metadata that is malformed: {problem}"))
             del tags[tag]
-    planes = from_samples(samples, mode, metadata.pack(tags | meaning), tuple(lost))
+    planes = from_samples(samples, mode, metadata.pack(tags | pixel_tags), tuple(lost))
     return strip(planes) if stripped else planes
 
 
 def _refuse_frames(frames: int) -> None:
     if frames != 1:
         raise UnsupportedImageError(
-            f"the image has {frames} frames or pages; --first (first=True) takes the first and leaves the others"
+            f"the image has {frames} frames or pages; --first (first=True) takes the first and drops the others"
         )
 
 
 def to_image(planes: Planes) -> Image.Image:
-    """Planes -> a Pillow image; transparency, ICC, EXIF, XMP, text, DPI, gamma in their usual places in info.
+    """Planes as a Pillow image, with metadata in ``info`` as Pillow's own readers put it there.
 
-    Raises UnsupportedImageError for 16-bit colour, which Pillow cannot hold; GmcFormatError for malformed
-    metadata.
+    Raises UnsupportedImageError for 16-bit colour, which Pillow cannot hold, and GmcFormatError for malformed metadata.
     """
     image = bare_image(planes)
     image.info.update(to_info(metadata.unpack(planes.metadata, planes.mode), planes.mode))
@@ -114,7 +116,7 @@ def to_image(planes: Planes) -> Image.Image:
 
 
 def bare_image(planes: Planes) -> Image.Image:
-    """Samples and palette only."""
+    """Planes as a Pillow image without metadata, except the palette."""
     from PIL import Image
 
     mode = planes.mode
@@ -136,7 +138,7 @@ def bare_image(planes: Planes) -> Image.Image:
 
 # --- files ---------------------------------------------
 
-# Formats of Pillow whose precision is understood here, in the order they are tried (TGA has no magic bytes).
+# Formats of Pillow whose precision this module checks.  TGA is tried last, because it has no magic bytes.
 _READABLE = ("JPEG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "QOI", "SGI", "PCX", "AVIF", "TGA")
 _PNM = tuple(b"P%d" % kind for kind in range(1, 7))
 _OTHER_PNM = {b"Pf": "PFM (float samples)", b"PF": "PFM (float samples)", b"P7": "PAM"}
@@ -149,26 +151,26 @@ def read(
     strip: bool = False,
     first: bool = False,
 ) -> Planes:
-    """An image file -> Planes, and in ``lost`` what the file holds beyond them.
+    """An image file, by path, as open file or as bytes, as Planes; ``lost`` names what they cannot hold of it.
 
-    max_pixels  refuse larger images from their header (ImageTooLargeError); None lifts the limit
-    strip       drop all metadata but palette and transparency
-    first       of several frames or pages take the first
+    max_pixels  refuse larger images by their header (ImageTooLargeError); None lifts the limit
+    strip       drop all metadata that pixels do not depend on
+    first       take the first of several frames or pages
 
-    Raises ImageReadError for damaged, empty and unknown files, UnsupportedImageError for what cannot be
-    kept exactly (several frames, float samples, more than 8 bits that Pillow would round, ...) or needs an extra that
-    is not installed, OSError when the file cannot be opened.
+    Raises ImageReadError for damaged, empty and unknown files, UnsupportedImageError for images that cannot be kept
+    exactly (several frames, float samples, more than 8 bits that Pillow would round, ...) or need an extra that is not
+    installed, OSError if the file cannot be opened.
     """
     raw = bytes_of(source)
     image = _decode(raw, max_pixels, first)
     found = ledger.account(image.format, raw)
     lost = found.losses + ([Loss(f"{image.trailing:,} bytes behind the end", False)] if image.trailing else [])
-    return _finished(image.samples, image.mode, image.meaning, found.tags | image.tags, lost, strip)
+    return _make_planes(image.samples, image.mode, image.pixel_tags, found.tags | image.tags, lost, strip)
 
 
 def read_size(raw: bytes) -> tuple[int, int]:
-    """Width and height of an image file, from its header; a TIFF's before it is turned.  Raises as ``read`` does."""
-    if raw.startswith(png.SIGNATURE):
+    """Width and height of an image file from its header; a TIFF's orientation is not applied.  Raises as ``read``."""
+    if raw.startswith(png.PNG_SIGNATURE):
         return png.read_size(raw)
     if raw[:2] in _PNM:
         head = pnm.read_header(raw)
@@ -177,19 +179,19 @@ def read_size(raw: bytes) -> tuple[int, int]:
         return _size_by_plugin(plugin, raw)
     if header := bmp.find_masked(raw):
         return header.width, header.height
-    if tiff16.is_deep(raw):
+    if tiff16.is_high_depth(raw):
         return tiff16.read_size(raw)[:2]
     with _open(raw) as image:
         return image.size  # type: ignore[no-any-return]
 
 
 def _size_by_plugin(format: str, raw: bytes) -> tuple[int, int]:
-    """The decoder is told to stop when it knows the size."""
+    """Width and height by decoding, which stops when the size is known."""
     found: list[tuple[int, int]] = []
 
     def check(size: tuple[int, int]) -> None:
         found.append(size)
-        raise ImageTooLargeError("that is enough")
+        raise ImageTooLargeError("the size is known")
 
     try:
         plugins.read(format, raw, check)
@@ -200,23 +202,25 @@ def _size_by_plugin(format: str, raw: bytes) -> tuple[int, int]:
 
 
 class _Decoded(NamedTuple):
-    """What the decoder of a file gives: samples are [H, W, C].
+    """A decoded file.
 
-    format    Pillow's name of it
-    meaning   palette and transparency
-    tags      further metadata, and how many bytes behind the end, that no ledger sees
+    format      by Pillow's name
+    samples     [H, W, C]
+    pixel_tags  metadata that pixels depend on
+    tags        other metadata that only the decoder finds, not the ledger
+    trailing    bytes behind the end that only the decoder finds
     """
 
     format: str
     mode: str
     samples: np.ndarray
-    meaning: Tags
+    pixel_tags: Tags
     tags: Tags = {}  # noqa: RUF012
     trailing: int = 0
 
 
 def _decode(raw: bytes, max_pixels: int | None, first: bool) -> _Decoded:
-    if raw.startswith(png.SIGNATURE):
+    if raw.startswith(png.PNG_SIGNATURE):
         _check_size(png.read_size(raw), max_pixels)
         return _Decoded("PNG", *png.read(raw, first=first))
     if raw[:2] in _PNM:
@@ -237,7 +241,7 @@ def _decode(raw: bytes, max_pixels: int | None, first: bool) -> _Decoded:
         picture = plugins.read(plugin, raw, lambda size: _check_size(size, max_pixels))
         _refuse_frames(1 if first else picture.frames)
         return _Decoded(plugin, picture.mode, picture.samples, {}, picture.tags, picture.trailing)
-    if tiff16.is_deep(raw):
+    if tiff16.is_high_depth(raw):
         width, height, pages = tiff16.read_size(raw)
         _check_size((width, height), max_pixels)
         _refuse_frames(1 if first else pages)
@@ -252,18 +256,21 @@ def _decode_with_pillow(raw: bytes, max_pixels: int | None, first: bool) -> _Dec
     with _open(raw) as image:
         format = image.format or ""
         _check_size(image.size, max_pixels)
-        exactness.refuse_deep(format, raw)
+        exactness.refuse_high_depth(format, raw)
         with pillow_errors(format or "image"):
-            frames = getattr(image, "n_frames", 1)  # GIF, TIFF: walks the file, which may be damaged
-            if hasattr(image, "_tile_size"):  # TIFF: Pillow's own limit applies when decoding allocates,
-                image.im = Image.core.new(image.mode, image._tile_size)  # so allocate first
+            frames = getattr(image, "n_frames", 1)  # GIF, TIFF: reads the whole file, which may be damaged
+            if hasattr(image, "_tile_size"):  # TIFF: allocate here, because Pillow would apply its own limit of pixels
+                image.im = Image.core.new(image.mode, image._tile_size)
         _refuse_frames(1 if first else frames)
         mode, samples = _samples_of(image)
-        return _Decoded(format, mode, samples, meaning_from_info(image, mode))
+        return _Decoded(format, mode, samples, pixel_tags_from_info(image, mode))
 
 
 def bytes_of(source: Any) -> bytes:
-    """All bytes of a path, of an open file from its start, or of what holds bytes.  ImageReadError: there are none."""
+    """All bytes of a path, of an open file from its start, or of a bytes-like object.
+
+    Raises ImageReadError if there are none.
+    """
     if isinstance(source, str | os.PathLike):
         with open(source, "rb") as file:
             raw = file.read()
@@ -271,9 +278,9 @@ def bytes_of(source: Any) -> bytes:
         raw = bytes(source)
     else:
         try:
-            source.seek(0)  # as Pillow does: a file that was just written stands at its end
+            source.seek(0)  # as Pillow does, because the position of a file that was just written is its end
         except (AttributeError, OSError):
-            pass  # a pipe: what is left of it is all there is
+            pass  # a pipe: read the rest of it
         raw = source.read()
     if not raw:
         raise ImageReadError("the file is empty")
@@ -289,12 +296,12 @@ _open_lock = threading.Lock()
 
 
 def _open(raw: bytes) -> Any:
-    """Pillow's image object with only the header read; ImageReadError when no format recognises it.
+    """Pillow's image object, with only the header read.  Raises ImageReadError if no format recognises the bytes.
 
-    Image.open would apply Pillow's own pixel limit. That is a module global other threads may rely on, so it
-    is left alone: the plugins are asked directly and ``read`` checks the size before decoding. Some plugins
-    apply the limit themselves while opening; their warning is silenced, under a lock since warning filters
-    are global too, and their error (WebP beyond DEFAULT_MAX_PIXELS) becomes ImageTooLargeError.
+    Image.open would apply Pillow's own limit of pixels, a global variable that other threads may rely on.  Therefore
+    the plugins are called directly, and ``read`` checks the size before decoding.  Some plugins apply the limit when
+    they open a file: their warning is silenced, under a lock because warning filters are global too, and their error
+    (WebP beyond DEFAULT_MAX_PIXELS) becomes ImageTooLargeError.
     """
     import importlib
 
@@ -307,23 +314,23 @@ def _open(raw: bytes) -> Any:
         warnings.simplefilter("ignore")
         for name in _READABLE:
             factory, accept = Image.OPEN.get(name, (None, None))
-            known: bool | str = False  # by its magic bytes
+            known: bool | str = False  # whether the magic bytes are those of the format
             try:
                 with pillow_errors(name):
                     known = accept is not None and accept(raw[:16])
                     if (known is True or accept is None) and factory is not None:
                         return factory(io.BytesIO(raw), "")
             except ImageReadError as error:
-                if known:  # its complaint is the one to report
+                if known:  # report the error of the format that recognised the file
                     reasons.append(str(error))
-            if isinstance(known, str):  # its library is missing
+            if isinstance(known, str):  # the reason why Pillow cannot read it: a library is missing
                 reasons.append(known)
     raise ImageReadError("; ".join(reasons) or "not an image of a known format")
 
 
 @contextmanager
 def pillow_errors(what: str) -> Iterator[None]:
-    """Whatever a decoder raises about damaged bytes becomes ImageReadError."""
+    """Within the block, anything that a decoder raises about damaged bytes becomes ImageReadError."""
     from PIL import Image
 
     try:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""TIFF directories (IFDs), of which EXIF is made too: bytes <-> entries; and a writer of TIFF files.
+"""TIFF directories (IFDs), which EXIF also consists of: bytes <-> entries; and a writer of TIFF files.
 
 ::
 
     file       II*\\0 | offset of IFD 0 | ... | IFD 0 | values | Exif IFD | values | pixels
     IFD        count (2) | entries (12 each): tag (2) type (2) count (4) value or offset (4) | offset of next IFD (4)
 
-Values stay bytes in the order of the file; only offsets are understood.  Files with offsets of 64 bits (BigTIFF) are
-read as well.
+Values stay bytes in the byte order of the file; only offsets are interpreted.  Files with offsets of 64 bits (BigTIFF)
+are read, but not written.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 EXIF_IFD, GPS_IFD, INTEROP_IFD = 34665, 34853, 40965
-SUB_DIRECTORIES = {EXIF_IFD, GPS_IFD, INTEROP_IFD}  # that belong to metadata
-SUB_IMAGES = 330  # offsets of directories of further images
+SUB_DIRECTORIES = {EXIF_IFD, GPS_IFD, INTEROP_IFD}  # tags that point to directories of metadata
+SUB_IMAGES = 330  # tag with offsets of directories of further images
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 274, 282, 283, 296
 XMP, IPTC, PHOTOSHOP, ICC = 700, 33723, 34377, 34675
-# how samples are stored
+# tags that describe how samples are stored
 STRUCTURE = {254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 277, 278, 279, 284, 288, 289, 292, 293, 317, 320, 322,
              323, 324, 325, 338, 339, 347, *range(512, 522), 529, 530, 531, 532}  # fmt: skip
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _MAX_DEPTH = 4
 
 
 @dataclass
 class Entry:
-    """A tag: its type and value, and where the value lies if that is outside of the directory."""
+    """An entry of a directory: a tag with its type and value."""
 
     tag: int
     type: int
     count: int
     value: bytes
-    place: tuple[int, int] | None = None
-    directory: Directory | None = None  # that the value is the offset of
+    extent: tuple[int, int] | None = None  # start and end of the value, if it lies outside of the directory
+    directory: Directory | None = None  # whose offset is the value
 
 
 @dataclass
 class Directory:
-    """An IFD: bytes ``start`` to ``end`` of the file, its entries, the offset of the next one (0: none)."""
+    """An IFD: bytes ``start`` to ``end`` of the file, its entries, and the offset of the next IFD or 0."""
 
     start: int
     end: int
@@ -54,11 +54,12 @@ class Directory:
     next: int = 0
 
     def get(self, tag: int) -> Entry | None:
+        """The first entry with this tag."""
         return next((entry for entry in self.entries if entry.tag == tag), None)
 
 
 class Reader:
-    """Directories of a TIFF file, or of a block of EXIF.  ValueError when it is neither."""
+    """The directories of a TIFF file or of a block of EXIF.  Raises ValueError if it is neither."""
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
@@ -71,21 +72,21 @@ class Reader:
         (self.first,) = struct.unpack_from(self.order + ("Q" if self.big else "I"), raw, 8 if self.big else 4)
 
     def integers(self, entry: Entry | None) -> tuple[int, ...]:
-        """Values of an entry of an integer type; none of any other."""
+        """The values of an entry of an integer type; empty for other types."""
         code = _INTEGERS.get(entry.type) if entry else None
         if entry is None or code is None:
             return ()
-        return struct.unpack(f"{self.order}{len(entry.value) // SIZES[entry.type]}{code}", entry.value)
+        return struct.unpack(f"{self.order}{len(entry.value) // TYPE_SIZES[entry.type]}{code}", entry.value)
 
     def rationals(self, entry: Entry | None) -> tuple[Fraction, ...]:
-        """Values of an entry of type RATIONAL or of an integer type; 0 for those without a value."""
+        """The values of an entry of type RATIONAL or of an integer type; 0 in place of a division by zero."""
         if entry is None or entry.type != 5:
             return tuple(map(Fraction, self.integers(entry)))
         found = struct.unpack(f"{self.order}{2 * (len(entry.value) // 8)}I", entry.value)
         return tuple(Fraction(a, b) if b else Fraction(0) for a, b in zip(found[::2], found[1::2], strict=True))
 
     def directory(self, at: int, depth: int = 0) -> Directory:
-        """The directory at an offset, and those of SUB_DIRECTORIES below it.  ValueError when it is not all there."""
+        """The directory at an offset, with its SUB_DIRECTORIES.  Raises ValueError if it is truncated."""
         counting, each, inside = ("Q", 20, 8) if self.big else ("H", 12, 4)
         pointer = "Q" if self.big else "I"
         try:
@@ -93,17 +94,17 @@ class Reader:
             body = at + struct.calcsize(counting)
             found = Directory(at, body + each * count + inside)
             (found.next,) = struct.unpack_from(self.order + pointer, self.raw, found.end - inside)
-        except (struct.error, OverflowError):  # of offsets of 64 bits
-            raise ValueError(f"the directory at {at} is cut") from None
-        for place in range(body, found.end - inside, each):
-            tag, kind, number = struct.unpack_from(f"{self.order}HH{pointer}", self.raw, place)
-            size, value_at = SIZES.get(kind, 0) * number, place + each - inside
+        except (struct.error, OverflowError):  # the latter for offsets of 64 bits
+            raise ValueError(f"the directory at {at} is truncated") from None
+        for start in range(body, found.end - inside, each):
+            tag, kind, number = struct.unpack_from(f"{self.order}HH{pointer}", self.raw, start)
+            size, value_at = TYPE_SIZES.get(kind, 0) * number, start + each - inside
             outside = size > inside
             if outside:
                 (value_at,) = struct.unpack_from(self.order + pointer, self.raw, value_at)
             value = self.raw[value_at : value_at + size]
-            if len(value) != size or kind not in SIZES:
-                raise ValueError(f"tag {tag} is cut or of the unknown type {kind}")
+            if len(value) != size or kind not in TYPE_SIZES:
+                raise ValueError(f"tag {tag} is truncated or has the unknown type {kind}")
             entry = Entry(tag, kind, number, value, (value_at, value_at + size) if outside else None)
             if tag in SUB_DIRECTORIES and depth < _MAX_DEPTH and len(offset := self.integers(entry)) == 1:
                 entry.directory = self.directory(offset[0], depth + 1)
@@ -111,7 +112,7 @@ class Reader:
         return found
 
     def chain(self) -> Iterator[Directory]:
-        """The directories of all pages.  ValueError at one that is not all there, or that was met before."""
+        """The directories of all pages.  Raises ValueError at one that is truncated or comes a second time."""
         at, seen = self.first, set[int]()
         while at:
             if at in seen:
@@ -125,7 +126,7 @@ class Reader:
 
 
 def pack_directory(entries: Sequence[Entry], order: str, at: int) -> bytes:
-    """A directory that stands at offset ``at``, the values that do not fit into it, and directories below it."""
+    """The bytes of a directory at offset ``at``, followed by the values that do not fit into it and subdirectories."""
     entries = sorted(entries, key=lambda entry: entry.tag)
     table, values = bytearray(struct.pack(order + "H", len(entries))), bytearray()
     start = at + 2 + 12 * len(entries) + 4
@@ -144,12 +145,12 @@ def pack_directory(entries: Sequence[Entry], order: str, at: int) -> bytes:
 
 
 def pack_exif(entries: Sequence[Entry], order: str) -> bytes:
-    """EXIF of the entries of its first directory."""
+    """A block of EXIF from the entries of its first directory.  ``order``: "<" or ">", the byte order of values."""
     return header(order) + pack_directory(entries, order, 8)
 
 
 def header(order: str) -> bytes:
-    """The first 8 bytes of a file whose first directory follows at once."""
+    """The first 8 bytes of a file whose first directory follows immediately."""
     return (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
 
 
@@ -159,7 +160,7 @@ def integers(tag: int, values: Sequence[int], order: str, kind: int = 3) -> Entr
 
 
 def rational(tag: int, value: float | Fraction, order: str) -> Entry | None:
-    """An entry of type RATIONAL; None when no such number is as exact as float64."""
+    """An entry of type RATIONAL; None if no rational of 32 bits equals the value in float64."""
     found = Fraction(value).limit_denominator(10**6)
     if float(found) != float(value) or found.numerator >= 1 << 32:
         return None
@@ -167,7 +168,10 @@ def rational(tag: int, value: float | Fraction, order: str) -> Entry | None:
 
 
 def pack_file(strips: Sequence[bytes], entries: Sequence[Entry], order: str) -> bytes:
-    """A file of one page: strips of samples, deflated here, and what describes them, offsets and sizes apart."""
+    """A file of one page: strips of samples, which are deflated here, and entries that describe them.
+
+    Offsets and sizes of the strips are added to the entries.
+    """
     packed = [zlib.compress(strip, 6) for strip in strips]
     sizes = integers(279, [len(strip) for strip in packed], order, 4)
     zeros = integers(273, [0] * len(packed), order, 4)

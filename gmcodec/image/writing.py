@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""``Planes`` -> the bytes of a lossless image file, which is read back and compared: the inverse of ``reading.read``.
+"""``Planes`` -> the bytes of a lossless image file: the inverse of ``reading.read``.
 
-What a format does not give back is refused where the picture would look different without it (pixels, transparency,
-orientation), and named otherwise.
+Every file is read back and compared.  If the format lost anything that changes the look of the image (pixels,
+transparency, orientation), the file is refused; other losses are named.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from gmcodec.errors import GmcError, UnsupportedImageError
 from gmcodec.image import png, pnm, reading, tiff
 from gmcodec.image.ledger import resources
-from gmcodec.image.metadata import MEANING, Tag, Tags, unpack, unpack_text
+from gmcodec.image.metadata import PIXEL_TAGS, Tag, Tags, unpack, unpack_text
 from gmcodec.image.modes import MODES, PRINT_MODES
 from gmcodec.image.planes import Planes, oriented, to_array
 
@@ -29,22 +29,22 @@ _WRITABLE = {
     "WEBP": {"RGB", "RGBA"},
 }
 _ALIASES = {"TIF": "TIFF", "PBM": "PPM", "PGM": "PPM", "PNM": "PPM"}
-_STRIP = 1 << 18  # bytes of a strip of a TIFF file, about
-_KEEP_ORDER = "<"  # of TIFF files without EXIF, which comes in an order of its own
+_STRIP_BYTES = 1 << 18  # approximate size of a strip in a TIFF file
+_DEFAULT_ORDER = "<"  # byte order of TIFF files without EXIF; EXIF determines it otherwise
 
 
 class Written(NamedTuple):
-    """The bytes of a file, and what it does not hold of the planes, for people."""
+    """The bytes of a file, and descriptions of the metadata that it cannot hold."""
 
     data: bytes
     lost: tuple[str, ...]
 
 
 def write(planes: Planes, format: str) -> Written:
-    """Planes -> a file: "PNG", "TIFF", "PPM" (PBM, PGM), "BMP" or "WEBP".
+    """Planes -> a file of the format "PNG", "TIFF", "PPM" (PBM, PGM), "BMP" or "WEBP".
 
-    Raises UnsupportedImageError when the format cannot hold the mode, the transparency, the orientation or the pixels
-    exactly; GmcFormatError for malformed metadata.
+    Raises UnsupportedImageError if the format cannot hold the mode, transparency, orientation or pixels exactly, and
+    GmcFormatError for malformed metadata.
     """
     name = format.upper().lstrip(".")
     name = _ALIASES.get(name, name)
@@ -57,22 +57,22 @@ def write(planes: Planes, format: str) -> Written:
         raise UnsupportedImageError(f"{name} cannot hold the transparency of this {planes.mode} image; use PNG")
     if orientation(tags) != 1 and name in ("PPM", "BMP"):
         raise UnsupportedImageError(
-            f"{name} cannot say that the image is to be shown turned (EXIF orientation); use PNG or TIFF, or --strip"
+            f"{name} cannot hold the EXIF orientation of this image; use PNG or TIFF, or --strip"
         )
     try:
         data = _WRITERS[name](planes, tags)
         again = reading.read(data, max_pixels=None)
-    except (GmcError, OSError, ValueError, RuntimeError, OverflowError) as error:  # e.g. the format's largest width
+    except (GmcError, OSError, ValueError, RuntimeError, OverflowError) as error:  # such as the format's largest width
         raise UnsupportedImageError(f"{name} cannot hold this image: {error}") from error
     _compare(name, planes, again, tags)
     return Written(data, _missing(name, tags, unpack(again.metadata, again.mode)))
 
 
 def write_png(planes: Planes) -> bytes:
-    """Planes of any mode but CMYK and LAB -> PNG bytes, metadata included; ``read`` of them gives equal Planes.
+    """Planes of any mode except CMYK and LAB -> PNG bytes with metadata, which ``read`` turns into equal Planes.
 
-    (Except: DPI that did not come from a PNG becomes the nearest number of pixels per metre.)
-    Raises UnsupportedImageError for these two, GmcFormatError for malformed metadata.
+    There is one exception: DPI that did not come from a PNG becomes the nearest number of pixels per metre.  Raises
+    UnsupportedImageError for CMYK and LAB, GmcFormatError for malformed metadata.
     """
     if planes.mode in PRINT_MODES:
         raise UnsupportedImageError(f"PNG cannot hold {planes.mode} images; use TIFF")
@@ -83,13 +83,13 @@ def _better(mode: str) -> str:
     return "TIFF" if mode in PRINT_MODES else "PNG"
 
 
-# --- what came back ---------------------------------------------
+# --- comparison ---------------------------------------------
 
 
 def _compare(name: str, planes: Planes, again: Planes, tags: Tags) -> None:
-    """UnsupportedImageError unless mode, pixels and palette are those that were written."""
-    shown = orientation(tags) if name == "TIFF" else 1  # which readers of TIFF apply
-    expected = oriented(planes.data.transpose(1, 2, 0), shown).transpose(2, 0, 1)
+    """Raise UnsupportedImageError unless mode, pixels and palette are those that were written."""
+    applied = orientation(tags) if name == "TIFF" else 1  # by readers of TIFF
+    expected = oriented(planes.data.transpose(1, 2, 0), applied).transpose(2, 0, 1)
     if again.mode != planes.mode or not np.array_equal(again.data, expected):
         raise UnsupportedImageError(f"{name} does not give back the same pixels; use {_better(planes.mode)}")
     if planes.mode == "P":
@@ -99,17 +99,17 @@ def _compare(name: str, planes: Planes, again: Planes, tags: Tags) -> None:
 
 
 def _missing(name: str, before: Tags, after: Tags) -> tuple[str, ...]:
-    """Metadata of ``before`` that does not come back with the file."""
+    """Descriptions of the metadata of ``before`` that is not in ``after``."""
     lost = []
     for tag, value in before.items():
         same = _SAME.get(tag, lambda a, b, name: a == b)
-        if tag not in MEANING and not same(value, after.get(tag), name) and not _as_density(tag, value, after):
+        if tag not in PIXEL_TAGS and not same(value, after.get(tag), name) and not _as_density(tag, value, after):
             lost.append(f"{tag.name} ({len(value):,} bytes)")
     return tuple(lost)
 
 
 def _as_density(tag: Tag, value: bytes, after: Tags) -> bool:
-    """Dots per inch and pixels per metre say the same, to the precision of PNG, which is whole pixels per metre."""
+    """Whether a density is preserved in the other unit, to the precision of PNG: whole pixels per metre."""
     if tag not in (Tag.DPI, Tag.DENSITY):
         return False
     found = [_pixels_per_metre({tag: value}), _pixels_per_metre(after)]
@@ -124,7 +124,7 @@ def _pixels_per_metre(tags: Tags) -> tuple[int, ...] | None:
 
 
 def _same_exif(before: bytes, after: bytes | None, name: str) -> bool:
-    """In TIFF, orientation is applied by readers, and what says how samples are stored is said anew."""
+    """Whether EXIF is preserved.  In TIFF orientation and the description of samples are no part of it."""
     if name != "TIFF":
         return before == after
     try:
@@ -137,13 +137,13 @@ def _same_exif(before: bytes, after: bytes | None, name: str) -> bool:
 
 
 _SAME: dict[Tag, Callable[[bytes, bytes | None, str], bool]] = {Tag.EXIF: _same_exif}
-# of its first directory; resolution has tags of its own
+# tags of the first directory of EXIF that a TIFF file does not take from it
 _NOT_FROM_EXIF = tiff.STRUCTURE | {tiff.ORIENTATION, tiff.X_RESOLUTION, tiff.Y_RESOLUTION, tiff.RESOLUTION_UNIT,
                                    tiff.XMP, tiff.ICC, tiff.PHOTOSHOP, tiff.SUB_IMAGES}  # fmt: skip
 
 
 def orientation(tags: Tags) -> int:
-    """How EXIF says that the image is to be shown, 1 to 8; 1 where it says nothing."""
+    """The orientation in EXIF, 1 to 8; 1 if there is none."""
     try:
         reader = tiff.Reader(tags.get(Tag.EXIF, b""))
         found = reader.integers(reader.directory(reader.first).get(tiff.ORIENTATION))
@@ -156,7 +156,7 @@ def orientation(tags: Tags) -> int:
 
 
 def _with_pillow(name: str, keys: tuple[str, ...], **options: Any) -> Callable[[Planes, Tags], bytes]:
-    """A writer by Pillow that is given these keys of the info dictionary."""
+    """A writer that calls Pillow with these keys of the info dictionary."""
 
     def save(planes: Planes, tags: Tags) -> bytes:
         image, out = reading.to_image(planes), io.BytesIO()
@@ -169,7 +169,7 @@ def _with_pillow(name: str, keys: tuple[str, ...], **options: Any) -> Callable[[
 
 
 def _bmp(planes: Planes, tags: Tags) -> bytes:
-    """With the density to the pixel per metre; where there is none Pillow would say 96 dots per inch."""
+    """Write a BMP whose density is exact in pixels per metre, or 0; Pillow would set 96 dots per inch by default."""
     data = bytearray(_with_pillow("BMP", (), dpi=(0, 0))(planes, tags))
     if (found := _pixels_per_metre(tags)) is not None:
         struct.pack_into("<ii", data, 38, *(min(x, 0x7FFFFFFF) for x in found))
@@ -183,8 +183,8 @@ def _pnm(planes: Planes, tags: Tags) -> bytes:
 
 
 def _tiff(planes: Planes, tags: Tags) -> bytes:
-    """Pillow's compressed TIFF files would have no directory of EXIF, and no more than 8 bits a sample."""
-    order, entries = _KEEP_ORDER, []
+    """Write a TIFF; Pillow's compressed TIFF files have no directory of EXIF, and at most 8 bits per sample."""
+    order, entries = _DEFAULT_ORDER, []
     if Tag.EXIF in tags:
         try:
             reader = tiff.Reader(tags[Tag.EXIF])
@@ -192,7 +192,7 @@ def _tiff(planes: Planes, tags: Tags) -> bytes:
             kept = [e for e in found if e.tag not in _NOT_FROM_EXIF or e.tag == tiff.ORIENTATION]
             order, entries = reader.order, kept
         except ValueError:
-            pass  # it is no EXIF: it will be missed
+            pass  # no valid EXIF: the comparison will report it as lost
     for tag, value in ((tiff.XMP, tags.get(Tag.XMP)), (tiff.ICC, tags.get(Tag.ICC))):
         if value is not None:
             entries.append(tiff.Entry(tag, 7 if tag == tiff.ICC else 1, len(value), value))
@@ -203,7 +203,7 @@ def _tiff(planes: Planes, tags: Tags) -> bytes:
             entries.append(tiff.Entry(tiff.IPTC, 7, len(iptc), iptc))
     entries += _resolution(tags, order)
     if all(entry.tag != tiff.ORIENTATION for entry in entries):
-        entries.append(tiff.integers(tiff.ORIENTATION, [1], order))  # or readers look for one in XMP
+        entries.append(tiff.integers(tiff.ORIENTATION, [1], order))  # without it readers take the one in XMP
     strips, layout = _samples(planes, tags, order)
     return tiff.pack_file(strips, entries + layout, order)
 
@@ -226,7 +226,7 @@ _PHOTOMETRIC = {"P": 3, "RGB": 2, "RGBA": 2, "CMYK": 5, "LAB": 8}
 
 
 def _samples(planes: Planes, tags: Tags, order: str) -> tuple[list[bytes], list[tiff.Entry]]:
-    """Strips of samples, and the tags that say how they are stored."""
+    """Strips of samples, and the tags that describe how they are stored."""
     name = planes.mode.removesuffix(";16") if planes.mode != "I;16" else "L"
     samples = to_array(planes).reshape(planes.height, -1)
     if name == "LAB":
@@ -234,7 +234,7 @@ def _samples(planes: Planes, tags: Tags, order: str) -> tuple[list[bytes], list[
     kind = f"{order}u{samples.itemsize}"
     rows = np.packbits(samples, axis=1) if planes.depth == 1 else samples.astype(kind)
     rows = rows.reshape(planes.height, -1)
-    each = max(1, _STRIP // max(1, rows.shape[1] * rows.itemsize))
+    each = max(1, _STRIP_BYTES // max(1, rows.shape[1] * rows.itemsize))
     strips = [rows[top : top + each].tobytes() for top in range(0, planes.height, each)]
     layout = {256: [planes.width], 257: [planes.height], 258: [planes.depth] * planes.channels, 259: [8],
               262: [_PHOTOMETRIC.get(name, 1)], 277: [planes.channels], 278: [each], 284: [1]}  # fmt: skip

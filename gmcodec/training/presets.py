@@ -259,8 +259,8 @@ SMALL_ADVERSARY = Adversary(
     DiscriminatorConfig("residual", (8, 16, 32, 64)), coefficient=20.0, penalty=1.0, rate=1e-3, momentum=0.0
 )
 # Discriminators of images of 32x32 as published
-PLAIN = DiscriminatorConfig("plain", (64, 128, 256, 512))
-RESIDUAL = DiscriminatorConfig("residual", (16, 32, 64, 128, 256))
+PLAIN_DISCRIMINATOR = DiscriminatorConfig("plain", (64, 128, 256, 512))
+RESIDUAL_DISCRIMINATOR = DiscriminatorConfig("residual", (16, 32, 64, 128, 256))
 
 LOCAL_RGB_FAST, LOCAL_GREY = (
     LocalConfig(channels=3, radius2=36, slope=4, width=96, blocks=3, mixtures=4, neighbours=12),
@@ -357,7 +357,7 @@ PRESETS = {
         Preset(
             "av-ade-published",
             V_ADE_PUBLISHED,
-            32, 64, 400_000, 0.0, 2e-3, 0.5, 0.95, 0.9995, 20, adamax=True, adversary=Adversary(RESIDUAL),
+            32, 64, 400_000, 0.0, 2e-3, 0.5, 0.95, 0.9995, 20, adamax=True, adversary=Adversary(RESIDUAL_DISCRIMINATOR),
         ),
         # Seconds: for tests, and to try a data folder.
         Preset("toy-rgb", TOY_RGB, 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 4),

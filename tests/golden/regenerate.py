@@ -102,10 +102,10 @@ def main(names: list[str]) -> None:
     for name, (images, model) in SETS.items():
         if names and name not in names:
             continue
-        archive.pack(images, HERE / f"v{gma.FORMAT_VERSION}-{name}.gma", model=model, force=True)
+        archive.pack(images, HERE / f"v{gma.ARCHIVE_VERSION}-{name}.gma", model=model, force=True)
     if not names or "dated" in names:
         with tempfile.TemporaryDirectory() as folder:
-            place = HERE / f"v{gma.FORMAT_VERSION}-dated.gma"
+            place = HERE / f"v{gma.ARCHIVE_VERSION}-dated.gma"
             archive.pack(dated(Path(folder)), place, model="local-grey", force=True)
             place.chmod(0o644)
 

@@ -204,7 +204,7 @@ def test_an_animation_is_refused_and_its_first_picture_can_be_had():
 # --- JPEG ---------------------------------------------
 
 
-IPTC = resources.of_iptc(b"\x1c\x02x\0\7caption")
+IPTC = resources.iptc_block(b"\x1c\x02x\0\7caption")
 
 
 @pytest.mark.parametrize("number", [n for n in range(16) if n != 14])

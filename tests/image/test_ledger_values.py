@@ -9,7 +9,7 @@ from ledger_files import EXIF, ICC, XMP, Heif, application, blocks, box, chunk, 
 
 from gmcodec.image.ledger import account
 from gmcodec.image.ledger.exif import find_tiff, read_orientation, with_orientation
-from gmcodec.image.ledger.orientation import turned
+from gmcodec.image.ledger.orientation import exif_orientation
 from gmcodec.image.metadata import Tag, Text, find_problem, unpack_text
 
 
@@ -205,7 +205,7 @@ def test_heif_parts_of_the_picture_and_other_pictures():
 )
 def test_heif_turns(steps, orientation):
     pairs = [(b"irot" if s == "r" else b"imir", int(n)) for s, n in zip(steps[::2], steps[1::2], strict=True)]
-    assert turned(pairs) == orientation
+    assert exif_orientation(pairs) == orientation
     heif = Heif(*(box(kind, bytes([value])) for kind, value in pairs))
     heif.item(b"Exif\0", b"\0\0\0\0" + with_orientation(EXIF, 3))
     assert read_orientation(account("AVIF", heif.file()).tags[Tag.EXIF]) == orientation  # Pillow does not turn it

@@ -270,7 +270,7 @@ def test_random_metadata(pairs, mode, tidy):
 
 
 def test_metadata_bombs_and_disorder_are_refused():
-    bomb = b"\1" + zlib.compress(bytes(metadata.MAX_BYTES + 1), 9)
+    bomb = b"\1" + zlib.compress(bytes(metadata.MAX_VALUE_BYTES + 1), 9)
     for pairs in (
         [(3, bomb)],
         [(4, b"\0"), (3, b"\0")],

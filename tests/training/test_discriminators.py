@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gmcodec.training.adversarial_losses import bgan_generator_loss, mbgan_generator_loss
 from gmcodec.training.discriminators import LEAKY_SLOPE, Discriminator, Equivariant
-from gmcodec.training.presets import PLAIN, RESIDUAL, DiscriminatorConfig
+from gmcodec.training.presets import PLAIN_DISCRIMINATOR, RESIDUAL_DISCRIMINATOR, DiscriminatorConfig
 
 TOYS = {
     "plain": DiscriminatorConfig("plain", (4, 6, 8), size=12),
@@ -91,7 +91,7 @@ def test_an_equivariant_convolution_is_two_convolutions(size: int) -> None:
 
 def test_published_sizes() -> None:
     """Weights and biases by hand; the nets run, and a smaller image fits the residual one only."""
-    plain, residual = Discriminator(PLAIN), Discriminator(RESIDUAL)
+    plain, residual = Discriminator(PLAIN_DISCRIMINATOR), Discriminator(RESIDUAL_DISCRIMINATOR)
     convolutions = [
         (3, 64, 9),
         (64, 64, 16),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What image files hold beside their pixels, format by format; ``account`` is the way in.
+"""Ledgers of image files: an account of all bytes, which finds metadata and names what would be lost.
 
-base.py has the ledger itself; png, jpeg, tiff, bmp, pnm, gif, riff (WebP), jp2, heif (AVIF, too), jxl, tga and small
-(QOI, SGI, PCX) walk over files of their formats.  boxes has what jp2, heif and jxl share.
+Call ``account``.  base.py defines the ledger.  png, jpeg, tiff, bmp, pnm, gif, riff (WebP), jp2, heif (AVIF too), jxl,
+tga and small (QOI, SGI, PCX) parse files of their formats; boxes.py is shared by jp2, heif and jxl.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _MODULES = {  # Pillow's name of the format: module and function
 
 
 def account(format: str, raw: bytes) -> Ledger:
-    """The account of a whole file of a format, by Pillow's name of it, closed: every byte has a claim.
+    """The ledger of a whole file, in which every byte has a claim.  ``format``: Pillow's name of the format.
 
-    Never raises for malformed files: what a walk does not understand is lost, and whether the pixels can be read at
-    all is for the decoder to say.
+    It does not raise for malformed files: parts that are not understood are lost, and the decoder reports whether the
+    pixels can be read.
     """
     module, function = _MODULES[format]
     ledger = Ledger(raw)

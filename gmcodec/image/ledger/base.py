@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The account that a reader gives of an image file: every byte is claimed, and what is not kept has a name.
+"""The ledger of an image file: every byte is claimed, and everything that is lost has a name.
 
 ::
 
     | header  | Exif   | comment | scan    | ?????????? |
       pixels    kept     kept      pixels    lost: "13 bytes behind the end (MP4)"
 
-A format's module walks over the file and claims ranges of bytes for one of three fates.  What nobody claims when the
-walk ends is lost, so a walk that does not know a part of its format cannot pass over it in silence.
+The module of a format parses the file and claims ranges of bytes, each with one of three fates.  Bytes that have no
+claim at the end are lost, so a parser cannot silently skip a part of its format that it does not know.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from gmcodec.image.metadata import MAX_BYTES, Tag, Tags, Text, pack_text
+from gmcodec.image.metadata import MAX_VALUE_BYTES, Tag, Tags, Text, pack_text
 
-_MAX_PADDING = 16  # zeros at the end of a file that say nothing
+_MAX_PADDING = 16  # zeros between parts of a file that count as padding
 
 
 class Fate(Enum):
-    """What becomes of a range of bytes."""
+    """What happens to a range of bytes."""
 
-    PIXELS = "pixels"  # the samples, or how this format stores them: another file says the same in its own way
-    KEPT = "kept"  # metadata with a place in ``Planes.metadata``
+    PIXELS = "pixels"  # samples, or a description of how this format stores them
+    KEPT = "kept"  # metadata that ``Planes.metadata`` can hold
     LOST = "lost"  # everything else
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Something that the source holds and ``Planes`` do not.
+    """Something that the source contains and ``Planes`` cannot hold.
 
-    what        for people: "Photoshop resources (1,204 bytes)"
-    metadata    whether it describes the picture, so that --strip gives it up on purpose; else it is content of its
-                own: further images, data behind the end
+    what        a description: "Photoshop resources (1,204 bytes)"
+    metadata    whether it is metadata, which --strip drops deliberately; otherwise it is other content, such as further
+                images or data behind the end
     """
 
     what: str
@@ -44,7 +44,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Claim:
-    """Bytes ``start`` to ``end`` (exclusive) of the file, what they are and what becomes of them."""
+    """Bytes ``start`` to ``end`` (exclusive) of the file, with a name and a fate."""
 
     start: int
     end: int
@@ -54,10 +54,11 @@ class Claim:
 
 @dataclass
 class Ledger:
-    """Claims on the bytes ``raw`` and the metadata found in them.
+    """Claims on the bytes ``raw``, and the metadata found in them.
 
-    ``at`` is where a walk from the front stands: ``pixels``, ``kept`` and ``lost`` claim the next ``count`` bytes, as
-    many as are there.  Formats that point to their parts use ``claim``.  Claims may overlap in such formats.
+    Parsers of formats whose parts follow one another use ``pixels``, ``kept`` and ``lost``: these claim the next
+    ``count`` bytes from position ``at``, or less at the end of the file.  Parsers of formats with pointers use
+    ``claim``; there claims may overlap.
     """
 
     raw: bytes
@@ -69,19 +70,20 @@ class Ledger:
 
     @property
     def left(self) -> int:
+        """Bytes behind the position."""
         return len(self.raw) - self.at
 
     def pixels(self, count: int, name: str) -> bytes:
-        """The next bytes hold samples or say how they are stored."""
+        """Claim the next bytes: they are samples, or describe how samples are stored."""
         return self._next(count, name, Fate.PIXELS)
 
     def kept(self, count: int, name: str) -> bytes:
-        """The next bytes are metadata that the caller puts into ``tags`` or ``texts``."""
+        """Claim the next bytes: they are metadata, which the caller adds to ``tags`` or ``texts``."""
         return self._next(count, name, Fate.KEPT)
 
     def lost(self, count: int, name: str, *, metadata: bool = True) -> bytes:
-        """The next bytes have no place in ``Planes``."""
-        self.losses.append(Loss(f"{name} ({in_bytes(min(count, self.left))})", metadata))
+        """Claim the next bytes: they are lost."""
+        self.losses.append(Loss(f"{name} ({byte_text(min(count, self.left))})", metadata))
         return self._next(count, name, Fate.LOST)
 
     def _next(self, count: int, name: str, fate: Fate) -> bytes:
@@ -90,23 +92,23 @@ class Ledger:
         return self.raw[start : self.at]
 
     def claim(self, start: int, end: int, name: str, fate: Fate) -> None:
-        """Claim a range; of a lost one the caller adds to ``losses`` what is to be said."""
+        """Claim a range.  If it is lost, the caller adds to ``losses``."""
         if start < end:
             self.claims.append(Claim(start, end, name, fate))
 
     def keep(self, tag: Tag, value: bytes, name: str) -> None:
-        """Metadata of which there can be one: the first is kept, others are lost unless they say the same."""
-        if len(value) > MAX_BYTES:
-            self.lose(f"{name} of {in_bytes(len(value))}, the limit is {MAX_BYTES:,}")
+        """Keep metadata.  A tag can have one value: the first is kept, and different ones are lost."""
+        if len(value) > MAX_VALUE_BYTES:
+            self.lose(f"{name} of {byte_text(len(value))}, the limit is {MAX_VALUE_BYTES:,}")
         elif self.tags.setdefault(tag, value) != value:
-            self.lose(f"a second {name} ({in_bytes(len(value))})")
+            self.lose(f"a second {name} ({byte_text(len(value))})")
 
     def lose(self, what: str, *, metadata: bool = True) -> None:
-        """Something is lost that is no range of bytes of its own."""
+        """Add a loss that is not one range of bytes."""
         self.losses.append(Loss(what, metadata))
 
     def close(self) -> Ledger:
-        """Name what nobody claimed: bytes behind the end, gaps that are not all zero.  Texts become a tag."""
+        """Claim the rest: zeros as padding, other gaps and bytes behind the end as lost.  Texts become a tag."""
         end = max((claim.end for claim in self.claims), default=0)
         for start, stop in list(self._gaps()):
             found = self.raw[start:stop]
@@ -114,10 +116,10 @@ class Ledger:
                 self.claim(start, stop, "padding", Fate.PIXELS)
             elif stop == len(self.raw) and start >= end:
                 self.claim(start, stop, "behind the end", Fate.LOST)
-                self.lose(f"{in_bytes(len(found))} behind the end{_kind(found)}", metadata=False)
+                self.lose(f"{byte_text(len(found))} behind the end{_kind(found)}", metadata=False)
             else:
                 self.claim(start, stop, "unknown", Fate.LOST)
-                self.lose(f"{in_bytes(len(found))} that belong to no part of the format", metadata=False)
+                self.lose(f"{byte_text(len(found))} that belong to no part of the format", metadata=False)
         if self.texts:
             self.keep(Tag.TEXT, pack_text(self.texts), "texts")
         return self
@@ -133,13 +135,13 @@ class Ledger:
             yield at, len(self.raw)
 
 
-def shown(name: bytes) -> str:
+def printable(name: bytes) -> str:
     """A name found in a file as text that every terminal can print: ``b"caBX"`` as caBX, ``b"a\\0"`` as a\\x00."""
     return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in name)
 
 
-def in_bytes(count: int) -> str:
-    """A number of bytes, for people."""
+def byte_text(count: int) -> str:
+    """A number of bytes as text: "1,204 bytes"."""
     return "1 byte" if count == 1 else f"{count:,} bytes"
 
 
@@ -155,5 +157,5 @@ _SIGNATURES = (
 
 
 def _kind(data: bytes) -> str:
-    """What data looks like, in parentheses, by its first bytes."""
+    """The kind of some data by its first bytes, in parentheses; "" if unknown."""
     return next((f" ({name})" for magic, at, name in _SIGNATURES if data[at : at + len(magic)] == magic), "")

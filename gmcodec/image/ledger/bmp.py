@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""BMP and DIB: headers, pixels, and the profile of version 5.  Pixels a metre are those of PNG."""
+"""BMP and DIB: headers, pixels, and the profile of version 5.  Density is in pixels per metre, as in PNG."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gmcodec.image.metadata import Tag
 
 
 def account(ledger: Ledger) -> None:
-    """Walk over a BMP file, or a DIB without the file's header."""
+    """Claim the parts of a BMP file, or of a DIB without the file's header."""
     raw = ledger.raw
     bare = not raw.startswith(b"BM")
     try:
@@ -25,9 +25,9 @@ def account(ledger: Ledger) -> None:
     if header.bits <= 8 or header.colours:
         palette = min(header.palette_bytes, max(0, header.pixels - header.end))
         ledger.pixels(palette, "palette")
-    plain = header.compression in bmp.PLAIN
+    plain = header.compression in bmp.UNCOMPRESSED
     size = header.stride * header.height if plain else header.data_size
-    if not size:  # of runs whose length is not given
+    if not size:  # run-length coded pixels of unknown length
         size = (header.profile[0] if header.profile else len(raw)) - header.pixels
     ledger.claim(header.pixels, min(header.pixels + max(size, header.data_size if plain else 0), len(raw)), "pixels",
                  Fate.PIXELS)  # fmt: skip

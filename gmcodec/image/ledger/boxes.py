@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Boxes, of which JPEG 2000, HEIF, AVIF and JPEG XL files consist.
+"""Boxes, the parts of JPEG 2000, HEIF, AVIF and JPEG XL files.
 
 ::
 
@@ -11,14 +11,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gmcodec.image.ledger.base import Fate, Ledger, in_bytes, shown
+from gmcodec.image.ledger.base import Fate, Ledger, byte_text, printable
 from gmcodec.image.ledger.exif import find_tiff
 from gmcodec.image.metadata import Tag
 
-MAX_BOXES = 1 << 16  # in one row; files have tens, and what follows stays without a claim
+MAX_BOXES = 1 << 16  # that are read one after another: files have tens; further ones get no claim
 
-# kinds of boxes that describe the picture; what nobody knows may be content of its own
-_METADATA = (b"uuid", b"xml ", b"jumb", b"free", b"skip", b"asoc", b"nlst", b"lbl ", b"uinf", b"jp2i", b"brob", b"grpl")
+# kinds of boxes that count as metadata; unknown ones may be other content
+_METADATA_BOXES = (
+    b"uuid",
+    b"xml ",
+    b"jumb",
+    b"free",
+    b"skip",
+    b"asoc",
+    b"nlst",
+    b"lbl ",
+    b"uinf",
+    b"jp2i",
+    b"brob",
+    b"grpl",
+)
 UUIDS = {
     "be7acfcb97a942e89c71999491e3afac": "XMP",
     b"JpgTiffExif->JP2".hex(): "EXIF",
@@ -31,7 +44,7 @@ UUIDS = {
 
 
 class Box(NamedTuple):
-    """Kind, and where the box starts, its body starts and it ends."""
+    """The kind of a box, and the offsets of its start, its body and its end."""
 
     kind: bytes
     start: int
@@ -40,10 +53,10 @@ class Box(NamedTuple):
 
 
 def boxes(raw: bytes, at: int, end: int) -> Iterator[Box]:
-    """Boxes from ``at`` to ``end``.
+    """The boxes from ``at`` to ``end``.
 
-    One that is too long is cut, as the file may be.  What cannot be a box ends the row, and so does a second ``ftyp``:
-    another file has been put behind this one, say the film of a motion photo.
+    A box that is too long is shortened, because the file may be truncated.  Iteration ends at bytes that cannot be a
+    box, and at a second ``ftyp``, with which another file begins, such as the film of a motion photo.
     """
     typed = False
     for _ in range(MAX_BOXES):
@@ -62,40 +75,41 @@ def boxes(raw: bytes, at: int, end: int) -> Iterator[Box]:
 
 
 def pixels(ledger: Ledger, box: Box) -> bytes:
-    """The box says how samples are stored."""
-    ledger.claim(box.start, box.end, shown(box.kind), Fate.PIXELS)
+    """Claim a box that describes how samples are stored.  Returns its body."""
+    ledger.claim(box.start, box.end, printable(box.kind), Fate.PIXELS)
     return ledger.raw[box.body : box.end]
 
 
 def kept(ledger: Ledger, box: Box) -> bytes:
-    """The caller keeps what is in the box."""
-    ledger.claim(box.start, box.end, shown(box.kind), Fate.KEPT)
+    """Claim a box whose content the caller keeps.  Returns its body."""
+    ledger.claim(box.start, box.end, printable(box.kind), Fate.KEPT)
     return ledger.raw[box.body : box.end]
 
 
 def head(ledger: Ledger, box: Box, extra: int = 0) -> int:
-    """The box holds others: claim what is before them, ``extra`` bytes of the body included, and return the end."""
+    """Claim the head of a box that contains others, and ``extra`` bytes of its body.  Returns the end of this range."""
     end = min(box.body + extra, box.end)
-    ledger.claim(box.start, end, shown(box.kind), Fate.PIXELS)
+    ledger.claim(box.start, end, printable(box.kind), Fate.PIXELS)
     return end
 
 
 def lost(ledger: Ledger, box: Box, what: str = "", *, metadata: bool | None = None) -> None:
-    """The box has no place in ``Planes``: one with a name, or one that nothing here knows.
+    """Claim a box that is lost.  Free space is lost only if it is not zero.
 
-    Free space is lost only where something was left in it.
+    what      a description; default: the kind of the box
+    metadata  default: whether there is a description, or the kind counts as metadata
     """
     if metadata is None:
-        metadata = bool(what) or box.kind in _METADATA
+        metadata = bool(what) or box.kind in _METADATA_BOXES
     if box.kind in (b"free", b"skip") and not ledger.raw[box.body : box.end].strip(b"\0"):
         pixels(ledger, box)
         return
-    ledger.claim(box.start, box.end, shown(box.kind), Fate.LOST)
-    ledger.lose(f"{what or f'box {shown(box.kind)}'} ({in_bytes(box.end - box.start)})", metadata=metadata)
+    ledger.claim(box.start, box.end, printable(box.kind), Fate.LOST)
+    ledger.lose(f"{what or f'box {printable(box.kind)}'} ({byte_text(box.end - box.start)})", metadata=metadata)
 
 
 def uuid(ledger: Ledger, box: Box) -> None:
-    """A box whose kind is in its first 16 bytes: XMP and EXIF are kept."""
+    """Claim a box whose kind is a UUID, its first 16 bytes: XMP and EXIF are kept."""
     kind = UUIDS.get(ledger.raw[box.body : min(box.body + 16, box.end)].hex(), "")
     data = ledger.raw[box.body + 16 : box.end]
     if kind == "XMP":
@@ -107,7 +121,7 @@ def uuid(ledger: Ledger, box: Box) -> None:
 
 
 def exif(ledger: Ledger, box: Box, data: bytes) -> None:
-    """Keep EXIF wherever in ``data`` its TIFF header is; without one it is lost."""
+    """Claim a box with EXIF in ``data``: it is kept if it has a TIFF header."""
     value = find_tiff(data)
     if value is None:
         lost(ledger, box, "EXIF without a header")
@@ -117,7 +131,7 @@ def exif(ledger: Ledger, box: Box, data: bytes) -> None:
 
 
 def xml(ledger: Ledger, box: Box, data: bytes) -> None:
-    """Keep XML if it is XMP."""
+    """Claim a box with XML in ``data``: it is kept if it is XMP."""
     if is_xmp(data):
         xmp(ledger, box, data)
     else:
@@ -125,10 +139,12 @@ def xml(ledger: Ledger, box: Box, data: bytes) -> None:
 
 
 def xmp(ledger: Ledger, box: Box, data: bytes) -> None:
+    """Claim a box with XMP in ``data``."""
     kept(ledger, box)
     if data:
         ledger.keep(Tag.XMP, data, "XMP packet")
 
 
 def is_xmp(data: bytes) -> bool:
+    """Whether XML is XMP, by marks near its start."""
     return any(mark in data[:4096] for mark in (b"<x:xmpmeta", b"<?xpacket", b"adobe:ns:meta/", b"<rdf:RDF"))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""EXIF: where it starts, and the orientation in it.
+"""EXIF: its start, and its orientation.
 
-Formats that turn the picture themselves (AVIF, HEIF, JPEG XL) tell readers to ignore the orientation in EXIF.  PNG and
-``Planes`` have no other place for it, so there it must be what the format said.
+AVIF, HEIF and JPEG XL have an orientation of their own, and tell readers to ignore that in EXIF.  PNG and ``Planes``
+can store it in EXIF only, so there EXIF must contain the orientation of the format.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ _ORIENTATION = 274
 
 
 def find_tiff(data: bytes) -> bytes | None:
-    """EXIF without what may precede its TIFF header: nothing, or ``Exif\\0\\0``, or the length of what precedes."""
+    """EXIF from its TIFF header on; None if there is none.
+
+    ``Exif\\0\\0``, or the length of what precedes the header, may come before it.
+    """
     offset = 4 + int.from_bytes(data[:4], "big")
     for at in (0, 6, 4, 10, offset):
         if data[at : at + 4] in _HEADERS and (at in (0, 4) or at == offset or data[at - 6 : at] == b"Exif\0\0"):
@@ -23,13 +26,13 @@ def find_tiff(data: bytes) -> bytes | None:
 
 
 def read_orientation(exif: bytes) -> int:
-    """1 to 8; 1, as it is stored, where EXIF says nothing else."""
+    """The orientation, 1 to 8; 1 (unchanged) if EXIF has none."""
     found = _find(exif)
     return found[1] if found and 1 <= found[1] <= 8 else 1
 
 
 def with_orientation(exif: bytes, value: int) -> bytes:
-    """EXIF (``b""``: none yet) that says ``value``; unchanged where it says so, or where it cannot be understood."""
+    """EXIF with this orientation.  ``exif`` may be empty; it is returned unchanged if it is not understood."""
     if read_orientation(exif) == value:
         return exif
     if not exif:
@@ -45,7 +48,7 @@ def with_orientation(exif: bytes, value: int) -> bytes:
 
 
 def _find(exif: bytes) -> tuple[int, int] | None:
-    """Where the entry of the orientation is, and its value."""
+    """Offset and value of the entry of the orientation."""
     order = _HEADERS.get(exif[:4])
     for at in _entries(exif, order) if order else ():
         tag, kind, _, value, _ = struct.unpack_from(f"{order}HHIHH", exif, at)
@@ -55,7 +58,7 @@ def _find(exif: bytes) -> tuple[int, int] | None:
 
 
 def _entries(exif: bytes, order: str) -> range:
-    """Offsets of the entries of the first directory, as many as are there."""
+    """Offsets of the entries of the first directory, those beyond the end excluded."""
     if len(exif) < 8:
         return range(0)
     start = struct.unpack_from(f"{order}I", exif, 4)[0]
@@ -66,10 +69,10 @@ def _entries(exif: bytes, order: str) -> range:
 
 
 def _with_entry(exif: bytes, order: str, entry: bytes) -> bytes:
-    """EXIF with one more entry: a new first directory at the end, so that no other offset changes."""
-    places = _entries(exif, order)
-    entries = sorted([*(exif[at : at + 12] for at in places), entry], key=lambda e: struct.unpack(f"{order}H", e[:2]))
-    after = exif[places.stop : places.stop + 4].ljust(4, b"\0")
+    """EXIF with one more entry.  The new first directory comes at the end, so that no other offset changes."""
+    offsets = _entries(exif, order)
+    entries = sorted([*(exif[at : at + 12] for at in offsets), entry], key=lambda e: struct.unpack(f"{order}H", e[:2]))
+    after = exif[offsets.stop : offsets.stop + 4].ljust(4, b"\0")
     padded = exif + b"\0" * (len(exif) % 2)
     directory = struct.pack(f"{order}H", len(entries)) + b"".join(entries) + after
     return padded[:4] + struct.pack(f"{order}I", len(padded)) + padded[8:] + directory

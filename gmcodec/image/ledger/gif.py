@@ -13,26 +13,27 @@ from __future__ import annotations
 import re
 import struct
 
-from gmcodec.image.ledger.base import Fate, Ledger, shown
+from gmcodec.image.ledger.base import Fate, Ledger, printable
 from gmcodec.image.metadata import Tag, Text
 
 _BLOCK = re.compile(rb"[!,;]")
-# bytes 1, 255, 254 ... 0: wherever in the packet a reader of sub-blocks stands, it ends up at the final zero
+# bytes 1, 255, 254 ... 0: from any of them a reader that skips sub-blocks arrives at the final zero
 _XMP_TRAILER = b"\1" + bytes(range(255, -1, -1))
 
 
 class _State:
-    """What one part of the file says about another."""
+    """What a parser of one part of the file needs to know about other parts."""
 
     images = 0
-    control = b""  # of the image that comes next
+    control = b""  # graphic control extension of the next image
     loops = False
-    local = False  # the picture has a colour table of its own
+    local = False  # whether the picture has its own colour table
     palette = b""
-    uncovered = False  # part of the screen is behind no pixel, not even a transparent one
+    uncovered = False  # whether the picture leaves a part of the screen uncovered
 
 
 def account(ledger: Ledger) -> None:
+    """Claim the parts of a GIF file."""
     state = _State()
     screen = ledger.pixels(13, "screen descriptor")
     if len(screen) < 13:
@@ -41,7 +42,7 @@ def account(ledger: Ledger) -> None:
     if flags & 128:
         state.palette = ledger.pixels(3 << (flags & 7) + 1, "global colour table")
     while (found := _BLOCK.search(ledger.raw, ledger.at)) is not None:
-        ledger.at = found.start()  # readers skip what is no block; it stays without a claim
+        ledger.at = found.start()  # readers skip bytes that are no block; they get no claim
         if found[0] == b";":
             ledger.pixels(1, "trailer")
             break
@@ -66,7 +67,7 @@ def _image(ledger: Ledger, state: _State) -> None:
         if state.images == 1:
             state.local, state.palette = True, ledger.raw[ledger.at : ledger.at + size]
         ledger.at += size
-    ledger.at = min(ledger.at + 1, len(ledger.raw))  # the width of the first codes
+    ledger.at = min(ledger.at + 1, len(ledger.raw))  # the size of the first codes
     _skip_blocks(ledger)
     ledger.claim(start, ledger.at, name, fate)
     if state.images == 1:
@@ -80,7 +81,7 @@ def _image(ledger: Ledger, state: _State) -> None:
 
 
 def _control(ledger: Ledger, control: bytes) -> None:
-    """Transparency is in the pixels, disposal says nothing of one frame; the rest of a graphic control is lost."""
+    """Name losses of a graphic control: transparency is in the pixels, and disposal does not concern one frame."""
     if len(control) >= 3:
         delay = int.from_bytes(control[1:3], "little")
         if delay:
@@ -90,16 +91,16 @@ def _control(ledger: Ledger, control: bytes) -> None:
 
 
 def _background(ledger: Ledger, state: _State, index: int) -> None:
-    """Zero, and what is in no table, is what writers put down when they mean nothing, so it is no background."""
+    """Keep the background colour, unless it is 0 or in no table, which writers set if they mean none."""
     if not index or 3 * index >= len(state.palette):
         return
     if state.local:
         ledger.lose(f"background colour {index} of the screen")
         return
     colours = enumerate(zip(*[iter(state.palette)] * 3, strict=False))
-    grey = all(colour == (i, i, i) for i, colour in colours)  # then the reader takes the indices for samples
+    grey = all(colour == (i, i, i) for i, colour in colours)  # then the decoder takes the indices as samples
     ledger.keep(Tag.BACKGROUND, bytes([0, index]) if grey else bytes([index]), "background colour")
-    if state.uncovered:  # Pillow fills it with colour 0
+    if state.uncovered:  # Pillow fills the rest with colour 0
         ledger.lose("place of the picture on a larger screen of the background colour")
 
 
@@ -123,9 +124,9 @@ def _extension(ledger: Ledger, state: _State) -> None:
             ledger.texts.append(Text(b"Comment", data))
     elif label == b"\x01":
         ledger.lost(count, "plain text drawn on the picture", metadata=False)
-        state.control = b""  # it was the text's
+        state.control = b""  # the control belonged to the text
     else:
-        ledger.lost(count, f"extension {shown(label)}")
+        ledger.lost(count, f"extension {printable(label)}")
 
 
 def _application(ledger: Ledger, state: _State, start: int, name: bytes) -> None:
@@ -135,7 +136,7 @@ def _application(ledger: Ledger, state: _State, start: int, name: bytes) -> None
     end, ledger.at = ledger.at, start
     count = end - start
     if name == b"XMP DataXMP":
-        packet = ledger.raw[body : end - 1]  # written as it is, not in sub-blocks, except by writers who did not know
+        packet = ledger.raw[body : end - 1]  # not in sub-blocks, except from writers that ignore the rule
         ledger.kept(count, "XMP")
         value = packet.removesuffix(_XMP_TRAILER) if packet.endswith(_XMP_TRAILER) else data
         if value:
@@ -148,19 +149,19 @@ def _application(ledger: Ledger, state: _State, start: int, name: bytes) -> None
         ledger.kept(count, "gamma")
         ledger.keep(Tag.GAMMA, struct.pack(">I", int(float(gamma[1]) * 100000 + 0.5)), "gamma")
     elif name in (b"NETSCAPE2.0", b"ANIMEXTS1.0") and _only_loops(ledger.raw[body:end]):
-        # of one frame every number of loops shows the same; further frames are named as they are lost
+        # the number of loops does not matter for one frame; the loss of further frames is named elsewhere
         ledger.pixels(count, "loop count")
     else:
-        ledger.lost(count, f"application extension {shown(name)}")
+        ledger.lost(count, f"application extension {printable(name)}")
 
 
 def _only_loops(blocks: bytes) -> bool:
-    """Whether sub-blocks hold a loop count (and the size of a buffer), and nothing else."""
+    """Whether sub-blocks contain a loop count, and possibly the size of a buffer, but nothing else."""
     return re.fullmatch(rb"(?:\x03\x01..|\x05\x02....)*\0?", blocks, re.DOTALL) is not None
 
 
 def _size(ledger: Ledger) -> int:
-    """Of the sub-block here; 0 at its end and at the file's."""
+    """Size of the sub-block at the position; 0 for the terminator and at the end of the file."""
     return ledger.raw[ledger.at] if ledger.at < len(ledger.raw) else 0
 
 

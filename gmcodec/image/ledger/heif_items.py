@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The tables of a HEIF file: which items there are, where their data is, what they have to do with each other.
+"""The tables of a HEIF file: its items, where their data is, and how they refer to each other.
 
-ISO/IEC 14496-12 (iloc, iinf, iref) and 23008-12 (ipco, ipma).  Nothing here claims bytes, and nothing raises: a table
-that is cut ends early.
+ISO/IEC 14496-12 (iloc, iinf, iref) and 23008-12 (ipco, ipma).  Nothing here claims bytes or raises errors: a truncated
+table ends early.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from gmcodec.image.ledger.boxes import Box, boxes
 
 @dataclass
 class Item:
-    """Of an item: its kind, name and content type, extents (start, end) of its data, numbers of its properties."""
+    """An item: its kind, name and content type, extents (start, end) of its data, numbers of its properties."""
 
     kind: bytes = b""
     name: bytes = b""
     content: bytes = b""
     encoding: bytes = b""
     extents: list[tuple[int, int]] = field(default_factory=list)
-    unreachable: bool = False  # in another file, or in a way that nobody uses
+    unreachable: bool = False  # its data is in another file, or stored by a method that is not supported
     properties: list[int] = field(default_factory=list)
 
 
@@ -38,6 +38,7 @@ class Meta:
     idat: Box | None = None
 
     def item(self, number: int) -> Item:
+        """The item of a number, which is created if it does not exist."""
         return self.items.setdefault(number, Item())
 
     def refers(self, kind: bytes, sources: Iterable[int]) -> set[int]:
@@ -50,7 +51,7 @@ class Meta:
 
 
 class _Reader:
-    """Numbers from a range of bytes; zeros behind its end."""
+    """A cursor over the numbers in a box; behind the end they are zero."""
 
     def __init__(self, raw: bytes, box: Box) -> None:
         self.raw, self.at, self.end = raw, box.body, box.end
@@ -89,12 +90,12 @@ def read_meta(raw: bytes, meta: Box) -> Meta:
         elif box.kind == b"iprp":
             _read_properties(raw, box, out)
         elif box.kind == b"iloc":
-            _read_places(raw, box, out)
+            _read_extents(raw, box, out)
     return out
 
 
 def entries_of(raw: bytes, iinf: Box) -> list[Box]:
-    """The boxes ``infe``."""
+    """The boxes ``infe`` in a box ``iinf``."""
     reader = _Reader(raw, iinf)
     reader.number(2 if reader.version == 0 else 4)
     return list(boxes(raw, reader.at, iinf.end))
@@ -139,7 +140,7 @@ def _read_properties(raw: bytes, box: Box, out: Meta) -> None:
                     item.properties.append(reader.number(2 if wide else 1) & (0x7FFF if wide else 0x7F))
 
 
-def _read_places(raw: bytes, box: Box, out: Meta) -> None:
+def _read_extents(raw: bytes, box: Box, out: Meta) -> None:
     reader = _Reader(raw, box)
     sizes = reader.number(2)
     offset_size, length_size, base_size, index_size = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
@@ -163,7 +164,7 @@ def _read_places(raw: bytes, box: Box, out: Meta) -> None:
 
 
 def _source(raw: bytes, method: int, out: Meta) -> tuple[int, int]:
-    """From where offsets count, and the end: the file, or the box ``idat``."""
+    """Start and end of the bytes that offsets refer to: the file, or the box ``idat``."""
     if method == 1:
         return (out.idat.body, out.idat.end) if out.idat else (0, 0)
     return 0, len(raw)

@@ -10,16 +10,19 @@ import struct
 from fractions import Fraction
 
 from gmcodec.image.ledger import boxes as b
-from gmcodec.image.ledger.base import Fate, Ledger, shown
+from gmcodec.image.ledger.base import Fate, Ledger, printable
 from gmcodec.image.metadata import Tag, Text
 
-_SOC, _EOC, _SOT, _SOD, _COM, _CRG = b"\xff\x4f", b"\xff\xd9", b"\xff\x90", b"\xff\x93", b"\xff\x64", b"\xff\x63"
-# marker segments that say how samples are stored: SIZ COD COC QCD QCC RGN POC PPM PPT PLM PLT TLM CAP PRF CPF SOT
-_STORAGE = frozenset(bytes([0xFF, code]) for code in b"\x51\x52\x53\x5c\x5d\x5e\x5f\x60\x61\x57\x58\x55\x50\x56\x59")
-_COLOUR_SPACES = {16: "sRGB", 17: "grey", 18: "sYCC"}  # what the decoder understands
+_SOC, _EOC, _SOT, _SOD, _COMMENT, _CRG = b"\xff\x4f", b"\xff\xd9", b"\xff\x90", b"\xff\x93", b"\xff\x64", b"\xff\x63"
+# marker segments that describe how samples are stored: SIZ COD COC QCD QCC RGN POC PPM PPT PLM PLT TLM CAP PRF CPF SOT
+_STORAGE_MARKERS = frozenset(
+    bytes([0xFF, code]) for code in b"\x51\x52\x53\x5c\x5d\x5e\x5f\x60\x61\x57\x58\x55\x50\x56\x59"
+)
+_COLOUR_SPACES = {16: "sRGB", 17: "grey", 18: "sYCC"}  # that the decoder supports
 
 
 def account(ledger: Ledger) -> None:
+    """Claim the parts of a JPEG 2000 file."""
     if ledger.raw.startswith(_SOC):
         _codestream(ledger, 0, len(ledger.raw))
         return
@@ -75,7 +78,7 @@ def _colour(ledger: Ledger, box: b.Box) -> None:
 
 
 def _resolutions(ledger: Ledger, outer: b.Box) -> None:
-    """The resolution at which the picture was taken goes before the one at which it is to be shown."""
+    """Keep the resolution of capture or, if there is none, that for display."""
     found: dict[bytes, tuple[Fraction, Fraction]] = {}
     for box in b.boxes(ledger.raw, b.head(ledger, outer), outer.end):
         resolution = _resolution(ledger.raw[box.body : box.end])
@@ -93,7 +96,7 @@ def _resolutions(ledger: Ledger, outer: b.Box) -> None:
 
 
 def _resolution(body: bytes) -> tuple[Fraction, Fraction] | None:
-    """Pixels per metre across and down; None for no positive numbers."""
+    """Pixels per metre across and down; None if they are not plausible."""
     if len(body) != 10:
         return None
     down, down_by, across, across_by, down_exponent, across_exponent = struct.unpack(">HHHHbb", body)
@@ -114,7 +117,7 @@ def _density(x: Fraction, y: Fraction) -> tuple[Tag, bytes]:
 
 
 def _codestream(ledger: Ledger, start: int, end: int) -> None:
-    """From the marker SOC to EOC: marker segments, then tile-parts that tell their lengths."""
+    """Claim a codestream from SOC to EOC: marker segments, then tile-parts, which contain their lengths."""
     raw = ledger.raw
     if raw[start : start + 2] != _SOC:
         return
@@ -126,7 +129,7 @@ def _codestream(ledger: Ledger, start: int, end: int) -> None:
         data = _segments(ledger, at + 12, end)
         if length:
             stop = min(at + length, end)
-        else:  # to the end; coded data never holds FF followed by more than 8F, so the first EOC is the end
+        else:  # up to the first EOC: coded data never contains FF followed by more than 8F
             found = raw.find(_EOC, data, end)
             stop = found if found >= 0 else end
         if stop < data:
@@ -138,7 +141,7 @@ def _codestream(ledger: Ledger, start: int, end: int) -> None:
 
 
 def _segments(ledger: Ledger, at: int, end: int) -> int:
-    """Claim marker segments up to one that starts a tile-part, or up to its data, or up to what makes no sense."""
+    """Claim marker segments up to a tile-part, the data of one, or bytes that are no segment.  Returns the end."""
     raw = ledger.raw
     while at + 4 <= end and raw[at] == 0xFF and raw[at : at + 2] not in (_SOT, _SOD, _EOC):
         marker, size = raw[at : at + 2], int.from_bytes(raw[at + 2 : at + 4], "big")
@@ -152,12 +155,14 @@ def _segments(ledger: Ledger, at: int, end: int) -> int:
 def _segment(ledger: Ledger, marker: bytes, at: int, end: int) -> None:
     body = ledger.raw[at + 4 : end]
     ledger.at = at
-    if marker in _STORAGE or (marker == _CRG and not any(body)):  # CRG: where samples are, zero by default
+    if marker in _STORAGE_MARKERS or (
+        marker == _CRG and not any(body)
+    ):  # CRG: offsets of the components, zero by default
         ledger.pixels(end - at, f"marker {marker.hex()}")
-    elif marker == _COM and body[:2] == b"\0\1":
+    elif marker == _COMMENT and body[:2] == b"\0\1":
         ledger.kept(end - at, "comment")
         if body[2:]:
             ledger.texts.append(Text(b"Comment", body[2:]))
     else:
-        name = {_COM: "binary comment", _CRG: "registration of the components"}.get(marker)
-        ledger.lost(end - at, name or f"marker {shown(marker)}")
+        name = {_COMMENT: "binary comment", _CRG: "registration of the components"}.get(marker)
+        ledger.lost(end - at, name or f"marker {printable(marker)}")

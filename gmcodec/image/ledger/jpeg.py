@@ -19,14 +19,14 @@ from gmcodec.image.metadata import EXTENDED_XMP_KEY, Tag, Text
 _EXIF, _XMP = b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENDED = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC, _PHOTOSHOP, _MPF = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"MPF\0"
-_SOI, _EOI, _SOS, _COM = 0xD8, 0xD9, 0xDA, 0xFE
+_SOI, _EOI, _SOS, _COMMENT_MARKER = 0xD8, 0xD9, 0xDA, 0xFE
 _APP0, _APP15 = 0xE0, 0xEF
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length: TEM, RST, SOI
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in a scan: neither stuffing, nor a restart, nor a fill byte
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # that ends a scan: not stuffing, a restart or a fill byte
 
 
 def account(ledger: Ledger) -> None:
-    """Walk over the segments of a JPEG file."""
+    """Claim the segments of a JPEG file."""
     icc: dict[int, bytes] = {}
     extended: dict[bytes, dict[int, bytes]] = {}
     raw = ledger.raw
@@ -47,7 +47,7 @@ def account(ledger: Ledger) -> None:
         if length < 2:
             break
         body = raw[ledger.at + 4 : ledger.at + 2 + length]
-        if marker == _COM:
+        if marker == _COMMENT_MARKER:
             ledger.kept(length + 2, "comment")
             ledger.texts.append(Text(b"Comment", body))
         elif _APP0 <= marker <= _APP15:
@@ -64,7 +64,7 @@ def account(ledger: Ledger) -> None:
 def _application(
     ledger: Ledger, number: int, body: bytes, icc: dict[int, bytes], extended: dict[bytes, dict[int, bytes]]
 ) -> None:
-    """Claim the APPn segment at hand, ``body`` without marker and length."""
+    """Claim an APPn segment.  ``body``: its content without marker and length."""
     size = len(body) + 4
     if number == 0 and body.startswith(b"JFIF\0") and len(body) >= 14:
         ledger.kept(size, "APP0 JFIF")
@@ -72,7 +72,7 @@ def _application(
     elif number == 1 and body.startswith(_EXIF):
         ledger.kept(size, "APP1 Exif")
         if Tag.EXIF in ledger.tags and body[6:8] not in (b"II", b"MM"):
-            ledger.tags[Tag.EXIF] += body[6:]  # a block of more than 64 kB goes on in the next segment
+            ledger.tags[Tag.EXIF] += body[6:]  # a block of more than 64 kB continues in the next segment
         else:
             ledger.keep(Tag.EXIF, body[6:], "Exif block")
     elif number == 1 and body.startswith(_XMP):
@@ -89,10 +89,10 @@ def _application(
             ledger.lose(f"a second ICC profile part ({len(body) - 14:,} bytes)")
     elif number == 13 and body.startswith(_PHOTOSHOP):
         ledger.kept(size, "APP13 Photoshop resources")
-        # a block of more than 64 kB goes on in the next segment
+        # a block of more than 64 kB continues in the next segment
         ledger.tags[Tag.PHOTOSHOP] = ledger.tags.get(Tag.PHOTOSHOP, b"") + body[len(_PHOTOSHOP) :]
     elif number == 14 and body.startswith(b"Adobe") and len(body) == 12:
-        ledger.pixels(size, "APP14 Adobe")  # which colours the samples are
+        ledger.pixels(size, "APP14 Adobe")  # the colour space of the samples
     else:
         ledger.lost(size, f"APP{number} segment{_name(body)}")
 
@@ -103,14 +103,14 @@ def _density(ledger: Ledger, body: bytes) -> None:
         ledger.tags.setdefault(Tag.DPI, struct.pack("<dd", x, y))
     elif unit == 2 and x and y:  # dots per centimetre
         ledger.tags.setdefault(Tag.DENSITY, struct.pack(">IIB", 100 * x, 100 * y, 1))
-    elif x and y and x != y:  # the shape of a pixel: a square one is what everybody assumes
+    elif x and y and x != y:  # the shape of a pixel, unless it is square, which is the default
         ledger.tags.setdefault(Tag.DENSITY, struct.pack(">IIB", x, y, 0))
     if len(body) > 14:
         ledger.lose(f"the thumbnail in JFIF ({len(body) - 14:,} bytes)")
 
 
 def _join_icc(ledger: Ledger, parts: dict[int, bytes]) -> None:
-    """Parts are numbered from 1; each says how many there are."""
+    """Join the parts of an ICC profile, which are numbered from 1 and each have the number of parts."""
     numbers, counts = sorted(part & 255 for part in parts), {part >> 8 for part in parts}
     if len(counts) == 1 and numbers == list(range(1, counts.pop() + 1)):
         ledger.keep(Tag.ICC, b"".join(parts[part] for part in sorted(parts)), "ICC profile")
@@ -119,12 +119,12 @@ def _join_icc(ledger: Ledger, parts: dict[int, bytes]) -> None:
 
 
 def _join_extended(ledger: Ledger, found: dict[bytes, dict[int, bytes]]) -> None:
-    """Extended XMP: parts with offsets, and the name, an MD5, by which the main packet refers to them."""
+    """Join Extended XMP: parts with offsets, and an MD5 by which the main packet refers to them."""
     for head, parts in found.items():
         guid, total = head[:32], int.from_bytes(head[32:], "big")
         whole = b"".join(parts[at] for at in sorted(parts))
-        places = itertools.accumulate((len(parts[at]) for at in sorted(parts)), initial=0)
-        sound = len(whole) == total and all(a == b for a, b in zip(sorted(parts), places, strict=False))
+        offsets = itertools.accumulate((len(parts[at]) for at in sorted(parts)), initial=0)
+        sound = len(whole) == total and all(a == b for a, b in zip(sorted(parts), offsets, strict=False))
         if sound and guid in ledger.tags.get(Tag.XMP, b""):
             ledger.texts.append(Text(EXTENDED_XMP_KEY, whole, international=True))
         else:
@@ -132,6 +132,6 @@ def _join_extended(ledger: Ledger, found: dict[bytes, dict[int, bytes]]) -> None
 
 
 def _name(body: bytes) -> str:
-    """How a segment calls itself: printable characters in front, in parentheses."""
+    """The name of a segment, the printable characters at its start, in parentheses."""
     found = re.match(rb"[ -~]{3,40}", body)
     return f" ({found.group().decode()})" if found else ""

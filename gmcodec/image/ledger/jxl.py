@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: MIT
 """JPEG XL: a codestream, alone or in boxes.
 
-The end of a bare codestream can only be told by decoding it, so it is taken to be the end of the file; see
-``gmcodec.plugins`` for the check.  ISO/IEC 18181-1 (codestream) and 18181-2 (boxes).
+Only decoding finds the end of a bare codestream, so here it is assumed to be the end of the file; ``image/plugins.py``
+checks that.  ISO/IEC 18181-1 (codestream) and 18181-2 (boxes).
 """
 
 from __future__ import annotations
 
 from gmcodec.image.ledger import boxes as b
-from gmcodec.image.ledger.base import Fate, Ledger, shown
+from gmcodec.image.ledger.base import Fate, Ledger, printable
 from gmcodec.image.ledger.exif import find_tiff, with_orientation
 from gmcodec.image.ledger.jxl_header import Header, read_header
-from gmcodec.image.metadata import MAX_BYTES, Tag
+from gmcodec.image.metadata import MAX_VALUE_BYTES, Tag
 
-SIGNATURE = b"\0\0\0\x0cJXL \r\n\x87\n"
+JXL_SIGNATURE = b"\0\0\0\x0cJXL \r\n\x87\n"
 _BARE = b"\xff\x0a"
 _EXTRA = {1: "depth", 2: "spot colour", 3: "selection mask", 4: "black", 5: "colour filter array", 6: "thermal"}
 
 
 def account(ledger: Ledger) -> None:
+    """Claim the parts of a JPEG XL file."""
     raw = ledger.raw
     if raw.startswith(_BARE):
         ledger.claim(0, len(raw), "codestream", Fate.PIXELS)
@@ -44,20 +45,20 @@ def account(ledger: Ledger) -> None:
 
 
 def codestream(raw: bytes) -> bytes:
-    """The codestream of a file, bare or in boxes; b"" where there is none."""
+    """The codestream of a file, bare or in boxes; b"" if there is none."""
     if raw.startswith(_BARE):
         return raw
     parts = []
     for box in b.boxes(raw, 0, len(raw)):
         if box.kind == b"jxlc":
             return raw[box.body : box.end]
-        if box.kind == b"jxlp":  # after the number of the part
+        if box.kind == b"jxlp":  # starts with the number of the part
             parts.append(raw[box.body + 4 : box.end])
     return b"".join(parts)
 
 
 def _metadata(ledger: Ledger, box: b.Box, kind: bytes, data: bytes | None) -> None:
-    """A box that is no codestream; ``data`` None: compressed, and nothing here can read it."""
+    """Claim a box that is no codestream.  ``data`` is None if the box is compressed and cannot be inflated."""
     if kind == b"brob" and data is not None and box.kind == b"brob" and data[:4] != b"brob":
         _metadata(ledger, box, data[:4], _inflated(data[4:]) if data[:4] in (b"Exif", b"xml ") else None)
     elif kind == b"Exif" and data is not None:
@@ -69,17 +70,17 @@ def _metadata(ledger: Ledger, box: b.Box, kind: bytes, data: bytes | None) -> No
     elif kind == b"jbrd":
         b.lost(ledger, box, "the data to rebuild the original JPEG file", metadata=False)
     else:
-        b.lost(ledger, box, f"compressed box {shown(kind)}" if box.kind == b"brob" else "")
+        b.lost(ledger, box, f"compressed box {printable(kind)}" if box.kind == b"brob" else "")
 
 
 def _exif(ledger: Ledger, box: b.Box, data: bytes) -> None:
-    """The decoder turns the picture as the codestream says and readers ignore what EXIF says, which becomes 1."""
+    """Claim EXIF, and set its orientation to 1: the decoder has rotated the picture as the codestream says."""
     value = find_tiff(data)
     b.exif(ledger, box, data if value is None else with_orientation(value, 1))
 
 
 def _header(ledger: Ledger, header: Header | None) -> None:
-    """What the first bytes of the codestream say beside the form of the samples."""
+    """Keep or name what the header of the codestream contains besides the description of samples."""
     if header is None:
         return
     if header.cicp:
@@ -97,13 +98,13 @@ def _header(ledger: Ledger, header: Header | None) -> None:
         else:
             ledger.lose(f"channel of {_EXTRA.get(channel.kind, f'type {channel.kind}')}", metadata=False)
         if channel.name:
-            ledger.lose(f"name of a channel: {shown(channel.name[:80])}")
+            ledger.lose(f"name of a channel: {printable(channel.name[:80])}")
     if header.tone_mapped:
         ledger.lose("tone mapping")
 
 
 def _inflated(data: bytes) -> bytes | None:
-    """Brotli; None where that package is not installed, or the data is damaged or too long."""
+    """Inflate Brotli; None if that package is not installed, or the data is damaged or too long."""
     try:
         import brotli
     except ImportError:
@@ -111,9 +112,9 @@ def _inflated(data: bytes) -> bytes | None:
     out = bytearray()
     stream = brotli.Decompressor()
     try:
-        for at in range(0, len(data), 16):  # little at a time, as a few bytes can become many
+        for at in range(0, len(data), 16):  # in small steps, because a few bytes can become many
             out += stream.process(data[at : at + 16])
-            if len(out) > MAX_BYTES:
+            if len(out) > MAX_VALUE_BYTES:
                 return None
         return bytes(out) if stream.is_finished() else None
     except brotli.error:

@@ -14,7 +14,7 @@ _TRANSFERS = {1, 8, 13, 16, 17, 18}  # the same numbers in CICP
 
 @dataclass
 class Extra:
-    """A channel beside grey or RGB: type (0 alpha), bits per sample, name."""
+    """An extra channel besides grey or RGB.  ``kind``: its type, 0 for alpha."""
 
     kind: int = 0
     bits: int = 8
@@ -25,7 +25,7 @@ class Extra:
 
 @dataclass
 class Header:
-    """``cicp``: primaries and transfer where they say all about the colour; else None, and an ICC profile says it."""
+    """Image metadata.  ``cicp``: primaries and transfer; None if only the ICC profile describes the colour."""
 
     width: int = 0
     height: int = 0
@@ -42,12 +42,13 @@ class Header:
 
 
 class _Bits:
-    """Bits of the first bytes of a codestream; EOFError behind the end."""
+    """A cursor over the bits of a codestream.  Raises EOFError at the end."""
 
     def __init__(self, data: bytes) -> None:
         self.value, self.left = int.from_bytes(data, "little"), 8 * len(data)
 
     def u(self, count: int) -> int:
+        """An unsigned number of ``count`` bits."""
         if count > self.left:
             raise EOFError
         value = self.value & (1 << count) - 1
@@ -56,16 +57,17 @@ class _Bits:
         return value
 
     def choice(self, *options: tuple[int, int]) -> int:
-        """A number in one of four ranges: its start and the bits added to it."""
+        """A number by one of four options, each a start and the number of bits added to it."""
         start, count = options[self.u(2)]
         return start + self.u(count)
 
     def enum(self) -> int:
+        """A number of an enumeration."""
         return self.choice((0, 0), (1, 0), (2, 4), (18, 6))
 
 
 def read_header(codestream: bytes) -> Header | None:
-    """None for what is no codestream, or one that is cut."""
+    """The header of a codestream; None if it is none, or truncated."""
     if codestream[:2] != b"\xff\x0a":
         return None
     try:
@@ -77,7 +79,7 @@ def read_header(codestream: bytes) -> Header | None:
 def _read(bits: _Bits) -> Header:
     out = Header()
     out.width, out.height = _size(bits)
-    if bits.u(1):  # all as usual
+    if bits.u(1):  # all other fields have their defaults
         return out
     extra_fields = bits.u(1)
     if extra_fields:
@@ -189,7 +191,7 @@ def _skip_point(bits: _Bits) -> None:
 
 
 def _tone_mapped(bits: _Bits, cicp: tuple[int, int] | None) -> bool:
-    """Whether the brightness of white, or what is below it, is not what the transfer function implies."""
+    """Whether the brightness of white or black differs from what the transfer function implies."""
     if bits.u(1):
         return False
     intensity, darkest = _half(bits.u(16)), _half(bits.u(16))
@@ -199,7 +201,7 @@ def _tone_mapped(bits: _Bits, cicp: tuple[int, int] | None) -> bool:
 
 
 def _half(value: int) -> float:
-    """IEEE half precision."""
+    """A number in IEEE half precision."""
     exponent, fraction = value >> 10 & 31, value & 1023
     size = math.ldexp(fraction, -24) if not exponent else math.ldexp(1024 + fraction, exponent - 25)
     return -size if value >> 15 else size

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Turns and mirrors of HEIF, as the orientation of EXIF that means the same."""
+"""The rotations and mirrors of HEIF as the equivalent EXIF orientation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-# corners of the stored picture, clockwise from 0 at the top left, that are shown top left, top right, bottom right and
-# bottom left
-_SHOWN: dict[tuple[int, ...], int] = {
+# The corners of the stored picture are numbered clockwise from 0 at the top left.  Keys are the corners that appear at
+# the top left, top right, bottom right and bottom left of the displayed picture.
+_ORIENTATIONS: dict[tuple[int, ...], int] = {
     (0, 1, 2, 3): 1,
     (1, 0, 3, 2): 2,
     (2, 3, 0, 1): 3,
@@ -19,10 +19,11 @@ _SHOWN: dict[tuple[int, ...], int] = {
 }
 
 
-def turned(steps: Iterable[tuple[bytes, int]]) -> int:
-    """The orientation that does what ``irot`` and ``imir`` do, in this order.
+def exif_orientation(steps: Iterable[tuple[bytes, int]]) -> int:
+    """The EXIF orientation that is equivalent to ``irot`` and ``imir`` properties, applied in this order.
 
-    irot: quarter turns against the clock (low 2 bits); imir: 0 swaps top and bottom, 1 left and right (low bit)
+    irot    quarter turns counter-clockwise (low 2 bits)
+    imir    0 swaps top and bottom, 1 left and right (low bit)
     """
     corners: tuple[int, ...] = (0, 1, 2, 3)
     for kind, value in steps:
@@ -32,4 +33,4 @@ def turned(steps: Iterable[tuple[bytes, int]]) -> int:
         else:
             a, b, c, d = corners
             corners = (b, a, d, c) if value & 1 else (d, c, b, a)
-    return _SHOWN[corners]
+    return _ORIENTATIONS[corners]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""PNG: chunks up to IEND.  Ancillary chunks that have no tag of their own are kept as they are and written back.
+"""PNG: chunks up to IEND.  Ancillary chunks that have no tag of their own are kept unchanged and written back.
 
-Checksums and critical chunks are the business of ``image/png.py``, which refuses a damaged file.
+``image/png.py`` checks checksums and critical chunks.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gmcodec.image.metadata import (
     AFTER_DATA,
     AFTER_PALETTE,
     BEFORE_PALETTE,
-    DEFLATED,
+    DEFLATED_TAGS,
     ICC_NAME,
-    MAX_BYTES,
+    MAX_VALUE_BYTES,
     Chunk,
     Tag,
     Text,
@@ -38,48 +38,48 @@ CHUNKS = {  # written in this order, before PLTE or after it
     b"pHYs": Tag.DENSITY,
     b"eXIf": Tag.EXIF,
     b"tIME": Tag.TIME,
-    b"maXV": Tag.MAXIMUM,  # private: the largest value of the PNM file that the picture was
+    b"maXV": Tag.MAXIMUM,  # a private chunk: the largest value of the PNM file from which the picture comes
 }
 XMP_KEY = b"XML:com.adobe.xmp"
-MAX_TEXT = MAX_BYTES // 2  # inflated bytes of all values: leaves room for keys and lengths below MAX_BYTES
-_PIXELS = {b"IHDR", b"IDAT", b"IEND", b"iDOT"}  # iDOT: where an encoder has cut the image data
+MAX_TEXT = MAX_VALUE_BYTES // 2  # inflated bytes of all texts; keys and lengths must also fit into MAX_VALUE_BYTES
+_PIXELS = {b"IHDR", b"IDAT", b"IEND", b"iDOT"}  # iDOT: where an encoder has split the image data
 _FRAMES = {b"acTL", b"fcTL", b"fdAT"}
-_BITS = (1, 2, 4, 8, 16)
-_PALETTE_COLOUR = 3
-_WITH_ALPHA = (4, 6)
+_BIT_DEPTHS = (1, 2, 4, 8, 16)
+_PALETTE_TYPE = 3
+_ALPHA_TYPES = (4, 6)
 
 
 def account(ledger: Ledger) -> None:
-    """Walk over the chunks of a PNG file."""
+    """Claim the chunks of a PNG file."""
     raw = ledger.raw
     ledger.pixels(8, "signature")
-    if ledger.left < 33 or raw[24] not in _BITS:
-        return  # there are no pixels to read: what the rest would mean depends on its header
+    if ledger.left < 33 or raw[24] not in _BIT_DEPTHS:
+        return  # there are no pixels, and the meaning of other chunks depends on the header
     bits, colour = raw[24:26]
     animated = b"fdAT" in {kind for kind, _ in _chunks(raw)}
-    place, texts, others = BEFORE_PALETTE, MAX_TEXT, 0
+    position, text_budget, others = BEFORE_PALETTE, MAX_TEXT, 0
     chunks: list[Chunk] = []
     for kind, body in _chunks(raw):
         size, name = len(body) + 12, kind.decode("latin-1")
-        if kind in _PIXELS or (kind == b"PLTE" and colour == _PALETTE_COLOUR):
+        if kind in _PIXELS or (kind == b"PLTE" and colour == _PALETTE_TYPE):
             ledger.pixels(size, name)
-        elif kind == b"tRNS" and colour not in _WITH_ALPHA:
+        elif kind == b"tRNS" and colour not in _ALPHA_TYPES:
             ledger.pixels(size, name)
         elif kind in CHUNKS:
             _known(ledger, kind, body, bits, colour)
         elif kind == b"iCCP":
             _profile(ledger, body)
         elif kind in _TEXT_READERS:
-            texts -= _text(ledger, kind, body, texts)
+            text_budget -= _text(ledger, kind, body, text_budget)
         elif kind in _FRAMES and animated:
             ledger.lost(size, f"{name} of an animation", metadata=False)
-        elif others + size > MAX_BYTES // 2 or (kind == b"tRNS"):
+        elif others + size > MAX_VALUE_BYTES // 2 or (kind == b"tRNS"):
             ledger.lost(size, f"chunk {name}")
         else:
             ledger.kept(size, name)
-            chunks.append(Chunk(max(place, AFTER_PALETTE) if kind == b"PLTE" else place, kind, body))
+            chunks.append(Chunk(max(position, AFTER_PALETTE) if kind == b"PLTE" else position, kind, body))
             others += size
-        place = AFTER_PALETTE if kind == b"PLTE" else AFTER_DATA if kind == b"IDAT" else place
+        position = AFTER_PALETTE if kind == b"PLTE" else AFTER_DATA if kind == b"IDAT" else position
         if kind == b"IEND":
             break
     if chunks:
@@ -87,7 +87,7 @@ def account(ledger: Ledger) -> None:
 
 
 def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Type and body of each whole chunk."""
+    """Type and body of each complete chunk."""
     at = 8
     while len(raw) >= at + 12:
         (length,) = struct.unpack_from(">I", raw, at)
@@ -98,7 +98,7 @@ def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _mode(bits: int, colour: int) -> str:
-    """Name of the mode, as far as rules of metadata depend on it."""
+    """The name of the mode, for the rules of metadata."""
     name = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}.get(colour, "L")
     if colour == 0:
         return {1: "1", 16: "I;16"}.get(bits, "L")
@@ -106,10 +106,10 @@ def _mode(bits: int, colour: int) -> str:
 
 
 def _known(ledger: Ledger, kind: bytes, body: bytes, bits: int, colour: int) -> None:
-    """A chunk whose body is the value of a tag."""
+    """Claim a chunk whose body is the value of a tag."""
     tag, mode, name = CHUNKS[kind], _mode(bits, colour), kind.decode()
     value = scaled(body, bits, mode) if tag == Tag.BACKGROUND and mode != "P" else body
-    problem = find_problem(tag, value, mode) or ("empty" if tag in DEFLATED and not value else None)
+    problem = find_problem(tag, value, mode) or ("empty" if tag in DEFLATED_TAGS and not value else None)
     if problem:
         ledger.lost(len(body) + 12, f"malformed chunk {name}, {problem}")
     else:
@@ -118,13 +118,13 @@ def _known(ledger: Ledger, kind: bytes, body: bytes, bits: int, colour: int) -> 
 
 
 def scaled(value: bytes, bits: int, mode: str) -> bytes:
-    """Big-endian 16-bit samples, of which the low ``bits`` count, as samples of ``mode``.
+    """Big-endian 16-bit sample values, whose low ``bits`` are used, as sample values of ``mode``.
 
-    Grey of 2 and 4 bits becomes grey of 8 bits, and colour values follow.
+    Grey of 2 and 4 bits becomes grey of 8 bits, so its values are scaled too.
     """
     factor = 255 // ((1 << bits) - 1) if mode == "L" else 1
     if len(value) % 2:
-        return value  # refused by its length
+        return value  # its length will be refused
     samples = struct.unpack(f">{len(value) // 2}H", value)
     return struct.pack(f">{len(samples)}H", *((v & (1 << bits) - 1) * factor for v in samples))
 
@@ -133,9 +133,10 @@ def scaled(value: bytes, bits: int, mode: str) -> bytes:
 
 
 def _inflate(data: bytes, limit: int) -> tuple[bytes, bytes, bool]:
-    """What a zlib stream holds, as far as it goes; what follows it; whether it ended.  A wrong checksum is no harm.
+    """Inflate a zlib stream as far as possible.  A wrong checksum is ignored.
 
-    ValueError when it is longer than ``limit``.
+    Returns the inflated bytes, the bytes behind the stream, and whether the stream is complete.  Raises ValueError if
+    more than ``limit`` bytes come out.
     """
     stream, out = zlib.decompressobj(-15), bytearray()
     at = 2
@@ -150,14 +151,14 @@ def _inflate(data: bytes, limit: int) -> tuple[bytes, bytes, bool]:
     except zlib.error:
         return bytes(out), b"", False
     behind = stream.unused_data + data[at:]
-    return bytes(out), behind[4:] if len(behind) > 4 else b"", stream.eof  # four bytes of checksum
+    return bytes(out), behind[4:] if len(behind) > 4 else b"", stream.eof  # the first four are the checksum
 
 
 def _whole(data: bytes, limit: int) -> tuple[bytes, bytes]:
-    """A value and what follows its stream; ValueError when it does not end."""
+    """Inflate a complete zlib stream: the value, and the bytes behind the stream.  Raises ValueError."""
     value, behind, ended = _inflate(data, limit)
     if not ended:
-        raise ValueError("its zlib stream is damaged or cut")
+        raise ValueError("its zlib stream is damaged or truncated")
     return value, behind
 
 
@@ -177,13 +178,13 @@ def _compressed(body: bytes) -> tuple[bytes, bytes]:
 
 
 def _profile(ledger: Ledger, body: bytes) -> None:
-    """iCCP: a profile says how long it is, so that it can be complete although its stream does not end."""
+    """Claim iCCP.  A profile contains its length, so it can be complete even if its stream is not."""
     size = len(body) + 12
     try:
         name, data = _compressed(body)
-        profile, behind, ended = _inflate(data, MAX_BYTES)
+        profile, behind, ended = _inflate(data, MAX_VALUE_BYTES)
         if not ended and not 128 <= int.from_bytes(profile[:4], "big") <= len(profile):
-            raise ValueError("its zlib stream is damaged or cut")
+            raise ValueError("its zlib stream is damaged or truncated")
     except ValueError as error:
         ledger.lost(size, f"malformed chunk iCCP, {error}")
         return
@@ -204,7 +205,7 @@ def _behind(ledger: Ledger, behind: bytes, what: str) -> None:
 
 
 def _text(ledger: Ledger, kind: bytes, body: bytes, budget: int) -> int:
-    """A text chunk; returns how much of the budget of all texts it takes."""
+    """Claim a text chunk.  Returns the number of inflated bytes that it takes from the budget of all texts."""
     size = len(body) + 12
     try:
         text, behind = _TEXT_READERS[kind](body, budget)

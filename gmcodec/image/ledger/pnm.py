@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""PNM: comments are kept as texts; further pictures of the stream are lost."""
+"""PNM: comments are kept as texts, further pictures are lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SPACES = b" \t\n\v\f\r"
 
 
 def account(ledger: Ledger) -> None:
-    """Walk over the pictures of a PNM file."""
+    """Claim the pictures of a PNM file."""
     raw = ledger.raw
     try:
         header = pnm.read_header(raw)
@@ -28,7 +28,7 @@ def account(ledger: Ledger) -> None:
 
 
 def count_further(raw: bytes, at: int) -> int:
-    """How many whole pictures follow at an offset, up to the end of the stream; 0 when anything else does."""
+    """The number of pictures from an offset to the end of the file; 0 if there is anything else."""
     found, at = 0, _after_spaces(raw, at)
     while at < len(raw):
         try:

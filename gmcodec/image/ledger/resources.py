@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Photoshop's image resource blocks, in which IPTC travels: in JPEG and TIFF as they are, in PNG as a hexadecimal text.
+"""Photoshop's image resource blocks, which contain IPTC: JPEG and TIFF have them as bytes, PNG as hexadecimal text.
 
 ::
 
     block   8BIM | id (2 bytes) | name (Pascal string, even) | size (4 bytes) | data, even        IPTC has id 0x0404
 
-    text    \\n8bim\\n      628\\n3842494d0404...\\n       of the keyword "Raw profile type 8bim": lines of 72 digits
+    text    \\n8bim\\n      628\\n3842494d0404...\\n       with the keyword "Raw profile type 8bim": lines of 72 digits
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _IPTC = 0x0404
 
 
 def to_text(blocks: bytes) -> bytes:
-    """Blocks as ImageMagick and ExifTool write them into a PNG."""
+    """Blocks as a text, in the form in which ImageMagick and ExifTool write them into a PNG."""
     digits = blocks.hex().encode()
     lines = [digits[at : at + 72] for at in range(0, len(digits), 72)]
     return b"\n8bim\n%8d\n" % len(blocks) + b"".join(line + b"\n" for line in lines)
 
 
 def from_text(text: bytes) -> bytes | None:
-    """Inverse of ``to_text``; None for a text that it would not have made, which stays a text."""
+    """Inverse of ``to_text``; None for a text in another form."""
     fields = text.split(None, 2)
     try:
         blocks = bytes.fromhex(fields[2].decode("ascii")) if len(fields) == 3 else b""
@@ -31,13 +31,13 @@ def from_text(text: bytes) -> bytes | None:
     return blocks if blocks and to_text(blocks) == text else None
 
 
-def of_iptc(iptc: bytes) -> bytes:
-    """A block that holds IPTC."""
+def iptc_block(iptc: bytes) -> bytes:
+    """A block with this IPTC."""
     return b"8BIM" + _IPTC.to_bytes(2, "big") + b"\0\0" + len(iptc).to_bytes(4, "big") + iptc + b"\0" * (len(iptc) & 1)
 
 
 def find_iptc(blocks: bytes) -> bytes | None:
-    """The IPTC that blocks hold, if any."""
+    """The IPTC in blocks, or None."""
     at = 0
     while at + 12 <= len(blocks):
         number = int.from_bytes(blocks[at + 4 : at + 6], "big")

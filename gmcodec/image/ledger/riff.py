@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""WebP: a RIFF file, that is chunks of a name, a length and data, padded to an even length.
+"""WebP: a RIFF file, which consists of chunks, each with a name, a length, and data padded to an even length.
 
 https://developers.google.com/speed/webp/docs/riff_container
 """
@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gmcodec.image.ledger.base import Fate, Ledger, shown
+from gmcodec.image.ledger.base import Fate, Ledger, printable
 from gmcodec.image.metadata import Tag
 
 _IMAGE = (b"VP8 ", b"VP8L")
-_METADATA = {
+_METADATA_CHUNKS = {
     b"ICCP": (Tag.ICC, "ICC profile"),
     b"EXIF": (Tag.EXIF, "EXIF"),
     b"XMP ": (Tag.XMP, "XMP packet"),
-    b"XMP\0": (Tag.XMP, "XMP packet"),  # of early writers
+    b"XMP\0": (Tag.XMP, "XMP packet"),  # by early writers
 }
-_NO_BACKGROUND = (b"\0\0\0\0", b"\xff\xff\xff\xff")  # what writers put down when nobody chose
+_NO_BACKGROUND = (b"\0\0\0\0", b"\xff\xff\xff\xff")  # default values of writers
 
 
 def account(ledger: Ledger) -> None:
+    """Claim the chunks of a WebP file."""
     header = ledger.pixels(12, "RIFF header")
     end = min(8 + int.from_bytes(header[4:8], "little"), len(ledger.raw))
     seen: set[str] = set()
@@ -30,7 +31,7 @@ def account(ledger: Ledger) -> None:
         ledger.at = start
         _padding(ledger, stop, end)
         count = stop - start
-        if name in _METADATA:
+        if name in _METADATA_CHUNKS:
             _metadata(ledger, name, body, stop)
         elif name == b"ANMF":
             frames += 1
@@ -43,19 +44,19 @@ def account(ledger: Ledger) -> None:
         elif part:
             ledger.lost(count, f"a second {part}", metadata=False)
         else:
-            ledger.lost(count, f"chunk {shown(name)}")
+            ledger.lost(count, f"chunk {printable(name)}")
     if frames > 1:
         ledger.lose(f"{frames - 1} further frame{'s' * (frames > 2)}", metadata=False)
 
 
 def _padding(ledger: Ledger, stop: int, end: int) -> None:
-    """A zero behind data of odd length; any other byte stays without a claim."""
+    """Claim a zero behind data of odd length; any other byte gets no claim."""
     if (stop - ledger.at) % 2 and stop < end and not ledger.raw[stop]:
         ledger.claim(stop, stop + 1, "padding", Fate.PIXELS)
 
 
 def _chunks(raw: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """Name, start, start and end of the data; behind data of odd length is a byte of padding."""
+    """Name, start, start of the data and end of the data of each chunk; a byte of padding follows odd lengths."""
     while at + 8 <= end:
         size = int.from_bytes(raw[at + 4 : at + 8], "little")
         stop = min(at + 8 + size, end)
@@ -70,7 +71,7 @@ def _part(name: bytes) -> str:
 
 
 def _metadata(ledger: Ledger, name: bytes, body: int, stop: int) -> None:
-    tag, what = _METADATA[name]
+    tag, what = _METADATA_CHUNKS[name]
     ledger.kept(stop - ledger.at, what)
     value = ledger.raw[body:stop]
     if tag == Tag.EXIF:
@@ -80,14 +81,14 @@ def _metadata(ledger: Ledger, name: bytes, body: int, stop: int) -> None:
 
 
 def _animation(ledger: Ledger, body: int, stop: int) -> None:
-    """Background and loop count.  Of one frame every number of loops shows the same."""
+    """Name the loss of a background colour; the loop count does not matter for one frame."""
     ledger.pixels(stop - ledger.at, "animation")
     if ledger.raw[body : min(body + 4, stop)] not in _NO_BACKGROUND:
         ledger.lose("background colour of an animation")
 
 
 def _frame(ledger: Ledger, body: int, stop: int, number: int) -> None:
-    """The first frame is the picture; the others get one loss together."""
+    """Claim a frame: the first one is the picture, the others are lost and named together."""
     if number > 1:
         ledger.claim(ledger.at, stop, "further frame", Fate.LOST)
         return
@@ -103,4 +104,4 @@ def _frame(ledger: Ledger, body: int, stop: int, number: int) -> None:
             seen.add(part)
             ledger.pixels(end - start, part)
         else:
-            ledger.lost(end - start, f"chunk {shown(name)} of a frame")
+            ledger.lost(end - start, f"chunk {printable(name)} of a frame")

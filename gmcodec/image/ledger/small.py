@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""QOI, SGI and PCX."""
+"""QOI, SGI and PCX, three small formats."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ _QOI_END = b"\0\0\0\0\0\0\0\1"
 
 
 def account_qoi(ledger: Ledger) -> None:
+    """Claim the parts of a QOI file."""
     header = ledger.pixels(14, "header")
     space = header[13:14]
     if space == b"\1":  # all channels are linear
         ledger.keep(Tag.GAMMA, struct.pack(">I", 100000), "linear samples")
     elif space not in (b"\0", b""):
         ledger.lose(f"colour space {space[0]}")
-    # No valid encoder writes seven zeros in a row: a byte of zero is an index, of which no two alike may follow each
-    # other, or part of a colour, which has at most four bytes; one of them and one index make five.
+    # No valid encoder writes seven zeros in a row.  A zero is an index, which must not be repeated, or part of a
+    # colour, which has at most four bytes: together that makes at most five zeros.
     end = ledger.raw.find(_QOI_END, ledger.at)
     ledger.pixels((end + 8 if end >= 0 else len(ledger.raw)) - ledger.at, "pixels")
 
@@ -32,6 +33,7 @@ def account_qoi(ledger: Ledger) -> None:
 
 
 def account_sgi(ledger: Ledger) -> None:
+    """Claim the parts of an SGI file."""
     header = ledger.pixels(512, "header")
     if len(header) < 512:
         return
@@ -62,7 +64,7 @@ def account_sgi(ledger: Ledger) -> None:
 
 
 def _joined(extents: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Starts and lengths -> starts and ends, sorted, those that touch as one."""
+    """Starts and lengths as starts and ends, sorted, with adjacent ranges joined."""
     out: list[tuple[int, int]] = []
     for start, length in sorted(extents):
         if out and start <= out[-1][1]:
@@ -74,12 +76,13 @@ def _joined(extents: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 # -- PCX: ZSoft's technical reference ----------------------------------------------------------------------
 
-_PCX_RUN = re.compile(rb"([\xc0-\xff]).", re.DOTALL)  # a count and a byte; all other bytes stand for themselves
+_PCX_RUN = re.compile(rb"([\xc0-\xff]).", re.DOTALL)  # a count and a byte; all other bytes are pixels
 _PCX_LOW = re.compile(rb"[^\xc0-\xff]")
 _PCX_COUNTS = bytes(byte & 63 for byte in range(256))
 
 
 def account_pcx(ledger: Ledger) -> None:
+    """Claim the parts of a PCX file."""
     header = ledger.pixels(128, "header")
     if len(header) < 128:
         return
@@ -103,12 +106,12 @@ def account_pcx(ledger: Ledger) -> None:
 
 
 def _black_and_white(colours: bytes) -> bool:
-    """Writers who care for no palette leave two equal entries."""
+    """Whether the palette is black and white, or unset: two equal entries."""
     return colours[:3] == colours[3:] or colours == b"\0\0\0\xff\xff\xff"
 
 
 def _pcx_resolution(ledger: Ledger, header: bytes, size: tuple[int, int]) -> None:
-    """Two numbers that old writers use for the size of the picture or of the screen."""
+    """Keep the resolution, unless its fields contain the size of the picture or of the screen, as in old files."""
     found = struct.unpack("<2H", header[12:16])
     if found == (0, 0) or found == size or found == struct.unpack("<2H", header[70:74]):
         return
@@ -119,9 +122,9 @@ def _pcx_resolution(ledger: Ledger, header: bytes, size: tuple[int, int]) -> Non
 
 
 def _pcx_end(raw: bytes, at: int, size: int) -> int:
-    """Where ``size`` bytes have been unpacked, or no more can be."""
+    """Offset at which ``size`` bytes have been unpacked, or the end of the file."""
     while size > 0 and at < len(raw):
-        # many runs at once, up to a byte that is no count, so that none is torn from what it counts
+        # many runs at once, up to a byte that is no count, so that no run is split
         low = _PCX_LOW.search(raw, min(at + (1 << 16), len(raw)))
         end = low.end() if low else len(raw)
         counts = _PCX_RUN.findall(raw, at, end)
@@ -134,7 +137,7 @@ def _pcx_end(raw: bytes, at: int, size: int) -> int:
 
 
 def _pcx_last(raw: bytes, at: int, size: int) -> int:
-    """The same, run by run."""
+    """The result of ``_pcx_end`` for the last runs, one at a time."""
     while size > 0 and at < len(raw):
         size -= raw[at] & 63 if raw[at] >= 0xC0 else 1
         at += 2 if raw[at] >= 0xC0 else 1
@@ -142,7 +145,7 @@ def _pcx_last(raw: bytes, at: int, size: int) -> int:
 
 
 def _pcx_palette(ledger: Ledger, end: int) -> None:
-    """768 bytes at the end of the file, where Pillow looks for them, after a 12."""
+    """Claim the palette: 768 bytes after a 12.  Pillow reads it only at the end of the file."""
     raw = ledger.raw
     at = len(raw) - 769
     if at >= end and raw[at] == 12:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""TGA: header, identification, colours, pixels; in version 2 areas to which a footer points.
+"""TGA: header, identification, colours, pixels; in version 2 also areas to which a footer points.
 
 Truevision TGA File Format Specification, version 2.0.
 """
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 
-from gmcodec.image.ledger.base import Fate, Ledger, in_bytes, shown
+from gmcodec.image.ledger.base import Fate, Ledger, byte_text, printable
 from gmcodec.image.metadata import Tag
 
 _FOOTER = b"TRUEVISION-XFILE.\0"
-# of the extension area: what it is, where it is, its length
+# fields of the extension area: name, offset and length
 _FIELDS = (
     ("author", 2, 41),
     ("comments of the author", 43, 324),
@@ -27,13 +27,14 @@ _FIELDS = (
 
 
 def account(ledger: Ledger) -> None:
+    """Claim the parts of a TGA file."""
     header = ledger.pixels(18, "header")
     if len(header) < 18:
         return
     id_size, has_map, kind, _, entries, entry_bits, left, top, width, height, depth, _ = struct.unpack(
         "<BBBHHBHHHHBB", header
     )
-    if (left, top) not in ((0, 0), (0, height)):  # of a picture from the top some writers say where its top is
+    if (left, top) not in ((0, 0), (0, height)):  # some writers set the top of a picture that is stored from the top
         ledger.lose(f"position {left}, {top}")
     _identification(ledger, id_size)
     if has_map:
@@ -52,13 +53,13 @@ def account(ledger: Ledger) -> None:
 def _identification(ledger: Ledger, size: int) -> None:
     value = ledger.raw[ledger.at : ledger.at + size]
     if value.strip(b"\0 "):
-        ledger.lost(size, f"identification field {shown(value[:40])!r}")
+        ledger.lost(size, f"identification field {printable(value[:40])!r}")
     elif size:
         ledger.pixels(size, "empty identification field")
 
 
 def _packed_end(raw: bytes, at: int, pixels: int, pixel: int) -> int:
-    """Behind the packet with the last of ``pixels``, or the end of the file."""
+    """Offset behind the packet with the last of ``pixels``, or the end of the file."""
     end = len(raw)
     while pixels > 0 and at < end:
         first = raw[at]
@@ -92,7 +93,7 @@ def _extension(ledger: Ledger, at: int, end: int, height: int, pixel: int) -> No
     for name, start, size in _FIELDS:
         value = area[start : start + size]
         if value.strip(b"\0 "):
-            text = f" {shown(value.split(bytes(1))[0][:40].rstrip())!r}" if size > 12 else ""
+            text = f" {printable(value.split(bytes(1))[0][:40].rstrip())!r}" if size > 12 else ""
             ledger.lose(name + text)
     _aspect(ledger, *struct.unpack("<HH", area[474:478]))
     colours, stamp, rows, attributes = struct.unpack("<IIIB", area[482:495])
@@ -108,13 +109,13 @@ def _extension(ledger: Ledger, at: int, end: int, height: int, pixel: int) -> No
 
 
 def _aspect(ledger: Ledger, across: int, down: int) -> None:
-    """Width to height of a pixel, a zero where nobody chose; pHYs counts pixels per length."""
+    """Keep the aspect ratio of a pixel, unless it is unset (0); pHYs has pixels per length."""
     if across and down and across != down:
         ledger.keep(Tag.DENSITY, struct.pack(">IIB", down, across, 0), "pixel aspect ratio")
 
 
 def _developer(ledger: Ledger, at: int, end: int) -> None:
-    """A directory of tags, each with an offset and a size."""
+    """Claim the developer area: a directory of tags, each with an offset and a size."""
     raw = ledger.raw
     count = int.from_bytes(raw[at : min(at + 2, end)], "little")
     stop = min(at + 2 + 10 * count, end)
@@ -125,10 +126,10 @@ def _developer(ledger: Ledger, at: int, end: int) -> None:
         ledger.claim(start, min(start + length, end), "developer data", Fate.LOST)
         size += length
     if count:
-        ledger.lose(f"developer area ({in_bytes(size)})", metadata=False)
+        ledger.lose(f"developer area ({byte_text(size)})", metadata=False)
 
 
 def _lose_range(ledger: Ledger, start: int, end: int, what: str, *, metadata: bool) -> None:
     if start < end:
         ledger.claim(start, end, what, Fate.LOST)
-        ledger.lose(f"{what} ({in_bytes(end - start)})", metadata=metadata)
+        ledger.lose(f"{what} ({byte_text(end - start)})", metadata=metadata)
