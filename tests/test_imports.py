@@ -224,7 +224,6 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not HEAVY & loaded_after("import gmcodec")
 
 
-@pytest.mark.skipif("cli" not in MODULES, reason="no command line in this tree")
 def test_importing_the_command_line_loads_nothing_heavy():
     assert not HEAVY & loaded_after("import gmcodec.cli.main")
 
