@@ -206,7 +206,7 @@ def test_parts_are_trained_apart_and_then_together(mosaics: Path, tmp_path: Path
     alone = trainer(mosaics, tmp_path / "decoder", steps=5, model=decoder, objective=None)
     alone.run()
     parts = tuple(tmp_path / part / "float.safetensors" for part in ("vae", "decoder"))
-    with pytest.raises(TrainingError, match="must be there to begin with"):
+    with pytest.raises(TrainingError, match="load its weights first"):
         trainer(mosaics, tmp_path / "x", parts[:1], decoder_fixed=True).run()
     run = trainer(mosaics, tmp_path / "joint", parts, steps=4, decoder_fixed=True)
     before = {name: p.detach().clone() for name, p in run.net.named_parameters()}
