@@ -18,7 +18,7 @@ from gmcodec.models.shared.layers import Tensors, read_layers, write_layers
 from gmcodec.models.shared.tables import read_latent_tables, read_mixture_tables, write_tables
 from gmcodec.models.vae.frozen import read_constants
 
-DECODER = "decoder."  # how names of the decoder's layers start
+DECODER_PREFIX = "decoder."  # how names of the decoder's layers start
 
 
 def write(model: AgaveModel) -> Tensors:
@@ -27,7 +27,7 @@ def write(model: AgaveModel) -> Tensors:
     if model.decoder:
         shared = model.base.model.layers if model.base else {}
         own = {name: layer for name, layer in model.decoder.layers.items() if name not in shared}
-        tensors |= write_layers(own, DECODER)
+        tensors |= write_layers(own, DECODER_PREFIX)
     if isinstance(model.decoder, PixelCNNModel) and model.base is None:
         tensors |= write_tables("table", model.decoder.net_tables)
     return tensors
@@ -45,7 +45,7 @@ def _read_decoder(config: AgaveConfig, tensors: Tensors, tables: Tables, base: B
     if shared is not None and type(shared.config) is not type(config.decoder):
         raise WeightsError(f"{base.name if base else ''} is not a decoder of this architecture")
     assert config.decoder is not None
-    layers = read_layers(tensors, config.decoder, DECODER, shared.layers if shared is not None else {})
+    layers = read_layers(tensors, config.decoder, DECODER_PREFIX, shared.layers if shared is not None else {})
     if isinstance(config.decoder, LocalConfig):
         return LocalModel(FrozenLocal(config.decoder, layers, tables))
     net_tables = shared.net_tables if shared is not None else read_net_tables(tensors)

@@ -17,7 +17,7 @@ from gmcodec.exact.gaussian import LatentTables
 from gmcodec.exact.logistic import Tables
 from gmcodec.exact.ops import Layer
 from gmcodec.models.agave.config import AgaveConfig
-from gmcodec.models.agave.latent_state import AgaveState, Decoder, Factored, FrozenAgave
+from gmcodec.models.agave.latent_state import AgaveState, Decoder, FactorisedDecoder, FrozenAgave
 from gmcodec.models.local.model import LocalModel
 from gmcodec.models.shared.conv import ConvLayers
 from gmcodec.models.shared.family import Base
@@ -55,9 +55,9 @@ class AgaveModel(LatentModel):
         return FrozenAgave(vae, self.tables, self.decoder, self.core)
 
     @property
-    def plain(self) -> Decoder | Factored:
+    def plain(self) -> Decoder | FactorisedDecoder:
         """The model without latents: the decoder without a condition, or wide logistics."""
-        return self.decoder or self.frozen.factored(None)
+        return self.decoder or self.frozen.factorised(None)
 
     def supports(self, height: int, width: int) -> bool:
         """Whether an image can have latents: it must consist of whole cells, unless the decoder is a local net."""

@@ -12,6 +12,7 @@ from gmcodec.errors import WeightsError
 from gmcodec.exact.ops import Layer
 
 FIELDS = ("weight", "bias", "multiplier", "shift")
+CONDITION_PREFIX = "condition."  # of the names of layers that read a condition
 Layers = dict[str, Layer]
 Tensors = dict[str, np.ndarray]
 
