@@ -31,7 +31,7 @@ def draw(net: Ade, count: int, side: int, deviation: float) -> tuple[np.ndarray,
     drawn = []
     for start in range(0, count, BATCH):
         given = {} if labels is None else {"labels": labels[start : start + BATCH]}
-        grey = net.draw(min(BATCH, count - start), side, side, deviation, **given)
+        grey = net.sample(min(BATCH, count - start), side, side, deviation, **given)
         drawn.append(grey.floor().clamp(0, 255).to(torch.uint8).numpy())  # x + u is what a flow gives
     return np.concatenate(drawn), None if labels is None else labels.numpy()
 

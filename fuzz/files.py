@@ -76,7 +76,7 @@ _pixels_crc, _load = gmc.pixels_crc, registry.load
 @functools.cache
 def toy_model(method: int) -> registry.Loaded:
     """As ``registry.load``, but of all methods at once, and with weights that every file was made with."""
-    with mock.patch.dict(os.environ, {registry.VARIABLE: str(toy_folder())}):
+    with mock.patch.dict(os.environ, {registry.WEIGHTS_VARIABLE: str(toy_folder())}):
         loaded = _load(method)
     return replace(loaded, weights_id=SameBytes(loaded.weights_id))
 

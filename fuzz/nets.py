@@ -250,7 +250,7 @@ def pushed(batch: np.ndarray, model: Any) -> np.ndarray:
 
 
 def random_stack(batch: np.ndarray, model: Any) -> autoregressive.Stack:
-    return autoregressive.Stack.random(np.random.default_rng(0), chain.scheme(model).needed(model, batch) + 256)
+    return autoregressive.Stack.random(np.random.default_rng(0), chain.scheme(model).required_bits(model, batch) + 256)
 
 
 def seeds_of_strips(names: tuple[str, ...]) -> Iterator[bytes]:

@@ -47,12 +47,14 @@ def seeds_of_payload() -> Iterator[bytes]:
                     continue
                 for levels, mirror in ((neutral(planes), 0), (uneven(planes), 3 * (PAYLOADS[k] != "fixed"))):
                     chosen = partial(np.copy, levels)
-                    found = autoregressive.encode(planes[0], model, 1, ignore, tile, levels=chosen, mirror=mirror)
+                    found = autoregressive.encode(
+                        planes[0], model, 1, ignore, tile, weight_indices=chosen, mirror=mirror
+                    )
                     yield head + found.data
 
 
 def neutral(planes: np.ndarray) -> np.ndarray:
-    return np.full((planes.shape[1], value_weights.VALUES), value_weights.NEUTRAL, np.uint8)
+    return np.full((planes.shape[1], value_weights.VALUES), value_weights.NEUTRAL_INDEX, np.uint8)
 
 
 def uneven(planes: np.ndarray) -> np.ndarray:
@@ -89,7 +91,7 @@ def decode_lists(data: bytes) -> None:
 
 def seeds_of_lists() -> Iterator[bytes]:
     used = np.array([0, 5, 70, 65535], np.uint16)
-    examples: list[high_depth.Lists] = [[used, None, None], [used[1:], used, used[:2]]]
+    examples: list[high_depth.ValueLists] = [[used, None, None], [used[1:], used, used[:2]]]
     for lists in examples:
         mask, packed = high_depth.pack_lists(lists)
         raw = zlib.decompress(packed, -15)

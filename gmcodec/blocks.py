@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Blocks of an archive: a single image, or a group of small ones that one model codes together; encode and decode."""
+"""The blocks of an archive: single images, and groups of small ones that one model codes together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gmcodec.models.registry import Loaded
 
 TRIAL_COUNT = 16  # images of a group on which models are compared
-SINGLE_BYTES = 26  # that a small image alone costs beside its payload, in the container and in the index
+SINGLE_BYTES = 26  # of a single small image beyond its payload, in the container and in the index
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ def decode_single(block: Block, data: bytes, threads: int, progress: Progress) -
 def encode_group(
     names: list[str], images: list[Planes], models: list[Loaded], effort: str, progress: Progress
 ) -> list[EncodedBlock]:
-    """A group with the best of ``models``, then as singles those that cost less alone: flat, drawings, noise."""
+    """A group with the best of ``models``; images that cost less alone (flat, drawings, noise) follow as singles."""
     from gmcodec.coding import conventional
 
     samples = np.stack([planes.data for planes in images])
-    quietly = without_pixels(progress)
-    loaded = _best(models, samples, quietly)
+    silent = without_pixels(progress)
+    loaded = _best(models, samples, silent)
     payload, bits = coder_of(loaded).encode_group(samples, progress)
-    quick = [conventional.quick_size(image, 8, quietly) + SINGLE_BYTES for image in samples]
+    quick = [conventional.quick_size(image, 8, silent) + SINGLE_BYTES for image in samples]
     stay = np.flatnonzero(bits / 8 <= quick)
     if len(stay) < 2:
         stay = stay[:0]
@@ -78,7 +78,7 @@ def encode_group(
 
 
 def _best(models: list[Loaded], samples: np.ndarray, progress: Callable[[int], None]) -> Loaded:
-    """The model that codes a few images of uint8 [B, C, H, W], spread over them, in the fewest bits."""
+    """The model that takes the fewest bits for a sample of the images uint8 [B, C, H, W]."""
     from gmcodec.coding import autoregressive
 
     if len(models) == 1:
@@ -89,7 +89,6 @@ def _best(models: list[Loaded], samples: np.ndarray, progress: Callable[[int], N
 
 
 def decode_group(block: Block, data: bytes, progress: Progress) -> list[Planes]:
-
     group = gma.read_group(data)
     if block.method < gmc.FIRST_LEARNED_METHOD:
         raise UnknownModelError(f"a group cannot have the conventional method {block.method}")

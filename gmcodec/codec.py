@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The story: an image in, the bytes of a .gmc file out, and back.
+"""From an image to the bytes of a .gmc file, and back.
 
 encode   image --pixels--> Planes --parts--> Header --container--> bytes
                               |
-                     learned code of the colours (+ a conventional code of alpha)
-                     or a conventional code of all channels, whichever is smaller
+                     a learned method for the colours (+ a conventional one for alpha)
+                     or a conventional method for all channels, whichever is smaller
 
 decode   bytes --container--> Header --parts--> Planes --pixels--> image
 """
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from gmcodec import coders
-from gmcodec import effort as choice
 from gmcodec.coding import conventional
+from gmcodec.effort import smallest
 from gmcodec.errors import ChecksumError, NotKeptError, UnknownModelError, UnsupportedImageError, WeightsError
 from gmcodec.formats import gmc
 from gmcodec.formats.gmc import Header, Part
@@ -39,10 +39,10 @@ log = logging.getLogger("gmcodec")
 
 @dataclass(frozen=True)
 class Encoded:
-    """A .gmc file and what is known about its size.
+    """A .gmc file, and where its size comes from.
 
-    ``estimated_bits``: the model's own estimate of the learned parts plus 8 bits for each byte of
-    conventional parts; what the file has beyond it is header, checksums and rounding of the coder.
+    ``estimated_bits``: the model's own estimate for learned parts, plus 8 bits for each byte of conventional parts.
+    The file is larger by its header, its checksums and the coder's rounding.
     """
 
     data: bytes
@@ -67,16 +67,17 @@ def encode_planes(
     threads: int | None = None,
     progress: Callback = ignore,
 ) -> Encoded:
-    """Planes -> file.  ``code`` forces one kind of code, or a model by its name; ``effort`` is one of EFFORTS;
-    ``threads`` (default: all cores) never changes the bytes.
+    """Planes -> file.
 
-    Raises WeightsError when a model is missing, UnsupportedImageError for a mode that has no model or not
-    the one named, ValueError for an unknown ``code`` or ``effort``.
+    code     "auto", or what to force: "learned", "conventional", or a model by its name
+    effort   one of effort.EFFORTS
+    threads  default: all cores; never changes the bytes
+
+    Raises WeightsError when the weights of a model are missing, UnsupportedImageError when there is no model for the
+    mode or when the named model does not support it, ValueError for an unknown ``code`` or ``effort``.
     """
     stop = Stoppable(progress)
-    parts, bits = interruptible(
-        lambda: choice.smallest(planes, code, effort, threads or available_threads(), stop), stop
-    )
+    parts, bits = interruptible(lambda: smallest(planes, code, effort, threads or available_threads(), stop), stop)
     crc = gmc.pixels_crc(planes.data)
     mode = MODES[planes.mode].id
     header = Header(mode, planes.width, planes.height, crc, planes.metadata, tuple(parts))
@@ -93,7 +94,7 @@ def decode_planes(
 ) -> Planes:
     """File -> Planes, every checksum verified.  Raises GmcFormatError, WeightsError or ImageTooLargeError."""
     header = gmc.unpack(data, max_pixels=max_pixels)
-    for part in header.parts:  # before any work
+    for part in header.parts:  # before any pixel is decoded
         check_method(part, header.height * header.width, header.depth)
     stop = Stoppable(progress)
     samples = interruptible(lambda: _decode_parts(header, threads or available_threads(), stop), stop)
@@ -128,7 +129,7 @@ def available_threads() -> int:
 
 
 def method_name(method: int) -> str:
-    """Name of a method for people.  Raises UnknownModelError."""
+    """Name of a method.  Raises UnknownModelError."""
     if method in conventional.METHODS:
         return conventional.METHODS[method]
     from gmcodec.models import registry
@@ -139,7 +140,7 @@ def method_name(method: int) -> str:
 
 
 def check_method(part: Part, pixels: int, depth: int = 8) -> None:
-    """Raise UnknownModelError, or WeightsError when the part needs other weights than are installed.
+    """Raise UnknownModelError unless the method fits the part, WeightsError unless its weights are the installed ones.
 
     ``pixels``: of the image, or of each image of a group; ``depth``: bits of a sample.
     """
@@ -160,15 +161,16 @@ def check_method(part: Part, pixels: int, depth: int = 8) -> None:
         )
 
 
-# -- for people -------------------------------------------------------------------------------------------
+# -- the public functions ---------------------------------------------------------------------------------
 
 
 def to_planes(
     source: Any, *, strip: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS, first: bool = False
 ) -> Planes:
-    """Whatever holds an image -> Planes: a path, file, bytes of an image file, PIL image or array.
+    """An image -> Planes; ``source``: a path, file, bytes of an image file, PIL image, array or Planes.
 
-    Arrays are whatever has ``__array__`` or ``__array_interface__``.  Raises UnsupportedImageError for anything else.
+    An array is any object that has ``__array__`` or ``__array_interface__``.  Raises UnsupportedImageError for anything
+    else.
     """
     if isinstance(source, Planes):
         return source
@@ -182,12 +184,12 @@ def to_planes(
 
 
 def losses(planes: Planes) -> str:
-    """What the source holds and the planes do not, in one line; empty when nothing is lost."""
+    """One line that names what the source holds and a .gmc file cannot keep; empty when nothing is lost."""
     return ", ".join(loss.what for loss in planes.lost)
 
 
 def report_losses(planes: Planes, strict: bool) -> None:
-    """Warn of what is not kept; NotKeptError when that is not allowed."""
+    """Log a warning about losses; if ``strict``, raise NotKeptError instead."""
     if (lost := losses(planes)) and strict:
         raise NotKeptError(f"not all of it can be kept: {lost}")
     if lost:
@@ -210,12 +212,12 @@ def encode(
     source      path, open file or bytes of an image file (PNG, TIFF, WebP, ...), PIL image, or array uint8
                 or uint16, [H, W] or [H, W, C] with C 1 to 4
     code        "auto" (the smallest), "learned", "conventional", or the name of a model
-    effort      "fast", "default" or "best": slower, and never a larger file
+    effort      "fast", "default" or "best"; each is slower than the one before and never makes a larger file
     strip       drop ICC, EXIF, XMP, text, DPI and gamma
     threads     default all processors; the bytes do not depend on it
-    max_pixels  refuse larger images; None lifts the limit
-    first       of several frames or pages take the first
-    strict      NotKeptError, in place of a warning in the log "gmcodec", when a file holds something that is not kept
+    max_pixels  larger images are refused; None: no limit
+    first       take the first of several frames or pages
+    strict      raise NotKeptError, instead of a warning in the log "gmcodec", when something cannot be kept
 
     Returns the bytes of a .gmc file.  Raises UnsupportedImageError, ImageReadError, ImageTooLargeError, WeightsError.
     """
@@ -239,12 +241,12 @@ def decode(data: bytes, *, threads: int | None = None, max_pixels: int | None = 
 
 
 def decode_array(data: bytes, *, threads: int | None = None, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> np.ndarray:
-    """Pixels of a .gmc file: uint8 or uint16, [H, W] or [H, W, C].  Palette images give their indices."""
+    """Pixels of a .gmc file: uint8 or uint16, [H, W] or [H, W, C].  A palette image gives its indices."""
     return reading.to_array(decode_planes(data, threads=threads, max_pixels=max_pixels))
 
 
 def info(data: bytes) -> dict[str, Any]:
-    """What a .gmc file says about itself, without decoding it: plain values, ready for JSON.
+    """What the header of a .gmc file says, as plain values, ready for JSON.  No pixel is decoded.
 
     Raises GmcFormatError.
     """
@@ -286,5 +288,5 @@ def verify(
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
     progress: Callback = ignore,
 ) -> None:
-    """Decode and check every checksum, returning nothing.  Raises what ``decode_planes`` raises."""
+    """Decode, check every checksum, and return nothing.  Raises what ``decode_planes`` raises."""
     decode_planes(data, threads=threads, max_pixels=max_pixels, progress=progress)

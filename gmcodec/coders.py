@@ -29,8 +29,8 @@ from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.registry import Loaded
 from gmcodec.progress import Callback, ignore
 
-TRIAL_SQUARES = 8  # of an image, that say about what a model takes
-Levels = Callable[[], np.ndarray]  # of weights of values, as soon as they are known
+TRIAL_SQUARES = 8  # of an image, from which its size is estimated
+WeightIndices = Callable[[], np.ndarray]  # gives weight indices as soon as they are known
 
 
 class PixelCoder:
@@ -44,12 +44,14 @@ class PixelCoder:
         planes: np.ndarray,
         threads: int = 1,
         progress: Callback = ignore,
-        levels: Levels | None = None,
+        weight_indices: WeightIndices | None = None,
         mirror: int = 0,
     ) -> Payload:
-        """uint8 [C, H, W] -> payload.  ``levels`` as of ``choose_levels``; ``mirror``: of a model that learns."""
+        """uint8 [C, H, W] -> payload.  ``weight_indices``, ``mirror``: as in ``autoregressive.encode``."""
         tile = _whole_tile(planes) if isinstance(self.model, OnlineModel) else None
-        return autoregressive.encode(planes, self.model, threads, progress, tile, levels=levels, mirror=mirror)
+        return autoregressive.encode(
+            planes, self.model, threads, progress, tile, weight_indices=weight_indices, mirror=mirror
+        )
 
     def decode(
         self, payload: bytes, shape: tuple[int, int, int], threads: int = 1, progress: Callback = ignore
@@ -65,9 +67,9 @@ class PixelCoder:
         """Inverse of ``encode_group``: uint8 [B, C, H, W]."""
         return autoregressive.decode_batch(payload, shape, self.model, progress)
 
-    def choose_levels(self, planes: np.ndarray) -> np.ndarray:
-        """Weights of values that are worth sending with an image, as uint8 [C, 256]: the same for all models."""
-        return autoregressive.choose_levels(planes, self.model)
+    def choose_weight_indices(self, planes: np.ndarray) -> np.ndarray:
+        """Weight indices for an image, uint8 [C, 256] (coding/value_weights.py): the same for all models."""
+        return autoregressive.choose_weight_indices(planes, self.model)
 
     def trial_bits(self, planes: np.ndarray, progress: Callback = ignore) -> float:
         """About the bits of an image, from a few squares of it, each coded on its own."""
@@ -75,10 +77,10 @@ class PixelCoder:
         return autoregressive.push_words(sample, self.model, progress)[1].sum() / sample.size * planes.size
 
     def sampled_bits(
-        self, planes: np.ndarray, threads: int, levels: Levels | None, progress: Callback = ignore
+        self, planes: np.ndarray, threads: int, weight_indices: WeightIndices | None, progress: Callback = ignore
     ) -> tuple[float, float] | None:
         """About the bits of ``encode`` and their standard error, several times faster; None if it is no faster."""
-        return autoregressive.sampled_bits(planes, self.model, threads, levels, progress)
+        return autoregressive.sampled_bits(planes, self.model, threads, weight_indices, progress)
 
 
 class HighDepthCoder:
@@ -92,7 +94,7 @@ class HighDepthCoder:
         planes: np.ndarray,
         threads: int = 1,
         progress: Callback = ignore,
-        levels: Levels | None = None,
+        weight_indices: WeightIndices | None = None,
         mirror: int = 0,
     ) -> Payload:
         """uint16 [C, H, W] -> payload."""
@@ -112,16 +114,16 @@ class HighDepthCoder:
         """Groups have 8 bits a sample.  Raises GmcFormatError."""
         raise GmcFormatError("a group cannot have samples of 16 bits")
 
-    def choose_levels(self, planes: np.ndarray) -> np.ndarray:
+    def choose_weight_indices(self, planes: np.ndarray) -> np.ndarray:
         """All neutral: the format has lists of values instead."""
-        return np.full((len(planes), value_weights.VALUES), value_weights.NEUTRAL, np.uint8)
+        return np.full((len(planes), value_weights.VALUES), value_weights.NEUTRAL_INDEX, np.uint8)
 
     def trial_bits(self, planes: np.ndarray, progress: Callback = ignore) -> float:
         """About the bits of an image, from a few squares of it."""
         return high_depth.estimate(planes, self.model, progress)
 
     def sampled_bits(
-        self, planes: np.ndarray, threads: int, levels: Levels | None, progress: Callback = ignore
+        self, planes: np.ndarray, threads: int, weight_indices: WeightIndices | None, progress: Callback = ignore
     ) -> tuple[float, float] | None:
         """Nothing is faster."""
         return None
@@ -139,7 +141,7 @@ class ChainCoder(PixelCoder):
         planes: np.ndarray,
         threads: int = 1,
         progress: Callback = ignore,
-        levels: Levels | None = None,
+        weight_indices: WeightIndices | None = None,
         mirror: int = 0,
     ) -> Payload:
         """uint8 [C, H, W] -> payload: a chain of one seed."""
@@ -162,7 +164,7 @@ class ChainCoder(PixelCoder):
         return chain.decode_chain(payload, shape, self.latents, progress)
 
     def sampled_bits(
-        self, planes: np.ndarray, threads: int, levels: Levels | None, progress: Callback = ignore
+        self, planes: np.ndarray, threads: int, weight_indices: WeightIndices | None, progress: Callback = ignore
     ) -> tuple[float, float] | None:
         """Nothing is faster."""
         return None
@@ -176,7 +178,7 @@ class StripCoder(ChainCoder):
         planes: np.ndarray,
         threads: int = 1,
         progress: Callback = ignore,
-        levels: Levels | None = None,
+        weight_indices: WeightIndices | None = None,
         mirror: int = 0,
     ) -> Payload:
         """uint8 [C, H, W] -> payload."""

@@ -49,18 +49,18 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def toy_weights(toy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The codec uses the toy weights during the test."""
-    monkeypatch.setenv(registry.VARIABLE, str(toy_folder))
+    monkeypatch.setenv(registry.WEIGHTS_VARIABLE, str(toy_folder))
     return toy_folder
 
 
 @pytest.fixture
 def shipped(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the shipped weights; skips where they are missing."""
-    monkeypatch.delenv(registry.VARIABLE, raising=False)
-    path = registry.WEIGHTS / "local-rgb.safetensors"
+    monkeypatch.delenv(registry.WEIGHTS_VARIABLE, raising=False)
+    path = registry.WEIGHTS_FOLDER / "local-rgb.safetensors"
     if not path.is_file():
         pytest.skip(f"the shipped weights are missing: {path.name}")
-    return registry.WEIGHTS
+    return registry.WEIGHTS_FOLDER
 
 
 @pytest.fixture(scope="session")

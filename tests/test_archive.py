@@ -68,7 +68,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory, toy_folder: Path) -> tuple[
     """The mixed images and their archive, made once."""
     path = tmp_path_factory.mktemp("packed") / "mixed.gma"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(registry.VARIABLE, str(toy_folder))
+        patch.setenv(registry.WEIGHTS_VARIABLE, str(toy_folder))
         pack(mixed(), path, threads=1)
     return mixed(), path
 
@@ -223,7 +223,7 @@ def test_a_model_that_does_not_take_the_size_is_left_out(tmp_path, monkeypatch):
 def test_a_model_that_is_not_installed_is_not_tried(tmp_path, monkeypatch):
     folder = toy.write_weights(tmp_path)
     (folder / "pixelcnnpp.safetensors").unlink()
-    monkeypatch.setenv(registry.VARIABLE, str(folder))
+    monkeypatch.setenv(registry.WEIGHTS_VARIABLE, str(folder))
     pack({"a": smooth(0), "b": smooth(1)}, tmp_path / "a.gma")
     assert methods(tmp_path / "a.gma") == {16}
     with pytest.raises(WeightsError, match="pixelcnnpp"):
@@ -388,7 +388,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, toy_folder: Path) -> bytes:
     """The bytes of an archive of a group of two and a single."""
     path = tmp_path_factory.mktemp("small") / "small.gma"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(registry.VARIABLE, str(toy_folder))
+        patch.setenv(registry.WEIGHTS_VARIABLE, str(toy_folder))
         pack({"a": smooth(0, 1, 3, 4), "b": smooth(1, 1, 3, 4), "c": of_mode("P")}, path)
     return path.read_bytes()
 
@@ -471,7 +471,7 @@ def test_consistent_lies_about_a_single(tmp_path, changes):
 
 
 def test_other_weights_are_refused(small, tmp_path, monkeypatch):
-    monkeypatch.setenv(registry.VARIABLE, str(toy.write_weights(tmp_path, seed=9)))
+    monkeypatch.setenv(registry.WEIGHTS_VARIABLE, str(toy.write_weights(tmp_path, seed=9)))
     with pytest.raises(WeightsError, match="needs weights"):
         Archive(small).planes("a")
 

@@ -15,7 +15,7 @@ import toy
 from PIL import Image
 
 import gmcodec
-from gmcodec import effort as choice
+from gmcodec import effort as effort_module
 from gmcodec.codec import decode_planes, encode_planes
 from gmcodec.coding import conventional
 from gmcodec.errors import (
@@ -39,7 +39,7 @@ from gmcodec.image.planes import Planes
 from gmcodec.models import registry
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
-LEARNED = choice.LEARNED_CHANNELS
+LEARNED = effort_module.LEARNED_CHANNELS
 TRIED = {entry.name for entry in registry.models_of_effort(3, "best")}
 SIZES = [(1, 1), (1, 9), (8, 1), (13, 17)]
 
@@ -81,7 +81,7 @@ def small(toy_folder) -> bytes:
 # -- round trips ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", choice.CODES)
+@pytest.mark.parametrize("code", effort_module.CODES)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", SIZES)
 def test_every_mode_comes_back(mode, size, code):
@@ -95,7 +95,7 @@ def test_every_mode_comes_back(mode, size, code):
     assert made.dimensions == planes.data.size
     assert made.bits_per_dimension == 8 * len(made.data) / planes.data.size
     assert made.estimated_bits / 8 < len(made.data)
-    parts = 2 if mode in choice.INK else 1  # that are learned
+    parts = 2 if mode in effort_module.COLOUR_AND_BLACK_MODES else 1  # that are learned
     assert len(made.data) < made.estimated_bits / 8 + 60 * parts + sum(len(value) for _, value in planes.metadata)
     assert sum(channels for _, channels, _ in made.parts) == planes.channels
     assert any(name.startswith(("local-", "learning-")) for name, *_ in made.parts) or code != "learned"
@@ -179,7 +179,7 @@ def test_progress_reaches_the_number_of_pixels(small):
     assert sum(counts) == 35
 
 
-# -- the choice of codes -------------------------------------------------------------------------------
+# -- the effort_module of codes -------------------------------------------------------------------------------
 
 
 def picture(kind: str) -> Planes:
@@ -252,7 +252,7 @@ SLOW = pytest.param((420, 340), "auto", marks=pytest.mark.slow)  # WebP's slowes
 )
 def test_a_higher_effort_is_never_larger(mode, size, code):
     planes, before = planes_of(mode, size), None
-    for effort in choice.EFFORTS:
+    for effort in effort_module.EFFORTS:
         made = encode_planes(planes, effort=effort, code=code)
         assert decode_planes(made.data) == planes
         assert before is None or len(made.data) <= before
@@ -266,16 +266,16 @@ def test_efforts_try_what_they_say(monkeypatch, largest, mirrors, sure):
     as suits its small member.
     """
     tried: dict[tuple[str, int], int] = {}
-    coded = choice._encode
+    coded = effort_module._encode
 
     def watched(colours, entry, levels, threads, progress, mirror):
         found = coded(colours, entry, levels, threads, progress, mirror)
-        tried[entry.name, mirror] = choice._size(found)
+        tried[entry.name, mirror] = effort_module._bytes(found)
         return found
 
-    monkeypatch.setattr(choice, "_encode", watched)
-    monkeypatch.setattr(choice, "MIRRORED", largest)
-    monkeypatch.setattr(choice, "CONFIDENCE_SIGMAS", sure)
+    monkeypatch.setattr(effort_module, "_encode", watched)
+    monkeypatch.setattr(effort_module, "MIRROR_PIXELS", largest)
+    monkeypatch.setattr(effort_module, "CONFIDENCE_SIGMAS", sure)
     small, learning = [("local-rgb-fast", 0)], [("learning-rgb-fast", mirror) for mirror in mirrors]
     after = small if sure > 0 else []
     for effort, expected in (("fast", []), ("default", learning[:1]), ("best", learning)):

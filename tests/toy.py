@@ -23,7 +23,7 @@ from gmcodec.exact.gaussian import make_latent_tables
 from gmcodec.exact.logistic import COUPLING_BITS, LOG_SCALE_UNIT, POSITION, make_tables
 from gmcodec.exact.ops import Layer
 from gmcodec.models import weights
-from gmcodec.models.ade.config import VAE, AdeConfig
+from gmcodec.models.ade.config import VAE_PREFIX, AdeConfig
 from gmcodec.models.ade.model import AdeModel
 from gmcodec.models.ade.tables import Gaussians
 from gmcodec.models.ade.tables import make_tables as make_flow_tables
@@ -321,7 +321,7 @@ def agave(config: AgaveConfig, isa: str | None = None, seed: int = 0, base: Base
 def ade(config: AdeConfig, isa: str | None = None, seed: int = 0, base: Base | None = None) -> AdeModel:
     """A toy flow with 8-bit latents; ``base``: what codes the first images, else a toy that has no name."""
     random, vae = np.random.default_rng([seed, 8]), agave(config.vae, isa, seed)
-    made = {f"{VAE}{name}": layer for name, layer in vae.layers.items()}
+    made = {f"{VAE_PREFIX}{name}": layer for name, layer in vae.layers.items()}
     for name, (rows, columns) in config.flow_shapes().items():
         # hidden features of a few hundred; means of couplings within some grey levels, log-scales within a nat
         shift = {"last": UP_SHIFT - 1, "linear": UP_SHIFT + 1}.get(name.rsplit(".")[-1], UP_SHIFT)

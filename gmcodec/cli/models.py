@@ -59,10 +59,10 @@ def sample(model: str, output: Path, rows: int, columns: int, size: int, seed: i
     from PIL import Image
 
     from gmcodec.files import replacing
-    from gmcodec.sampling import draw
+    from gmcodec.sampling import sample_page
 
     try:
-        page = draw(model, rows, columns, size, seed, source)
+        page = sample_page(model, rows, columns, size, seed, source)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     with replacing(output, append=False, force=force) as file:

@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""Code planes of 16 bits with a model of 8: tiles as in autoregressive.py, on a scale of the image's own.
+"""Code planes of 16 bits with a model of 8: tiles as in autoregressive.py, on a scale that suits the image.
 
-What the encoder tells the decoder of an image beforehand::
+The encoder first tells the decoder of an image:
 
-    values    a channel that uses few of its values (12 bits times 16, a developed raw file of 14 bits) is coded as
-              ranks among those it uses
-    bits      of the largest rank, 8 to 16
-    shift     a grey level of the model is 2**shift ranks: so many that noise has the size the model knows
-    rate      of learning
+=======  ==========================================================================================================
+lists    the values that a channel uses, if it uses few (12 bits times 16, a developed raw file of 14 bits): such a
+         channel is coded as ranks among these values
+bits     of the largest rank, 8 to 16
+shift    a grey level of the model is 2**shift ranks, chosen so that the noise has the size that the model knows
+rate     of learning, an index into ``online.rules.RATES``
+=======  ==========================================================================================================
 
-Payload of one part (numbers as in formats/varint.py): a number, bit c set if channel c has a list of values; bytes:
-bits, shift, rate; if there are lists, their length and raw deflate of them: for each channel with a list its first
-value, the differences between neighbours, 0 behind the last, first the high bytes of all these numbers of 16 bits, then
-the low ones; then the tiles: height and width, the number of 32-bit words of each in raster order, all words.
-"""
+Payload of one part, in this order (numbers as in formats/varint.py):
+
+1. a number: bit c is set if channel c has a list of values;
+2. three bytes: bits, shift, rate;
+3. if there are lists: their length in bytes, and raw deflate of them.  The list of a channel is its first value plus 1,
+   the differences between neighbouring values, and 0 at the end, all numbers of 16 bits.  The high bytes of all numbers
+   of all lists come first, then their low bytes;
+4. the height and the width of tiles, the number of 32-bit words of each tile in raster order, and all words."""
 
 from __future__ import annotations
 
@@ -40,7 +45,7 @@ from gmcodec.threads import Threads
 
 
 class Model(Protocol):
-    """What coding needs of a model of 8 bits that learns."""
+    """What coding needs of a model that learns on its way and knows images of 8 bits."""
 
     rates: tuple[int, ...]
 
@@ -48,22 +53,22 @@ class Model(Protocol):
         """Codes tiles uint16 [C, H, W] of ``bits`` bits; a grey level of the model is 2**shift steps."""
 
 
-Lists = list[np.ndarray | None]  # of the values a channel uses, ascending, where that is worth telling
-SAMPLE_SQUARES, SAMPLE_SIDE = 8, 48  # on which scales are tried
-USUAL_NOISE = 4  # median second difference of photographs of 8 bits
+ValueLists = list[np.ndarray | None]  # for each channel uint16, the values it uses, ascending; None: no list
+SCALE_SQUARES, SCALE_SIDE = 8, 48  # the sample of an image on which scales are tried
+USUAL_NOISE = 4  # median second difference of a photograph of 8 bits
 VALUES_16BIT = 1 << 16
 
 
 # -- values ----------------------------------------------------------------------------------------------------
 
 
-def choose_lists(planes: np.ndarray) -> Lists:
-    """The lists worth sending for uint16 [C, H, W].
+def choose_lists(planes: np.ndarray) -> ValueLists:
+    """The lists for uint16 [C, H, W] that save more bits than they take.
 
-    What one saves is taken from the gaps around the values that samples have: a comb has them everywhere, a histogram
-    of few samples only where hardly any sample is.
+    What a list saves is estimated from the gaps around the values of all samples.  A sparse histogram has wide gaps
+    everywhere; in that of a small image only rare values have wide gaps.
     """
-    lists: Lists = []
+    lists: ValueLists = []
     for plane in planes:
         counts = np.bincount(plane.ravel(), minlength=VALUES_16BIT)
         used = np.flatnonzero(counts)
@@ -75,21 +80,21 @@ def choose_lists(planes: np.ndarray) -> Lists:
     return lists
 
 
-def pack_lists(lists: Lists) -> tuple[int, bytes]:
-    """Which channels have lists, as bits, and the lists; of two values at least."""
+def pack_lists(lists: ValueLists) -> tuple[int, bytes]:
+    """Lists, of two values at least -> the bit mask of channels that have one, and the deflated lists."""
     numbers = [np.append(np.diff(used, prepend=used[:1] * 0), used[:1] * 0) for used in lists if used is not None]
     mask = sum(1 << c for c, used in enumerate(lists) if used is not None)
     if not mask:
         return 0, b""
     for part in numbers:
-        part[0] += 1  # a first value of 0 is no end
+        part[0] += 1  # so that a first value of 0 does not look like the end
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     joined = np.concatenate(numbers)
     data = (joined >> 8).astype(np.uint8).tobytes() + (joined & 255).astype(np.uint8).tobytes()
     return mask, packer.compress(data) + packer.flush()
 
 
-def unpack_lists(mask: int, data: bytes, channels: int) -> Lists:
+def unpack_lists(mask: int, data: bytes, channels: int) -> ValueLists:
     """Inverse of ``pack_lists``.  Raises GmcFormatError."""
     unpacker = zlib.decompressobj(-15)
     try:
@@ -104,7 +109,7 @@ def unpack_lists(mask: int, data: bytes, channels: int) -> Lists:
     if len(ends) != mask.bit_count() or (len(ends) and ends[-1] != len(numbers) - 1):
         raise GmcFormatError(f"{len(ends)} lists of values, there should be {mask.bit_count()}")
     parts = iter(np.split(numbers, ends + 1))
-    lists: Lists = []
+    lists: ValueLists = []
     for c in range(channels):
         used = np.cumsum(next(parts)[:-1]) - 1 if mask >> c & 1 else None
         if used is not None and (not len(used) or used[-1] >= VALUES_16BIT):
@@ -113,8 +118,8 @@ def unpack_lists(mask: int, data: bytes, channels: int) -> Lists:
     return lists
 
 
-def to_ranks(planes: np.ndarray, lists: Lists) -> np.ndarray:
-    """uint16 [C, H, W], every value as its place in its channel's list."""
+def to_ranks(planes: np.ndarray, lists: ValueLists) -> np.ndarray:
+    """uint16 [C, H, W] with every value replaced by its rank in the list of its channel."""
     out = planes.copy()
     for plane, used in zip(out, lists, strict=True):
         if used is not None:
@@ -124,8 +129,8 @@ def to_ranks(planes: np.ndarray, lists: Lists) -> np.ndarray:
     return out
 
 
-def from_ranks(ranks: np.ndarray, lists: Lists) -> np.ndarray:
-    """Inverse of ``to_ranks``, in place.  Raises GmcFormatError for ranks that no list has."""
+def from_ranks(ranks: np.ndarray, lists: ValueLists) -> np.ndarray:
+    """Inverse of ``to_ranks``, in place.  Raises GmcFormatError for a rank beyond the end of a list."""
     for plane, used in zip(ranks, lists, strict=True):
         if used is not None:
             if plane.max() >= len(used):
@@ -138,13 +143,13 @@ def from_ranks(ranks: np.ndarray, lists: Lists) -> np.ndarray:
 
 
 def choose_shift(ranks: np.ndarray, model: Model, bits: int, progress: Callback = ignore) -> tuple[int, float]:
-    """The scale on which a sample of uint16 [C, H, W] costs least, of three that suit its noise; bits a sample."""
+    """The best of three shifts that suit the noise of ranks uint16 [C, H, W], and its bits a sample, by a trial."""
     fine = ranks.astype(np.int32)
     second = fine[:, 1:, 1:] - fine[:, :-1, 1:] - fine[:, 1:, :-1] + fine[:, :-1, :-1]
     noise = float(np.median(np.abs(second))) if second.size else 0.0
     usual = round(np.log2(max(noise, 1) / USUAL_NOISE))
     candidates = sorted({min(max(usual + d, 0), MAX_SHIFT) for d in (-1, 0, 1)})
-    sample = squares(ranks, SAMPLE_SQUARES, SAMPLE_SIDE)
+    sample = squares(ranks, SCALE_SQUARES, SCALE_SIDE)
     strip = np.ascontiguousarray(np.concatenate(list(sample), 1))
 
     def cost(shift: int) -> float:
@@ -157,7 +162,7 @@ def choose_shift(ranks: np.ndarray, model: Model, bits: int, progress: Callback 
 
 
 def estimate(planes: np.ndarray, model: Model, progress: Callback = ignore) -> float:
-    """Bits that uint16 [C, H, W] will take, from a sample."""
+    """Estimated bits of uint16 [C, H, W], from a sample."""
     ranks = to_ranks(planes, choose_lists(planes))
     return choose_shift(ranks, model, bits_of(ranks.max()), progress)[1] * ranks.size
 
@@ -176,7 +181,7 @@ def encode(
     progress: Callback = ignore,
     tile: tuple[int, int] | None = None,
 ) -> Payload:
-    """uint16 [C, H, W] -> payload.  The bytes do not depend on ``threads``.  ``model`` learns."""
+    """uint16 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
     _, height, width = planes.shape
     tile, lists = tile or tile_shape(height, width), choose_lists(planes)
     ranks = to_ranks(planes, lists)
@@ -210,7 +215,7 @@ def decode(
     bits, shift, rate = payload[position : position + 3]
     coder = model.high_depth_coder(bits, shift, rate)
     length, position = varint.read(payload, position + 3, "the length of the lists") if mask else (0, position + 3)
-    lists: Lists = [None] * channels
+    lists: ValueLists = [None] * channels
     if mask:
         lists = unpack_lists(mask, payload[position : position + length], channels)
     tile, lengths, position = read_tiles(payload, position + length, height, width)

@@ -15,8 +15,8 @@ from gmcodec.models.local.model import LocalModel
 from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.weights import from_bytes, weights_id
 
-WEIGHTS = Path(__file__).parent.parent / "weights"
-VARIABLE = "GMCODEC_WEIGHTS"  # a folder to use instead of the shipped one
+WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
+WEIGHTS_VARIABLE = "GMCODEC_WEIGHTS"  # a folder to use instead of the shipped one
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Entry:
         return small and (channels, depth) == (self.channels, self.depth)
 
 
-_PAIR = (("learning-rgb", 6), ("learning-rgb-fast", 7))
+_ENSEMBLE = (("learning-rgb", 6), ("learning-rgb-fast", 7))
 ENTRIES = (
     Entry(16, "local-rgb", 3),
     Entry(17, "local-grey", 1),
@@ -64,7 +64,7 @@ ENTRIES = (
     Entry(27, "learning-rgb16-fast", 3, opt_in=True, depth=16, members=(("local-rgb-fast", 5),)),
     Entry(28, "learning-rgb16", 3, opt_in=True, depth=16, members=(("learning-rgb16", 3),)),
     Entry(29, "learning-grey16", 1, opt_in=True, depth=16, members=(("learning-grey", 4),)),
-    Entry(30, "pair-rgb", 3, opt_in=True, members=_PAIR, averaged=True),
+    Entry(30, "pair-rgb", 3, opt_in=True, members=_ENSEMBLE, averaged=True),
     Entry(31, "averaged-grey", 1, opt_in=True, members=(("learning-grey", 7),), averaged=True),
     Entry(32, "averaged-rgb16", 3, opt_in=True, depth=16, members=(("learning-rgb16", 5),), averaged=True),
     Entry(33, "averaged-grey16", 1, opt_in=True, depth=16, members=(("learning-grey", 6),), averaged=True),
@@ -95,7 +95,7 @@ class Loaded:
 
 def folder() -> Path:
     """Where weights are looked for."""
-    return Path(os.environ.get(VARIABLE) or WEIGHTS)
+    return Path(os.environ.get(WEIGHTS_VARIABLE) or WEIGHTS_FOLDER)
 
 
 def default(channels: int) -> Entry:

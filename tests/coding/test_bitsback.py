@@ -27,7 +27,7 @@ def buried(words: int) -> np.ndarray:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bitsback, "BATCH_PIXELS", 4 * 256)
+    monkeypatch.setattr(bitsback, "BITSBACK", bitsback.BITSBACK._replace(batch_pixels=4 * 256))
 
 
 @pytest.mark.parametrize("kind", toy.AGAVE)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_bitsback import buried, images
 
 from gmcodec import native
-from gmcodec.coding import autoregressive, chain, flow, strips
+from gmcodec.coding import autoregressive, bitsback, chain, flow, strips
 from gmcodec.coding.chain import decode_chain, encode_chain
 from gmcodec.coding.flow import pop_batch, push_batch
 from gmcodec.coding.stack import Stack
@@ -101,7 +101,7 @@ def test_too_little_on_the_stack_is_noticed() -> None:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "BATCH_PIXELS", 2 * 256)
+    monkeypatch.setattr(flow, "FLOW", flow.FLOW._replace(batch_pixels=2 * 256))
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -145,7 +145,7 @@ def test_samples_out_of_range_are_refused() -> None:
 
 def test_pictures_are_drawn_by_random_words() -> None:
     model = toy.ade(toy.FLOWS["colours"])
-    drawn = [flow.draw(Stack(words), (2, 3, 16, 16), model) for words in (buried(9000), buried(9000)[::-1])]
+    drawn = [flow.sample(Stack(words), (2, 3, 16, 16), model) for words in (buried(9000), buried(9000)[::-1])]
     assert drawn[0].shape == (2, 3, 16, 16)
     assert (drawn[0] != drawn[1]).mean() > 0.5
 
@@ -186,5 +186,5 @@ def test_an_image_of_any_size_is_never_larger_than_its_base_makes_it(size: tuple
 
 
 def test_a_model_knows_its_scheme() -> None:
-    assert chain.scheme(toy.ade(toy.FLOWS["none"])) is flow
-    assert chain.scheme(toy.agave(toy.AGAVE["plain"])) is not flow
+    assert chain.scheme(toy.ade(toy.FLOWS["none"])) is flow.FLOW
+    assert chain.scheme(toy.agave(toy.AGAVE["plain"])) is bitsback.BITSBACK

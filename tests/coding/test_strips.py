@@ -55,7 +55,7 @@ def test_strips_grow_with_what_pays_for_them(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(heights) == 200 - 3 * model.cell
     assert len(heights) >= 2
     assert all(a < b for a, b in itertools.pairwise(heights[:-1]))
-    monkeypatch.setattr(bitsback, "BATCH_PIXELS", 20 * 16)
+    monkeypatch.setattr(bitsback, "BITSBACK", bitsback.BITSBACK._replace(batch_pixels=20 * 16))
     small, _ = pushed(tile, model, 3)
     assert max(heights) > 16 == max(heights[-5:])
     assert np.array_equal(strips.pop_strips(small, tile.shape, model, lambda n: None, None), tile)

@@ -59,7 +59,7 @@ def test_reweighted_rows_are_frequencies(seed: int, n: int, extreme: bool) -> No
 @given(seeds, st.integers(1, 4), st.sampled_from(["random", "comb", "neutral"]))
 def test_levels_round_trip(seed: int, channels: int, kind: str) -> None:
     random = np.random.default_rng(seed)
-    levels = np.full((channels, 256), value_weights.NEUTRAL, np.uint8)
+    levels = np.full((channels, 256), value_weights.NEUTRAL_INDEX, np.uint8)
     if kind == "random":
         levels[random.integers(channels)] = random.integers(0, 16, 256)
     elif kind == "comb":
@@ -73,7 +73,7 @@ def test_levels_round_trip(seed: int, channels: int, kind: str) -> None:
 
 def test_levels_make_these_words() -> None:
     # part of the format: what a file says today it must say for ever
-    levels = np.full((2, 256), value_weights.NEUTRAL, np.uint8)
+    levels = np.full((2, 256), value_weights.NEUTRAL_INDEX, np.uint8)
     levels[1, 5::7] = 0
     mask, words = value_weights.pack(levels)
     assert mask == 2
@@ -81,7 +81,7 @@ def test_levels_make_these_words() -> None:
 
 
 def test_damaged_levels_are_refused() -> None:
-    levels = np.full((3, 256), value_weights.NEUTRAL, np.uint8)
+    levels = np.full((3, 256), value_weights.NEUTRAL_INDEX, np.uint8)
     levels[1, ::3] = 2
     mask, words = value_weights.pack(levels)
     none = np.zeros(0, np.uint32)
@@ -95,12 +95,12 @@ def test_what_the_model_knows_makes_no_weight() -> None:
     counts[100:140] = 500
     counts[120] = 9000  # a peak that the model saw coming
     expected = counts.copy()
-    assert (value_weights.levels(counts > -1, counts, expected) == value_weights.NEUTRAL).all()
+    assert (value_weights.weight_indices(counts > -1, counts, expected) == value_weights.NEUTRAL_INDEX).all()
     counts[110], counts[111] = 0, 1000
-    levels = value_weights.levels(counts > 0, counts, expected)
+    levels = value_weights.weight_indices(counts > 0, counts, expected)
     assert levels[110] == 0
     assert levels[111] == 10  # twice as often as expected: two half octaves
-    assert levels[120] == value_weights.NEUTRAL
+    assert levels[120] == value_weights.NEUTRAL_INDEX
 
 
 def picture(values: np.ndarray, side: int = 288) -> np.ndarray:
@@ -113,8 +113,8 @@ def picture(values: np.ndarray, side: int = 288) -> np.ndarray:
 def test_a_comb_is_found_and_pays() -> None:
     model = toy_model(3)
     natural, stretched = picture(np.arange(256)), picture(np.clip(np.arange(256) * 5 // 4, 0, 255))
-    assert (autoregressive.choose_levels(natural, model) == value_weights.NEUTRAL).all()
-    levels = autoregressive.choose_levels(stretched, model)
+    assert (autoregressive.choose_weight_indices(natural, model) == value_weights.NEUTRAL_INDEX).all()
+    levels = autoregressive.choose_weight_indices(stretched, model)
     assert (levels[:, 4::5] == 0).mean() > 0.9  # values that the stretched image has not
     coded = autoregressive.encode(stretched, model)
     plain_bits = autoregressive.push_words(stretched[None], model, lambda n: None)[1]
@@ -126,7 +126,7 @@ def test_a_comb_is_found_and_pays() -> None:
 def test_no_weights_where_they_cannot_pay() -> None:
     model = toy_model(3)
     small = picture(np.clip(np.arange(256) * 5 // 4, 0, 255), side=64)
-    assert (autoregressive.choose_levels(small, model) == value_weights.NEUTRAL).all()
+    assert (autoregressive.choose_weight_indices(small, model) == value_weights.NEUTRAL_INDEX).all()
     flat = np.full((3, 300, 300), 77, np.uint8)
     for image in (flat, np.random.default_rng(0).integers(0, 256, (3, 260, 260)).astype(np.uint8)):
         coded = autoregressive.encode(image, model)

@@ -137,7 +137,7 @@ def test_the_importance_weighted_bound_nears_the_likelihood() -> None:
 
 def test_pictures_of_the_prior() -> None:
     torch.manual_seed(0)
-    drawn = net("colours").draw(3, 16, 8)
+    drawn = net("colours").sample(3, 16, 8)
     assert drawn.shape == (3, 3, 16, 8)
     assert drawn.isfinite().all()
 

@@ -255,7 +255,7 @@ def test_a_frozen_net_says_almost_the_same(kind: str, nonlinearity: str) -> None
     with torch.no_grad():
         terms = [net.terms(batch) for _ in range(DRAWS)]
     model = agave_freeze.freeze(net, [batch], [batch[:2].numpy()], latent_bits=16)
-    estimates = [agave_freeze.drawn(model, batch.numpy(), seed) for seed in range(DRAWS)]
+    estimates = [agave_freeze.sample_latents(model, batch.numpy(), seed) for seed in range(DRAWS)]
     divergence = np.mean([bits for _, bits in estimates])
     assert divergence == pytest.approx(np.mean([t.sampled.sum(1).mean() for t in terms]), rel=0.15)
     estimate = np.mean([agave_freeze.estimate_bits(model, batch.numpy(), seed) for seed in range(DRAWS)])
@@ -337,7 +337,7 @@ def test_photographs_have_a_local_net_as_decoder(tmp_path: Path, monkeypatch: py
         padded = torch.from_numpy(padded)
         assert torch.allclose(run.ema.decoder.bits(padded), alone.ema.bits(padded), atol=0.05)
 
-    monkeypatch.setenv(registry.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(registry.WEIGHTS_VARIABLE, str(tmp_path))
     monkeypatch.setattr(freezing, "CALIBRATION_SIDE", 32)
     freeze_file([start], folder, folder, tmp_path / "local-rgb.safetensors")
     kept, out = tmp_path / "run" / "float.safetensors", tmp_path / "agave-rgb.safetensors"

@@ -357,7 +357,7 @@ def test_the_registry_loads_what_was_written(toy_folder):
 def test_the_registry_refuses_swapped_weights(tmp_path, monkeypatch):
     toy.write_weights(tmp_path)
     (tmp_path / "local-rgb.safetensors").write_bytes((tmp_path / "local-grey.safetensors").read_bytes())
-    monkeypatch.setenv(registry.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(registry.WEIGHTS_VARIABLE, str(tmp_path))
     with pytest.raises(WeightsError, match="channels"):
         registry.load(16)
 

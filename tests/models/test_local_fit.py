@@ -89,9 +89,9 @@ def test_the_native_likelihood_is_that_of_its_specification(channels: int, n: in
 def test_the_native_search_is_that_of_its_specification(channels: int) -> None:
     model = toy_model(channels)
     fit, mixture = fits(model, 1000)
-    worth = local_fit.worth(model.config)
-    changes, gain = fit.changes(worth)
-    expected, gained = fit_spec.search(mixture, worth)
+    sizes = local_fit.step_sizes(model.config)
+    changes, gain = fit.changes(sizes)
+    expected, gained = fit_spec.search(mixture, sizes)
     assert gain == pytest.approx(gained, rel=1e-4)
     assert gain > 100
     assert np.abs(changes - expected).max() <= 1  # where rounding decides
@@ -106,8 +106,8 @@ def test_every_instruction_set_finds_the_same(channels: int) -> None:
     for isa in native.isas():
         model = toy_model(channels, isa)
         fit = local_fit.prepare(model.config, model.net, sample, local_fit.inner_pixels(model.config, sample))
-        changes, gain = fit.changes(local_fit.worth(model.config))
-        numbers = fit.likelihood(changes * local_fit.worth(model.config))
+        changes, gain = fit.changes(local_fit.step_sizes(model.config))
+        numbers = fit.likelihood(changes * local_fit.step_sizes(model.config))
         found.add((changes.tobytes(), gain, numbers[0], *(array.tobytes() for array in numbers[1:])))
     assert len(found) == 1
 
@@ -132,7 +132,7 @@ def test_hopeless_pixels_do_no_harm() -> None:
     found = set()
     for core in map(native.core, native.isas()):
         fit = native.Fit(core, c.mixtures, outputs, output_units(c), base, target, features, near)
-        changes, gain = fit.changes(local_fit.worth(c))
+        changes, gain = fit.changes(local_fit.step_sizes(c))
         assert np.isfinite(gain)
         found.add((changes.tobytes(), gain))
     assert len(found) == 1
@@ -259,11 +259,11 @@ def test_fitting_pays_and_comes_back(channels: int) -> None:
 
 
 def test_a_fitted_image_with_weights_makes_these_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, levels = toy_model(3), np.full((3, 256), value_weights.NEUTRAL, np.uint8)
+    model, levels = toy_model(3), np.full((3, 256), value_weights.NEUTRAL_INDEX, np.uint8)
     levels[1:, 3::4] = 2
     image = smooth(np.random.default_rng(8), (3, 20, 30))
     monkeypatch.setattr(autoregressive, "ADAPT_FROM", 0)
-    monkeypatch.setattr(autoregressive, "choose_levels", lambda planes, model: levels)
+    monkeypatch.setattr(autoregressive, "choose_weight_indices", lambda planes, model: levels)
     monkeypatch.setattr(type(model), "fit", lambda self, sample, pixels: local_fit.pack(changes_of(3)))
     payload = autoregressive.encode(image, model, tile=(10, 30)).data
     assert hashlib.sha256(payload).hexdigest() == "a340046d906dd6c96156473509b3107fb7320a2e8fd4d0cdb89f751527292c09"

@@ -82,7 +82,7 @@ def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
     planes = image("smooth", (3, 37, 41), 0)
     words, _ = push_words(planes[None], model(3), ignore)
     sampled = model(3).tile_coder.sampled_bits(planes, ignore, None)
-    monkeypatch.setattr(local_tile, "CALL_PIXELS", pixels)
+    monkeypatch.setattr(local_tile, "LOCAL_CALL_PIXELS", pixels)
     assert model(3).tile_coder.sampled_bits(planes, ignore, None) == sampled
     counts: list[int] = []
     assert np.array_equal(push_words(planes[None], model(3), counts.append)[0], words)

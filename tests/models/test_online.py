@@ -238,7 +238,7 @@ def test_tiles_start_anew_and_threads_do_not_matter():
 def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
     planes = image("smooth", (3, 37, 41))
     words, _ = push_words(planes[None], model(3), ignore)
-    monkeypatch.setattr(online_tile, "CALL_PIXELS", pixels)
+    monkeypatch.setattr(online_tile, "ONLINE_CALL_PIXELS", pixels)
     counts: list[int] = []
     assert np.array_equal(push_words(planes[None], model(3), counts.append)[0], words)
     assert np.array_equal(pop_words(words, (1, 3, 37, 41), model(3), counts.append)[0], planes)

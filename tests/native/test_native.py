@@ -35,7 +35,7 @@ from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.online.spec import Learner
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
 from gmcodec.models.shared.mixture import value_weights
-from gmcodec.models.shared.window import Canvas, calls_of
+from gmcodec.models.shared.window import Canvas, split_steps
 from gmcodec.native import nets, tiles
 
 pytestmark = pytest.mark.native
@@ -202,7 +202,7 @@ def by_workers(model: OnlineModel, planes: np.ndarray, workers: int, high_depth:
     canvas, tile = opened()
     canvas.fill(planes[None])
     found = tuple(np.empty((n, 2), np.uint32) for n in tile.symbols)
-    calls = calls_of(tile.steps, planes[0].size, 300)
+    calls = split_steps(tile.steps, planes[0].size, 300)
     with online_tile.ThreadTeam(workers) as team:
         for call in calls:
             team.run(lambda worker, call=call: tile.find_intervals(worker, *call, found))

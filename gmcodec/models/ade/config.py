@@ -28,17 +28,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gmcodec.models.ade.tables import LARGEST_SCALE, MULTIPLIER_BITS
+from gmcodec.models.ade.tables import COUPLING_SCALE_BITS, MAX_COUPLING_SCALE
 from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.models.agave.config import read_config as read_vae_config
 from gmcodec.models.pixelcnnpp.config import NONLINEARITIES
 from gmcodec.models.shared.activations import MAP_LIMIT, OUTPUT_LIMIT
 from gmcodec.models.shared.family import plain_values
 
-VAE = "vae."  # how names of the VAE's layers start
-POSITIONS = "abcd"
+VAE_PREFIX = "vae."  # how names of the VAE's layers start
+CELL_POSITIONS = "abcd"
 COLOURS = {3: "rgb", 1: "y"}
-SAMPLE_REACH, LARGEST_FEATURE = 1 << 16, 1 << 46  # of samples before any coupling, of features
+SAMPLE_REACH, MAX_FEATURE = 1 << 16, 1 << 46  # of samples before any coupling, of features
 Shapes = dict[str, tuple[int, int]]
 DEQUANTISATIONS = ("uniform", "variational")
 
@@ -82,16 +82,16 @@ class AdeConfig:
             for name in names:
                 if not 0 < len(self.changed(name)) < 4 * self.channels:
                     raise ValueError(f"coupling {name!r} must change some samples of a cell, not all")
-        if self.reach >= LARGEST_FEATURE:
+        if self.reach >= MAX_FEATURE:
             raise ValueError(f"a sample passes too many couplings: it could reach 2**{self.reach.bit_length()}")
 
     def changed(self, name: str) -> list[int]:
         """Features of a cell that a coupling changes, sorted.  Raises ValueError."""
         positions, _, colours = name.partition(":")
         order = COLOURS[self.channels]
-        if not positions or not colours or set(positions) - set(POSITIONS) or set(colours) - set(order):
+        if not positions or not colours or set(positions) - set(CELL_POSITIONS) or set(colours) - set(order):
             raise ValueError(f"{name!r} does not name samples of a cell")
-        return sorted({self.channels * POSITIONS.index(p) + order.index(c) for p in positions for c in colours})
+        return sorted({self.channels * CELL_POSITIONS.index(p) + order.index(c) for p in positions for c in colours})
 
     def kept(self, name: str) -> list[int]:
         """The other features, sorted."""
@@ -106,7 +106,7 @@ class AdeConfig:
             largest = [at_a] * 4 * self.channels
             for name in names:
                 for k in self.changed(name):  # a mean and its linear part: OUTPUT_LIMIT each
-                    largest[k] = (largest[k] + 2 * OUTPUT_LIMIT) * LARGEST_SCALE >> MULTIPLIER_BITS
+                    largest[k] = (largest[k] + 2 * OUTPUT_LIMIT) * MAX_COUPLING_SCALE >> COUPLING_SCALE_BITS
             found, at_a = max(found, *largest), max(largest[: self.channels])
         return found
 
@@ -127,7 +127,7 @@ class AdeConfig:
 
     def layer_shapes(self) -> Shapes:
         """Rows and columns of every integer layer: the flow's, the noise's, then the VAE's, which start with VAE."""
-        return self.flow_shapes() | {f"{VAE}{name}": shape for name, shape in self.vae.layer_shapes().items()}
+        return self.flow_shapes() | {f"{VAE_PREFIX}{name}": shape for name, shape in self.vae.layer_shapes().items()}
 
     def input_limit(self, name: str) -> int:
         """The largest magnitude of an input of a layer."""

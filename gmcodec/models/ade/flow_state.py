@@ -15,13 +15,13 @@ from gmcodec.exact import gaussian
 from gmcodec.exact.gaussian import Gaussians
 from gmcodec.exact.logistic import LOG_SCALE_UNIT
 from gmcodec.models.ade.config import AdeConfig
-from gmcodec.models.ade.tables import LOG_SCALE_MAX, SAMPLE_BITS, FlowTables
+from gmcodec.models.ade.tables import COUPLING_LOG_SCALE_MAX, SAMPLE_BITS, FlowTables
+from gmcodec.models.shared.activations import MID_GREY
 from gmcodec.models.shared.conv import ConvLayers, to_activation
 from gmcodec.models.vae.frozen import FrozenVAE
-from gmcodec.models.vae.latent_state import LatentState, Rows, bottom_up, split_latents
+from gmcodec.models.vae.latent_state import LatentState, PosteriorFrequencies, bottom_up, split_latents
 
-CENTRE = 128
-TO_MAP = 4  # bits of a sample that a net does not see
+MAP_SHIFT = 4  # bits of a sample that a net does not see
 
 
 def cells(x: np.ndarray) -> np.ndarray:
@@ -67,24 +67,26 @@ class FlowState:
         """How many there are in the batch."""
         return self._x.size
 
-    def noise(self, planes: np.ndarray) -> Rows | None:
+    def noise(self, planes: np.ndarray) -> PosteriorFrequencies | None:
         """Posteriors of the noise of uint8 [B, C, H, W]; None where it is uniform."""
         model = self._model
         if not model.config.noise:
             return None
-        x = (cells(planes.transpose(0, 2, 3, 1)).astype(np.int16) - np.int16(CENTRE)) << (SAMPLE_BITS - TO_MAP)
+        x = (cells(planes.transpose(0, 2, 3, 1)).astype(np.int16) - np.int16(MID_GREY)) << (SAMPLE_BITS - MAP_SHIFT)
         mean, log_scale = split_latents(self._inner("noise", x))
         index, limit = gaussian.scale_index(log_scale), gaussian.LARGEST_MEAN
-        return Rows(Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), model.vae.latent_tables)
+        return PosteriorFrequencies(
+            Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), model.vae.latent_tables
+        )
 
     def from_pixels(self, planes: np.ndarray, noise: np.ndarray) -> None:
         """Begin with images uint8 [B, C, H, W] and the noise of every sample, int32 [N] in 0..255."""
-        x = cells(planes.transpose(0, 2, 3, 1)).astype(np.int64) - CENTRE
+        x = cells(planes.transpose(0, 2, 3, 1)).astype(np.int64) - MID_GREY
         self._x = (x << SAMPLE_BITS) + noise.reshape(x.shape)
 
     def to_pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """Inverse of ``from_pixels``: int64 [B, C, H, W], which may be out of range, and the noise."""
-        grey = pixels((self._x >> SAMPLE_BITS) + CENTRE).transpose(0, 3, 1, 2)
+        grey = pixels((self._x >> SAMPLE_BITS) + MID_GREY).transpose(0, 3, 1, 2)
         return grey, (self._x & ((1 << SAMPLE_BITS) - 1)).astype(np.int32).ravel()
 
     # -- couplings -----------------------------------------------------------------------------------------
@@ -97,11 +99,11 @@ class FlowState:
     def affine(self, n: int) -> Affine:
         """What coupling n does to the samples it changes, as the others say."""
         model, (level, name) = self._model, self._model.config.couplings[n]
-        kept = to_activation(self._at(level)[..., model.config.kept(name)], TO_MAP)
+        kept = to_activation(self._at(level)[..., model.config.kept(name)], MAP_SHIFT)
         outputs = self._inner(f"flow.{n}", kept)
         mean, log_scale = np.split(outputs, 2, 3)
         mean = mean + model.conv.outputs(f"flow.{n}.linear", kept, model.config.window)
-        top = LOG_SCALE_MAX * LOG_SCALE_UNIT
+        top = COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT
         return Affine(mean.ravel(), model.tables.scale[np.clip(log_scale, -top, top) + top].astype(np.int64).ravel())
 
     def changed(self, n: int) -> np.ndarray:
@@ -152,7 +154,7 @@ class FlowState:
         """The latents of the features, with posteriors if these are ``known``."""
         model, up = self._model, None
         if known:
-            x = to_activation(self._x, TO_MAP)
+            x = to_activation(self._x, MAP_SHIFT)
             up = bottom_up(model.vae, x)
         return LatentState(model.vae, self._count, self._size, up)
 

@@ -14,7 +14,7 @@ from gmcodec import native
 from gmcodec.errors import WeightsError
 from gmcodec.exact.gaussian import LatentTables
 from gmcodec.exact.ops import Layer
-from gmcodec.models.ade.config import VAE, AdeConfig, read_config
+from gmcodec.models.ade.config import VAE_PREFIX, AdeConfig, read_config
 from gmcodec.models.ade.flow_state import FlowState, FrozenFlow
 from gmcodec.models.ade.tables import SAMPLE_BITS, FlowTables, read_flow_tables
 from gmcodec.models.shared.conv import ConvLayers
@@ -52,7 +52,7 @@ class AdeModel(LatentModel):
         self.latent_tables, self.base = latent_tables, base
         self.core = core or native.core()
         flow = {name: layers[name] for name in config.flow_shapes()}
-        inner = {name: layers[f"{VAE}{name}"] for name in config.vae.layer_shapes()}
+        inner = {name: layers[f"{VAE_PREFIX}{name}"] for name in config.vae.layer_shapes()}
         self.conv = ConvLayers(flow, tables.elu, config.nonlinearity, self.core)
         conv = ConvLayers(inner, constants.elu, config.vae.nonlinearity, self.core)
         self.vae = FrozenVAE(config.vae, conv, constants, latent_tables)

@@ -12,7 +12,8 @@ import numpy as np
 from gmcodec.exact import ops
 from gmcodec.exact.ops import Layer
 from gmcodec.models.ade.config import AdeConfig
-from gmcodec.models.vae.spec import LIMIT, MEAN_SHIFT, OUTPUT_LIMIT, clamp, convolution
+from gmcodec.models.shared.activations import MAP_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.vae.spec import MEAN_SHIFT, clamp, convolution
 
 LARGEST_LOG_SCALE = 128  # 4 nats in 1/32
 
@@ -21,7 +22,7 @@ def kept(config: AdeConfig, name: str, samples: np.ndarray) -> np.ndarray:
     """What the net of a coupling sees, [h, w, F]: of samples [H, W, C] of its scale, in 1/16 grey level and clamped."""
     features = [(k // config.channels // 2, k // config.channels % 2, k % config.channels) for k in config.kept(name)]
     seen = [samples[row::2, column::2, channel] for row, column, channel in features]
-    return np.clip((np.stack(seen, 2) + 8) >> 4, -LIMIT, LIMIT)
+    return np.clip((np.stack(seen, 2) + 8) >> 4, -MAP_LIMIT, MAP_LIMIT)
 
 
 class Spec:

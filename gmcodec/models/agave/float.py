@@ -37,13 +37,13 @@ from gmcodec.models.local.float import FIRST_BITS, LocalNet
 from gmcodec.models.pixelcnnpp.float import (
     ACTIVATIONS,
     BLOCK_GAIN,
-    CENTRE,
     SAMPLE_UNIT,
     Conv,
     PixelCNN,
     RoundedNet,
     start_layers,
 )
+from gmcodec.models.shared.activations import MID_GREY
 
 NAT = 1 / log(2)  # bits
 FIRST_LOG_SCALE = 3.0  # of the logistics of y, nats above a grey level
@@ -236,7 +236,7 @@ class Conditioner(nn.Module):
 
     def forward(self, means: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
         """f(z) [B, planes, H'', W''] in grey levels -> [B, D, H', W'] for each of ``AgaveConfig.condition_levels``."""
-        x = ((means - CENTRE) * SAMPLE_UNIT).to(dtype)
+        x = ((means - MID_GREY) * SAMPLE_UNIT).to(dtype)
         x = functional.interpolate(x, size, mode="nearest")
         streams = [self.first(x)]
         for layer in self.shrink:
@@ -347,8 +347,8 @@ class Agave(RoundedNet):
         self, images: Tensor, noise: Sequence[Tensor], dtype: torch.dtype = torch.float32
     ) -> tuple[Tensor, Divergence]:
         """f(z) in grey levels, float32 [B, planes, H'', W''], with z from the posterior; its divergences."""
-        found, _, divergence = self.vae(noise, self.vae.features((images.to(dtype) - CENTRE) * SAMPLE_UNIT, dtype))
-        return CENTRE + found / SAMPLE_UNIT, divergence
+        found, _, divergence = self.vae(noise, self.vae.features((images.to(dtype) - MID_GREY) * SAMPLE_UNIT, dtype))
+        return MID_GREY + found / SAMPLE_UNIT, divergence
 
     def conditions(self, means: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
         """What f(z) tells the blocks of the decoder."""

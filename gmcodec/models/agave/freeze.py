@@ -27,7 +27,7 @@ from gmcodec.models.pixelcnnpp.freeze import ConditionsOf
 from gmcodec.models.pixelcnnpp.streams import Conditions
 from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT, make_elu
 from gmcodec.models.shared.family import Base
-from gmcodec.models.vae.freeze import drawn_bins, integers_of, map_layer, vae_layers
+from gmcodec.models.vae.freeze import integers_of, map_layer, sample_bins, vae_layers
 from gmcodec.models.vae.frozen import Constants
 
 LATENT_BITS = 8  # of a latent; bins are then a hundredth of the prior's deviation wide where most of them are
@@ -74,18 +74,18 @@ def freeze(
         return net.conditions(net.means(images, noise)[0], (images.shape[2], images.shape[3]))
 
     def integers(images: np.ndarray) -> Conditions:
-        return by_position(decoder.config, drawn(without, images)[0].conditions())
+        return by_position(decoder.config, sample_latents(without, images)[0].conditions())
 
     return made(pixelcnnpp_freeze.freeze(net.decoder, batches, trials, ConditionsOf(floats, integers)))
 
 
-def drawn(model: AgaveModel, images: np.ndarray, seed: int = 0) -> tuple[AgaveState, np.ndarray]:
+def sample_latents(model: AgaveModel, images: np.ndarray, seed: int = 0) -> tuple[AgaveState, np.ndarray]:
     """Latents drawn from the posterior of uint8 [B, C, H, W], and their bits log q - log p, [B]."""
     random, shape = np.random.default_rng(seed), (len(images), *images.shape[1:])
     state, tables = model.latent_state(shape, images), model.latent_tables  # type: ignore[arg-type]
     divergence = np.zeros(len(images))
     for size in state.sizes():
-        bins, share = drawn_bins(state.posterior(), size, tables.bits, random)
+        bins, share = sample_bins(state.posterior(), size, tables.bits, random)
         divergence += (share + tables.bits).reshape(len(images), -1).sum(1)
         state.observe(bins)
     return state, divergence
@@ -93,7 +93,7 @@ def drawn(model: AgaveModel, images: np.ndarray, seed: int = 0) -> tuple[AgaveSt
 
 def estimate_bits(model: AgaveModel, images: np.ndarray, seed: int = 0) -> np.ndarray:
     """A frozen model's own estimate for uint8 [B, C, H, W], -ELBO with one sample: bits of each image, float64 [B]."""
-    state, divergence = drawn(model, images, seed)
+    state, divergence = sample_latents(model, images, seed)
     return decoder_bits(state.decoder(), images) + divergence
 
 

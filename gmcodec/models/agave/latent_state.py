@@ -14,7 +14,7 @@ from gmcodec.models.local.model import LocalModel
 from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
 from gmcodec.models.pixelcnnpp.model import PixelCNNModel
 from gmcodec.models.pixelcnnpp.streams import Conditions
-from gmcodec.models.shared.activations import MAP_UNIT
+from gmcodec.models.shared.activations import MAP_UNIT, MID_GREY
 from gmcodec.models.shared.conv import to_activation
 from gmcodec.models.shared.mixture import Prediction
 from gmcodec.models.vae.frozen import FrozenVAE
@@ -24,8 +24,7 @@ Decoder = PixelCNNModel | LocalModel
 
 MEANS_UNIT = 128 * POSITION  # of f(z): 1/64 of a grey level, relative to samples within -1..1
 MEANS_SHIFT = (MEANS_UNIT // MAP_UNIT).bit_length() - 1
-CENTRE = 128
-WIDE = 5 * LOG_SCALE_UNIT  # log-scale of samples of which nothing is known
+WIDE_LOG_SCALE = 5 * LOG_SCALE_UNIT  # log-scale of samples of which nothing is known
 
 
 class FrozenAgave(NamedTuple):
@@ -41,9 +40,9 @@ class FrozenAgave(NamedTuple):
         assert isinstance(self.vae.config, AgaveConfig)
         return self.vae.config
 
-    def factored(self, means: np.ndarray | None) -> Factored:
+    def factorised(self, means: np.ndarray | None) -> FactorisedDecoder:
         """The decoder of a plain VAE."""
-        return Factored(self.core, self.tables, means, self.vae.constants.log_scale, self.config.channels)
+        return FactorisedDecoder(self.core, self.tables, means, self.vae.constants.log_scale, self.config.channels)
 
 
 class AgaveState(LatentState):
@@ -58,15 +57,15 @@ class AgaveState(LatentState):
         if planes is not None:
             more = padded[0] - height, padded[1] - width
             planes = np.pad(planes, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), "edge")
-            up = bottom_up(model.vae, planes.transpose(0, 2, 3, 1).astype(np.int16) - np.int16(CENTRE))
+            up = bottom_up(model.vae, planes.transpose(0, 2, 3, 1).astype(np.int16) - np.int16(MID_GREY))
         super().__init__(model.vae, count, padded, up)
         self._model, self._shape = model, shape
 
-    def decoder(self) -> Decoder | Factored:
+    def decoder(self) -> Decoder | FactorisedDecoder:
         """The decoder conditioned on f(z)."""
         model = self._model
         if model.decoder is None:
-            return model.factored(self.means())
+            return model.factorised(self.means())
         conditions = self.conditions()
         if isinstance(model.decoder, PixelCNNModel):
             return model.decoder.conditioned_on(by_position(model.decoder.config, conditions))
@@ -92,7 +91,7 @@ def by_position(decoder: PixelCNNConfig, conditions: list[np.ndarray]) -> Condit
     return dict(zip(decoder.positions, cells_first, strict=True))
 
 
-class Factored:
+class FactorisedDecoder:
     """Samples that do not depend on one another: a logistic each (eq. 3.17 with 256 colours), for plain VAEs.
 
     ``means`` as of ``AgaveState.means``, or None: the centre, and wide logistics.
@@ -106,27 +105,27 @@ class Factored:
     ) -> None:
         self._core, self._tables, self.channels = core, tables, channels
         self._means = None if means is None else means.reshape(-1, means.shape[3]).astype(np.int32)
-        log_scales = np.full(channels, WIDE) if means is None else np.broadcast_to(log_scale, channels)
+        log_scales = np.full(channels, WIDE_LOG_SCALE) if means is None else np.broadcast_to(log_scale, channels)
         couplings = channels * (channels - 1) // 2
         self._outputs = np.concatenate([np.zeros(1 + channels), log_scales, np.zeros(couplings)]).astype(np.int32)
 
     def fit(self, sample: np.ndarray, pixels: int) -> bytes:
         return b""
 
-    def adapted(self, changes: bytes) -> Factored:
+    def adapted(self, changes: bytes) -> FactorisedDecoder:
         return self
 
-    def canvas(self, height: int, width: int, count: int = 1) -> FactoredCanvas:
-        return FactoredCanvas(count, self.channels, height, width)
+    def canvas(self, height: int, width: int, count: int = 1) -> FactorisedCanvas:
+        return FactorisedCanvas(count, self.channels, height, width)
 
-    def predict(self, canvas: FactoredCanvas, pixels: np.ndarray) -> Prediction:
-        base = np.full((len(pixels), self.channels), CENTRE * POSITION, np.int32)
+    def predict(self, canvas: FactorisedCanvas, pixels: np.ndarray) -> Prediction:
+        base = np.full((len(pixels), self.channels), MID_GREY * POSITION, np.int32)
         if self._means is not None:
             base += self._means[pixels]
         return Prediction(self._core, self.channels, self._tables, np.tile(self._outputs, (len(pixels), 1)), base)
 
 
-class FactoredCanvas:
+class FactorisedCanvas:
     """Images of which nothing needs to be known."""
 
     def __init__(self, count: int, channels: int, height: int, width: int) -> None:

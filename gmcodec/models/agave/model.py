@@ -17,7 +17,7 @@ from gmcodec.exact.gaussian import LatentTables
 from gmcodec.exact.logistic import Tables
 from gmcodec.exact.ops import Layer
 from gmcodec.models.agave.config import AgaveConfig, read_config
-from gmcodec.models.agave.latent_state import AgaveState, Decoder, Factored, FrozenAgave
+from gmcodec.models.agave.latent_state import AgaveState, Decoder, FactorisedDecoder, FrozenAgave
 from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.local.model import LocalModel
@@ -67,9 +67,9 @@ class AgaveModel(LatentModel):
         return FrozenAgave(vae, self.tables, self.decoder, self.core)
 
     @property
-    def plain(self) -> Decoder | Factored:
+    def plain(self) -> Decoder | FactorisedDecoder:
         """The model without latents: the decoder without a condition, or wide logistics."""
-        return self.decoder or self.frozen.factored(None)
+        return self.decoder or self.frozen.factorised(None)
 
     def supports(self, height: int, width: int) -> bool:
         """Whether an image can have latents: it must consist of whole cells, unless the decoder is a local net."""
@@ -99,7 +99,7 @@ class AgaveModel(LatentModel):
 
 # -- on disk: write and read mirror each other ---------------------------------------------------------------
 
-DECODER = "decoder."  # how names of the decoder's layers start
+DECODER_PREFIX = "decoder."  # how names of the decoder's layers start
 
 
 def write(model: AgaveModel) -> Tensors:
@@ -108,7 +108,7 @@ def write(model: AgaveModel) -> Tensors:
     if model.decoder:
         shared = model.base.model.layers if model.base else {}
         own = {name: layer for name, layer in model.decoder.layers.items() if name not in shared}
-        tensors |= write_layers(own, DECODER)
+        tensors |= write_layers(own, DECODER_PREFIX)
     if isinstance(model.decoder, PixelCNNModel) and model.base is None:
         tensors |= write_tables("table", model.decoder.net_tables)
     return tensors
@@ -126,7 +126,7 @@ def _read_decoder(config: AgaveConfig, tensors: Tensors, tables: Tables, base: B
     if shared is not None and type(shared.config) is not type(config.decoder):
         raise WeightsError(f"{base.name if base else ''} is not a decoder of this architecture")
     assert config.decoder is not None
-    layers = read_layers(tensors, config.decoder, DECODER, shared.layers if shared is not None else {})
+    layers = read_layers(tensors, config.decoder, DECODER_PREFIX, shared.layers if shared is not None else {})
     if isinstance(config.decoder, LocalConfig):
         return LocalModel(FrozenLocal(config.decoder, layers, tables))
     net_tables = shared.net_tables if shared is not None else read_net_tables(tensors)

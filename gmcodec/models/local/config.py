@@ -23,11 +23,10 @@ from typing import Any
 
 from gmcodec.errors import WeightsError
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, INPUT_LIMIT, MAP_LIMIT
-from gmcodec.models.shared.family import LARGEST
+from gmcodec.models.shared.family import MAX_CONFIG_NUMBER
 from gmcodec.models.shared.mixture import MixtureOutputs
+from gmcodec.models.shared.tensors import CONDITION_PREFIX
 from gmcodec.models.shared.window import Window
-
-CONDITION = "condition."  # how names of layers that read a condition start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class LocalConfig(MixtureOutputs):
             **blocks,
             "last": (self.outputs, self.width),
             "linear": (self.channels, self.channels * self.neighbours),
-            **{f"{CONDITION}{n}": (self.width, self.condition) for n in conditions},
+            **{f"{CONDITION_PREFIX}{n}": (self.width, self.condition) for n in conditions},
         }
 
     def layer_names(self) -> list[str]:
@@ -80,7 +79,7 @@ class LocalConfig(MixtureOutputs):
 
     def input_limit(self, name: str) -> int:
         """The largest magnitude of an input of a layer."""
-        if name.startswith(CONDITION):
+        if name.startswith(CONDITION_PREFIX):
             return MAP_LIMIT
         return INPUT_LIMIT if name in ("first", "linear") else ACTIVATION_LIMIT
 
@@ -88,6 +87,6 @@ class LocalConfig(MixtureOutputs):
 def read_config(values: Mapping[str, Any]) -> LocalConfig:
     """From plain values.  Raises TypeError, WeightsError."""
     least = {"condition": 0}
-    if any(type(n) is not int or not least.get(name, 1) <= n <= LARGEST for name, n in values.items()):
+    if any(type(n) is not int or not least.get(name, 1) <= n <= MAX_CONFIG_NUMBER for name, n in values.items()):
         raise WeightsError(f"unsound architecture: {dict(values)}")
     return LocalConfig(**values)

@@ -30,7 +30,7 @@ from gmcodec.models.shared.mixture import output_units
 from gmcodec.models.shared.window import Canvas
 
 QUANTA = {"logit": 2, "mean": 1, "log_scale": 1, "coupling": 16}  # units of the outputs (exact/logistic.py)
-LINEAR_BITS = 10  # changes of the linear predictor are multiples of 2**-8
+LINEAR_STEP_BITS = 10  # changes of the linear predictor are multiples of 2**-8
 MAX_CHANGE = 2**20
 
 
@@ -77,7 +77,7 @@ def adapted(net: FrozenLocal, data: bytes) -> FrozenLocal:
     if (np.abs(units) > 2**48 >> shift).any() or (np.abs(steps) > 2**40 // np.maximum(one, 1)[:, None]).any():
         raise GmcFormatError("the changes fitted to the image are too large")
     bias = last.bias + (units << shift) // last.multiplier
-    weight = linear.weight + ((steps * one[:, None]) >> LINEAR_BITS)
+    weight = linear.weight + ((steps * one[:, None]) >> LINEAR_STEP_BITS)
     if np.abs(bias).max(initial=0) >= 2**31 or np.abs(weight).max(initial=0) >= 2**15:
         raise GmcFormatError("the changes fitted to the image are too large")
     layers: dict[str, Layer] = {
@@ -102,7 +102,7 @@ def fit(frozen: FrozenLocal, net: native.Net, sample: np.ndarray, pixels: int) -
     chosen = inner_pixels(frozen.config, sample)
     if not len(chosen):
         return b""
-    changes, gain = prepare(frozen.config, net, sample, chosen).changes(worth(frozen.config))
+    changes, gain = prepare(frozen.config, net, sample, chosen).changes(step_sizes(frozen.config))
     data = pack(changes)
     gain -= len(changes)  # what chance would gain taken off, twice
     if gain / math.log(2) * pixels / len(chosen) <= 8 * len(data):
@@ -134,7 +134,7 @@ def prepare(config: LocalConfig, net: native.Net, sample: np.ndarray, chosen: np
     return native.Fit(net.core, c.mixtures, outputs, output_units(c), base, target, features, near)
 
 
-def worth(config: LocalConfig) -> np.ndarray:
+def step_sizes(config: LocalConfig) -> np.ndarray:
     """float64 [changes]: what a change of one is worth, in nats, grey levels and weights."""
     weights = config.channels * config.channels * config.neighbours
-    return np.concatenate([quanta(config) * output_units(config), np.full(weights, 2.0**-LINEAR_BITS)])
+    return np.concatenate([quanta(config) * output_units(config), np.full(weights, 2.0**-LINEAR_STEP_BITS)])

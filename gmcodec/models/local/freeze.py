@@ -21,18 +21,18 @@ from gmcodec.exact import rmsprop
 from gmcodec.exact.logistic import POSITION, ROW_TOTAL, make_tables
 from gmcodec.exact.ops import INT32_BOUND, Layer
 from gmcodec.exact.quantise import freeze_layer
-from gmcodec.models.local.config import CONDITION
 from gmcodec.models.local.float import FIRST_BITS, INPUT_UNIT, SLOPE, WEIGHT_BITS, LocalNet, quantise_rows
 from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.local.model import LocalModel
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, INPUT_LIMIT, MAP_LIMIT, MAP_UNIT
 from gmcodec.models.shared.mixture import output_units
+from gmcodec.models.shared.tensors import CONDITION_PREFIX
 
 EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp
-SHRINK = 0.7  # ratio of one trial of the units to the one before
+UNIT_RATIO = 0.7  # ratio of one trial of the units to the one before
 LINEAR_BITS = 13  # of the linear predictor's weights
-GROWTH = 1.25  # of the largest weight, that there is room for at least
-TRIALS = 4  # batches of patches on which trials are compared
+WEIGHT_ROOM = 1.25  # of the largest weight, that there is room for at least
+TRIAL_BATCHES = 4  # batches of patches on which trials are compared
 FOUND_ERROR = 4  # steps between a weight and its integer: rounding, and errors of the input units found before
 
 
@@ -67,7 +67,7 @@ def freeze(
     cannot be proved.
     """
     peaks = activation_peaks(net, patches)
-    squares = [scored_squares(batch, h, w) for batch, h, w in patches[:TRIALS]]
+    squares = [scored_squares(batch, h, w) for batch, h, w in patches[:TRIAL_BATCHES]]
 
     def bits(units: dict[str, np.ndarray]) -> float:
         model = _freeze(net, list(units.values()))
@@ -87,7 +87,7 @@ def search_units(peaks: dict[str, np.ndarray], bits: Callable[[dict[str, np.ndar
     best, units = min(((bits(units), units) for units in tried), key=lambda trial: trial[0])
     for place in units:
         while True:
-            trial = {**units, place: units[place] * SHRINK}
+            trial = {**units, place: units[place] * UNIT_RATIO}
             if (found := bits(trial)) >= best:
                 break
             units, best = trial, found
@@ -125,7 +125,7 @@ def _freeze(net: LocalNet, units: list[np.ndarray]) -> LocalModel:
 
     def layer(name: str, weight: np.ndarray, bias: torch.Tensor, unit_in: float | np.ndarray,
               unit_out: float | np.ndarray, limit: int, bits: int = WEIGHT_BITS) -> Layer:  # fmt: skip
-        bits = min(bits, int(np.log2(rmsprop.weight_limit(len(weight), weight.shape[1], limit) / GROWTH)) + 1)
+        bits = min(bits, int(np.log2(rmsprop.weight_limit(len(weight), weight.shape[1], limit) / WEIGHT_ROOM)) + 1)
         bound = INT32_BOUND - rmsprop.BIAS_ROOM
         return freeze_layer(name, weight * unit_in, _array(bias), 1.0, unit_out, limit, bits, bound)
 
@@ -160,7 +160,7 @@ def freeze_onto(base: LocalModel, net: LocalNet) -> LocalModel:
     layers = dict(base.layers)
     stream = found_unit(base, "first", _array(net.first)[:, c.window.raster_columns()] * INPUT_UNIT)
     for n, weight in enumerate(net.condition):
-        layers[f"{CONDITION}{n}"] = freeze_condition(f"{CONDITION}{n}", weight, stream)
+        layers[f"{CONDITION_PREFIX}{n}"] = freeze_condition(f"{CONDITION_PREFIX}{n}", weight, stream)
     return LocalModel(FrozenLocal(c, layers, base.tables))
 
 

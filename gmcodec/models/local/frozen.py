@@ -10,9 +10,9 @@ import numpy as np
 from gmcodec import native
 from gmcodec.exact.logistic import Tables
 from gmcodec.exact.ops import Layer
-from gmcodec.models.local.config import CONDITION, LocalConfig
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
-from gmcodec.models.shared.tensors import check_layers
+from gmcodec.models.shared.tensors import CONDITION_PREFIX, check_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +40,8 @@ class FrozenLocal:
         names = [n for n in c.layer_names() if n != "linear"]
         return native.Net(
             core,
-            arrays([n for n in names if not n.startswith(CONDITION)]),
-            arrays([n for n in names if n.startswith(CONDITION)]),
+            arrays([n for n in names if not n.startswith(CONDITION_PREFIX)]),
+            arrays([n for n in names if n.startswith(CONDITION_PREFIX)]),
             native.LayerArrays.of(self.layers["linear"]),
             c.window.near_columns(c.neighbours),
             np.array(c.window.runs),

@@ -111,18 +111,18 @@ class LocalModel:
 
 # -- on disk: write and read mirror each other ---------------------------------------------------------------
 
-UNITS = "gradient."  # how names of units of gradients start
+UNITS_PREFIX = "gradient."  # how names of units of gradients start
 
 
 def write(model: LocalModel) -> Tensors:
     units = model.frozen.gradient_units or {}
     tables = write_tables("table", model.tables)
-    return write_layers(model.layers) | tables | {f"{UNITS}{name}": unit for name, unit in units.items()}
+    return write_layers(model.layers) | tables | {f"{UNITS_PREFIX}{name}": unit for name, unit in units.items()}
 
 
 def read(config: LocalConfig, tensors: Tensors, base: Base | None) -> LocalModel:
     layers = read_layers(tensors, config)
-    units = {name: tensors[f"{UNITS}{name}"] for name in layers if f"{UNITS}{name}" in tensors}
+    units = {name: tensors[f"{UNITS_PREFIX}{name}"] for name in layers if f"{UNITS_PREFIX}{name}" in tensors}
     return LocalModel(FrozenLocal(config, layers, read_mixture_tables(tensors), units or None))
 
 

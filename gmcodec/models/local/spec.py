@@ -12,8 +12,9 @@ import numpy as np
 from gmcodec.exact import logistic, ops
 from gmcodec.exact.logistic import BYTES, COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION, Scale, Tables
 from gmcodec.exact.ops import Layer
-from gmcodec.models.local.config import CONDITION, LocalConfig
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.shared.tensors import CONDITION_PREFIX
 from gmcodec.models.shared.window import CLAMP, OUTSIDE, Window
 
 
@@ -59,7 +60,7 @@ def centre(window: Window, linear: Layer, planes: np.ndarray) -> np.ndarray:
 
 
 def activations(
-    config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, told: np.ndarray | None = None
+    config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, condition: np.ndarray | None = None
 ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
     """Features int64 [N, inputs], and a condition [N, D] or nothing -> the stream before every block and after the
     last, the blocks' insides, the outputs int64 [N, outputs].
@@ -71,17 +72,19 @@ def activations(
             up, down = layers[f"up.{b - 1}"], layers[f"down.{b - 1}"]
             inner.append(ops.hidden(ops.product(up, stream), up, ACTIVATION_LIMIT))
             stream = ops.residual(ops.product(down, inner[-1]), down, ACTIVATION_LIMIT, stream)
-        if told is not None:
-            layer = layers[f"{CONDITION}{b}"]
-            stream = ops.residual(ops.product(layer, told), layer, ACTIVATION_LIMIT, stream)
+        if condition is not None:
+            layer = layers[f"{CONDITION_PREFIX}{b}"]
+            stream = ops.residual(ops.product(layer, condition), layer, ACTIVATION_LIMIT, stream)
         streams.append(stream)
     layer = layers["last"]
     return streams, inner, ops.output(ops.product(layer, stream), layer, OUTPUT_LIMIT)
 
 
-def net(config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, told: np.ndarray | None = None) -> np.ndarray:
+def net(
+    config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, condition: np.ndarray | None = None
+) -> np.ndarray:
     """Outputs of ``activations``."""
-    return activations(config, layers, x, told)[2]
+    return activations(config, layers, x, condition)[2]
 
 
 def logistics(
@@ -119,8 +122,8 @@ def mixture_rows(t: Tables, outputs: np.ndarray, base: np.ndarray, planes: np.nd
 
 
 def rows(
-    config: LocalConfig, layers: dict[str, Layer], t: Tables, planes: np.ndarray, told: np.ndarray | None = None
+    config: LocalConfig, layers: dict[str, Layer], t: Tables, planes: np.ndarray, condition: np.ndarray | None = None
 ) -> np.ndarray:
     """uint8 [C, H, W] -> int32 [2 * C, H * W, 16]: frequencies of the high and the low nibble of each channel."""
-    outputs = net(config, layers, window_features(config.window, planes), told)
+    outputs = net(config, layers, window_features(config.window, planes), condition)
     return mixture_rows(t, outputs, centre(config.window, layers["linear"], planes), planes)

@@ -10,7 +10,7 @@ import torch
 
 from gmcodec.models.local import freeze as local_freeze
 from gmcodec.models.local.float import LocalNet
-from gmcodec.models.local.freeze import TRIALS, scored_squares
+from gmcodec.models.local.freeze import TRIAL_BATCHES, scored_squares
 from gmcodec.models.local.model import LocalModel
 from gmcodec.models.online.gradient_units import with_gradient_units
 from gmcodec.models.online.model import OnlineModel
@@ -30,7 +30,7 @@ def freeze(
     A net that was trained to learn is judged by what it costs when it learns from ``photographs``, uint8 [C, H, W],
     with ``rate``, an index into rules.RATES.  Raises FreezeError when a bound cannot be proved.
     """
-    squares = [scored_squares(batch, h, w) for batch, h, w in patches[:TRIALS]]
+    squares = [scored_squares(batch, h, w) for batch, h, w in patches[:TRIAL_BATCHES]]
 
     def bits(model: LocalModel) -> float:
         assert rate is not None

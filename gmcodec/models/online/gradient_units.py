@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Choose the units of a local model's gradients, from images, when it is frozen: see online/rules.py.
 
-Gradients of every row's sums are found in floats; a row's unit makes their root mean square about TARGET integers.
+Gradients of every row's sums are found in floats; a row's unit makes their root mean square about TARGET_RMS integers.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from gmcodec.models.local import spec as local_spec
 from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.local.model import LocalModel
 from gmcodec.models.online import spec as learning_spec
-from gmcodec.models.online.rules import GRADIENT_BITS, LARGEST_CUT
+from gmcodec.models.online.rules import GRADIENT_BITS, MAX_UNIT_SPREAD
 from gmcodec.models.shared.mixture import output_units
 
-TARGET = 64.0  # integers; gradients beyond rmsprop.DELTA_LIMIT are clipped
-LEAST = 1e-18
+TARGET_RMS = 64.0  # integers; gradients beyond rmsprop.DELTA_LIMIT are clipped
+EPSILON = 1e-18
 
 
 def gradient_units(model: LocalModel, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -30,8 +30,8 @@ def gradient_units(model: LocalModel, images: Sequence[np.ndarray]) -> dict[str,
             squares[name] = squares.get(name, 0.0) + (delta * delta).mean(0) / len(images)
     out = {}
     for name, square in squares.items():
-        exponent = np.floor(np.log2(TARGET / np.sqrt(square + LEAST))).astype(np.int32)
-        out[name] = np.minimum(exponent, exponent.min() + LARGEST_CUT)
+        exponent = np.floor(np.log2(TARGET_RMS / np.sqrt(square + EPSILON))).astype(np.int32)
+        out[name] = np.minimum(exponent, exponent.min() + MAX_UNIT_SPREAD)
     return out
 
 

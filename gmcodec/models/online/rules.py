@@ -4,7 +4,7 @@
 ::
 
     steps of the wavefront:  forward, code | forward, code | ... | update | forward, code | ...
-                             \\____ a batch: BATCH pixels or a little more ____/
+                             \\____ a batch: BATCH_PIXELS pixels or a little more ____/
 
 ``update`` goes backwards through the net with what the pass forward kept of the batch, and moves all weights; encoder
 and decoder do it at the same places with the same integers.  exact/rmsprop.py has the rule of a layer,
@@ -31,16 +31,16 @@ from gmcodec.exact.rmsprop import FINE_BITS
 from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.shared.mixture import output_units
 
-BATCH = 100  # pixels from which the model learns
+BATCH_PIXELS = 100  # pixels from which the model learns
 GRADIENT_BITS = 16  # gradients by outputs are multiples of 2**-16: by a logit, a grey level, a nat of scale, a coupling
 RATE_BITS = 20
 # of weights, as a share of their row's root mean square, in 2**-20; an image names one.  Part of the format
 RATES = (222, 315, 445, 629, 890, 1258, 1779, 2517)
 LAYER_SHARES = {"first": 10, "up": 24, "down": 16, "last": 24}  # of the rate, in 16ths
 LINEAR_RATE = 105  # of the linear predictor, of a weight of 1, in 2**-20
-FIRST_UNIT, UNIT = 4, 32  # what a bias' input would be: about the root mean square of a layer's inputs
+FIRST_BIAS_INPUT, BIAS_INPUT = 4, 32  # what a bias' input would be: about the root mean square of a layer's inputs
 CENTRE_LIMIT, CENTRE_SHIFT = 1 << 20, 8
-LARGEST_CUT = 6
+MAX_UNIT_SPREAD = 6
 MIRRORS = 4  # ways to mirror a tile: online.tile_coder.mirrored
 
 
@@ -72,8 +72,8 @@ def check(net: FrozenLocal) -> None:
             raise WeightsError(f"{name}: weights leave no room to learn")
         if unit.shape != layer.bias.shape or unit.dtype != np.int32 or np.abs(unit).max(initial=0) > 63:
             raise WeightsError(f"{name}: units of gradients are not int32 of its length in their range")
-        if np.ptp(unit) > LARGEST_CUT:
-            raise WeightsError(f"{name}: units of gradients differ by more than 2**{LARGEST_CUT}")
+        if np.ptp(unit) > MAX_UNIT_SPREAD:
+            raise WeightsError(f"{name}: units of gradients differ by more than 2**{MAX_UNIT_SPREAD}")
     linear = net.layers["linear"]
     reach = linear.weight.shape[1] * linear.input_limit * 2**15 * linear.multiplier.astype(object)
     if any(r >> int(s) >= 2**30 for r, s in zip(reach, linear.shift, strict=True)):
@@ -118,7 +118,7 @@ def rules(net: FrozenLocal, rate: int, averaged: bool) -> native.Learning:
             _rates(layers[name], RATES[rate], LAYER_SHARES[name.partition(".")[0]]),
             (exponents[name] - coarsest[name]).astype(np.int32),
             limits[name],
-            FIRST_UNIT if name == "first" else UNIT,
+            FIRST_BIAS_INPUT if name == "first" else BIAS_INPUT,
         )
         for name, scale in scales.items()
     ]

@@ -50,10 +50,10 @@ from gmcodec.models.online import rules
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT
 from gmcodec.models.shared.mixture import MIXING_BITS
 
-REACH = SIGMOID_REACH * SIGMOID_UNIT
+TABLE_REACH = SIGMOID_REACH * SIGMOID_UNIT
 
 
-def half_up(values: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+def round_half_up(values: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
     """values * 2**-shift, rounded half up: integers of any size in an array of objects; shifts may be negative."""
     shift = np.broadcast_to(np.asarray(shift, object), np.shape(values))
     flat = [
@@ -71,10 +71,10 @@ def edges(t: Tables, sample: np.ndarray, mean: np.ndarray, inverse: np.ndarray, 
     """Where the edges of samples [N] lie on the logistics, and the masses below them: int64 [N, K] each."""
     x = sample[:, None]
     place = x * POSITION >> scale.shift
-    a = np.clip(((place - scale.half - mean) * inverse) >> INVERSE_BITS, -REACH, REACH)
-    b = np.clip(((place + scale.half - mean) * inverse) >> INVERSE_BITS, -REACH, REACH)
-    s = np.where(x == 0, 0, t.sigmoid[a + REACH].astype(np.int64))
-    e = np.where(x >= scale.top, ROW_TOTAL, t.sigmoid[b + REACH].astype(np.int64))
+    a = np.clip(((place - scale.half - mean) * inverse) >> INVERSE_BITS, -TABLE_REACH, TABLE_REACH)
+    b = np.clip(((place + scale.half - mean) * inverse) >> INVERSE_BITS, -TABLE_REACH, TABLE_REACH)
+    s = np.where(x == 0, 0, t.sigmoid[a + TABLE_REACH].astype(np.int64))
+    e = np.where(x >= scale.top, ROW_TOTAL, t.sigmoid[b + TABLE_REACH].astype(np.int64))
     return a, b, s, e
 
 
@@ -108,7 +108,7 @@ def mixture_gradient(
         by_mean = (((weights * (ROW_TOTAL - s - e)) >> 14) * inverses[c]) >> 27
         sloped = b * ((e * (ROW_TOTAL - e)) >> 24) - a * ((s * (ROW_TOTAL - s)) >> 24)
         out[:, 1 + c] = by_mean
-        out[:, 1 + channels + c] = (weights * np.clip(sloped // (e - s + 1), -REACH, REACH)) >> 7
+        out[:, 1 + channels + c] = (weights * np.clip(sloped // (e - s + 1), -TABLE_REACH, TABLE_REACH)) >> 7
         centre[:, c] += by_mean.sum(1)
         for p in range(c):
             pair = 1 + 2 * channels + c * (c - 1) // 2 + p
@@ -119,7 +119,7 @@ def mixture_gradient(
 
 
 @dataclass
-class Learning:
+class LearningLayer:
     """A layer that learns: master weights int64 [M, K] and bias [M], mean squares [M]."""
 
     layer: Layer
@@ -134,8 +134,8 @@ class Learning:
         self.means = self.master.copy(), self.bias.copy()
 
     def _layer(self, master: np.ndarray, bias: np.ndarray) -> Layer:
-        weight = half_up(master, FINE_BITS).astype(np.int16)
-        return replace(self.layer, weight=weight, bias=half_up(bias, FINE_BITS).astype(np.int32))
+        weight = round_half_up(master, FINE_BITS).astype(np.int16)
+        return replace(self.layer, weight=weight, bias=round_half_up(bias, FINE_BITS).astype(np.int32))
 
     @property
     def now(self) -> Layer:
@@ -155,10 +155,10 @@ class Learning:
             root = max(math.isqrt(int(square)), 1)
             size = min((int(self.rate[m]) << STEP_BITS) // (root << SQUARE_SHIFT), STEP_MAX)
             most = CLIP * int(self.rate[m])
-            change = clipped(half_up(gradient[m] * size, STEP_BITS), most)
+            change = clipped(round_half_up(gradient[m] * size, STEP_BITS), most)
             self.master[m] = clipped(self.master[m] - change, self.limit << FINE_BITS)
             if total is not None:
-                change = clipped(half_up(total[m : m + 1] * self.unit * size, STEP_BITS), most)
+                change = clipped(round_half_up(total[m : m + 1] * self.unit * size, STEP_BITS), most)
                 room = (BIAS_ROOM - 1) << FINE_BITS
                 self.bias[m] = clipped(self.bias[m] - change * self.unit, room)[0]
         for mean, value in zip(self.means, (self.master, self.bias), strict=True):
@@ -183,35 +183,35 @@ class Learner:
         inner = min(rmsprop.limit(layers[n]) for n in others)
         step = rules.RATES[rate]
 
-        def made(name: str) -> Learning:
+        def made(name: str) -> LearningLayer:
             layer, share = layers[name], rules.LAYER_SHARES[name.partition(".")[0]]
             square = (layer.weight.astype(np.int64) ** 2).sum(1) // layer.weight.shape[1]
             rates = [max(1, (math.isqrt(int(s) << 16) * step * share) >> 22) for s in square]
             first = name == "first"
-            unit = rules.FIRST_UNIT if first else rules.UNIT
-            return Learning(layer, np.array(rates), unit, rmsprop.limit(layer) if first else inner)
+            unit = rules.FIRST_BIAS_INPUT if first else rules.BIAS_INPUT
+            return LearningLayer(layer, np.array(rates), unit, rmsprop.limit(layer) if first else inner)
 
         self.layers = {name: made(name) for name in units}
         linear = layers["linear"]
         one = (np.int64(64) << linear.shift.astype(np.int64)) // linear.multiplier
         rates = np.maximum(1, (one * rules.LINEAR_RATE) >> 10)
-        self.linear = Learning(linear, rates, 0, 2**15 - 1)
+        self.linear = LearningLayer(linear, rates, 0, 2**15 - 1)
 
     def forward(self, x: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
         """Features [N, K] -> the stream before every block and after the last, blocks' insides, outputs."""
-        now = {name: learnt.now for name, learnt in self.layers.items()}
+        now = {name: learning.now for name, learning in self.layers.items()}
         return local_spec.activations(self.config, now, x)
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
-        """Of features [N, K], what pixels are coded with."""
-        layers = {name: learnt.mean if self.averaged else learnt.now for name, learnt in self.layers.items()}
+        """Of features [N, K], what pixels are coder with."""
+        layers = {name: learning.mean if self.averaged else learning.now for name, learning in self.layers.items()}
         return local_spec.activations(self.config, layers, x)[2]
 
     def _deltas(self, name: str, gradient: np.ndarray, exponent: np.ndarray | int) -> np.ndarray:
         """Gradients by a layer's sums, in 2**-units, from those by its results in 2**-exponent."""
         layer = self.layers[name].layer
         shift = layer.shift.astype(object) - self.units[name].astype(object) + exponent
-        return clipped(half_up(gradient * layer.multiplier.astype(object), shift), DELTA_LIMIT)
+        return clipped(round_half_up(gradient * layer.multiplier.astype(object), shift), DELTA_LIMIT)
 
     def _back(self, name: str, delta: np.ndarray) -> np.ndarray:
         """Gradients by a layer's inputs, in 2**-coarsest."""
@@ -243,9 +243,9 @@ class Learner:
         inputs = {"first": x, "last": streams[-1]}
         for b in range(c.blocks):
             inputs |= {f"up.{b}": streams[b], f"down.{b}": inner[b]}
-        for name, learnt in self.layers.items():
+        for name, learning in self.layers.items():
             columns = -(-inputs[name].shape[1] // 8) * 8  # as many as compiled code has, filled up with zeros
-            learnt.learn(deltas[name].T @ inputs[name], deltas[name].sum(0), self.count, columns)
+            learning.learn(deltas[name].T @ inputs[name], deltas[name].sum(0), self.count, columns)
         limit = rules.CENTRE_LIMIT
         gradient = (np.clip(centre, -limit, limit).T @ near) >> rules.CENTRE_SHIFT
         self.linear.learn(gradient, None, self.count, near.shape[1])
@@ -263,7 +263,7 @@ def leak(activation: np.ndarray) -> np.ndarray:
 
 
 # of pixels: tables, outputs, base and samples [C, N] -> left and freq of all their nibbles in coding order
-Coded = Callable[[Tables, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+NibbleCoder = Callable[[Tables, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 MemberOutputs = tuple[Tables, np.ndarray, np.ndarray]  # what a net says of pixels: its tables, outputs, base
 
 
@@ -280,7 +280,7 @@ class Mixture:
             self.mixing_weights[v] = max(share + ((mean - share) * min(self.pixels, 256) >> 9), 2**MIXING_BITS // 64)
         self.responsibilities, self.pixels = [0] * len(self.responsibilities), 0
 
-    def two_nibbles(self, members: list[MemberOutputs], samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def nibble_intervals(self, members: list[MemberOutputs], samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Channel 0 high nibbles, channel 0 low nibbles, channel 1 high ..., of samples [C, N]."""
         t, left, freq, priors = members[0][0], [], [], []
         for share, (own, outputs, _) in zip(self.mixing_weights, members, strict=True):
@@ -307,12 +307,12 @@ class Mixture:
 
 
 def intervals(
-    learners: Sequence[Learner], planes: np.ndarray, coded: Coded | None = None
+    learners: Sequence[Learner], planes: np.ndarray, coder: NibbleCoder | None = None
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """A tile [C, H, W] -> left and freq of every nibble, int64 each, and how many are of the first stack.
 
-    Those of the first stack in coding order, then those of the second.  ``coded``: how samples of more than 8 bits are
-    coded, by one net.
+    Those of the first stack in coding order, then those of the second.  ``coder``: how samples of more than 8 bits are
+    coder, by one net.
     """
     (channels, height, width), config, scale = planes.shape, learners[0].config, learners[0].scale
     xs = [local_spec.window_features(net.config.window, planes, scale) for net in learners]
@@ -325,10 +325,10 @@ def intervals(
     stacks: tuple[list[tuple[np.ndarray, np.ndarray]], ...] = ([], [])
     for number in range(step.max() + 1):
         pixels = np.flatnonzero(step == number)
-        if len(gathered) >= rules.BATCH or len(gathered) + len(pixels) > most:
+        if len(gathered) >= rules.BATCH_PIXELS or len(gathered) + len(pixels) > most:
             for x, near, base, net in zip(xs, nears, bases, learners, strict=True):
                 net.learn(x[gathered], near[gathered], base, samples[:, gathered])
-            if coded is None:
+            if coder is None:
                 mixture.update_mixing_weights()
             gathered, bases = gathered[:0], [base[:, :0] for base in bases]
         members: list[MemberOutputs] = []
@@ -342,7 +342,7 @@ def intervals(
         for stack, part in zip(stacks, (slice(half), slice(half, None)), strict=True):
             if len(pixels[part]):
                 said, truth = [(t, out[part], base[:, part]) for t, out, base in members], samples[:, pixels[part]]
-                stack.append(coded(*said[0], truth) if coded else mixture.two_nibbles(said, truth))
+                stack.append(coder(*said[0], truth) if coder else mixture.nibble_intervals(said, truth))
         gathered = np.concatenate([gathered, pixels])
     left, freq = (np.concatenate(found) for found in zip(*stacks[0], *stacks[1], strict=True))
     return left, freq, sum(len(found[0]) for found in stacks[0])

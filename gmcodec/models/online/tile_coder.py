@@ -27,13 +27,13 @@ from gmcodec.exact import ans
 from gmcodec.exact.logistic import Scale
 from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.shared.mixture import Weights, value_weights
-from gmcodec.models.shared.window import Canvas, calls_of, report
+from gmcodec.models.shared.window import Canvas, report, split_steps
 from gmcodec.progress import Callback
 from gmcodec.threads import Threads
 
 T = TypeVar("T")
 MAX_TILE_THREADS = 4  # that share a tile: a step has about a hundred pixels
-CALL_PIXELS = 1 << 12  # coded between two reports of progress, which may end the work: a tenth of a second
+ONLINE_CALL_PIXELS = 1 << 12  # coded between two reports of progress, which may end the work: a tenth of a second
 
 
 class Member(NamedTuple):
@@ -100,7 +100,7 @@ class OnlineTileCoder:
             canvas, tile = self._open(height, width, weights, team.count)
             canvas.fill(mirrored(planes, self._mirror)[None])
             found = np.empty((tile.symbols[0], 2), np.uint32), np.empty((tile.symbols[1], 2), np.uint32)
-            calls, bits = calls_of(tile.steps, height * width, CALL_PIXELS), 0.0
+            calls, bits = split_steps(tile.steps, height * width, ONLINE_CALL_PIXELS), 0.0
             for number, (first, last) in enumerate(calls):
                 bits += sum(team.run(partial(tile.find_intervals, first=first, last=last, intervals=found)))
                 report(progress, height * width, number, len(calls))
@@ -128,7 +128,7 @@ class OnlineTileCoder:
         stacks = native.Stacks(parts, [ans.opened(part) for part in parts])
         with ThreadTeam(min(threads, MAX_TILE_THREADS)) as team:
             canvas, tile = self._open(height, width, weights, team.count)
-            calls = calls_of(tile.steps, height * width, CALL_PIXELS)
+            calls = split_steps(tile.steps, height * width, ONLINE_CALL_PIXELS)
             for number, (first, last) in enumerate(calls):
                 team.run(partial(tile.pop_online, first=first, last=last, stacks=stacks))
                 report(progress, height * width, number, len(calls))

@@ -25,10 +25,10 @@ from typing import Any
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, INPUT_LIMIT, MAP_LIMIT
 from gmcodec.models.shared.family import plain_values
 from gmcodec.models.shared.mixture import MixtureOutputs
+from gmcodec.models.shared.tensors import CONDITION_PREFIX
 from gmcodec.models.shared.window import Window
 
 NONLINEARITIES = ("concat_elu", "elu", "leaky")
-CONDITION = "condition."  # how names of layers that read a condition start; the block's follows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ class PixelCNNConfig(MixtureOutputs):
             if n >= fine:
                 shapes[f"grow_upper.{n}"] = (f[n], 6 * wide[n + 1])
         if self.condition:
-            shapes |= {f"{CONDITION}{name}": (features, self.condition) for name, features in blocks.items()}
+            shapes |= {f"{CONDITION_PREFIX}{name}": (features, self.condition) for name, features in blocks.items()}
         return shapes
 
     def layer_names(self) -> list[str]:
@@ -146,7 +146,7 @@ class PixelCNNConfig(MixtureOutputs):
 
     def input_limit(self, name: str) -> int:
         """The largest magnitude of an input of a layer."""
-        if name.startswith(CONDITION):
+        if name.startswith(CONDITION_PREFIX):
             return MAP_LIMIT
         return INPUT_LIMIT if name in ("first_upper", "first_left", "linear") else ACTIVATION_LIMIT
 

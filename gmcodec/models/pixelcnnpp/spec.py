@@ -14,8 +14,9 @@ from gmcodec.exact.ops import Layer
 from gmcodec.models.local import spec as local_spec
 from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
 from gmcodec.models.pixelcnnpp.streams import Conditions, position
-from gmcodec.models.pixelcnnpp.tables import GATE_BITS, GATE_REACH, GATED_BITS, GATED_LIMIT, ONE, NetTables
+from gmcodec.models.pixelcnnpp.tables import GATE_BITS, GATE_REACH, GATED_BITS, GATED_LIMIT, INSIDE, NetTables
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.shared.tensors import CONDITION_PREFIX
 
 UPPER = [
     (dy, dx) for dy in (-1, 0) for dx in (-1, 0, 1)
@@ -103,14 +104,16 @@ class Spec:
         """x and what the condition tells the block."""
         if self.conditions is None:
             return x
-        return clamp(x + linear(self.layers[f"condition.{name}"], self.conditions[position(name)]))
+        return clamp(x + linear(self.layers[f"{CONDITION_PREFIX}{name}"], self.conditions[position(name)]))
 
     def first_upper(self, planes: np.ndarray) -> np.ndarray:
         """The upper stream before any block, from uint8 [C, H, W]."""
         c, (h, w) = self.config, planes.shape[1:]
         mean = local_spec.local_mean(planes).reshape(planes.shape)
         difference = np.clip(planes - mean, -local_spec.CLAMP, local_spec.CLAMP)
-        known = np.concatenate([planes.astype(np.int64) - 128, difference, np.full((1, h, w), ONE)]).transpose(1, 2, 0)
+        known = np.concatenate([planes.astype(np.int64) - 128, difference, np.full((1, h, w), INSIDE)]).transpose(
+            1, 2, 0
+        )
         near = range(-c.columns, c.columns + 1)
         taps = [shifted(known, -dy, dx) for dy in range(c.rows, 0, -1) for dx in near]
         return clamp(linear(self.layers["first_upper"], np.concatenate(taps, 2)))

@@ -21,14 +21,18 @@ from gmcodec.exact.ops import Layer
 from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
 from gmcodec.models.pixelcnnpp.tables import NetTables
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.shared.tensors import CONDITION_PREFIX
 from gmcodec.models.shared.window import Canvas
 from gmcodec.native import GATE, HIDDEN, OUTPUT, OUTPUT_WIDE, RESIDUAL, LayerArrays
 from gmcodec.native import streams as native_streams
 from gmcodec.native.streams import COPY, Map, Step, Tap
 
-BLOCK = 1024  # cells of the left stream that pass all its layers at once: they stay in a core's cache
-COLUMNS = {"upper": (-1, 0, 1), "left": (-1, 0)}  # that a layer of either stream sees, of this row and the one above
-ACTIVATIONS = {"leaky": native_streams.LEAKY, "elu": native_streams.ELU, "concat_elu": native_streams.CONCAT_ELU}
+CACHED_CELLS = 1024  # cells of the left stream that pass all its layers at once: they stay in a core's cache
+LAYER_COLUMNS = {
+    "upper": (-1, 0, 1),
+    "left": (-1, 0),
+}  # that a layer of either stream sees, of this row and the one above
+ACTIVATION_IDS = {"leaky": native_streams.LEAKY, "elu": native_streams.ELU, "concat_elu": native_streams.CONCAT_ELU}
 Prepared = dict[str, native.Layer]
 # of each of ``PixelCNNConfig.positions``: int16 within MAP_LIMIT, [H', W', B, D] at its resolution
 Conditions = dict[tuple[str, int, int], np.ndarray]
@@ -41,7 +45,7 @@ def even(features: int) -> int:
 
 def around(stream: str) -> list[tuple[int, int]]:
     """Rows and columns away that a convolution of a stream sees, in raster order."""
-    return list(product((-1, 0), COLUMNS[stream]))
+    return list(product((-1, 0), LAYER_COLUMNS[stream]))
 
 
 def growing(stream: str, row: int, column: int) -> list[tuple[int, int]]:
@@ -70,7 +74,7 @@ def taps_of(config: PixelCNNConfig, name: str) -> int:
     if way in ("first", "last", "fine", "condition"):
         return 1
     sides = (way == "up") + (stream == "left") if rest.endswith("first") else 0
-    return 2 * len(COLUMNS[stream]) + sides
+    return 2 * len(LAYER_COLUMNS[stream]) + sides
 
 
 def prepare(config: PixelCNNConfig, layers: dict[str, Layer], core: native.Core) -> Prepared:
@@ -101,7 +105,7 @@ class Program:
         c = config
         self._config, self._prepared, self._conditions = c, prepared, conditions
         self._widths = [-(-width >> level) for level in range(len(c.filters))]
-        self._activation = ACTIVATIONS[c.nonlinearity]
+        self._activation = ACTIVATION_IDS[c.nonlinearity]
         self.maps: list[Map] = []
         self.steps: list[Step] = []
         self.planes = self._map(0, c.planes, c.rows, c.columns)
@@ -110,7 +114,7 @@ class Program:
         self._fine = {"upper": self._map(0, c.upper), "left": self._map(0, c.filters[0])} if c.upper else {}
         self._down: dict[tuple[str, int], list[int]] = {}  # activations before and after every block
         self._up: dict[tuple[str, int], list[int]] = {}
-        for stream, level in product(COLUMNS, c.levels):
+        for stream, level in product(LAYER_COLUMNS, c.levels):
             wide = c.filters[level] * c.widening
             down = self._down[stream, level] = [self._map(level, wide) for _ in range(c.blocks[level] + 1)]
             top = level == len(c.filters) - 1
@@ -183,7 +187,7 @@ class Program:
         self._layer(f"{block}.second", kind, level, taps, values, -1 if conditioned else active, activation)
         if conditioned:
             known = [Tap(self._condition_map(block), 0, 0)]
-            self._layer(f"condition.{block}", RESIDUAL, level, known, values, active, activation)
+            self._layer(f"{CONDITION_PREFIX}{block}", RESIDUAL, level, known, values, active, activation)
 
     def _pointwise(self, way: str, values: int, inner: int, copy: int) -> None:
         """The pointwise blocks on the way down or up, in place on ``values``; a copy for the coarser resolution."""
@@ -250,8 +254,8 @@ class Streams:
         c, program = config, Program(config, prepared, conditions, canvas.width)
         self._width = canvas.width
         self._native = native_streams.Streams(
-            canvas, program.maps, program.steps, program.upper, max(1, BLOCK // len(canvas.samples)), program.planes,
-            program.windows, LayerArrays.of(linear), c.window.near_columns(c.neighbours),
+            canvas, program.maps, program.steps, program.upper, max(1, CACHED_CELLS // len(canvas.samples)),
+            program.planes, program.windows, LayerArrays.of(linear), c.window.near_columns(c.neighbours),
             np.array(c.window.runs), tables.gate, tables.elu,
         )  # fmt: skip
 

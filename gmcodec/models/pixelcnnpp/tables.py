@@ -10,7 +10,7 @@ import numpy as np
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, ELU_UNIT, make_elu
 from gmcodec.models.shared.tensors import Tensors, check_table, read_tables
 
-ONE = 128  # the one that tells the inside of an image from the outside, in the unit of samples
+INSIDE = 128  # the one that tells the inside of an image from the outside, in the unit of samples
 GATE_UNIT, GATE_REACH = 256, 2047  # the sigmoid table's steps per unit, and its reach in steps
 GATE_BITS = 14  # 2**14 is a fully open gate
 GATED_LIMIT, GATED_BITS = 2**15 - 1, 4  # what passes a gate comes in 1/16 of the stream's unit

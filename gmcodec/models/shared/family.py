@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gmcodec.errors import WeightsError
 from gmcodec.models.shared.tensors import Tensors
 
-LARGEST = 4096  # number in an architecture: more would only be a way to exhaust memory
+MAX_CONFIG_NUMBER = 4096  # number in an architecture: more would only be a way to exhaust memory
 
 
 class Base(NamedTuple):
@@ -46,7 +46,7 @@ def plain_values(values: Mapping[str, Any], config: type) -> dict[str, Any]:
     plain: dict[str, Any] = {name: as_tuples(value) for name, value in values.items()}
     numbers = [plain[f.name] for f in fields(config) if f.type == "int" and f.name in plain]
     numbers += [n for f in fields(config) if f.type == "tuple[int, ...]" for n in plain[f.name]]
-    if any(type(value) is not int or not 0 <= value <= LARGEST for value in numbers):
+    if any(type(value) is not int or not 0 <= value <= MAX_CONFIG_NUMBER for value in numbers):
         raise WeightsError(f"unsound architecture: {dict(values)}")
     return plain
 

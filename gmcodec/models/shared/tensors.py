@@ -18,6 +18,7 @@ from gmcodec.exact.gaussian import LatentTables
 from gmcodec.exact.logistic import ROW_TOTAL, Tables
 from gmcodec.exact.ops import Layer
 
+CONDITION_PREFIX = "condition."  # of the names of layers that read a condition
 FIELDS = ("weight", "bias", "multiplier", "shift")
 Layers = dict[str, Layer]
 Tensors = dict[str, np.ndarray]

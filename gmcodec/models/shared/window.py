@@ -138,10 +138,10 @@ class Canvas:
 # -- a tile in calls of the native core, short enough for reports of progress between them ----------------------
 
 
-def calls_of(steps: int, pixels: int, each: int) -> list[tuple[int, int]]:
+def split_steps(steps: int, pixels: int, each: int) -> list[tuple[int, int]]:
     """First and last step of every call, for a tile of ``pixels`` pixels: about ``each`` pixels a call."""
-    many = max(1, each * steps // pixels)
-    return [(start, min(start + many, steps)) for start in range(0, steps, many)]
+    steps_a_call = max(1, each * steps // pixels)
+    return [(start, min(start + steps_a_call, steps)) for start in range(0, steps, steps_a_call)]
 
 
 def report(progress: Callback, pixels: int, number: int, calls: int) -> None:

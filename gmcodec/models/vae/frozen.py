@@ -11,7 +11,7 @@ import numpy as np
 from gmcodec.exact.gaussian import LatentTables
 from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT
 from gmcodec.models.shared.conv import ConvLayers
-from gmcodec.models.shared.family import LARGEST
+from gmcodec.models.shared.family import MAX_CONFIG_NUMBER
 from gmcodec.models.shared.tensors import Tensors, check_table, check_vector, read_tables
 from gmcodec.models.vae.config import VAEConfig
 
@@ -32,7 +32,7 @@ class Constants:
 def read_constants(tensors: Tensors, config: VAEConfig) -> Constants:
     """Constants that ``shared.tensors.write_tables`` wrote.  Raises WeightsError."""
     constants: Constants = read_tables("constant", Constants, tensors)
-    for field, size, top in (("top", config.filters[-1], MAP_LIMIT), ("log_scale", config.planes, LARGEST)):
+    for field, size, top in (("top", config.filters[-1], MAP_LIMIT), ("log_scale", config.planes, MAX_CONFIG_NUMBER)):
         check_vector(field, getattr(constants, field), size, top)
     check_table("elu", constants.elu, MAP_LIMIT + 1, MAP_UNIT)
     return constants

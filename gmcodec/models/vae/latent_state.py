@@ -15,7 +15,7 @@ from gmcodec.models.shared.activations import MAP_UNIT
 from gmcodec.models.shared.conv import to_activation, twice
 from gmcodec.models.vae.frozen import FrozenVAE
 
-MEANS_OF_LATENTS_UNIT = 4096  # of means that nets give
+LATENT_MEANS_UNIT = 4096  # of means that nets give
 LATENT_SHIFT = (gaussian.POSITION // MAP_UNIT).bit_length() - 1  # from positions of latents to activations
 
 
@@ -39,7 +39,7 @@ def split_latents(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means in 1/65536 and log-scales in 1/32 nat, int64 [.., L], of int64 [.., 2L], clamped as the float net's are."""
     mean, log_scale = np.split(outputs, 2, -1)
     unit = gaussian.LOG_SCALE_UNIT
-    mean = mean * (gaussian.POSITION // MEANS_OF_LATENTS_UNIT)
+    mean = mean * (gaussian.POSITION // LATENT_MEANS_UNIT)
     return mean, np.clip(log_scale, gaussian.LOG_SCALE_MIN * unit, gaussian.LOG_SCALE_MAX * unit)
 
 
@@ -55,7 +55,7 @@ class LatentState:
         self._stage, self._channel = 0, 0
         cell = vae.config.cell
         self._x = np.tile(vae.constants.top.astype(np.int16), (count, size[0] // cell, size[1] // cell, 1))
-        self._open()
+        self._begin_group()
 
     def sizes(self) -> list[int]:
         c, count = self._vae.config, self._count
@@ -66,7 +66,7 @@ class LatentState:
             sizes += [cells] * channels if c.posterior == "iaf" else [cells * channels]
         return sizes
 
-    def _open(self) -> None:
+    def _begin_group(self) -> None:
         """Get ready for the stage that is next."""
         c, conv = self._vae.config, self._vae.conv
         level, n = c.stages[self._stage]
@@ -77,18 +77,18 @@ class LatentState:
         cells = (*self._active.shape[:3], c.latents)
         self._e = np.zeros(cells, np.int64)  # in 1/65536
         self._e0 = np.zeros(cells, np.int64)  # before the flow
-        self._flowed: tuple[np.ndarray, np.ndarray] | None = None
-        self._seen = None if self._up is None else self._up[level][-1 - n]
+        self._flow_outputs: tuple[np.ndarray, np.ndarray] | None = None
+        self._up_features = None if self._up is None else self._up[level][-1 - n]
 
     # -- posteriors ----------------------------------------------------------------------------------------
 
-    def posterior(self) -> Rows:
+    def posterior(self) -> PosteriorFrequencies:
         """Of the next part."""
         vae = self._vae
-        if self._seen is None:
+        if self._up_features is None:
             raise ValueError("posteriors need the images")
         if self._posterior is None:
-            both = np.concatenate([self._seen, self._active], 3)
+            both = np.concatenate([self._up_features, self._active], 3)
             self._posterior = self._split(f"stages.{self._stage}.posterior", both)
         mean, log_scale = self._posterior
         if vae.config.posterior == "iaf":
@@ -99,7 +99,7 @@ class LatentState:
             log_scale = flow_scale[..., i] + log_scale[..., i]
         index = gaussian.scale_index(log_scale)
         limit = gaussian.LARGEST_MEAN
-        return Rows(Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), vae.latent_tables)
+        return PosteriorFrequencies(Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), vae.latent_tables)
 
     def _split(self, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``split_latents`` of a layer."""
@@ -107,13 +107,13 @@ class LatentState:
 
     def _flow(self) -> tuple[np.ndarray, np.ndarray]:
         """Of all channels; right for the next one, which depends on the channels before it only."""
-        if self._flowed is not None:
-            return self._flowed
+        if self._flow_outputs is not None:
+            return self._flow_outputs
         conv, name = self._vae.conv, f"stages.{self._stage}.flow"
         known = to_activation(self._e0, LATENT_SHIFT)
-        inner = conv.active(conv.convolve(f"{name}.first", np.concatenate([known, self._seen], 3)))
-        self._flowed = self._split(f"{name}.last", inner)
-        return self._flowed
+        inner = conv.active(conv.convolve(f"{name}.first", np.concatenate([known, self._up_features], 3)))
+        self._flow_outputs = self._split(f"{name}.last", inner)
+        return self._flow_outputs
 
     def observe(self, bins: np.ndarray) -> None:
         """Tell the next part."""
@@ -121,21 +121,21 @@ class LatentState:
         values = vae.latent_tables.values[bins].astype(np.int64)
         if vae.config.posterior == "gaussian":
             self._e[:] = values.reshape(self._e.shape)
-            self._close()
+            self._finish_group()
             return
         i = self._channel
         self._e[..., i] = values.reshape(self._e.shape[:3])
-        if self._seen is not None:
+        if self._up_features is not None:
             flow_mean, flow_scale = self._flow()
             index = gaussian.scale_index(flow_scale[..., i])
             self._e0[..., i] = gaussian.over_scale(self._e[..., i] - flow_mean[..., i], index, vae.latent_tables)
-        self._flowed = None
+        self._flow_outputs = None
         self._channel += 1
         if self._channel == vae.config.latents:
             self._channel = 0
-            self._close()
+            self._finish_group()
 
-    def _close(self) -> None:
+    def _finish_group(self) -> None:
         """All latents of a stage are known: go on to the next."""
         vae, name = self._vae, f"stages.{self._stage}"
         conv, z = vae.conv, self._e
@@ -147,7 +147,7 @@ class LatentState:
         self._x = conv.residual(self._x, f"{name}.second", inner)
         self._stage += 1
         if self._stage < len(vae.config.stages):
-            self._open()
+            self._begin_group()
 
     # -- f(z) ----------------------------------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ class LatentState:
         return conv.outputs("last", conv.active(x))
 
 
-class Rows:
+class PosteriorFrequencies:
     """Posteriors of a part as frequencies."""
 
     def __init__(self, posteriors: Gaussians, tables: LatentTables) -> None:

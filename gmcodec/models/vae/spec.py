@@ -16,13 +16,13 @@ from gmcodec.exact import ops
 from gmcodec.exact.gaussian import INVERSE_BITS, LOG_SCALE_MAX, LOG_SCALE_MIN, LOG_SCALE_UNIT, SCALE_BITS, LatentTables
 from gmcodec.exact.ops import Layer
 from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.models.shared.activations import MAP_LIMIT, OUTPUT_LIMIT
 from gmcodec.models.vae.frozen import Constants
 
-LIMIT, OUTPUT_LIMIT = 2**14 - 1, 2**17
 MEAN_SHIFT = 4  # nets give means in 1/4096
 
 
-def convolution(layer: Layer, x: np.ndarray, size: int = 3, stride: int = 1, limit: int = LIMIT) -> np.ndarray:
+def convolution(layer: Layer, x: np.ndarray, size: int = 3, stride: int = 1, limit: int = MAP_LIMIT) -> np.ndarray:
     """Rescaled and clamped outputs [H / stride, W / stride, M]; zero outside the image."""
     h, w, f = x.shape
     r = size // 2
@@ -35,7 +35,7 @@ def convolution(layer: Layer, x: np.ndarray, size: int = 3, stride: int = 1, lim
 
 
 def clamp(x: np.ndarray) -> np.ndarray:
-    return np.clip(x, -LIMIT, LIMIT)
+    return np.clip(x, -MAP_LIMIT, MAP_LIMIT)
 
 
 def coarser(x: np.ndarray, shift: int) -> np.ndarray:
