@@ -12,10 +12,10 @@ import numpy as np
 from gmcodec.exact.logistic import LOG_SCALE_MAX, LOG_SCALE_MIN, POSITION
 from gmcodec.models.shared.mixture import MixtureOutputs, output_units
 
-STEPS, TRIALS = 8, 5  # more steps no longer make photographs smaller
-ENOUGH = 1e-4  # a step that gains fewer nats a pixel is the last one
-LARGEST = 2.0**20  # of changes
-FLOOR = 2.0**-24  # mass that every value has at least; what keeps outliers from ruling the fit
+MAX_STEPS, MAX_TRIALS = 8, 5  # more steps no longer make photographs smaller
+MIN_GAIN = 1e-4  # a step that gains fewer nats a pixel is the last one
+MAX_CHANGE = 2.0**20  # of changes
+MASS_FLOOR = 2.0**-24  # mass that every value has at least; what keeps outliers from ruling the fit
 
 
 class Mixture:
@@ -54,7 +54,7 @@ class Mixture:
             below, db = _logistic(b)
             top, bottom = self.target[channel] > 254.5, self.target[channel] < 0.5
             above[:, top], da[:, top], below[:, bottom], db[:, bottom] = 1, 0, 0, 0
-            mass = above - below + FLOOR
+            mass = above - below + MASS_FLOOR
             joint *= mass
             slopes.append((inverse * (db - da) / mass, (b * db - a * da) / mass))  # by mean, by log-scale
         total = joint.sum(0)
@@ -93,11 +93,11 @@ def search(mixture: Mixture, worth: np.ndarray) -> tuple[np.ndarray, float]:
     fisher, gradient, best = slopes @ slopes.T, slopes.sum(1), start
     fisher += np.diag(0.001 * fisher.diagonal() + 1)
     seen: list[tuple[np.ndarray, np.ndarray]] = []  # how theta moved, and the gradient, downwards
-    for _ in range(STEPS):
+    for _ in range(MAX_STEPS):
         step = _step(fisher, gradient, seen)
-        for _ in range(TRIALS):
+        for _ in range(MAX_TRIALS):
             value, slopes = mixture.likelihood(theta + step)
-            if value > best and np.abs(theta + step).max() <= LARGEST:
+            if value > best and np.abs(theta + step).max() <= MAX_CHANGE:
                 break
             step = step / 2
         else:
@@ -106,9 +106,9 @@ def search(mixture: Mixture, worth: np.ndarray) -> tuple[np.ndarray, float]:
         theta, gained, best = theta + step, value - best, value
         if step @ turn > 0:
             seen.append((step, turn))
-        if gained < ENOUGH * mixture.target.shape[1]:
+        if gained < MIN_GAIN * mixture.target.shape[1]:
             break
-    changes = np.rint(np.clip(theta / worth, -LARGEST, LARGEST))
+    changes = np.rint(np.clip(theta / worth, -MAX_CHANGE, MAX_CHANGE))
     return changes, mixture.likelihood(changes * worth)[0] - start
 
 

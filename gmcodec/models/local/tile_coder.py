@@ -46,7 +46,7 @@ class TileCoder:
             out.append(words)
             bits += cost
             report(progress, planes[0].size, number, len(calls))
-        return ans.closed(state, out), np.array([bits])
+        return ans.words_of(state, out), np.array([bits])
 
     def pop_words(
         self, words: np.ndarray, height: int, width: int, progress: Callback, weights: Weights, threads: int = 1
@@ -54,7 +54,7 @@ class TileCoder:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
         canvas, tile, calls = self._open(height, width, weights)
         words = np.array(words, np.uint32)  # of this machine's byte order, whatever file they lie in
-        state, count = ans.opened(words)
+        state, count = ans.stack_of(words)
         for number, (first, last) in enumerate(calls):
             state, count = tile.pop(first, last, state, words, count)
             report(progress, height * width, number, len(calls))
