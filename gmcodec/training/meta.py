@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gmcodec.exact.rmsprop import CLIP, MEMORY
+from gmcodec.exact.rmsprop import MOVE_LIMIT, SQUARE_MEMORY
 from gmcodec.models.local import freeze as local_freeze
 from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.float import INPUT_UNIT, SLOPE, mixture_bits, relative
@@ -314,10 +314,10 @@ def _update_layer(
     """
     g = gradient / unit
     mean = g.square().mean(2)
-    mean_square += (mean - mean_square) / counts.clamp_max(MEMORY)[:, None]
+    mean_square += (mean - mean_square) / counts.clamp_max(SQUARE_MEMORY)[:, None]
     root = torch.maximum(mean_square, mean).sqrt().clamp_min(1e-20)
     step = rate.expand_as(root) if absolute else rate * (now * unit).square().mean(1).sqrt()[None]
-    copy += change - (g / root[:, :, None]).clamp(-CLIP, CLIP) * step[:, :, None] / unit
+    copy += change - (g / root[:, :, None]).clamp(-MOVE_LIMIT, MOVE_LIMIT) * step[:, :, None] / unit
     if bias is not None:
         value, bias_gradient, bias_change = bias
-        value += bias_change - (bias_gradient * bias_input / root).clamp(-CLIP, CLIP) * step * bias_input
+        value += bias_change - (bias_gradient * bias_input / root).clamp(-MOVE_LIMIT, MOVE_LIMIT) * step * bias_input

@@ -13,12 +13,12 @@ from gmcodec.exact import gaussian
 from gmcodec.exact.gaussian import Gaussians, LatentTables, make_latent_tables
 from gmcodec.exact.logistic import ROW_TOTAL
 
-SCALES = (gaussian.LOG_SCALE_MAX - gaussian.LOG_SCALE_MIN) * gaussian.LOG_SCALE_UNIT + 1
+SCALES = (gaussian.LATENT_LOG_SCALE_MAX - gaussian.LATENT_LOG_SCALE_MIN) * gaussian.LATENT_LOG_SCALE_UNIT + 1
 
 
 def drawn(count: int, extreme: bool = False) -> Gaussians:
     random = np.random.default_rng(count)
-    reach = gaussian.LARGEST_MEAN if extreme else 3 * gaussian.POSITION
+    reach = gaussian.LATENT_MEAN_LIMIT if extreme else 3 * gaussian.LATENT_POSITION
     return Gaussians(random.integers(-reach, reach + 1, count), random.integers(0, SCALES, count))
 
 
@@ -51,7 +51,7 @@ def test_native_rows_equal_the_specification(bits: int, extreme: bool) -> None:
 
 def test_bins_have_equal_mass_and_their_values_are_medians() -> None:
     for bits in (4, 8, 12):
-        tables, normal = make_latent_tables(bits), NormalDist(0, gaussian.POSITION)
+        tables, normal = make_latent_tables(bits), NormalDist(0, gaussian.LATENT_POSITION)
         assert tables.bits == bits
         edges = [0.0, *(normal.cdf(edge) for edge in tables.edges), 1.0]
         assert np.diff(edges) == pytest.approx(np.full(2**bits, 2.0**-bits), abs=2e-5)
@@ -61,15 +61,15 @@ def test_bins_have_equal_mass_and_their_values_are_medians() -> None:
 
 def test_the_prior_costs_its_bits_and_probabilities_are_those_of_a_normal_distribution() -> None:
     tables = make_latent_tables(8)
-    zero = -gaussian.LOG_SCALE_MIN * gaussian.LOG_SCALE_UNIT
+    zero = -gaussian.LATENT_LOG_SCALE_MIN * gaussian.LATENT_LOG_SCALE_UNIT
     prior = probabilities(Gaussians(np.zeros(1, np.int64), np.array([zero])), tables)
     assert -np.log2(prior) == pytest.approx(np.full((1, 256), 8.0), abs=0.01)
     assert -np.log2(prior).mean() == pytest.approx(8.0, abs=1e-4)
     g = drawn(40)
     edges = np.concatenate([[-np.inf], tables.edges, [np.inf]])
     for mean, index, found in zip(g.mean, g.log_scale, probabilities(g, tables), strict=True):
-        scale = np.exp(index / gaussian.LOG_SCALE_UNIT + gaussian.LOG_SCALE_MIN)
-        normal = NormalDist(mean, scale * gaussian.POSITION)
+        scale = np.exp(index / gaussian.LATENT_LOG_SCALE_UNIT + gaussian.LATENT_LOG_SCALE_MIN)
+        normal = NormalDist(mean, scale * gaussian.LATENT_POSITION)
         expected = np.diff([0.0 if e == -np.inf else 1.0 if e == np.inf else normal.cdf(e) for e in edges])
         assert found == pytest.approx(expected, abs=1e-3)
 
@@ -77,7 +77,7 @@ def test_the_prior_costs_its_bits_and_probabilities_are_those_of_a_normal_distri
 def test_scaling_and_its_inverse() -> None:
     tables = make_latent_tables(4)
     x, index = np.arange(-400000, 400000, 9973), np.arange(SCALES)
-    scale = np.exp(index / gaussian.LOG_SCALE_UNIT + gaussian.LOG_SCALE_MIN)
+    scale = np.exp(index / gaussian.LATENT_LOG_SCALE_UNIT + gaussian.LATENT_LOG_SCALE_MIN)
     for i in index[::16]:
         times = gaussian.times_scale(x, np.full(len(x), i), tables)
         over = gaussian.over_scale(x, np.full(len(x), i), tables)

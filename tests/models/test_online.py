@@ -248,7 +248,7 @@ def test_calls_of_the_loop_never_change_words(pixels, monkeypatch):
 @pytest.mark.slow
 def test_a_step_may_be_larger_than_a_batch():
     """Steps of up to 1,030 pixels: more than are learned from."""
-    planes = image("smooth", (1, rmsprop.LEARNT + 6, rmsprop.LEARNT + 6), 2)
+    planes = image("smooth", (1, rmsprop.MAX_BATCH_PIXELS + 6, rmsprop.MAX_BATCH_PIXELS + 6), 2)
     config = LocalConfig(channels=1, radius2=2, slope=1, width=8, blocks=1, mixtures=1, neighbours=2)
     found = OnlineModel([toy.learnable_of(config)], [USUAL])
     words, _ = push_words(planes[None], found, ignore, threads=2)
@@ -316,7 +316,7 @@ def test_bounds_hold_for_the_largest_weights():
         weight = rmsprop.weight_limit(rows, columns, limit)
         assert columns * weight * limit + rmsprop.BIAS_ROOM <= 2**31
         assert rows * weight * rmsprop.DELTA_LIMIT < 2**31
-    assert rmsprop.LEARNT * rmsprop.DELTA_LIMIT * 2047 < 2**31
+    assert rmsprop.MAX_BATCH_PIXELS * rmsprop.DELTA_LIMIT * 2047 < 2**31
 
 
 def test_gradients_are_those_of_the_likelihood():

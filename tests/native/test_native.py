@@ -208,7 +208,7 @@ def by_workers(model: OnlineModel, planes: np.ndarray, workers: int, high_depth:
             team.run(lambda worker, call=call: tile.find_intervals(worker, *call, found))
         words = online_tile.joined([model.members[0].core.pushed(part) for part in found])
         parts = online_tile.split(words)
-        stacks = native.Stacks(parts, [ans.opened(part) for part in parts])
+        stacks = native.Stacks(parts, [ans.stack_of(part) for part in parts])
         canvas, tile = opened()
         for call in calls:
             team.run(lambda worker, call=call: tile.pop_online(worker, *call, stacks))
@@ -373,9 +373,9 @@ REFUSED: dict[str, Callable[[], object]] = {
     "few nibbles": rows(high=np.zeros(1, np.int32)),
     "observed samples": lambda: CORE.observed(np.array([0, 256], np.int32), ONE.copy(), ONE, ONE, TABLES.sigmoid),
     "observed weights": lambda: CORE.observed(np.zeros(2, np.int32), WIDE.copy(), WIDE, WIDE, TABLES.sigmoid),
-    "a range of nothing": lambda: CORE.pushed(np.array([[0, 5], [3, 0]], np.uint32)),
-    "a range of too much": lambda: CORE.pushed(np.array([[0, ROW_TOTAL + 1]], np.uint32)),
-    "ranges": lambda: CORE.pushed(np.ones((2, 2), np.int64)),
+    "an empty interval": lambda: CORE.pushed(np.array([[0, 5], [3, 0]], np.uint32)),
+    "an interval of too much": lambda: CORE.pushed(np.array([[0, ROW_TOTAL + 1]], np.uint32)),
+    "intervals": lambda: CORE.pushed(np.ones((2, 2), np.int64)),
     "frequencies": lambda: CORE.reweighted(-ROW, np.zeros(1, np.int32), np.ones(256, np.int64)),
     "values": lambda: CORE.reweighted(ROW.copy(), np.zeros(1, np.int32), np.full(256, -1)),
     "large values": lambda: CORE.reweighted(ROW.copy(), np.zeros(1, np.int32), np.full(256, 2**40)),
@@ -489,8 +489,8 @@ def tile_of(learns: bool = True, **fields) -> tiles.Tile:
     canvas = fields.pop("canvas", None) or Canvas(model.config.window, 9, 20, 1, fields.pop("dtype", np.int16))
     arguments = {
         "nets": [model.members[0].net], "slope": model.slope,
-        "learning": [rules.rules(model.members[0].frozen, 5, False)] if learns else None,
-        "scale": BYTES, "nibbles": 2, "values": None, "ranks": 1, **fields,
+        "rmsprop": [rules.rules(model.members[0].frozen, 5, False)] if learns else None,
+        "scale": BYTES, "nibbles": 2, "values": None, "workers": 1, **fields,
     }  # fmt: skip
     return tiles.Tile(canvas=canvas, **arguments)
 
@@ -504,8 +504,8 @@ def values_of(weight: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"ranks": 0},
-        {"ranks": 9},
+        {"workers": 0},
+        {"workers": 9},
         {"nets": []},
         {"slope": 0},
         {"slope": -1},
@@ -516,14 +516,14 @@ def values_of(weight: int) -> tuple[np.ndarray, np.ndarray]:
         {"values": values_of(2**40)},
         {"values": (np.ones((1, 255), np.int64), np.ones(1, bool))},
         {"values": (np.ones((1, 256), np.int64), np.ones(2, bool))},
-        {"learning": []},
+        {"rmsprop": []},
         {"canvas": Canvas(toy.CONFIGS[3].window, 9, 20)},
         {"canvas": Canvas(replace(toy.CONFIGS[1], radius2=4).window, 9, 20)},
         {"dtype": np.int32, "scale": scale_of(12, 3), "nibbles": 5},
         {"dtype": np.int32, "scale": scale_of(12, 3), "nibbles": 4},
         {"dtype": np.int32, "scale": (9, 4, 4095, 4), "nibbles": 3},
         {"dtype": np.int32, "scale": scale_of(12, 3), "nibbles": 3, "values": values_of(64)},
-        {"dtype": np.int32, "scale": scale_of(12, 3), "nibbles": 3, "learning": None},
+        {"dtype": np.int32, "scale": scale_of(12, 3), "nibbles": 3, "rmsprop": None},
     ],
     ids=lambda fields: "-".join(fields),
 )
@@ -552,25 +552,25 @@ def test_steps_of_a_tile_are_its_own():
 def test_nets_learn_from_every_step_once():
     """Else what they give would no longer fit the place that it goes to."""
     tile = tile_of()
-    ranges = tuple(np.zeros((n, 2), np.uint32) for n in tile.symbols)
-    tile.find_intervals(0, 0, 5, ranges)
+    intervals = tuple(np.zeros((n, 2), np.uint32) for n in tile.symbols)
+    tile.find_intervals(0, 0, 5, intervals)
     for first in (0, 4, 6):
         with pytest.raises(ValueError, match="the next"):
-            tile.find_intervals(0, first, tile.steps, ranges)
-    tile.find_intervals(0, 5, tile.steps, ranges)
+            tile.find_intervals(0, first, tile.steps, intervals)
+    tile.find_intervals(0, 5, tile.steps, intervals)
     with pytest.raises(ValueError, match="the next"):
-        tile.find_intervals(0, 0, tile.steps, ranges)
+        tile.find_intervals(0, 0, tile.steps, intervals)
     tile = tile_of()
     for wrong in (
-        (ranges[0], ranges[1][:-1]),
-        (ranges[0].astype(np.int32), ranges[1]),
-        (ranges[0],),
-        (ranges[0][:, ::-1], ranges[1]),
+        (intervals[0], intervals[1][:-1]),
+        (intervals[0].astype(np.int32), intervals[1]),
+        (intervals[0],),
+        (intervals[0][:, ::-1], intervals[1]),
     ):
         with pytest.raises((TypeError, ValueError)):
             tile.find_intervals(0, 0, tile.steps, wrong)
     with pytest.raises(ValueError, match="steps"):
-        tile.find_intervals(1, 0, tile.steps, ranges)
+        tile.find_intervals(1, 0, tile.steps, intervals)
     with pytest.raises(ValueError, match="steps"):
         tile.push(0, 1, 0)
     stacks = native.Stacks([np.zeros(3, np.uint32)] * 2, [(0, 3), (0, 0)])

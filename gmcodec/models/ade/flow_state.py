@@ -74,7 +74,7 @@ class FlowState:
             return None
         x = (cells(planes.transpose(0, 2, 3, 1)).astype(np.int16) - np.int16(MID_GREY)) << (SAMPLE_BITS - MAP_SHIFT)
         mean, log_scale = split_latents(self._inner("noise", x))
-        index, limit = gaussian.scale_index(log_scale), gaussian.LARGEST_MEAN
+        index, limit = gaussian.scale_index(log_scale), gaussian.LATENT_MEAN_LIMIT
         return PosteriorFrequencies(
             Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), model.vae.latent_tables
         )

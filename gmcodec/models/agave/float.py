@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gmcodec.exact.gaussian import LOG_SCALE_MAX, LOG_SCALE_MIN
+from gmcodec.exact.gaussian import LATENT_LOG_SCALE_MAX, LATENT_LOG_SCALE_MIN
 from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.float import FIRST_BITS, LocalNet
@@ -61,7 +61,7 @@ def twice(x: Tensor) -> Tensor:
 
 def log_scales(x: Tensor) -> Tensor:
     """What a net gives, clamped to what tables hold."""
-    return x.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX)
+    return x.clamp(LATENT_LOG_SCALE_MIN, LATENT_LOG_SCALE_MAX)
 
 
 class Divergence(NamedTuple):

@@ -13,9 +13,9 @@ from gmcodec.exact.logistic import LOG_SCALE_MAX, LOG_SCALE_MIN, POSITION
 from gmcodec.models.local.fit import MAX_CHANGE
 from gmcodec.models.shared.mixture import MixtureOutputs, output_units
 
-MAX_STEPS, MAX_HALVINGS = 8, 5  # more steps no longer make photographs smaller
+MAX_STEPS, MAX_TRIALS = 8, 5  # more steps no longer make photographs smaller
 MIN_GAIN = 1e-4  # a step that gains fewer nats a pixel is the last one
-MIN_MASS = 2.0**-24  # mass that every value has at least; what keeps outliers from ruling the fit
+MASS_FLOOR = 2.0**-24  # mass that every value has at least; what keeps outliers from ruling the fit
 
 
 class Mixture:
@@ -54,7 +54,7 @@ class Mixture:
             below, db = _logistic(b)
             top, bottom = self.target[channel] > 254.5, self.target[channel] < 0.5
             above[:, top], da[:, top], below[:, bottom], db[:, bottom] = 1, 0, 0, 0
-            mass = above - below + MIN_MASS
+            mass = above - below + MASS_FLOOR
             joint *= mass
             slopes.append((inverse * (db - da) / mass, (b * db - a * da) / mass))  # by mean, by log-scale
         total = joint.sum(0)
@@ -95,7 +95,7 @@ def search(mixture: Mixture, step_sizes: np.ndarray) -> tuple[np.ndarray, float]
     seen: list[tuple[np.ndarray, np.ndarray]] = []  # how theta moved, and the gradient, downwards
     for _ in range(MAX_STEPS):
         step = _step(fisher, gradient, seen)
-        for _ in range(MAX_HALVINGS):
+        for _ in range(MAX_TRIALS):
             value, slopes = mixture.likelihood(theta + step)
             if value > best and np.abs(theta + step).max() <= MAX_CHANGE:
                 break

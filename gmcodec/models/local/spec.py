@@ -34,7 +34,7 @@ def local_mean(planes: np.ndarray, scale: Scale = BYTES) -> np.ndarray:
     """int64 [C, N]: mean of left and above, rounded down; the one that exists; mid-grey where none does."""
     left, above = shifted(planes, 0, -1), shifted(planes, -1, 0)
     left, above = np.where(left == OUTSIDE, above, left), np.where(above == OUTSIDE, left, above)
-    return np.where(left == OUTSIDE, 128 << scale.more, (left + above) >> 1)
+    return np.where(left == OUTSIDE, 128 << scale.extra_bits, (left + above) >> 1)
 
 
 def difference(planes: np.ndarray, mean: np.ndarray, offset: tuple[int, int], scale: Scale = BYTES) -> np.ndarray:
@@ -48,7 +48,7 @@ def window_features(window: Window, planes: np.ndarray, scale: Scale = BYTES) ->
     """int64 [N, inputs]: differences of the window in raster order, channels inside, then the means - 128."""
     mean = local_mean(planes, scale)
     differences = [difference(planes, mean, offset, scale) for offset in sorted(window.offsets)]
-    return np.concatenate([*differences, (mean >> scale.more) - 128]).T
+    return np.concatenate([*differences, (mean >> scale.extra_bits) - 128]).T
 
 
 def centre(window: Window, linear: Layer, planes: np.ndarray) -> np.ndarray:

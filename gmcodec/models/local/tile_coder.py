@@ -45,7 +45,7 @@ class TileCoder:
             out.append(words)
             bits += cost
             report(progress, planes[0].size, number, len(calls))
-        return ans.closed(state, out), np.array([bits])
+        return ans.words_of(state, out), np.array([bits])
 
     def pop_words(
         self, words: np.ndarray, height: int, width: int, progress: Callback, weights: Weights, threads: int = 1
@@ -53,7 +53,7 @@ class TileCoder:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
         canvas, tile, calls = self._open(height, width, weights)
         words = np.array(words, np.uint32)  # a copy in the byte order of this machine
-        state, count = ans.opened(words)
+        state, count = ans.stack_of(words)
         for number, (first, last) in enumerate(calls):
             state, count = tile.pop(first, last, state, words, count)
             report(progress, height * width, number, len(calls))

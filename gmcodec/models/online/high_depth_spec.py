@@ -11,19 +11,19 @@ from collections.abc import Callable
 import numpy as np
 
 from gmcodec.exact import logistic
-from gmcodec.exact.logistic import NIBBLES, ROW_TOTAL, SPREAD, TOP, Tables, scale_of
+from gmcodec.exact.logistic import NIBBLES, ROW_TOTAL, SIGMOID_REACH, SPREAD, TOP, Tables, scale_of
 from gmcodec.models.local import spec as local_spec
-from gmcodec.models.online.spec import TABLE_REACH, observe
+from gmcodec.models.online.spec import observe
 
 
 def component(edge: np.ndarray, mean: np.ndarray, inverse: np.ndarray, t: Tables) -> np.ndarray:
     """Logistic cumulative value at ``edge`` in 1/1024 grey level, between the entries of the table: 0..2**24."""
     u = (edge - mean * 16) * inverse
     whole, part = u >> 20, (u >> 12) & 255
-    low = t.sigmoid[np.clip(whole, -TABLE_REACH, TABLE_REACH) + TABLE_REACH].astype(np.int64)
-    high = t.sigmoid[np.clip(whole + 1, -TABLE_REACH, TABLE_REACH) + TABLE_REACH].astype(np.int64)
+    low = t.sigmoid[np.clip(whole, -SIGMOID_REACH, SIGMOID_REACH) + SIGMOID_REACH].astype(np.int64)
+    high = t.sigmoid[np.clip(whole + 1, -SIGMOID_REACH, SIGMOID_REACH) + SIGMOID_REACH].astype(np.int64)
     inside = low + ((high - low) * part >> 8)
-    return np.where(whole < -TABLE_REACH, t.sigmoid[0], np.where(whole >= TABLE_REACH, t.sigmoid[-1], inside))
+    return np.where(whole < -SIGMOID_REACH, t.sigmoid[0], np.where(whole >= SIGMOID_REACH, t.sigmoid[-1], inside))
 
 
 def nibbles(

@@ -97,7 +97,7 @@ def _scale(layer: Layer, exponent: np.ndarray) -> np.ndarray:
     return np.ldexp(layer.multiplier.astype(np.float64), exponent - layer.shift)
 
 
-def rules(net: FrozenLocal, rate: int, averaged: bool) -> native.Learning:
+def rules(net: FrozenLocal, rate: int, averaged: bool) -> native.RmspropNet:
     """How the layers of a net that passed ``check`` learn, with a rate of RATES."""
     assert net.gradient_units is not None
     layers, exponents, blocks = net.layers, net.gradient_units, net.config.blocks
@@ -113,7 +113,7 @@ def rules(net: FrozenLocal, rate: int, averaged: bool) -> native.Learning:
     limits = {name: rmsprop.limit(layers[name]) for name in scales}
     limits |= dict.fromkeys([*inner, "last"], min(limits[name] for name in [*inner, "last"]))
     found = [
-        native.Rules(
+        native.RmspropLayer(
             scale,
             _rates(layers[name], RATES[rate], LAYER_SHARES[name.partition(".")[0]]),
             (exponents[name] - coarsest[name]).astype(np.int32),
@@ -123,7 +123,7 @@ def rules(net: FrozenLocal, rate: int, averaged: bool) -> native.Learning:
         for name, scale in scales.items()
     ]
     one = (np.int64(64) << layers["linear"].shift.astype(np.int64)) // layers["linear"].multiplier  # a weight of 1
-    return native.Learning(
+    return native.RmspropNet(
         tuple(found),
         np.array([2.0 ** (stream - coarsest[f"up.{b}"]) for b in range(blocks)]),
         np.maximum(1, (one * LINEAR_RATE) >> (RATE_BITS - FINE_BITS)),

@@ -27,7 +27,6 @@ from gmcodec.exact.logistic import (
     POSITION,
     ROW_TOTAL,
     SIGMOID_REACH,
-    SIGMOID_UNIT,
     WEIGHT_BITS,
     Scale,
     Tables,
@@ -35,11 +34,11 @@ from gmcodec.exact.logistic import (
 from gmcodec.exact.ops import Layer
 from gmcodec.exact.rmsprop import (
     BIAS_ROOM,
-    CLIP,
     DELTA_LIMIT,
     FINE_BITS,
-    LEARNT,
-    MEMORY,
+    MAX_BATCH_PIXELS,
+    MOVE_LIMIT,
+    SQUARE_MEMORY,
     SQUARE_SHIFT,
     STEP_BITS,
     STEP_MAX,
@@ -49,8 +48,6 @@ from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.online import rules
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT
 from gmcodec.models.shared.mixture import MIXING_BITS
-
-TABLE_REACH = SIGMOID_REACH * SIGMOID_UNIT
 
 
 def round_half_up(values: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
@@ -71,10 +68,10 @@ def edges(t: Tables, sample: np.ndarray, mean: np.ndarray, inverse: np.ndarray, 
     """Where the edges of samples [N] lie on the logistics, and the masses below them: int64 [N, K] each."""
     x = sample[:, None]
     place = x * POSITION >> scale.shift
-    a = np.clip(((place - scale.half - mean) * inverse) >> INVERSE_BITS, -TABLE_REACH, TABLE_REACH)
-    b = np.clip(((place + scale.half - mean) * inverse) >> INVERSE_BITS, -TABLE_REACH, TABLE_REACH)
-    s = np.where(x == 0, 0, t.sigmoid[a + TABLE_REACH].astype(np.int64))
-    e = np.where(x >= scale.top, ROW_TOTAL, t.sigmoid[b + TABLE_REACH].astype(np.int64))
+    a = np.clip(((place - scale.half_width - mean) * inverse) >> INVERSE_BITS, -SIGMOID_REACH, SIGMOID_REACH)
+    b = np.clip(((place + scale.half_width - mean) * inverse) >> INVERSE_BITS, -SIGMOID_REACH, SIGMOID_REACH)
+    s = np.where(x == 0, 0, t.sigmoid[a + SIGMOID_REACH].astype(np.int64))
+    e = np.where(x >= scale.max_sample, ROW_TOTAL, t.sigmoid[b + SIGMOID_REACH].astype(np.int64))
     return a, b, s, e
 
 
@@ -108,7 +105,7 @@ def mixture_gradient(
         by_mean = (((weights * (ROW_TOTAL - s - e)) >> 14) * inverses[c]) >> 27
         sloped = b * ((e * (ROW_TOTAL - e)) >> 24) - a * ((s * (ROW_TOTAL - s)) >> 24)
         out[:, 1 + c] = by_mean
-        out[:, 1 + channels + c] = (weights * np.clip(sloped // (e - s + 1), -TABLE_REACH, TABLE_REACH)) >> 7
+        out[:, 1 + channels + c] = (weights * np.clip(sloped // (e - s + 1), -SIGMOID_REACH, SIGMOID_REACH)) >> 7
         centre[:, c] += by_mean.sum(1)
         for p in range(c):
             pair = 1 + 2 * channels + c * (c - 1) // 2 + p
@@ -150,11 +147,11 @@ class LearningLayer:
     def learn(self, gradient: np.ndarray, total: np.ndarray | None, count: int, columns: int) -> None:
         """One step: gradient int64 [M, K] by the weights, total [M] by the bias; the sums are over ``columns``."""
         now = ((gradient >> SQUARE_SHIFT) ** 2).sum(1) // columns
-        self.square += (now - self.square) // min(count, MEMORY)
+        self.square += (now - self.square) // min(count, SQUARE_MEMORY)
         for m, square in enumerate(np.maximum(self.square, now)):
             root = max(math.isqrt(int(square)), 1)
             size = min((int(self.rate[m]) << STEP_BITS) // (root << SQUARE_SHIFT), STEP_MAX)
-            most = CLIP * int(self.rate[m])
+            most = MOVE_LIMIT * int(self.rate[m])
             change = clipped(round_half_up(gradient[m] * size, STEP_BITS), most)
             self.master[m] = clipped(self.master[m] - change, self.limit << FINE_BITS)
             if total is not None:
@@ -221,7 +218,12 @@ class Learner:
     def learn(self, x: np.ndarray, near: np.ndarray, base: np.ndarray, samples: np.ndarray) -> None:
         """Learn from gathered pixels: features [N, K], the linear predictor's inputs, base and samples [C, N]."""
         self.count += 1
-        x, near, base, samples = x[:LEARNT], near[:LEARNT], base[:, :LEARNT], samples[:, :LEARNT]
+        x, near, base, samples = (
+            x[:MAX_BATCH_PIXELS],
+            near[:MAX_BATCH_PIXELS],
+            base[:, :MAX_BATCH_PIXELS],
+            samples[:, :MAX_BATCH_PIXELS],
+        )
         c, coarsest = self.config, {name: int(unit.min()) for name, unit in self.units.items()}
         streams, inner, outputs = self.forward(x)
         by_outputs, centre = mixture_gradient(self.tables, outputs, base, samples, self.scale)
@@ -238,7 +240,7 @@ class Learner:
             shift = coarsest[up] - coarsest["last"]
             back = self._back(up, deltas[up])
             back = back >> shift if shift > 0 else back << -shift
-            stream = clipped(stream + back, rmsprop.SUM_LIMIT)
+            stream = clipped(stream + back, rmsprop.STREAM_GRADIENT_LIMIT)
         deltas["first"] = self._deltas("first", inward(stream, streams[0]), coarsest["last"] + leak(streams[0]))
         inputs = {"first": x, "last": streams[-1]}
         for b in range(c.blocks):
@@ -320,7 +322,7 @@ def intervals(
     mean, mixture = local_spec.local_mean(planes, scale), Mixture(len(learners))
     samples = planes.reshape(channels, -1).astype(np.int64)
     step = (config.slope * np.arange(height)[:, None] + np.arange(width)).ravel()
-    most = max(LEARNT, min(height, -(-width // config.slope)))
+    most = max(MAX_BATCH_PIXELS, min(height, -(-width // config.slope)))
     gathered, bases = np.empty(0, np.int64), [np.empty((channels, 0), np.int64) for _ in learners]
     stacks: tuple[list[tuple[np.ndarray, np.ndarray]], ...] = ([], [])
     for number in range(step.max() + 1):

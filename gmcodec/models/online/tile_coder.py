@@ -41,7 +41,7 @@ class Member(NamedTuple):
 
     config: LocalConfig
     net: native.Net
-    rules: native.Learning
+    rules: native.RmspropNet
 
 
 class ThreadTeam:
@@ -125,7 +125,7 @@ class OnlineTileCoder:
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile [C, H, W], and whether the words were used up exactly."""
         parts = split(words)
-        stacks = native.Stacks(parts, [ans.opened(part) for part in parts])
+        stacks = native.Stacks(parts, [ans.stack_of(part) for part in parts])
         with ThreadTeam(min(threads, MAX_TILE_THREADS)) as team:
             canvas, tile = self._open(height, width, weights, team.count)
             calls = split_steps(tile.steps, height * width, ONLINE_CALL_PIXELS)
@@ -143,7 +143,7 @@ def mirrored(planes: np.ndarray, mirror: int) -> np.ndarray:
 
 def joined(stacks: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     """A tile's words uint32 from state and words of both stacks."""
-    parts = [ans.closed(state, [words]) for state, words in stacks]
+    parts = [ans.words_of(state, [words]) for state, words in stacks]
     if not any(map(len, parts)):
         return parts[0]
     return np.concatenate([np.array([len(parts[0])], np.uint32), *parts])

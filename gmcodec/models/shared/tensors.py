@@ -95,9 +95,9 @@ def read_latent_tables(tensors: Tensors) -> LatentTables:
     if bins not in LATENT_BINS:
         raise WeightsError(f"{bins} bins of latents are not a power of 16")
     for field, size in (("edges", bins - 1), ("values", bins)):
-        check_vector(field, getattr(tables, field), size, 8 * gaussian.POSITION)
-    reach = gaussian.NORMAL_REACH * gaussian.NORMAL_UNIT
-    scales = (gaussian.LOG_SCALE_MAX - gaussian.LOG_SCALE_MIN) * gaussian.LOG_SCALE_UNIT + 1
+        check_vector(field, getattr(tables, field), size, 8 * gaussian.LATENT_POSITION)
+    reach = gaussian.NORMAL_DEVIATIONS * gaussian.NORMAL_UNIT
+    scales = (gaussian.LATENT_LOG_SCALE_MAX - gaussian.LATENT_LOG_SCALE_MIN) * gaussian.LATENT_LOG_SCALE_UNIT + 1
     for field, size, top in (
         ("normal", 2 * reach + 1, ROW_TOTAL),
         ("scale", scales, 2**19),

@@ -49,7 +49,7 @@ def map_layer(
 
 def of_latents(count: int) -> np.ndarray:
     """What means and log-scales of so many latents are given in."""
-    return np.repeat([1 / LATENT_MEANS_UNIT, 1 / gaussian.LOG_SCALE_UNIT], count)
+    return np.repeat([1 / LATENT_MEANS_UNIT, 1 / gaussian.LATENT_LOG_SCALE_UNIT], count)
 
 
 def vae_layers(vae: VAE, unit: float, out: float) -> dict[str, Layer]:

@@ -16,7 +16,7 @@ from gmcodec.models.shared.conv import to_activation, twice
 from gmcodec.models.vae.frozen import FrozenVAE
 
 LATENT_MEANS_UNIT = 4096  # of means that nets give
-LATENT_SHIFT = (gaussian.POSITION // MAP_UNIT).bit_length() - 1  # from positions of latents to activations
+LATENT_SHIFT = (gaussian.LATENT_POSITION // MAP_UNIT).bit_length() - 1  # from positions of latents to activations
 
 
 def bottom_up(vae: FrozenVAE, x: np.ndarray) -> list[list[np.ndarray]]:
@@ -38,9 +38,9 @@ def bottom_up(vae: FrozenVAE, x: np.ndarray) -> list[list[np.ndarray]]:
 def split_latents(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means in 1/65536 and log-scales in 1/32 nat, int64 [.., L], of int64 [.., 2L], clamped as the float net's are."""
     mean, log_scale = np.split(outputs, 2, -1)
-    unit = gaussian.LOG_SCALE_UNIT
-    mean = mean * (gaussian.POSITION // LATENT_MEANS_UNIT)
-    return mean, np.clip(log_scale, gaussian.LOG_SCALE_MIN * unit, gaussian.LOG_SCALE_MAX * unit)
+    unit = gaussian.LATENT_LOG_SCALE_UNIT
+    mean = mean * (gaussian.LATENT_POSITION // LATENT_MEANS_UNIT)
+    return mean, np.clip(log_scale, gaussian.LATENT_LOG_SCALE_MIN * unit, gaussian.LATENT_LOG_SCALE_MAX * unit)
 
 
 class LatentState:
@@ -98,7 +98,7 @@ class LatentState:
             mean = flow_mean[..., i] + gaussian.times_scale(mean[..., i], flow_index, vae.latent_tables)
             log_scale = flow_scale[..., i] + log_scale[..., i]
         index = gaussian.scale_index(log_scale)
-        limit = gaussian.LARGEST_MEAN
+        limit = gaussian.LATENT_MEAN_LIMIT
         return PosteriorFrequencies(Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), vae.latent_tables)
 
     def _split(self, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

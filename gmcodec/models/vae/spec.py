@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmcodec.exact import ops
-from gmcodec.exact.gaussian import INVERSE_BITS, LOG_SCALE_MAX, LOG_SCALE_MIN, LOG_SCALE_UNIT, SCALE_BITS, LatentTables
+from gmcodec.exact.gaussian import (
+    LATENT_LOG_SCALE_MAX,
+    LATENT_LOG_SCALE_MIN,
+    LATENT_LOG_SCALE_UNIT,
+    LATENT_SCALE_BITS,
+    LatentTables,
+)
 from gmcodec.exact.ops import Layer
 from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.models.shared.activations import MAP_LIMIT, OUTPUT_LIMIT
@@ -71,13 +77,15 @@ class Spec:
     def split(self, name: str, *maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means, and log-scales within their range."""
         mean, log_scale = np.split(convolution(self.layers[name], np.concatenate(maps, 2), limit=OUTPUT_LIMIT), 2, 2)
-        return mean << MEAN_SHIFT, np.clip(log_scale, LOG_SCALE_MIN * LOG_SCALE_UNIT, LOG_SCALE_MAX * LOG_SCALE_UNIT)
+        return mean << MEAN_SHIFT, np.clip(
+            log_scale, LATENT_LOG_SCALE_MIN * LATENT_LOG_SCALE_UNIT, LATENT_LOG_SCALE_MAX * LATENT_LOG_SCALE_UNIT
+        )
 
     def index(self, log_scale: np.ndarray) -> np.ndarray:
-        return np.clip(log_scale - LOG_SCALE_MIN * LOG_SCALE_UNIT, 0, len(self.tables.scale) - 1)
+        return np.clip(log_scale - LATENT_LOG_SCALE_MIN * LATENT_LOG_SCALE_UNIT, 0, len(self.tables.scale) - 1)
 
     def scaled(self, x: np.ndarray, log_scale: np.ndarray) -> np.ndarray:
-        return (x * self.tables.scale[self.index(log_scale)]) >> SCALE_BITS
+        return (x * self.tables.scale[self.index(log_scale)]) >> LATENT_SCALE_BITS
 
     def features(self, planes: np.ndarray) -> list[list[np.ndarray]]:
         """The way up, from uint8 [C, H, W]."""
@@ -129,7 +137,7 @@ class Spec:
             shift, scale = (part[:, :, i] for part in self.split(f"{name}.last", self.active(inner)))
             mean[:, :, i] = shift + self.scaled(mean[:, :, i], scale)
             log_scale[:, :, i] += scale
-            e0[:, :, i] = ((e[:, :, i] - shift) * self.tables.inverse[self.index(scale)]) >> INVERSE_BITS
+            e0[:, :, i] = ((e[:, :, i] - shift) * self.tables.inverse[self.index(scale)]) >> LATENT_SCALE_BITS
         return mean, log_scale
 
     def conditions(self, means: np.ndarray) -> list[np.ndarray]:
