@@ -118,7 +118,7 @@ def test_instruction_sets_and_threads_never_change_bytes(reference, channels, na
 @pytest.mark.parametrize("chunk", [1, 2, 13, 100, 10**6])
 def test_chunks_never_change_bytes(reference, chunk, monkeypatch):
     planes, payload = reference[3]
-    monkeypatch.setattr(autoregressive, "CHUNK", chunk)  # 1: one wavefront at a time
+    monkeypatch.setattr(autoregressive, "CHUNK_PIXELS", chunk)  # 1: one wavefront at a time
     assert encode(planes, toy.model(3), tile=(19, 41)).data == payload
 
 
@@ -185,7 +185,7 @@ def test_instruction_sets_and_chunks_never_change_a_batch(channels, name, monkey
     payload, bits = encode_batch(images, toy.model(channels, "portable"))
     model = toy.model(channels, name)
     for chunk in (1, 60, 10**6):
-        monkeypatch.setattr(autoregressive, "CHUNK", chunk)
+        monkeypatch.setattr(autoregressive, "CHUNK_PIXELS", chunk)
         assert encode_batch(images, model)[0] == payload
         assert np.allclose(encode_batch(images, model)[1], bits, rtol=1e-12)
     assert np.array_equal(decode_batch(payload, images.shape, model), images)
@@ -343,7 +343,7 @@ def test_images_of_a_batch_go_in_step(height, width, slope, count):
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=9), st.integers(1, 6), st.integers(0, 50))
 def test_places_are_a_permutation_in_coding_order(counts, streams, offset):
     starts = offset + np.cumsum([0, *counts])
-    place = autoregressive._places(starts, streams)
+    place = autoregressive._symbol_positions(starts, streams)
     assert sorted(place.ravel().tolist()) == list(range(streams * sum(counts)))
     # coding order: step, then stream, then pixel
     step = np.repeat(np.arange(len(counts)), counts)

@@ -121,7 +121,7 @@ def test_chains_round_trip_with_instruction_sets_in_the_same_bytes(kind: str) ->
 
 @pytest.mark.usefixtures("small_batches")
 def test_a_chain_whose_images_borrow_more_than_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "needed", lambda model, batch: 2000)
+    monkeypatch.setattr(flow, "FLOW", flow.FLOW._replace(required_bits=lambda model, batch: 2000))
     model, batch = toy.ade(toy.FLOWS["colours"]), images(19)
     found = encode_chain(batch, model)
     assert 1 < found.seeds < 19
@@ -171,7 +171,7 @@ def test_strips_round_trip(size: tuple[int, int]) -> None:
         return push(*args, **more)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow, "push_batch", watched)
+        patch.setattr(flow, "FLOW", flow.FLOW._replace(push_batch=watched))
         words = forced(tile, model)
     assert len(used) > 1
     assert np.array_equal(strips.pop_strips(words, tile.shape, model, lambda n: None, None), tile)

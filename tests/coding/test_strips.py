@@ -50,7 +50,7 @@ def test_strips_grow_with_what_pays_for_them(monkeypatch: pytest.MonkeyPatch) ->
         heights.append(planes.shape[2])
         return push_strip(stack, planes, *rest, **more)
 
-    monkeypatch.setattr(bitsback, "push_batch", watched)
+    monkeypatch.setattr(bitsback, "BITSBACK", bitsback.BITSBACK._replace(push_batch=watched))
     words, _ = pushed(tile, model, 3)
     assert sum(heights) == 200 - 3 * model.cell
     assert len(heights) >= 2
@@ -105,7 +105,7 @@ def test_latents_that_pay_are_used() -> None:
 def test_an_image_of_several_tiles_with_weights_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latents in every tile, whatever they cost, of an image that leaves values out and has tiles of its own."""
     model, image = toy.agave(toy.AGAVE["local"]), images(1, (150, 90))[0] // 3 * 3
-    monkeypatch.setattr(autoregressive, "ADAPT_FROM", 0)
+    monkeypatch.setattr(autoregressive, "ADAPT_FROM_PIXELS", 0)
     monkeypatch.setattr(autoregressive, "tile_shape", lambda height, width: (80, 50))
 
     def forced(tile: np.ndarray, model: AgaveModel, progress: Callback, weights: Weights) -> object:

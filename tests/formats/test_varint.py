@@ -90,7 +90,7 @@ def a_photograph() -> tuple[bytes, Callable[[bytes], Any]]:
     planes, model = toy.smooth(np.random.default_rng(0), (3, 128, 128)) & 0xFC, toy.model(3)
     changes = bytes(model.config.outputs + model.layers["linear"].weight.size)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(autoregressive, "ADAPT_FROM", 1 << 12)
+        patch.setattr(autoregressive, "ADAPT_FROM_PIXELS", 1 << 12)
         patch.setattr(type(model), "fit", lambda self, sample, pixels: changes)
         payload = autoregressive.encode(planes, model, tile=(64, 128)).data
     assert payload[0] & 1

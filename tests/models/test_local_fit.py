@@ -262,7 +262,7 @@ def test_a_fitted_image_with_weights_makes_these_bytes(monkeypatch: pytest.Monke
     model, levels = toy_model(3), np.full((3, 256), value_weights.NEUTRAL_INDEX, np.uint8)
     levels[1:, 3::4] = 2
     image = smooth(np.random.default_rng(8), (3, 20, 30))
-    monkeypatch.setattr(autoregressive, "ADAPT_FROM", 0)
+    monkeypatch.setattr(autoregressive, "ADAPT_FROM_PIXELS", 0)
     monkeypatch.setattr(autoregressive, "choose_weight_indices", lambda planes, model: levels)
     monkeypatch.setattr(type(model), "fit", lambda self, sample, pixels: local_fit.pack(changes_of(3)))
     payload = autoregressive.encode(image, model, tile=(10, 30)).data
@@ -271,7 +271,7 @@ def test_a_fitted_image_with_weights_makes_these_bytes(monkeypatch: pytest.Monke
 
 
 def test_nothing_to_gain_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autoregressive, "ADAPT_FROM", 1)
+    monkeypatch.setattr(autoregressive, "ADAPT_FROM_PIXELS", 1)
     model = toy_model(3)
     flat = np.full((3, 100, 100), 40, np.uint8)
     narrow = smooth(np.random.default_rng(1), (3, 1500, 4))  # no pixel has its whole window

@@ -79,7 +79,7 @@ def test_a_filled_canvas_answers_in_any_order_and_size(kind, monkeypatch):
     rows = np.concatenate([spec_rows(model, image) for image in images], axis=1)
     joined, pixels = images.transpose(1, 0, 2, 3).reshape(model.channels, -1, 1), random.permutation(270)
     for block in (1024, 7, 1):  # cells that a layer is evaluated for at once
-        monkeypatch.setattr("gmcodec.models.pixelcnnpp.streams.BLOCK", block)
+        monkeypatch.setattr("gmcodec.models.pixelcnnpp.streams.CACHED_CELLS", block)
         canvas = model.canvas(6, 9, 5)
         canvas.fill(images)
         for part in (pixels[:1], pixels[1:100], pixels[100:]):
