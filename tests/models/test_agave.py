@@ -20,12 +20,13 @@ from gmcodec.errors import FreezeError, TrainingError, WeightsError
 from gmcodec.models import registry, weights
 from gmcodec.models.agave import freeze as agave_freeze
 from gmcodec.models.agave.config import AgaveConfig
-from gmcodec.models.agave.float import Agave, Flow, Terms, auxiliary_image, importance_bits, logistic_bits
+from gmcodec.models.agave.float import Agave, Terms, auxiliary_image, importance_bits, logistic_bits
 from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.freeze import estimate_bits, spread_units
 from gmcodec.models.pixelcnnpp import freeze as pixelcnnpp_freeze
 from gmcodec.models.pixelcnnpp.float import Condition, PixelCNN
 from gmcodec.models.shared.family import Base
+from gmcodec.models.vae.float import Flow
 from gmcodec.training import freezing
 from gmcodec.training.freezing import freeze_file
 from gmcodec.training.loop import Trainer

@@ -16,12 +16,12 @@ from gmcodec.models import weights
 from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.models.agave.latent_state import AgaveState
 from gmcodec.models.agave.model import AgaveModel
+from gmcodec.models.agave.spec import AgaveSpec
 from gmcodec.models.local import spec as local_spec
 from gmcodec.models.local.model import LocalModel
 from gmcodec.models.pixelcnnpp import spec as pixelcnnpp_spec
 from gmcodec.models.pixelcnnpp.model import PixelCNNModel
 from gmcodec.models.shared.family import Base
-from gmcodec.models.vae import spec as agave_spec
 
 
 def images(count: int = 3, size: tuple[int, int] = (8, 16)) -> np.ndarray:
@@ -65,7 +65,7 @@ def _grouped(sizes: list[int], drawn: list[np.ndarray]) -> list[int]:
 @pytest.mark.parametrize("kind", toy.AGAVE)
 def test_the_latent_state_equals_the_specification(kind: str, isa: str) -> None:
     model, batch = toy.agave(toy.AGAVE[kind], isa), images()
-    spec = agave_spec.Spec(model.config, model.layers, model.constants, model.latent_tables)
+    spec = AgaveSpec(model.config, model.layers, model.constants, model.latent_tables)
     drawn = bins(model, batch)
     state, found = state_of(model, batch, drawn)
     blind, _ = state_of(model, batch, drawn, known=False)  # the decoder's way: f(z) does not need the images

@@ -43,10 +43,10 @@ from torch.nn import functional
 
 from gmcodec.models.ade.config import AdeConfig
 from gmcodec.models.ade.tables import COUPLING_LOG_SCALE_MAX
-from gmcodec.models.agave.float import NAT, VAE, Divergence, log_scales
 from gmcodec.models.local.float import FIRST_BITS
 from gmcodec.models.pixelcnnpp.float import ACTIVATIONS, BLOCK_GAIN, Conv, RoundedNet, start_layers
 from gmcodec.models.shared.activations import MID_GREY
+from gmcodec.models.vae.float import NAT, VAE, Divergence, log_scales
 
 UNIT_LEVELS = 32  # grey levels in 1
 FIRST_DEVIATION = 0.25  # of every feature of h when a net starts

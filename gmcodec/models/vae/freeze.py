@@ -12,10 +12,10 @@ from gmcodec.exact import gaussian
 from gmcodec.exact.logistic import ROW_TOTAL
 from gmcodec.exact.ops import INT32_BOUND, Layer
 from gmcodec.exact.quantise import freeze_layer
-from gmcodec.models.agave.float import VAE, Residual, Stage
 from gmcodec.models.pixelcnnpp.float import Conv
 from gmcodec.models.pixelcnnpp.freeze import position_major
 from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT
+from gmcodec.models.vae.float import VAE, Residual, Stage
 from gmcodec.models.vae.latent_state import LATENT_MEANS_UNIT
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The specification of the frozen VAE of AGAVE: what vae/latent_state.py computes, in plain numpy int64.
+"""The specification of a frozen VAE: what vae/latent_state.py computes, in plain numpy int64.
 
 Slow and without tricks: one image, maps are int64 [H, W, F].  tests/models/test_agave_frozen.py compares, number by
 number.
@@ -21,8 +21,8 @@ from gmcodec.exact.gaussian import (
     LatentTables,
 )
 from gmcodec.exact.ops import Layer
-from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.models.shared.activations import MAP_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.vae.config import VAEConfig
 from gmcodec.models.vae.frozen import Constants
 
 MEAN_SHIFT = 4  # nets give means in 1/4096
@@ -60,9 +60,7 @@ class Group:
 class Spec:
     """Frozen layers and tables as functions of one image."""
 
-    def __init__(
-        self, config: AgaveConfig, layers: dict[str, Layer], constants: Constants, tables: LatentTables
-    ) -> None:
+    def __init__(self, config: VAEConfig, layers: dict[str, Layer], constants: Constants, tables: LatentTables) -> None:
         self.config, self.layers, self.constants, self.tables = config, layers, constants, tables
 
     def active(self, x: np.ndarray) -> np.ndarray:
@@ -139,16 +137,3 @@ class Spec:
             log_scale[:, :, i] += scale
             e0[:, :, i] = ((e[:, :, i] - shift) * self.tables.inverse[self.index(scale)]) >> LATENT_SCALE_BITS
         return mean, log_scale
-
-    def conditions(self, means: np.ndarray) -> list[np.ndarray]:
-        """What f(z) [H, W, planes] tells the decoder, [H', W', D] for each of ``AgaveConfig.condition_levels``."""
-        c = self.config
-        x = coarser(means, 4).repeat(c.auxiliary, 0).repeat(c.auxiliary, 1)
-        streams = [convolution(self.layers["told.first"], x)]
-        for n in range(max(c.condition_levels)):
-            streams.append(convolution(self.layers[f"told.shrink.{n}"], self.active(streams[-1]), stride=2))
-        found = []
-        for n, level in enumerate(c.condition_levels):
-            streams[level] = self.residual(streams[level], f"told.{n}", self.active(streams[level]))
-            found.append(self.active(streams[level]))
-        return found
