@@ -285,7 +285,7 @@ def test_a_decoder_shares_the_layers_that_it_was_trained_on_from(upper: int) -> 
     assert agave_freeze.estimate_bits(model, batch.numpy()) == pytest.approx(expected, rel=0.02)
     # units are found again as they were
     peaks = pixelcnnpp_freeze.activation_peaks(plain, [batch])
-    units, places = spread_units(peaks, 0.75), pixelcnnpp_freeze._Places(plain)
+    units, places = spread_units(peaks, 0.75), pixelcnnpp_freeze._Segments(plain)
     for name, unit in pixelcnnpp_freeze._found_units(frozen, net.decoder).items():
         assert unit == pytest.approx(units[places.stream[name]], rel=0.01)
     net.decoder.first_left.weight.data.mul_(-1)

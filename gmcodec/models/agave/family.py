@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""AGAVE on disk: layers of the decoder that a base has are those of the base, and not stored again."""
+"""AGAVE on disk.  Layers that the decoder shares with its base are not stored again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gmcodec.models.shared.layers import Tensors, read_layers, write_layers
 from gmcodec.models.shared.tables import read_latent_tables, read_mixture_tables, write_tables
 from gmcodec.models.vae.frozen import read_constants
 
-DECODER_PREFIX = "decoder."  # how names of the decoder's layers start
+DECODER_PREFIX = "decoder."  # of the names of the decoder's layers
 
 
 def write(model: AgaveModel) -> Tensors:

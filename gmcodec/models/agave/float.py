@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: MIT
 """AGAVE as float torch modules: what is trained, and then frozen (thesis, chapter 3).
 
-The VAE follows Kingma et al. 2016, as the thesis does: residual blocks, ELU, weight normalisation, a top-down
-hierarchy of latent groups, a posterior of independent Gaussians or with one step of inverse autoregressive flow
-(eq. 2.60).  Differences from the paper, as far as we know them:
+The VAE follows Kingma et al. 2016, as the thesis does: residual blocks, ELU, weight normalisation, a top-down hierarchy
+of latent groups, and a posterior of independent Gaussians or with one step of inverse autoregressive flow (eq. 2.60).
+Differences from the paper, as far as we know them:
 
-* Latents are standardised (agave/model.py): the posterior is given relative to the conditional prior.
-* An IAF step is autoregressive over the channels of a group and sees all cells of the channels before: a coder
-  that inverts it takes as many steps as there are channels.
-* An IAF step is told the features of the way up only, not those of the way down too.
-* What a block adds to its stream starts at a tenth, and grows as it learns: there is no constant factor.
-* A cell of the first layer may have 4x4 pixels.  Means have one deviation a channel (section 3.4.1), not one for all.
-* Upsampling repeats cells and then convolves; the net is not causal, so nothing is shifted.
-* log-scales are clamped, so that tables can hold them.
+* Latents are standardised (vae/config.py): the posterior is given relative to the conditional prior.
+* An IAF step is autoregressive over the channels of a group and sees all cells of the channels before.  A coder that
+  inverts it takes as many steps as there are channels.
+* An IAF step sees the features of the way up only, not those of the way down.
+* What a block adds to its stream is scaled by a tenth at first and grows by learning, without a constant factor.
+* A cell of the first layer may have 4x4 pixels.  Means have one deviation for each channel (section 3.4.1), not one for
+  all.
+* Upsampling repeats cells and then convolves.  The net is not causal, so nothing is shifted.
+* Log-scales are clamped, so that tables can hold them.
 
-The conditioner turns f(z) into what every block of the PixelCNN++ adds to its stream: as many non-masked 3x3
-convolutions as the decoder has blocks (section 3.4.1), in a residual chain a resolution.  A block takes them in by a
-matrix, where the thesis has one more convolution.  A local net, whose blocks see one pixel, is told the same features
-at every block.
+The conditioner turns f(z) into the condition of every block of the PixelCNN++.  It has as many non-masked 3x3
+convolutions as the decoder has blocks (section 3.4.1), in one residual chain for each resolution.  A block adds its
+condition by a matrix, where the thesis has one more convolution.  A local net, whose blocks see one pixel, gets the
+same condition at every block.
 """
 
 from __future__ import annotations
@@ -55,19 +56,20 @@ def around(inputs: int, outputs: int, size: int = 3, *, stride: int = 1, gain: f
 
 
 def twice(x: Tensor) -> Tensor:
-    """Every cell becomes four: [B, F, H, W] -> [B, F, 2H, 2W]."""
+    """Repeat every cell twice in rows and columns: [B, F, H, W] -> [B, F, 2H, 2W]."""
     return functional.interpolate(x, scale_factor=2, mode="nearest")
 
 
 def log_scales(x: Tensor) -> Tensor:
-    """What a net gives, clamped to what tables hold."""
+    """Log-scales clamped to the range of the tables."""
     return x.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX)
 
 
 class Divergence(NamedTuple):
     """log q(e) - log p(e) of each image in nats, float32 [B].
 
-    ``sampled``: of the e that was drawn.  ``expected``: over q, eq. 2.45; where a flow leaves no closed form, the same.
+    ``sampled``: at the sampled e.  ``expected``: over q, eq. 2.45; with a flow there is no closed form, so it is the
+    same as ``sampled``.
     """
 
     expected: Tensor
@@ -134,7 +136,8 @@ class Stage(nn.Module):
     def forward(self, down: Tensor, up: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor, Divergence]:
         """down [B, F, H, W]; the activation of the features of the way up, or None; noise N(0, 1) [B, L, H, W].
 
-        Without features the noise is what the prior draws.  Returns what goes on, e [B, L, H, W], and its divergence.
+        Without features e is the noise, a sample of the prior.  Returns the features that go on, e [B, L, H, W], and its
+        divergence.
         """
         active = self.activation(down)
         e, divergence = noise, Divergence.none(noise)
@@ -175,7 +178,7 @@ class VAE(nn.Module):
         self.log_scale = nn.Parameter(torch.full((c.planes,), FIRST_LOG_SCALE))  # of y: a channel each
 
     def features(self, x: Tensor, dtype: torch.dtype = torch.float32) -> list[list[Tensor]]:
-        """The way up: for every resolution the activation behind each block, from a float map [B, C, H, W]."""
+        """The way up: a float map [B, C, H, W] -> the activation behind each block, for every resolution."""
         x = self.first(x.to(dtype))
         found: list[list[Tensor]] = []
         for level, blocks in enumerate(self.up):
@@ -191,7 +194,7 @@ class VAE(nn.Module):
     def forward(
         self, noise: Sequence[Tensor], features: list[list[Tensor]] | None = None
     ) -> tuple[Tensor, list[Tensor], Divergence]:
-        """Draw all groups from the posterior, or, without features, from the prior.
+        """Sample all groups from the posterior, or, without features, from the prior.
 
         ``noise``: N(0, 1), [B, L, H', W'] for each stage.  Returns f(z), float32 [B, planes, H'', W''],
         the standardised latents e of each stage, and their divergences, [B, stages].
@@ -262,13 +265,13 @@ class Terms(NamedTuple):
         return self.primary + self.divergence.sum(1)
 
     @property
-    def drawn(self) -> Tensor:
-        """Bits with the z that was drawn: log q(z | x) - log p(x, z), float32 [B]."""
+    def sampled_bits(self) -> Tensor:
+        """Bits at the sampled z: log q(z | x) - log p(x, z), float32 [B]."""
         return self.primary + self.sampled.sum(1)
 
     @property
     def parts(self) -> dict[str, Tensor]:
-        """By name what the bound consists of, and the bits of y given z."""
+        """The summands of the bound by name, and the bits of y given z."""
         return {"KL": self.divergence.sum(1), "image": self.primary, "y": self.auxiliary}
 
 
@@ -287,10 +290,10 @@ class Agave(RoundedNet):
             self.conditioner = Conditioner(config) if config.decoder else None
             self.decoder = _decoder(config)
 
-    # -- what a trainer needs: members of DensityNet -----------------------------------------------
+    # -- for trainers: members of DensityNet -------------------------------------------------------
 
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """What Muon optimises: those of the decoder."""
+        """The matrices that Muon optimises: those of the decoder."""
         return self.decoder.hidden_matrices() if self.decoder is not None else []
 
     @property
@@ -317,14 +320,14 @@ class Agave(RoundedNet):
         return self.terms(images, dtype).bound / self.inner(images)[0, 0].numel()
 
     def inner(self, images: Tensor) -> Tensor:
-        """Images without what they are padded with, uint8 [B, C, H, W]."""
+        """Images without their padding, uint8 [B, C, H, W]."""
         if not isinstance(self.config.decoder, LocalConfig):
             return images
         r = self.config.decoder.reach
         return images[:, :, r:, r : images.shape[3] - r].to(torch.uint8)
 
     def terms(self, images: Tensor, dtype: torch.dtype = torch.float32, noise: Sequence[Tensor] | None = None) -> Terms:
-        """What eq. 3.13 is made of, one sample of the posterior."""
+        """The summands of eq. 3.13, with one sample of the posterior."""
         padded, images = images, self.inner(images)
         count, _, height, width = images.shape
         if noise is None:
@@ -335,11 +338,11 @@ class Agave(RoundedNet):
         if self.decoder is None:
             primary = logistic_bits(y, means, self.vae.log_scale, 256)
         else:
-            given = self.conditions(means, (height, width), dtype)
+            conditions = self.conditions(means, (height, width), dtype)
             if isinstance(self.decoder, LocalNet):
-                bits = self.decoder.bits(padded, dtype, given[0])
+                bits = self.decoder.bits(padded, dtype, conditions[0])
             else:
-                bits = self.decoder.bits(images, dtype, given)
+                bits = self.decoder.bits(images, dtype, conditions)
             primary = bits.view(count, -1).sum(1)
         return Terms(primary, auxiliary, divergence.expected * NAT, divergence.sampled * NAT)
 
@@ -351,7 +354,7 @@ class Agave(RoundedNet):
         return MID_GREY + found / SAMPLE_UNIT, divergence
 
     def conditions(self, means: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-        """What f(z) tells the blocks of the decoder."""
+        """The conditions of the decoder's blocks, from f(z)."""
         assert self.conditioner is not None
         return self.conditioner(means, size, dtype)
 
@@ -363,7 +366,7 @@ def _decoder(config: AgaveConfig) -> PixelCNN | LocalNet | None:
 
 
 def auxiliary_image(config: AgaveConfig, images: Tensor) -> Tensor:
-    """y, grey or smaller if so configured, whole grey levels, float32 [B, planes, H'', W'']; uint8 [B, C, H, W]."""
+    """Images uint8 [B, C, H, W] -> y in whole grey levels, float32 [B, planes, H'', W'']; grey or smaller by config."""
     y = images.float()
     if config.grey:
         y = y.mean(1, keepdim=True)
@@ -375,8 +378,8 @@ def auxiliary_image(config: AgaveConfig, images: Tensor) -> Tensor:
 def logistic_bits(y: Tensor, means: Tensor, log_scale: Tensor, levels: int) -> Tensor:
     """Bits of each y, float32 [B], under one logistic a sample: eq. 3.17 with b = ``levels`` colours.
 
-    y and means [B, P, H, W] in grey levels, log_scale [P].  The lowest and the highest colour take the tails.  Edges
-    lie half a grey level lower than in the thesis, as in the decoder; the means make up for it.
+    y and means [B, P, H, W] in grey levels, log_scale [P].  The lowest and the highest colour get the tails.  Edges
+    lie half a grey level lower than in the thesis, as in the decoder; the means compensate for that.
     """
     step = 256 // levels
     low = torch.floor(y / step) * step - 0.5
@@ -392,12 +395,12 @@ def logistic_bits(y: Tensor, means: Tensor, log_scale: Tensor, levels: int) -> T
 
 @torch.no_grad()
 def importance_bits(net: Any, images: Tensor, samples: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The importance-weighted bound with so many samples (eq. 2.64; Burda et al. 2016): bits, float32 [B].
+    """The importance-weighted bound with some ``samples`` (eq. 2.64; Burda et al. 2016): bits, float32 [B].
 
-    On average never below the true cost and, with more samples, nearer to it; one sample is an estimate of the ELBO.
-    ``net``: an Agave, or an Ade, of which a sample is of latents and of the noise below the grey levels.
+    On average it is not below the true cost, and nearer to it with more samples; with one sample it is the ELBO.
+    ``net``: an Agave; or an Ade, whose samples are of latents and of the noise below the grey levels.
     """
     each = []
     for _ in range(samples):
-        each.append(net.terms(images, dtype).drawn)
+        each.append(net.terms(images, dtype).sampled_bits)
     return (log(samples) - torch.logsumexp(-torch.stack(each) / NAT, 0)) * NAT

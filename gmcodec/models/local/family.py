@@ -10,7 +10,7 @@ from gmcodec.models.shared.family import Base, Family
 from gmcodec.models.shared.layers import Tensors, read_layers, write_layers
 from gmcodec.models.shared.tables import read_mixture_tables, write_tables
 
-UNITS_PREFIX = "gradient."  # how names of units of gradients start
+UNITS_PREFIX = "gradient."  # of the names of units of gradients
 
 
 def write(model: LocalModel) -> Tensors:

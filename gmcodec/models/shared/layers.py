@@ -18,7 +18,7 @@ Tensors = dict[str, np.ndarray]
 
 
 class LayerShapes(Protocol):
-    """What an architecture says of its integer layers."""
+    """An architecture, by its integer layers."""
 
     def layer_shapes(self) -> dict[str, tuple[int, int]]:
         """Rows and columns of every layer, by name, in the order in which they are stored."""
@@ -28,7 +28,7 @@ class LayerShapes(Protocol):
 
 
 def check_layers(config: LayerShapes, layers: Mapping[str, Layer]) -> None:
-    """Prove that no sum of a layer overflows.  Raises WeightsError, also for layers that do not fit."""
+    """Prove that no sum of a layer overflows.  Raises WeightsError, also for layers of another architecture."""
     for name, shape in config.layer_shapes().items():
         layer = layers[name]
         layer.check(name)
@@ -40,13 +40,13 @@ def check_layers(config: LayerShapes, layers: Mapping[str, Layer]) -> None:
 
 
 def write_layers(layers: Mapping[str, Layer], prefix: str = "") -> Tensors:
-    """Four tensors a layer: ``first.weight``, ``first.bias``, ..."""
+    """Four tensors for each layer: ``first.weight``, ``first.bias``, ..."""
     return {f"{prefix}{name}.{f}": np.ascontiguousarray(getattr(layer, f))
             for name, layer in layers.items() for f in FIELDS}  # fmt: skip
 
 
 def read_layers(tensors: Tensors, config: LayerShapes, prefix: str = "", known: Mapping[str, Layer] = {}) -> Layers:
-    """The layers of an architecture; those that are ``known`` need no tensors.  Raises KeyError."""
+    """The layers of an architecture; ``known`` ones are taken as they are.  Raises KeyError for a missing tensor."""
     layers = dict(known)
     for name in config.layer_shapes():
         if name not in known:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The steps of a tile's wavefront, in calls of the native core short enough for reports of progress between them."""
+"""Split the steps of a wavefront into calls of the native core, between which progress is reported."""
 
 from __future__ import annotations
 

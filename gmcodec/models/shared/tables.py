@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Integer tables of frozen models: written as named tensors, read back and checked.
+"""Integer tables of frozen models: write them as named tensors, read them back and check them.
 
-The native core does not check indices into a table, so its length and its range must be right before it is used.
+The native core does not check indices into a table, so a table's length and range are checked when it is read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gmcodec.exact.logistic import ROW_TOTAL, Tables
 from gmcodec.models.shared.layers import Tensors
 
 MIXTURE_SIZES = {"softmax": 1024, "inverse": 321, "sigmoid": 2 * 17 * 512 + 1}
-LATENT_BINS = (2**4, 2**8, 2**12, 2**16)  # bits of latents are coded as nibbles
+LATENT_BINS = (2**4, 2**8, 2**12, 2**16)  # latents are coded in nibbles
 
 
 def write_tables(prefix: str, tables: Any) -> Tensors:
