@@ -3,10 +3,10 @@
 
 The VAE is that of vae/float.py.
 
-The conditioner turns f(z) into what every block of the PixelCNN++ adds to its stream: as many non-masked 3x3
-convolutions as the decoder has blocks (section 3.4.1), in a residual chain a resolution.  A block takes them in by a
-matrix, where the thesis has one more convolution.  A local net, whose blocks see one pixel, is told the same features
-at every block.
+The conditioner turns f(z) into the condition of every block of the PixelCNN++.  It has as many non-masked 3x3
+convolutions as the decoder has blocks (section 3.4.1), in one residual chain for each resolution.  A block adds its
+condition by a matrix, where the thesis has one more convolution.  A local net, whose blocks see one pixel, gets the
+same condition at every block.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ class Terms(NamedTuple):
         return self.primary + self.divergence.sum(1)
 
     @property
-    def drawn(self) -> Tensor:
-        """Bits with the z that was drawn: log q(z | x) - log p(x, z), float32 [B]."""
+    def sampled_bits(self) -> Tensor:
+        """Bits at the sampled z: log q(z | x) - log p(x, z), float32 [B]."""
         return self.primary + self.sampled.sum(1)
 
     @property
     def parts(self) -> dict[str, Tensor]:
-        """By name what the bound consists of, and the bits of y given z."""
+        """The summands of the bound by name, and the bits of y given z."""
         return {"KL": self.divergence.sum(1), "image": self.primary, "y": self.auxiliary}
 
 
@@ -100,10 +100,10 @@ class Agave(RoundedNet):
             self.conditioner = Conditioner(config) if config.decoder else None
             self.decoder = _decoder(config)
 
-    # -- what a trainer needs: members of DensityNet -----------------------------------------------
+    # -- for trainers: members of DensityNet -------------------------------------------------------
 
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """What Muon optimises: those of the decoder."""
+        """The matrices that Muon optimises: those of the decoder."""
         return self.decoder.hidden_matrices() if self.decoder is not None else []
 
     @property
@@ -130,14 +130,14 @@ class Agave(RoundedNet):
         return self.terms(images, dtype).bound / self.inner(images)[0, 0].numel()
 
     def inner(self, images: Tensor) -> Tensor:
-        """Images without what they are padded with, uint8 [B, C, H, W]."""
+        """Images without their padding, uint8 [B, C, H, W]."""
         if not isinstance(self.config.decoder, LocalConfig):
             return images
         r = self.config.decoder.reach
         return images[:, :, r:, r : images.shape[3] - r].to(torch.uint8)
 
     def terms(self, images: Tensor, dtype: torch.dtype = torch.float32, noise: Sequence[Tensor] | None = None) -> Terms:
-        """What eq. 3.13 is made of, one sample of the posterior."""
+        """The summands of eq. 3.13, with one sample of the posterior."""
         padded, images = images, self.inner(images)
         count, _, height, width = images.shape
         if noise is None:
@@ -148,11 +148,11 @@ class Agave(RoundedNet):
         if self.decoder is None:
             primary = logistic_bits(y, means, self.vae.log_scale, 256)
         else:
-            given = self.conditions(means, (height, width), dtype)
+            conditions = self.conditions(means, (height, width), dtype)
             if isinstance(self.decoder, LocalNet):
-                bits = self.decoder.bits(padded, dtype, given[0])
+                bits = self.decoder.bits(padded, dtype, conditions[0])
             else:
-                bits = self.decoder.bits(images, dtype, given)
+                bits = self.decoder.bits(images, dtype, conditions)
             primary = bits.view(count, -1).sum(1)
         return Terms(primary, auxiliary, divergence.expected * NAT, divergence.sampled * NAT)
 
@@ -164,7 +164,7 @@ class Agave(RoundedNet):
         return MID_GREY + found / SAMPLE_UNIT, divergence
 
     def conditions(self, means: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-        """What f(z) tells the blocks of the decoder."""
+        """The conditions of the decoder's blocks, from f(z)."""
         assert self.conditioner is not None
         return self.conditioner(means, size, dtype)
 
@@ -176,7 +176,7 @@ def _decoder(config: AgaveConfig) -> PixelCNN | LocalNet | None:
 
 
 def auxiliary_image(config: AgaveConfig, images: Tensor) -> Tensor:
-    """y, grey or smaller if so configured, whole grey levels, float32 [B, planes, H'', W'']; uint8 [B, C, H, W]."""
+    """Images uint8 [B, C, H, W] -> y in whole grey levels, float32 [B, planes, H'', W'']; grey or smaller by config."""
     y = images.float()
     if config.grey:
         y = y.mean(1, keepdim=True)
@@ -188,8 +188,8 @@ def auxiliary_image(config: AgaveConfig, images: Tensor) -> Tensor:
 def logistic_bits(y: Tensor, means: Tensor, log_scale: Tensor, levels: int) -> Tensor:
     """Bits of each y, float32 [B], under one logistic a sample: eq. 3.17 with b = ``levels`` colours.
 
-    y and means [B, P, H, W] in grey levels, log_scale [P].  The lowest and the highest colour take the tails.  Edges
-    lie half a grey level lower than in the thesis, as in the decoder; the means make up for it.
+    y and means [B, P, H, W] in grey levels, log_scale [P].  The lowest and the highest colour get the tails.  Edges
+    lie half a grey level lower than in the thesis, as in the decoder; the means compensate for that.
     """
     step = 256 // levels
     low = torch.floor(y / step) * step - 0.5
@@ -205,12 +205,12 @@ def logistic_bits(y: Tensor, means: Tensor, log_scale: Tensor, levels: int) -> T
 
 @torch.no_grad()
 def importance_bits(net: Any, images: Tensor, samples: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The importance-weighted bound with so many samples (eq. 2.64; Burda et al. 2016): bits, float32 [B].
+    """The importance-weighted bound with some ``samples`` (eq. 2.64; Burda et al. 2016): bits, float32 [B].
 
-    On average never below the true cost and, with more samples, nearer to it; one sample is an estimate of the ELBO.
-    ``net``: an Agave, or an Ade, of which a sample is of latents and of the noise below the grey levels.
+    On average it is not below the true cost, and nearer to it with more samples; with one sample it is the ELBO.
+    ``net``: an Agave; or an Ade, whose samples are of latents and of the noise below the grey levels.
     """
     each = []
     for _ in range(samples):
-        each.append(net.terms(images, dtype).drawn)
+        each.append(net.terms(images, dtype).sampled_bits)
     return (log(samples) - torch.logsumexp(-torch.stack(each) / NAT, 0)) * NAT

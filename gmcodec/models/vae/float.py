@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: MIT
 """A hierarchical VAE as float torch modules: what is trained, and then frozen (thesis, section 2.10.2).
 
-The VAE follows Kingma et al. 2016, as the thesis does: residual blocks, ELU, weight normalisation, a top-down
-hierarchy of latent groups, a posterior of independent Gaussians or with one step of inverse autoregressive flow
-(eq. 2.60).  Differences from the paper, as far as we know them:
+The VAE follows Kingma et al. 2016, as the thesis does: residual blocks, ELU, weight normalisation, a top-down hierarchy
+of latent groups, and a posterior of independent Gaussians or with one step of inverse autoregressive flow (eq. 2.60).
+Differences from the paper, as far as we know them:
 
 * Latents are standardised (vae/config.py): the posterior is given relative to the conditional prior.
-* An IAF step is autoregressive over the channels of a group and sees all cells of the channels before: a coder
-  that inverts it takes as many steps as there are channels.
-* An IAF step is told the features of the way up only, not those of the way down too.
-* What a block adds to its stream starts at a tenth, and grows as it learns: there is no constant factor.
-* A cell of the first layer may have 4x4 pixels.  Means have one deviation a channel (section 3.4.1), not one for all.
-* Upsampling repeats cells and then convolves; the net is not causal, so nothing is shifted.
-* log-scales are clamped, so that tables can hold them.
+* An IAF step is autoregressive over the channels of a group and sees all cells of the channels before.  A coder that
+  inverts it takes as many steps as there are channels.
+* An IAF step sees the features of the way up only, not those of the way down.
+* What a block adds to its stream is scaled by a tenth at first and grows by learning, without a constant factor.
+* A cell of the first layer may have 4x4 pixels.  Means have one deviation for each channel (section 3.4.1), not one for
+  all.
+* Upsampling repeats cells and then convolves.  The net is not causal, so nothing is shifted.
+* Log-scales are clamped, so that tables can hold them.
 """
 
 from __future__ import annotations
@@ -40,19 +41,20 @@ def around(inputs: int, outputs: int, size: int = 3, *, stride: int = 1, gain: f
 
 
 def twice(x: Tensor) -> Tensor:
-    """Every cell becomes four: [B, F, H, W] -> [B, F, 2H, 2W]."""
+    """Repeat every cell twice in rows and columns: [B, F, H, W] -> [B, F, 2H, 2W]."""
     return functional.interpolate(x, scale_factor=2, mode="nearest")
 
 
 def log_scales(x: Tensor) -> Tensor:
-    """What a net gives, clamped to what tables hold."""
+    """Log-scales clamped to the range of the tables."""
     return x.clamp(LATENT_LOG_SCALE_MIN, LATENT_LOG_SCALE_MAX)
 
 
 class Divergence(NamedTuple):
     """log q(e) - log p(e) of each image in nats, float32 [B].
 
-    ``sampled``: of the e that was drawn.  ``expected``: over q, eq. 2.45; where a flow leaves no closed form, the same.
+    ``sampled``: at the sampled e.  ``expected``: over q, eq. 2.45; with a flow there is no closed form, so it is the
+    same as ``sampled``.
     """
 
     expected: Tensor
@@ -119,7 +121,8 @@ class Stage(nn.Module):
     def forward(self, down: Tensor, up: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor, Divergence]:
         """down [B, F, H, W]; the activation of the features of the way up, or None; noise N(0, 1) [B, L, H, W].
 
-        Without features the noise is what the prior draws.  Returns what goes on, e [B, L, H, W], and its divergence.
+        Without features e is the noise, a sample of the prior.  Returns the features that go on, e [B, L, H, W], and
+        its divergence.
         """
         active = self.activation(down)
         e, divergence = noise, Divergence.none(noise)
@@ -160,7 +163,7 @@ class VAE(nn.Module):
         self.log_scale = nn.Parameter(torch.full((c.planes,), FIRST_LOG_SCALE))  # of y: a channel each
 
     def features(self, x: Tensor, dtype: torch.dtype = torch.float32) -> list[list[Tensor]]:
-        """The way up: for every resolution the activation behind each block, from a float map [B, C, H, W]."""
+        """The way up: a float map [B, C, H, W] -> the activation behind each block, for every resolution."""
         x = self.first(x.to(dtype))
         found: list[list[Tensor]] = []
         for level, blocks in enumerate(self.up):
@@ -176,7 +179,7 @@ class VAE(nn.Module):
     def forward(
         self, noise: Sequence[Tensor], features: list[list[Tensor]] | None = None
     ) -> tuple[Tensor, list[Tensor], Divergence]:
-        """Draw all groups from the posterior, or, without features, from the prior.
+        """Sample all groups from the posterior, or, without features, from the prior.
 
         ``noise``: N(0, 1), [B, L, H', W'] for each stage.  Returns f(z), float32 [B, planes, H'', W''],
         the standardised latents e of each stage, and their divergences, [B, stages].
