@@ -4,9 +4,11 @@
 python -m bench.online PHOTOS/val --float float-weights/local-rgb.safetensors all:adam:1e-4 last:adam:3e-4
 
 The decoder knows everything that the net learns from, so an exact integer version can gain as much at best.  Nothing is
-sent, and nothing is fitted beforehand.  A variant is WHAT:HOW:RATE.  WHAT is ``bias`` (of the last layer, and the
-linear predictor), ``last`` (its matrix too) or ``all``.  HOW is ``adam``, ``sgd``, ``sign`` (the gradient's sign), ``mat`` or
-``row`` (the gradient divided by its root mean square, of a matrix or a row).
+sent, and nothing is fitted beforehand.  A variant is WHAT:HOW:RATE.
+
+    WHAT   ``bias`` (of the last layer, and the linear predictor), ``last`` (its matrix too) or ``all``
+    HOW    ``adam``, ``sgd``, ``sign`` (the gradient's sign), ``mat`` or ``row`` (the gradient divided by its root mean
+           square, of a matrix or of a row)
 """
 
 from __future__ import annotations
@@ -28,9 +30,8 @@ from gmcodec.training.data import load_folder, pad
 from gmcodec.training.nets import load_whole
 
 VARIANT = re.compile(r"(bias|last|all):(adam|sgd|sign|mat|row):\d*\.?\d+(e-?\d+)?")
-GRADIENT_DIVISOR = (
-    150  # the gradient is that of the sum over a step's pixels, divided by this: steps are of unequal size
-)
+# The gradient is that of the sum over a step's pixels, divided by this and not by their number.
+GRADIENT_DIVISOR = 150
 
 
 class Normalised(torch.optim.Optimizer):

@@ -2,8 +2,8 @@
 """Start Python processes that do not import from the current folder, which may contain files of others.
 
 A folder of pictures may contain a file with the name of a module of the standard library, such as socket, which must
-not run.  Python puts the current folder first for ``-c`` and ``-m``, and its option against that (-P) does not exist in the
-oldest supported Python.  This module imports only modules that Python loads when it starts.
+not run.  Python puts the current folder first for ``-c`` and ``-m``, and its option against that (-P) does not exist in
+the oldest supported Python.  This module imports only modules that Python loads when it starts.
 """
 
 import os
