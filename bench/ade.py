@@ -6,25 +6,25 @@ python -m bench.ade CIFAR -o bench/results/ade [--steps 1000]
 ==============  ====================================================================================================
 run             shows
 ==============  ====================================================================================================
-vae             a Gaussian decoder of pixels, no flow: the baseline of Table 5.1, as many weights as v-ade
-v-ade           the same in the feature space of a flow of one scale, three checkerboards
+vae             a Gaussian decoder of pixels, no flow: the baseline of Table 5.1, with as many weights as v-ade
+v-ade           that VAE in the feature space of a flow of one scale, three checkerboards
 v-ade-s2, -s3   two and three scales: Table 5.12 (b)
-colours         two scales, couplings by position and colour; what they add
+colours         two scales, couplings by position and colour
 mixtures        features as mixtures of three Gaussians
 noise           variational dequantisation
-av-gde, av-ade  vae and v-ade trained on with L_Q as well: Table 5.1
-gan             a vae from the start with L_Q only: a GAN whose latents are drawn from the top down.  It has no bound
-gan-inference   an inference net and a deviation trained around its generator, which stays as it is: Table 5.1
+av-gde, av-ade  vae and v-ade, trained further with L_Q too: Table 5.1
+gan             a vae trained with L_Q only: a GAN whose latents are drawn from the top down.  It has no bound
+gan-inference   an inference net and a deviation, trained around the fixed generator of gan: Table 5.1
 *-classes       v-ade, av-ade and gan for each class, with conditional weight normalisation: Table 5.6
 av-ade-mbgan    av-ade with the discriminator of chapter 4, which sees mixed batches
 ==============  ====================================================================================================
 
-A GAN is measured as the thesis does it, by a run of its own: "we train an inference network 'around it', while keeping
+A GAN is measured as in the thesis, by a run of its own: "we train an inference network 'around it', while keeping
 the weights of the GAN generator fixed.  We also train an isotropic noise parameter" (section 5.5.1).  Two things
 differ.  Each of the 12 features of a cell has a deviation, as in all other runs, while the thesis has one for all.
 The generator is the vae of the first run, whose latents are drawn from the top down, while the thesis' GAN is the
-non-residual net of SNGAN, for which it found such sampling "not effective" (section 5.5.2, footnote 1).  Samples of a
-GAN are its means: to draw them, ``bench.draw --deviation 0``.
+non-residual net of SNGAN, for which it found such sampling "not effective" (section 5.5.2, footnote 1).  The samples of
+a GAN are its means, which ``bench.draw --deviation 0`` draws.
 """
 
 from __future__ import annotations
@@ -39,22 +39,23 @@ from gmcodec.training.presets import CHECKERBOARD, PRESETS, SMALL_ADVERSARY, Adv
 
 from .runs import Run, run_all
 
-VAE, WIDER = (32, 48, 64), (35, 52, 69)  # features; of the baseline, to make up for the flow's weights
-LATENTS = 16
+VAE_FEATURES = (32, 48, 64)
+WIDER_VAE_FEATURES = (35, 52, 69)  # of the baseline without a flow, so that it has as many weights
+LATENT_CHANNELS = 16
 CLASSES = 10
 
 
 def runs(steps: int) -> list[Run]:
-    """All of them, in the order in which they must run.  As many steps each, so that figures can be compared."""
+    """All runs, in the order in which they must be trained, with the same number of steps."""
     base = replace(PRESETS["v-ade"], batch=16, steps=steps, decay_from=0.5, quantise_from=1.0, ema=0.99)
 
-    def preset(scales: int, vae: tuple[int, ...] = VAE, **changes: object) -> Preset:
+    def preset(scales: int, vae: tuple[int, ...] = VAE_FEATURES, **changes: object) -> Preset:
         values = {"mixtures": 1, "order": CHECKERBOARD, "last": ()} | changes
-        return replace(base, model=flow_images(scales, 32, 2, vae, (1, 1, 1), LATENTS, **values))  # type: ignore[arg-type]
+        return replace(base, model=flow_images(scales, 32, 2, vae, (1, 1, 1), LATENT_CHANNELS, **values))  # type: ignore[arg-type]
 
     colours = PRESETS["v-ade"].model.scales  # type: ignore[union-attr]
     order, last = colours[0], colours[1][len(colours[0]) :]
-    plain, flow = preset(0, WIDER), preset(1)
+    plain, flow = preset(0, WIDER_VAE_FEATURES), preset(1)
     adversary = SMALL_ADVERSARY
     gan = with_adversary(plain, replace(adversary, likelihood=False, deviation=0.0))
     mixed = replace(adversary, discriminator=replace(adversary.discriminator, batch="mean"), loss="m-bgan")
@@ -79,24 +80,24 @@ def runs(steps: int) -> list[Run]:
 
 
 def with_adversary(preset: Preset, adversary: Adversary) -> Preset:
-    """The same with an adversary, at the rates at which both sides learn."""
+    """The preset with an adversary, and with learning rates at which both nets learn."""
     rates = PRESETS["av-ade"]
     return replace(preset, adversary=adversary, muon_lr=rates.muon_lr, adam_lr=rates.adam_lr)
 
 
 def generator_fixed(preset: Preset) -> Preset:
-    """The inference net and the deviation alone, by likelihood, at the rates of a VAE."""
+    """The preset, for training of the inference net and the deviation only, by likelihood."""
     return replace(preset, generator_fixed=True)
 
 
 def of_classes(preset: Preset) -> Preset:
-    """The same for images of known classes."""
+    """The preset for images of known classes."""
     adversary = preset.adversary and preset.adversary.of_classes(CLASSES)
     return replace(preset, model=replace(preset.model, classes=CLASSES), adversary=adversary)  # type: ignore[arg-type]
 
 
 def table(done: list[Run]) -> str:
-    """Markdown: what each run came to; a GAN has no bound of its own."""
+    """The results of all runs in Markdown; a GAN has no bound of its own."""
     lines = [
         "| run | weights | steps | -ELBO | features | KL | noise |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -112,10 +113,10 @@ def table(done: list[Run]) -> str:
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True)
 @click.option("--checkpoints", type=click.Path(path_type=Path), default=Path("runs/ade"), show_default=True)
-@click.option("--steps", default=1000, show_default=True, help="Of training, each run.")
-@click.option("--only", help="Names of runs, with commas; default: all.")
+@click.option("--steps", default=1000, show_default=True, help="Training steps of each run.")
+@click.option("--only", help="Names of runs, separated by commas; default: all.")
 def main(data: Path, out: Path, checkpoints: Path, steps: int, only: str | None) -> None:
-    """Train what is missing, then write results.json and table.md."""
+    """Train the missing runs, then write results.json and table.md."""
     done = run_all(runs(steps), data, out, checkpoints, only)
     (out / "table.md").write_text(table(list(done.values())), "utf-8")
     click.echo(table(list(done.values())))

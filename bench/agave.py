@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Experiments that show what AGAVE's auxiliary loss does (thesis, section 3.4), with nets that two cores train.
+"""Experiments on AGAVE's auxiliary loss (thesis, section 3.4), with nets that two cores can train.
 
 python -m bench.agave CIFAR -o bench/results/agave [--steps 1000]
 
 =============  =======================================================================================================
 run            shows
 =============  =======================================================================================================
-lambda-1..12   KL, reconstruction and their sum as the KL term weighs more: Figure 3.4.  The VAE's figure is that of the
-               factored decoder of the same net, KL + auxiliary term
-pixelcnnpp     the same decoder without latents: AGAVE should need no more bits
+lambda-1..12   KL, reconstruction and their sum for growing weights of the KL term: Figure 3.4.  The figure of the VAE
+               is that of the factored decoder of the same net, KL + auxiliary term
+pixelcnnpp     the same decoder without latents: AGAVE should not need more bits
 y-...          other auxiliary images at lambda = 8: section 3.4.5, Figure 3.8 b
-dropped        lambda-8 trained on, three times as long, without the auxiliary term: its KL collapses, section 3.4.4
+dropped        lambda-8, trained three times as long without the auxiliary term: its KL collapses, section 3.4.4
 =============  =======================================================================================================
 
-All figures are float bounds in bits per dimension on the last 2,000 training images, which no run has learned from.  A
-run that was cut off is continued, one that is finished is kept: call the same command again.
+All figures are float bounds in bits per dimension on the last 2,000 training images, which no run learns from.  An
+interrupted run is continued, and finished runs are kept: call the same command again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gmcodec.training.presets import PRESETS, SMALL_DECODER, Objective
 from .runs import Run, run_all
 
 STRENGTHS = (1, 2, 4, 8, 12)
-AUXILIARY: dict[str, dict[str, Any]] = {
+AUXILIARY_IMAGES: dict[str, dict[str, Any]] = {
     "y-32-colours": {"levels": 32},
     "y-16x16": {"auxiliary": 2},
     "y-8x8": {"auxiliary": 4},
@@ -40,19 +40,19 @@ AUXILIARY: dict[str, dict[str, Any]] = {
 
 
 def runs(steps: int) -> list[Run]:
-    """All of them, in the order in which they must run.  As many steps each, so that figures can be compared."""
+    """All runs, in the order in which they must be trained, with the same number of steps."""
     small = replace(PRESETS["agave-small"], steps=steps)
     model = small.model
     assert isinstance(model, AgaveConfig)
     found = [Run(f"lambda-{n}", replace(small, objective=Objective(float(n)))) for n in STRENGTHS]
     found.append(Run("pixelcnnpp", replace(small, model=SMALL_DECODER, objective=None)))
-    found += [Run(name, replace(small, model=replace(model, **changes))) for name, changes in AUXILIARY.items()]
+    found += [Run(name, replace(small, model=replace(model, **changes))) for name, changes in AUXILIARY_IMAGES.items()]
     found.append(Run("dropped", replace(small, steps=3 * steps, objective=Objective(1.0, auxiliary=False)), "lambda-8"))
     return found
 
 
 def table(done: list[Run]) -> str:
-    """Markdown: what each run came to."""
+    """The results of all runs in Markdown."""
     lines = [
         "| run | steps | AGAVE, -ELBO | image given z | KL | VAE, -ELBO | y given z |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -90,9 +90,9 @@ def plot(done: dict[str, Run], out: Path) -> None:
     strengths = [n for n in STRENGTHS if f"lambda-{n}" in done]
     if strengths:
         found = [done[f"lambda-{n}"].result for n in strengths]
-        pyplot.figure(figsize=(12, 4))  # scales differ: a panel each
-        for place, name, part in ((1, "VAE", "auxiliary"), (2, "AGAVE", "primary")):
-            pyplot.subplot(1, 3, place)
+        pyplot.figure(figsize=(12, 4))  # one panel for each, because the scales differ
+        for panel, name, part in ((1, "VAE", "auxiliary"), (2, "AGAVE", "primary")):
+            pyplot.subplot(1, 3, panel)
             both = [r["kl"] + r[part] for r in found]
             pyplot.plot(strengths, both, "o-", label=f"{name}, KL + reconstruction")
             pyplot.plot(strengths, [r[part] for r in found], "o--", label=f"{name}, reconstruction")
@@ -112,7 +112,7 @@ def plot(done: dict[str, Run], out: Path) -> None:
         start = before[-1]["step"]
         pyplot.plot([start + p["step"] for p in after], [p["kl"] for p in after], label="after it was dropped")
         save("collapse", "step", "KL, bits per dimension")
-    others = [name for name in ("lambda-8", *AUXILIARY) if name in done]
+    others = [name for name in ("lambda-8", *AUXILIARY_IMAGES) if name in done]
     if len(others) > 1:
         pyplot.figure(figsize=(6, 4))
         pyplot.bar(others, [done[name].result["elbo"] for name in others], label="AGAVE, lambda 8, by auxiliary image")
@@ -125,10 +125,10 @@ def plot(done: dict[str, Run], out: Path) -> None:
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True)
 @click.option("--checkpoints", type=click.Path(path_type=Path), default=Path("runs/agave"), show_default=True)
-@click.option("--steps", default=PRESETS["agave-small"].steps, show_default=True, help="Of training, each run.")
-@click.option("--only", help="Names of runs, with commas; default: all.")
+@click.option("--steps", default=PRESETS["agave-small"].steps, show_default=True, help="Training steps of each run.")
+@click.option("--only", help="Names of runs, separated by commas; default: all.")
 def main(data: Path, out: Path, checkpoints: Path, steps: int, only: str | None) -> None:
-    """Train what is missing, then write results.json, table.md and the plots."""
+    """Train the missing runs, then write results.json, table.md and the plots."""
     done = run_all(runs(steps), data, out, checkpoints, only)
     (out / "table.md").write_text(table(list(done.values())), "utf-8")
     plot(done, out)

@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""A small classifier of 32x32 images, trained here: its features stand in for Inception's (thesis, section 2.12.3).
+"""A small classifier of 32x32 images, whose features replace those of Inception (thesis, section 2.12.3).
 
 python -m bench.classifier CIFAR -o runs/classifier.safetensors [--minutes 8 | --steps 2500] [--test test.webp]
 
     image 3x32x32 -> 12x16x16 -> width 0, 16x16 -> width 1, 8x8 -> width 2, 4x4 -> mean: the features -> classes
                    pixels of 2x2            '------ a strided and a residual convolution each ------'
 
-Squares of 2x2 pixels become channels first, as convolutions at full resolution would take most of the time.  Filters
-learn with Muon, the rest with AdamW, at a rate that rises for a tenth of the steps and then falls to zero; images are
-mirrored and shifted.  A run is a number of steps: the same weights come out on the same machine with as many threads.
+Squares of 2x2 pixels become channels first, because convolutions at full resolution would take most of the time.  Muon
+trains the filters and AdamW the rest, at rates that rise for a tenth of the steps and then fall to zero; images are
+mirrored and shifted.  The result depends on the number of steps, the machine and the number of threads only.
 
-Sets of images come as mosaics of squares, ``name.webp`` or the like, with their classes in ``name_labels.npy``.  Of a
-folder only mosaics named train* are learned from; the last images are held out.
+Sets of images are mosaics of squares, such as ``name.webp``, with classes in ``name_labels.npy``.  In a folder only
+mosaics named train* are used for training; their last images are held out.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -28,24 +27,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from gmcodec.errors import TrainingError
+from gmcodec.files import write_then_rename
 from gmcodec.training.data import TRAINING_PREFIX, load_squares
 from gmcodec.training.muon import Muon
 
+from . import HELD_OUT_IMAGES
+
 SIDE = 32  # pixels, of the images
-HELD_OUT = 2_000  # training images, the last ones, that nothing is learned from
-CHUNK = 500  # images that a net sees at once when it does not learn
-TIMED = range(10, 50)  # steps by which the length of a run of so many minutes is found; the first ones are slower
-WARM_UP = 0.1  # of the steps, in which the rate rises
+PREDICTION_BATCH = 500  # images at once without training
+TIMED_STEPS = range(10, 50)  # steps on which speed is measured for --minutes; the first steps are slower
+WARM_UP_FRACTION = 0.1  # of the steps, during which rates rise
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """An architecture and how it is trained; ``shift`` is in pixels, ``smoothing`` that of the labels."""
+    """An architecture and its training.  ``shift``: pixels; ``smoothing``: of labels."""
 
     classes: int = 10
     widths: tuple[int, ...] = (24, 48, 96)
@@ -60,7 +61,7 @@ class Recipe:
 
 
 class Filters(nn.Module):
-    """A 3x3 convolution, then batch normalisation.  The filters are one matrix, as Muon wants them."""
+    """A 3x3 convolution, then batch normalisation.  The filters are one matrix, as Muon needs them."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -74,9 +75,9 @@ class Filters(nn.Module):
 
 
 class Classifier(nn.Module):
-    """uint8 [N, 3, 32, 32] -> features and classes, as the picture above has it.
+    """The net that is drawn above: uint8 [N, 3, 32, 32] -> features and logits.
 
-    ``accuracy`` is what its file says of it: the share of images it got right, by the name of the set.
+    ``accuracies``: those that its file contains, by the name of the set.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -90,7 +91,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(recipe.widths[-1], recipe.classes)
 
     def embed(self, images: Tensor) -> Tensor:
-        """What the last layer sees: float32 [N, F], not negative."""
+        """Features, the input of the last layer: float32 [N, F], not negative."""
         x = F.pixel_unshuffle(images.float() / 64 - 2, 2).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.stem(x))
         for down, same in zip(self.down, self.same, strict=True):
@@ -104,42 +105,42 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def features(self, images: np.ndarray) -> np.ndarray:
-        """Of uint8 [N, 3, 32, 32]: float32 [N, F]."""
+        """Features of uint8 [N, 3, 32, 32]: float32 [N, F]."""
         self.eval()
         found = [self.embed(torch.from_numpy(part)).numpy() for part in _parts(images)]
         return np.concatenate(found)
 
     @torch.no_grad()
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Of uint8 [N, 3, 32, 32]: float32 [N, classes], rows sum to one."""
+        """Class probabilities of uint8 [N, 3, 32, 32]: float32 [N, classes], with rows that sum to one."""
         self.eval()
         found = [self(torch.from_numpy(part)).softmax(1).numpy() for part in _parts(images)]
         return np.concatenate(found)
 
     def accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """The share of uint8 [N, 3, 32, 32] whose likeliest class is that of int [N]."""
+        """Fraction of uint8 [N, 3, 32, 32] whose most probable class is that in int [N]."""
         return float((self.probabilities(images).argmax(1) == labels).mean())
 
 
 def _parts(images: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(images), CHUNK):
-        yield np.ascontiguousarray(images[start : start + CHUNK])
+    for start in range(0, len(images), PREDICTION_BATCH):
+        yield np.ascontiguousarray(images[start : start + PREDICTION_BATCH])
 
 
 # -- data ----------------------------------------------------------------------------------------------------------
 
 
 def read_mosaics(path: Path, prefix: str = "") -> tuple[np.ndarray, np.ndarray | None]:
-    """Images uint8 [N, 3, 32, 32] of a mosaic or of a folder of them, by name, and int64 [N] classes if all have them.
+    """The images of a mosaic or of a folder of mosaics, uint8 [N, 3, 32, 32], and classes, int64 [N], if all have them.
 
-    ``prefix``: how the names of a folder's mosaics must start.  Raises TrainingError.
+    ``prefix``: of the names of mosaics in a folder.  Raises TrainingError.
     """
     found = load_squares(path, 3, SIDE, prefix=prefix)
     return found.images, found.labels
 
 
 def batches(images: np.ndarray, labels: np.ndarray, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless: images, mirrored and shifted at random, and their classes.  All come once before any comes again."""
+    """Endless batches of images, mirrored and shifted at random, and their classes, in epochs."""
     random = np.random.default_rng(recipe.seed)
     s = recipe.shift
     padded = np.pad(images, ((0, 0), (0, 0), (s, s), (s, s)), mode="reflect")
@@ -162,9 +163,9 @@ def batches(images: np.ndarray, labels: np.ndarray, recipe: Recipe) -> Iterator[
 def train(
     images: np.ndarray, labels: np.ndarray, recipe: Recipe, minutes: float | None = None, progress: bool = False
 ) -> Classifier:
-    """A net that has learned int64 [N] classes of uint8 [N, 3, 32, 32].  Raises TrainingError.
+    """Train a net to classify uint8 [N, 3, 32, 32] by int64 [N] classes.  Raises TrainingError.
 
-    With ``minutes`` some steps are timed and the recipe gets as many as should fit; the net's recipe tells how many.
+    With ``minutes`` the speed of some steps determines the number of steps, which is then in the net's recipe.
     """
     if len(images) != len(labels) or not len(images) or labels.max() >= recipe.classes:
         raise TrainingError(f"cannot learn {recipe.classes} classes from {len(images)} images, {len(labels)} labels")
@@ -182,13 +183,13 @@ def train(
     step = 0
     begun = timed = time.monotonic()
     while step < recipe.steps:
-        if minutes and step == TIMED.start:
+        if minutes and step == TIMED_STEPS.start:
             timed = time.monotonic()
-        if minutes and step == TIMED.stop:
+        if minutes and step == TIMED_STEPS.stop:
             now = time.monotonic()
-            left = int((60 * minutes - (now - begun)) * len(TIMED) / (now - timed))
+            left = int((60 * minutes - (now - begun)) * len(TIMED_STEPS) / (now - timed))
             recipe = net.recipe = replace(recipe, steps=step + max(1, left))
-        warm = max(1.0, WARM_UP * recipe.steps)
+        warm = max(1.0, WARM_UP_FRACTION * recipe.steps)
         factor = min((step + 1) / warm, (recipe.steps - step) / (recipe.steps - warm + 1))
         for optimiser, base in optimisers:
             for group in optimiser.param_groups:
@@ -213,19 +214,18 @@ def train(
 
 
 def save(net: Classifier, path: Path) -> None:
-    """Write weights in half precision, the recipe and the accuracies; through a temporary file that is renamed."""
+    """Write weights in half precision, the recipe and the accuracies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
         name: tensor.half().contiguous() for name, tensor in net.state_dict().items() if tensor.is_floating_point()
     }
     metadata = {"recipe": json.dumps(asdict(net.recipe)), "accuracies": json.dumps(net.accuracies)}
-    beside = path.with_name(path.name + ".tmp")
-    save_file(state, beside, metadata)
-    os.replace(beside, path)
+    with write_then_rename(path) as file:
+        file.write(to_safetensors(state, metadata))
 
 
 def load(path: Path) -> Classifier:
-    """The net in a file, in float32, with what is known of its accuracy.  Raises TrainingError."""
+    """The net in a file, in float32, with its accuracies.  Raises TrainingError."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -245,19 +245,23 @@ def load(path: Path) -> Classifier:
 @click.command()
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
-@click.option("--steps", type=click.IntRange(1), help=f"Of training; default: {Recipe.steps}.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="As many steps as fit; how many is told.")
+@click.option("--steps", type=click.IntRange(1), help=f"Training steps; default: {Recipe.steps}.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Train for this time instead.")
 @click.option(
-    "--held-out", type=click.IntRange(1), default=HELD_OUT, show_default=True, help="The last images of DATA."
+    "--held-out",
+    type=click.IntRange(1),
+    default=HELD_OUT_IMAGES,
+    show_default=True,
+    help="Hold out the last images of DATA.",
 )
-@click.option("--test", type=click.Path(exists=True, path_type=Path), help="Mosaics to measure the finished net on.")
+@click.option("--test", type=click.Path(exists=True, path_type=Path), help="Mosaics on which the accuracy is measured.")
 @click.option("--seed", default=Recipe.seed, show_default=True)
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 def main(
     data: Path, out: Path, steps: int | None, minutes: float | None, held_out: int, test: Path | None, seed: int,
     force: bool,
 ) -> None:  # fmt: skip
-    """Train a classifier on the labelled mosaics in DATA (of a folder: those named train*)."""
+    """Train a classifier on the labelled mosaics in DATA (in a folder: those named train*)."""
     if steps and minutes:
         raise click.UsageError("either --steps or --minutes")
     if out.exists() and not force:
@@ -266,7 +270,7 @@ def main(
         images, labels = read_mosaics(data, TRAINING_PREFIX)
         tested = {} if test is None else {"test": read_mosaics(test)}
         if labels is None or any(classes is None for _, classes in tested.values()):
-            raise TrainingError(f"mosaics without *_labels.npy in {data if labels is None else test}")
+            raise TrainingError(f"there are mosaics without *_labels.npy in {data if labels is None else test}")
         if len(images) <= held_out:
             raise TrainingError(f"cannot hold out {held_out} of {len(images)} images")
         recipe = replace(Recipe(), steps=steps or Recipe.steps, seed=seed)
@@ -274,7 +278,7 @@ def main(
         net = train(images[:-held_out], labels[:-held_out], recipe, minutes, progress=True)
         seconds = time.monotonic() - begun
         save(net, out)
-        net = load(out)  # what is measured is what was saved
+        net = load(out)  # so that the saved weights are measured
         for name, (found, classes) in ({"held out": (images[-held_out:], labels[-held_out:])} | tested).items():
             assert classes is not None
             net.accuracies[name] = net.accuracy(found, classes)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What models gain by learning while they code, in the integers that code: by rate, whole or in tiles.
+"""Measure the gain of models that learn while they code, in integers: by rate, with whole images or tiles.
 
 python -m bench.learning PHOTOS/val --every 7 --model learning-rgb-fast --rate 4 --rate 5
 
-Prints the model's estimate without learning (and without the fit that is sent then), and in percent what each rate of
-online.rules.RATES changes.
+Prints the model's estimate without learning (and without the fit that is sent in that case), and its change in percent
+for each rate, an index of online.rules.RATES.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from gmcodec.coding import autoregressive
 from gmcodec.models import registry
 from gmcodec.models.online import rules
 from gmcodec.models.online.model import OnlineModel
+from gmcodec.progress import ignore
 from gmcodec.training.data import load_folder
 
 
 def bits(model: Any, image: np.ndarray, whole: bool) -> float:
-    """The model's estimate for uint8 [C, H, W]."""
+    """The model's estimate for uint8 [C, H, W], bits; of one tile if ``whole``."""
     _, height, width = image.shape
     tile = (height, width) if whole else autoregressive.tile_shape(height, width)
     return sum(
-        autoregressive.push_words(np.ascontiguousarray(image[None, :, y, x]), model, lambda count: None)[1][0]
+        autoregressive.push_words(np.ascontiguousarray(image[None, :, y, x]), model, ignore)[1][0]
         for y, x in autoregressive.tiles(height, width, tile)
     )
 
@@ -41,7 +42,7 @@ def bits(model: Any, image: np.ndarray, whole: bool) -> float:
 @click.option("--whole", is_flag=True, help="One tile an image.")
 @click.option("--averaged", is_flag=True, help="Code with means of the weights.")
 def main(folder: Path, name: str, rates: tuple[int, ...], every: int, whole: bool, averaged: bool) -> None:
-    """Print what learning changes."""
+    """Print the change of the rate by learning."""
     loaded = registry.named(name)
     model = loaded.model
     if not isinstance(model, OnlineModel) or len(model.members) > 1:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""A model of small images, or of tiles, on a set: float likelihood, frozen estimate, and the bytes of an archive.
+"""Measure a model on small images or on tiles: float likelihood, frozen estimate, and the bytes of an archive.
 
 python -m bench.likelihood MODEL MOSAIC... [--float WEIGHTS] [--tiles 32] [--importance 150]
 
-The archive is written, read back and compared; its bits per dimension are those of the whole file.
-The float likelihood needs torch and is given with ``--float``; of models with latents it is the negative ELBO, then its
-parts and, with ``--importance``, the importance-weighted bound of so many samples (thesis, eq. 2.64).  A sample of a
-flow is one of latents and of the noise below the grey levels.
-Of a frozen flow the negative ELBO of every image is given too, since an archive's first images have no latents.
+The archive is written, read back and compared; its bits per dimension are those of the whole file.  ``--float``, which
+needs torch, adds the float likelihood.  For models with latents this is the negative ELBO with its parts, and with
+``--importance`` also the importance-weighted bound with this number of samples (thesis, eq. 2.64); a sample of a flow
+consists of latents and of the noise below the grey levels.  For a frozen flow the negative ELBO of every image is
+printed too, because the first images of an archive have no latents.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from gmcodec.image import reading
 from gmcodec.models import registry
 from gmcodec.models.ade.model import AdeModel
 
-BATCH = 100  # images that the float net sees at once
+EVALUATION_BATCH = 100  # images evaluated at once
 
 
 def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: int | None) -> dict[str, float]:
-    """Bits of uint8 [H, W, C] images under a float net, in float32, and what they consist of."""
+    """Bits of images uint8 [H, W, C] under a float net, in float32, and their parts by name."""
     import torch
 
     from gmcodec.models.ade.float import Ade
@@ -53,8 +53,8 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
         for name, part in parts.items():
             total[name] = total.get(name, 0.0) + part
 
-    for start in tqdm(range(0, len(images), BATCH), desc="float"):
-        planes = np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2)
+    for start in tqdm(range(0, len(images), EVALUATION_BATCH), desc="float"):
+        planes = np.stack(images[start : start + EVALUATION_BATCH]).transpose(0, 3, 1, 2)
         if not latent:
             add({"float": bits(net, planes)})
             continue
@@ -69,10 +69,10 @@ def float_bits(weights: tuple[Path, ...], images: list[np.ndarray], importance: 
 
 
 def frozen_parts(model: AdeModel, images: list[np.ndarray]) -> dict[str, float]:
-    """Bits of uint8 [H, W, C] images under a frozen flow, each with noise and latents, and what they consist of."""
+    """Bits of images uint8 [H, W, C] under a frozen flow, each with noise and latents, and their parts by name."""
     parts: dict[str, float] = {"-ELBO": 0.0}
-    for start in tqdm(range(0, len(images), BATCH), desc="frozen"):
-        pushed = flow.trial(model, np.stack(images[start : start + BATCH]).transpose(0, 3, 1, 2))
+    for start in tqdm(range(0, len(images), EVALUATION_BATCH), desc="frozen"):
+        pushed = flow.trial(model, np.stack(images[start : start + EVALUATION_BATCH]).transpose(0, 3, 1, 2))
         for name, bits in {"-ELBO": pushed.bits, **pushed.parts}.items():
             parts[name] = parts.get(name, 0.0) + float(bits.sum())
         parts["borrowed"] = parts.get("borrowed", 0.0) + pushed.borrowed
@@ -87,24 +87,26 @@ def frozen_parts(model: AdeModel, images: list[np.ndarray]) -> dict[str, float]:
     "weights",
     type=click.Path(exists=True, path_type=Path),
     multiple=True,
-    help="Float weights; of AGAVE whose decoder was not trained, those of the decoder second.",
+    help="Float weights; of AGAVE with a fixed decoder, those of the decoder second.",
 )
 @click.option("--tiles", default=32, show_default=True, help="Side of the images in the mosaics.")
 @click.option("--last", type=click.IntRange(1), help="The last N images only.")
 @click.option(
-    "--importance", type=click.IntRange(1), help="Also the importance-weighted bound of --float with so many samples."
+    "--importance",
+    type=click.IntRange(1),
+    help="Also the importance-weighted bound of --float with this number of samples.",
 )
-@click.option("--only-float", is_flag=True, help="No archive.")
-@click.option("--threads", type=click.IntRange(1), help="Of the archive.  [default: all processors]")
+@click.option("--only-float", is_flag=True, help="Make no archive.")
+@click.option("--threads", type=click.IntRange(1), help="Threads for the archive  [default: all].")
 def main(
     model: str, mosaics: tuple[Path, ...], weights: tuple[Path, ...], tiles: int, last: int | None,
     importance: int | None, only_float: bool, threads: int | None,
 ) -> None:  # fmt: skip
-    """Float, frozen and file bits per dimension of MODEL on the images in MOSAICS."""
+    """Print float, frozen and file bits per dimension of MODEL on the images in MOSAICS."""
     if not weights and (importance or only_float):
         raise click.UsageError(f"{'--importance' if importance else '--only-float'} needs --float")
     if only_float and threads:
-        raise click.UsageError("--threads is of the archive, and --only-float makes none")
+        raise click.UsageError("--threads is for the archive, and --only-float makes none")
     images = [image for found in open_sets(list(mosaics), False, tiles, None) for _, image in found]
     images = images[-last:] if last else images
     samples = sum(image.size for image in images)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""What a local net gains by learning from the image that it codes, step by step of the wavefront, in floats.
+"""Measure the gain of a local net that learns from the image it codes, after steps of the wavefront, in floats.
 
 python -m bench.online PHOTOS/val --float float-weights/local-rgb.safetensors all:adam:1e-4 last:adam:3e-4
 
-A gain here is what an exact integer form could reach at best: a decoder knows all that is learned from.  Nothing is
-sent, and nothing is fitted beforehand.  Each variant is WHAT:HOW:RATE, WHAT one of ``bias`` (of the last layer, and
-the linear predictor), ``last`` (its matrix too) and ``all``; HOW one of ``adam``, ``sgd``, ``sign`` (the gradient's
-sign), ``mat`` and ``row`` (the gradient over its own root mean square, of a matrix or a row).
+The decoder knows everything that the net learns from, so an exact integer version can gain as much at best.  Nothing is
+sent, and nothing is fitted beforehand.  A variant is WHAT:HOW:RATE.
+
+    WHAT   ``bias`` (of the last layer, and the linear predictor), ``last`` (its matrix too) or ``all``
+    HOW    ``adam``, ``sgd``, ``sign`` (the gradient's sign), ``mat`` or ``row`` (the gradient divided by its root mean
+           square, of a matrix or of a row)
 """
 
 from __future__ import annotations
@@ -22,17 +24,18 @@ import torch
 from torch import nn
 
 from gmcodec.coding.autoregressive import wavefront
+from gmcodec.exact.rmsprop import SQUARE_MEMORY
 from gmcodec.models.local.float import LocalNet
 from gmcodec.training.data import load_folder, pad
 from gmcodec.training.nets import load_whole
 
 VARIANT = re.compile(r"(bias|last|all):(adam|sgd|sign|mat|row):\d*\.?\d+(e-?\d+)?")
-MEMORY = 100  # steps over which a root mean square is taken
-STEP_PIXELS = 150  # the gradient is that of the sum over a step's pixels, divided by this: steps are of unequal size
+# The gradient is that of the sum over a step's pixels, divided by this and not by their number.
+GRADIENT_DIVISOR = 150
 
 
 class Normalised(torch.optim.Optimizer):
-    """Steps of a given size: by the sign of the gradient, or over its root mean square."""
+    """Steps of a given size: by the sign of the gradient, or by the gradient divided by its root mean square."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, how: str) -> None:
         super().__init__(parameters, {"lr": lr})
@@ -50,12 +53,12 @@ class Normalised(torch.optim.Optimizer):
                     continue
                 square = p.grad.square().mean(None if self.how == "mat" else -1, keepdim=True)
                 kept = self.state[p].setdefault("square", square.clone())
-                kept.lerp_(square, 1 / min(self.count, MEMORY))
+                kept.lerp_(square, 1 / min(self.count, SQUARE_MEMORY))
                 p.addcdiv_(p.grad, kept.sqrt() + 1e-12, value=-group["lr"])
 
 
 def parameters(net: LocalNet, what: str) -> list[nn.Parameter]:
-    """What is learned."""
+    """The parameters that learn."""
     if what == "all":
         return [p for name, p in net.named_parameters() if not name.startswith("condition")]
     return [net.last_bias, net.linear, *([net.last] if what == "last" else [])]
@@ -68,7 +71,10 @@ def optimiser(learned: list[nn.Parameter], how: str, rate: float) -> torch.optim
 
 
 def rate(weights: Path, image: np.ndarray, variant: str | None, interval: int = 1) -> float:
-    """Bits per sample of uint8 [C, H, W] under a net that learns after every ``interval`` steps, or does not."""
+    """Bits per sample of uint8 [C, H, W] under a net that learns after every ``interval`` steps.
+
+    Without ``variant`` the net does not learn.
+    """
     net = load_whole([weights])
     channels, height, width = image.shape
     with torch.no_grad():
@@ -87,7 +93,7 @@ def rate(weights: Path, image: np.ndarray, variant: str | None, interval: int = 
         bits = net.mixture(out, mean[:, step] + linear, target[:, step], channels, net.config.mixtures).sum()
         total += bits.item()
         if variant:
-            (bits / STEP_PIXELS).backward()
+            (bits / GRADIENT_DIVISOR).backward()
             if number % interval == 0:
                 update.step()
                 update.zero_grad()
@@ -98,15 +104,15 @@ def rate(weights: Path, image: np.ndarray, variant: str | None, interval: int = 
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("variants", nargs=-1, required=True)
 @click.option("--float", "weights", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--every", default=6, show_default=True, help="Take every so many photographs of the folder.")
+@click.option("--every", default=6, show_default=True, help="Take every Nth photograph of the folder.")
 @click.option(
-    "--size", type=(int, int), default=(256, 384), show_default=True, help="Rows and columns of their middle."
+    "--size", type=(int, int), default=(256, 384), show_default=True, help="Rows and columns of their central part."
 )
 @click.option("--interval", default=1, show_default=True, help="Steps of the wavefront between two updates.")
 def main(
     folder: Path, variants: tuple[str, ...], weights: Path, every: int, size: tuple[int, int], interval: int
 ) -> None:
-    """Print the rate of each photograph's middle without learning, and what every variant changes, in percent."""
+    """Print the rate of each photograph's central part without learning, and its change in percent by variant."""
     for variant in variants:
         if not VARIANT.fullmatch(variant):
             raise click.UsageError(f"{variant} is not bias, last or all : adam, sgd, sign, mat or row : a rate")

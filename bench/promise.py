@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Whether files are as small as lossless WebP at its slowest, which the README promises of images without a palette.
+"""Check a promise of the README: files of images without a palette are as small as lossless WebP at its slowest.
 
 python -m bench.promise FOLDER
 
-Every image is coded with the default effort, without metadata, decoded and compared; WebP has quality 100, method 6 and
-keeps colours below transparent pixels.  Images that WebP cannot hold (16 bits, inks) and damaged files are left out and
-named, as are those with a palette, whose colours and order gmcodec keeps.
+Every image is coded with the default effort and without metadata, decoded and compared.  WebP has quality 100 and
+method 6, and keeps the colours of transparent pixels.  Images that WebP cannot hold (16 bits, inks), damaged files, and
+images with a palette, whose colours and order gmcodec keeps, are left out and named.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from gmcodec import codec
 from gmcodec.errors import GmcError
 from gmcodec.image import reading
 
-MARGIN = 32  # bytes that a file may be larger
-MODES = ("1", "L", "LA", "RGB", "RGBA")  # of images that are compared
+MARGIN_BYTES = 32  # by which a file may be larger
+COMPARED_MODES = ("1", "L", "LA", "RGB", "RGBA")  # other modes are left out
 
 
 def webp_bytes(planes: reading.Planes) -> int:
-    """Size of the whole WebP file."""
+    """Size of the WebP file of an image."""
     order = {"LA": [0, 0, 0, 1]}.get(planes.mode, [*range(planes.channels)])
     samples = planes.data[order].transpose(1, 2, 0) * np.uint8(255 if planes.mode == "1" else 1)
     image = Image.fromarray(np.ascontiguousarray(samples[:, :, 0] if len(order) == 1 else samples))
@@ -47,17 +47,19 @@ def main(folder: Path) -> None:
         except GmcError as error:
             click.echo(f"left out: {path.name}: {error}")
             continue
-        if planes.mode not in MODES:
+        if planes.mode not in COMPARED_MODES:
             click.echo(f"left out: {path.name}: mode {planes.mode}")
             continue
         data = codec.encode_planes(planes).data
         if codec.decode_planes(data) != planes:
-            raise click.ClickException(f"{path.name} does not come back")
+            raise click.ClickException(f"{path.name} does not decode to its image")
         size = webp_bytes(planes)
         ours, theirs, count = ours + len(data), theirs + size, count + 1
-        if len(data) > size + MARGIN:
+        if len(data) > size + MARGIN_BYTES:
             above.append(f"{path.name} ({len(data)} against {size})")
-    click.echo(f"{count} images: gmcodec {ours} bytes, WebP {theirs}; more than {MARGIN} bytes above: {len(above)}")
+    click.echo(
+        f"{count} images: gmcodec {ours} bytes, WebP {theirs}; more than {MARGIN_BYTES} bytes above: {len(above)}"
+    )
     for line in above:
         click.echo(f"  {line}")
 

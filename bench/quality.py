@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How good samples of 32x32 look, and whether they cover the data, without a downloaded network.
+"""Quality and diversity of samples of 32x32, measured without a downloaded network.
 
 python -m bench.quality test.webp samples.png... --classifier runs/classifier.safetensors -o bench/results/quality
 
@@ -9,21 +9,20 @@ column             is                                                           
 Frechet distance   between Gaussians fitted to features; 0 is best                      Heusel et al. 2017
 classifier score   exp of the information on the class, at most the number of classes   Salimans et al. 2016
 F_1/8, F_8, area   precision, recall and area of the curve of histograms over clusters  Sajjadi et al. 2018
-precision, recall  share of images inside balls around the images of the other set      Kynkaanniemi et al. 2019
+precision, recall  fraction of images inside balls around images of the other set       Kynkaanniemi et al. 2019
 GAN-test           accuracy on samples of a classifier of real images                   Shmelkov et al. 2018
 GAN-train          accuracy on real images of a classifier of samples                   Shmelkov et al. 2018
 =================  ===================================================================  ========================
 
-Thesis, sections 2.12.3 and 5.6.  Features are those of ``bench.classifier``, not of Inception: figures compare with
-each other, not with the FID and IS that papers print; REAL must be images that the classifier has not learned from.
-All of them depend on the number of images, so there are as many on both sides, and the first row compares two
-disjoint halves of REAL: what perfect samples would come to.
+Thesis, sections 2.12.3 and 5.6.  Features are those of ``bench.classifier``, not of Inception, so figures can be
+compared with each other, but not with FID and IS in papers.  REAL must be images that the classifier has not learned
+from.  All figures depend on the number of images, so both sides have the same number.  The first row compares two
+disjoint halves of REAL, which is the result that perfect samples would have.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,12 +32,13 @@ import click
 import numpy as np
 
 from gmcodec.errors import BenchError, GmcError
+from gmcodec.files import write_then_rename
 
 from .classifier import Classifier, Recipe, load, read_mosaics, train
 
-CLUSTERS, RUNS, ANGLES = 20, 10, 1001  # as in the code of Sajjadi et al.
+CLUSTERS, CLUSTERINGS, ANGLES = 20, 10, 1001  # as in the code of Sajjadi et al.
 NEIGHBOURS = 3  # as in Kynkaanniemi et al.
-ROWS = 1_000  # of a matrix of distances, held at once
+DISTANCE_ROWS = 1_000  # rows of a matrix of distances that are computed at once
 
 
 # -- two sets of features --------------------------------------------------------------------------------------------
@@ -47,8 +47,8 @@ ROWS = 1_000  # of a matrix of distances, held at once
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """|mu_a - mu_b|^2 + tr(A + B - 2 (AB)^(1/2)) of features [N, F], [M, F] with covariances A, B (Heusel et al. 2017).
 
-    tr (AB)^(1/2) is the sum of the singular values of A^(1/2) B^(1/2): roots of symmetric matrices alone, and none of
-    what rounding has left of eigenvalues of AB that should be zero.
+    tr (AB)^(1/2) is the sum of the singular values of A^(1/2) B^(1/2).  This needs roots of symmetric matrices only,
+    and avoids eigenvalues of AB that should be zero but are not because of rounding.
     """
     a, b = a.astype(np.float64), b.astype(np.float64)
     covariances = [np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b)]
@@ -59,7 +59,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """The symmetric root of a symmetric matrix without negative eigenvalues, but for rounding."""
+    """The symmetric root of a symmetric matrix whose eigenvalues are not negative, except by rounding."""
     values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.sqrt(values.clip(0))) @ vectors.T
 
@@ -69,12 +69,12 @@ def precision_recall_curve(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision [ANGLES], falling, and recall [ANGLES], rising, of features [N, F], [N, F] (Sajjadi et al. 2018).
 
-    Histograms p of real and q of generated images over joint clusters; at slope s precision is sum min(s p, q) and
-    recall the same over s.  Means of several clusterings, which start at random.
+    With histograms p of real and q of generated images over joint clusters, precision at slope s is sum min(s p, q),
+    and recall is that divided by s.  Both are averaged over several clusterings with random initialisation.
     """
     try:
         from sklearn.cluster import MiniBatchKMeans
-        from threadpoolctl import threadpool_limits  # comes with it
+        from threadpoolctl import threadpool_limits  # a requirement of scikit-learn
     except ImportError as error:
         raise BenchError("precision and recall need scikit-learn: pip install 'gmcodec[bench]'") from error
 
@@ -83,24 +83,24 @@ def precision_recall_curve(
     slopes = np.tan(np.linspace(1e-6, np.pi / 2 - 1e-6, ANGLES))[:, None]
     both = np.concatenate([real, generated])
     precision, recall = np.zeros(ANGLES), np.zeros(ANGLES)
-    for run in range(RUNS):
+    for run in range(CLUSTERINGS):
         means = MiniBatchKMeans(clusters, n_init=10, random_state=seed + run)
-        with threadpool_limits(1, "openmp"):  # sums of several threads come in any order
+        with threadpool_limits(1, "openmp"):  # with several threads the order of sums is random
             found = means.fit(both).labels_
         p, q = (np.bincount(part, minlength=clusters) / len(part) for part in np.split(found, 2))
-        precision += np.minimum(slopes * p, q).sum(1) / RUNS
-        recall += np.minimum(p, q / slopes).sum(1) / RUNS
+        precision += np.minimum(slopes * p, q).sum(1) / CLUSTERINGS
+        recall += np.minimum(p, q / slopes).sum(1) / CLUSTERINGS
     return precision[::-1], recall[::-1]
 
 
 def f_beta(precision: np.ndarray, recall: np.ndarray, beta: float) -> float:
-    """The best F_beta along a curve: recall counts beta times as much as precision."""
+    """The largest F_beta along a curve, in which recall has beta times the weight of precision."""
     below = beta**2 * precision + recall
     return float(np.divide((1 + beta**2) * precision * recall, below, out=np.zeros_like(below), where=below > 0).max())
 
 
 def precision_recall(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    """What Sajjadi et al. 2018 report of a curve, and the area under it (thesis, Figure 5.11); all from 0 to 1."""
+    """The summary of a curve by Sajjadi et al. 2018, and the area under it (thesis, Figure 5.11); all from 0 to 1."""
     area = ((precision[1:] + precision[:-1]) / 2 * np.diff(recall)).sum()
     return {"F_1/8": f_beta(precision, recall, 1 / 8), "F_8": f_beta(precision, recall, 8), "area": float(area)}
 
@@ -108,10 +108,10 @@ def precision_recall(precision: np.ndarray, recall: np.ndarray) -> dict[str, flo
 def neighbour_precision_recall(
     real: np.ndarray, generated: np.ndarray, neighbours: int = NEIGHBOURS
 ) -> tuple[float, float]:
-    """Shares of generated images in the support of real ones, and the reverse, of features [N, F], [M, F].
+    """Fractions of generated images in the support of real ones, and the reverse, from features [N, F], [M, F].
 
-    A support is the union of balls around images, each as far as the ``neighbours``-th nearest image of the same set
-    (Kynkaanniemi et al. 2019).
+    A support is the union of balls around images.  The radius of a ball is the distance to the ``neighbours``-th
+    nearest image of the same set (Kynkaanniemi et al. 2019).
     """
     if min(len(real), len(generated)) <= neighbours:
         raise BenchError(f"{len(real)} and {len(generated)} images have no {neighbours} neighbours each")
@@ -120,15 +120,17 @@ def neighbour_precision_recall(
 
 
 def _inside(points: np.ndarray, others: np.ndarray, neighbours: int) -> float:
-    radii = [np.partition(d, neighbours, axis=1)[:, neighbours] for d in _distances(others, others)]  # 0 is the image
+    """The fraction of ``points`` in the support of ``others``."""
+    # the nearest neighbour, number 0, is the image itself
+    radii = [np.partition(d, neighbours, axis=1)[:, neighbours] for d in _distances(others, others)]
     radius = np.concatenate(radii)
     return float(np.concatenate([(d <= radius).any(1) for d in _distances(points, others)]).mean())
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
-    """Squared Euclidean distances of [N, F] and [M, F], some rows of [N, M] at a time."""
-    for start in range(0, len(a), ROWS):
-        part = a[start : start + ROWS]
+    """Squared Euclidean distances [N, M] between features [N, F] and [M, F], some rows at a time."""
+    for start in range(0, len(a), DISTANCE_ROWS):
+        part = a[start : start + DISTANCE_ROWS]
         yield ((part**2).sum(1)[:, None] - 2 * part @ b.T + (b**2).sum(1)).clip(0)
 
 
@@ -143,21 +145,21 @@ def classifier_score(probabilities: np.ndarray) -> float:
 
 
 def gan_test(net: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
-    """Accuracy of a classifier of real images on samples uint8 [N, 3, 32, 32] of classes int [N]: their quality."""
+    """Quality of samples uint8 [N, 3, 32, 32] of classes int [N]: accuracy of a classifier of real images on them."""
     return net.accuracy(images, labels)
 
 
 def gan_train(
     images: np.ndarray, labels: np.ndarray, real: np.ndarray, classes: np.ndarray, recipe: Recipe
 ) -> float:  # fmt: skip
-    """Accuracy on ``real`` images of ``classes`` of a classifier trained on samples: their quality and diversity."""
+    """Quality and diversity of samples: accuracy of a classifier that learns from them on ``real`` images."""
     return train(images, labels, recipe).accuracy(real, classes)
 
 
 def inception(real: np.ndarray, generated: np.ndarray, weights: Path) -> dict[str, float]:
-    """The real FID and Inception score of uint8 [N, 3, 32, 32], by torch-fidelity, which is not one of our extras.
+    """FID and Inception score of images uint8 [N, 3, 32, 32], by torch-fidelity, which is in no extra of gmcodec.
 
-    ``weights``: its ``pt_inception-2015-12-05-6726825d.pth``.  It is unpickled, so it must come from a trusted source.
+    ``weights``: its file ``pt_inception-2015-12-05-6726825d.pth``, which is unpickled, so it must be trusted.
     """
     try:
         from torch_fidelity import calculate_metrics
@@ -186,20 +188,21 @@ def inception(real: np.ndarray, generated: np.ndarray, weights: Path) -> dict[st
 
 @dataclass
 class Set:
-    """Images uint8 [N, 3, 32, 32] of one name, and their classes int64 [N] where they are known."""
+    """A set of images, uint8 [N, 3, 32, 32], and their classes, int64 [N], if they are known."""
 
     name: str
     images: np.ndarray
     labels: np.ndarray | None
 
     def part(self, chosen: np.ndarray, name: str | None = None) -> Set:
+        """The images at these indices."""
         return Set(name or self.name, self.images[chosen], None if self.labels is None else self.labels[chosen])
 
 
 def measure(
     net: Classifier, real: Set, generated: Set, recipe: Recipe | None, weights: Path | None, seed: int
 ) -> tuple[dict[str, float], list[np.ndarray]]:
-    """Every figure of one set, by column, and its curve of precision and recall.  ``recipe``: that of GAN-train."""
+    """All figures of a set by column, and its curve of precision and recall.  ``recipe``: of GAN-train, or None."""
     features = net.features(real.images), net.features(generated.images)
     curve = precision_recall_curve(*features, seed=seed)
     precision, recall = neighbour_precision_recall(*features)
@@ -220,7 +223,7 @@ def measure(
 
 
 def table(found: dict[str, dict[str, float]]) -> str:
-    """Markdown: a row a set; what was not measured of it is "-"."""
+    """A row for each set in Markdown, with "-" for figures that were not measured."""
     columns = list(dict.fromkeys(column for figures in found.values() for column in figures))
     lines = ["| set | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for name, figures in found.items():
@@ -230,7 +233,7 @@ def table(found: dict[str, dict[str, float]]) -> str:
 
 
 def plot(curves: dict[str, list[np.ndarray]], path: Path) -> None:
-    """Precision against recall, as Figure 5.11."""
+    """Plot precision against recall, as in Figure 5.11."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -249,10 +252,10 @@ def plot(curves: dict[str, list[np.ndarray]], path: Path) -> None:
 
 
 def open_sets(real: Path, generated: tuple[Path, ...], count: int | None, seed: int) -> tuple[Set, list[Set]]:
-    """As many images of each, drawn at random: a half of REAL; its other half, and the generated sets."""
+    """A random half of ``real``; and its other half and the generated sets, with as many images each."""
     names = [p.name if sum(q.name == p.name for q in generated) == 1 else str(p) for p in generated]
     if len(set(names)) < len(names):
-        raise BenchError("the same generated set twice")
+        raise BenchError("a generated set is named twice")
     whole = Set(real.name, *read_mosaics(real))
     sets = [Set(name, *read_mosaics(path)) for name, path in zip(names, generated, strict=True)]
     most = min(len(whole.images) // 2, *(len(s.images) for s in sets))
@@ -270,10 +273,12 @@ def open_sets(real: Path, generated: tuple[Path, ...], count: int | None, seed: 
 @click.argument("generated", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--classifier", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="A folder.")
-@click.option("--count", type=click.IntRange(CLUSTERS), help="Images of each set; default: as many as there are.")
-@click.option("--gan-train", "steps", type=click.IntRange(1), help="Also GAN-train, so many steps each labelled set.")
-@click.option("--inception", "weights", type=click.Path(exists=True, path_type=Path), help="Also real FID and IS.")
-@click.option("--seed", default=0, show_default=True, help="Of the choice of images, of clusters and of GAN-train.")
+@click.option("--count", type=click.IntRange(CLUSTERS), help="Images of each set; default: all that can be used.")
+@click.option("--gan-train", "steps", type=click.IntRange(1), help="Also GAN-train, with this number of steps.")
+@click.option(
+    "--inception", "weights", type=click.Path(exists=True, path_type=Path), help="Also FID and IS, with this file."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of images, clusters and GAN-train.")
 def main(
     real: Path, generated: tuple[Path, ...], classifier: Path, out: Path, count: int | None, steps: int | None,
     weights: Path | None, seed: int,
@@ -291,9 +296,9 @@ def main(
             click.echo(f"{one.name}: Frechet distance {found[one.name]['Frechet distance']:.4f}")
     except GmcError as error:
         raise click.ClickException(str(error)) from error
-    accuracy = ", ".join(f"{share:.2%} ({name})" for name, share in net.accuracies.items()) or "unknown"
-    told = f"{len(half.images)} images on each side; accuracy of the classifier: {accuracy}"
-    told += f"; GAN-train with {steps} steps" if steps else ""
+    accuracies = ", ".join(f"{accuracy:.2%} ({name})" for name, accuracy in net.accuracies.items()) or "unknown"
+    summary = f"{len(half.images)} images on each side; accuracy of the classifier: {accuracies}"
+    summary += f"; GAN-train with {steps} steps" if steps else ""
     results: dict[str, Any] = {
         "count": len(half.images),
         "features": net.recipe.widths[-1],
@@ -303,11 +308,11 @@ def main(
         "sets": found,
     }
     out.mkdir(parents=True, exist_ok=True)
-    (out / "results.tmp").write_text(json.dumps(results, indent=1), "utf-8")
-    os.replace(out / "results.tmp", out / "results.json")
-    (out / "table.md").write_text(f"{table(found)}\n{told}\n", "utf-8")
+    with write_then_rename(out / "results.json") as file:
+        file.write(json.dumps(results, indent=1).encode())
+    (out / "table.md").write_text(f"{table(found)}\n{summary}\n", "utf-8")
     plot(curves, out / "curves.svg")
-    click.echo(f"{table(found)}\n{told}")
+    click.echo(f"{table(found)}\n{summary}")
 
 
 if __name__ == "__main__":

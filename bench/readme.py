@@ -27,7 +27,7 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 
 def table(path: Path) -> str:
-    """The lines of a Markdown file that belong to tables."""
+    """The lines of a Markdown file that are part of tables."""
     return "".join(f"{line}\n" for line in path.read_text("utf-8").splitlines() if line.startswith("|"))
 
 
@@ -42,7 +42,7 @@ def filled(text: str, root: Path = ROOT) -> str:
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Change nothing; fail if something would change.")
+@click.option("--check", is_flag=True, help="Change nothing; fail if anything would change.")
 def main(check: bool) -> None:
     """Fill the README and the pages of docs/ with measured tables and file trees."""
     count, changed = 0, []

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""Training runs of an experiment, one after the other: one that was cut off is continued, one that is finished is kept.
+"""The training runs of an experiment, one after the other.  Interrupted runs are continued, finished ones are kept.
 
-All figures are float bounds in bits per dimension on the last 2,000 training images, which no run has learned from.
+All figures are float bounds in bits per dimension on the last 2,000 training images, which no run learns from.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
+from gmcodec.files import write_then_rename
 from gmcodec.models.ade.config import AdeConfig
 from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.training.adversarial import AdversarialTrainer
@@ -23,13 +23,14 @@ from gmcodec.training.losses import bits_per_dimension
 from gmcodec.training.nets import config_kind, preset_from_dict
 from gmcodec.training.presets import Preset
 
-HELD_OUT = 2000
-EVERY = 200  # steps between two points of a curve
+from . import HELD_OUT_IMAGES
+
+VALIDATE_EVERY = 200  # steps between two points of a curve
 
 
 @dataclass
 class Run:
-    """A net, and what became of it: bits per dimension at the end and along the way."""
+    """A training run and its result: bits per dimension at the end and along the way."""
 
     name: str
     preset: Preset
@@ -39,12 +40,12 @@ class Run:
 
     @property
     def has_bound(self) -> bool:
-        """Whether likelihood teaches its inference net: a bound with one that learned nothing says nothing."""
+        """Whether its bound means anything, that is, whether its inference net learns from likelihood."""
         return not self.preset.adversary or self.preset.adversary.likelihood
 
 
-class Notes(Trainer):
-    """What notes the parts of the bound whenever a trainer validates."""
+class BoundTrainer(Trainer):
+    """A trainer that records the parts of the bound at every validation."""
 
     curve: list[dict[str, float]]
 
@@ -65,16 +66,16 @@ class Notes(Trainer):
         return {"elbo": found["bpsp"]}, count
 
 
-class AdversarialBoundTrainer(Notes, AdversarialTrainer):
-    """The same of a trainer with an adversary."""
+class AdversarialBoundTrainer(BoundTrainer, AdversarialTrainer):
+    """An adversarial trainer that records the parts of the bound."""
 
 
 def train(run: Run, data: Path, checkpoints: Path) -> None:
-    """Train, or go on with, one run."""
+    """Train a run, or continue it."""
     folder = checkpoints / run.name
     init = [checkpoints / run.start / "float.safetensors"] if run.start else []
-    kind = AdversarialBoundTrainer if run.preset.adversary else Notes
-    trainer = kind(run.preset, data, HELD_OUT, folder, compiled=True, init=init)
+    kind = AdversarialBoundTrainer if run.preset.adversary else BoundTrainer
+    trainer = kind(run.preset, data, HELD_OUT_IMAGES, folder, compiled=True, init=init)
     curve = folder / "curve.json"
     trainer.curve = []
     if (folder / "checkpoint.pt").exists():
@@ -84,7 +85,7 @@ def train(run: Run, data: Path, checkpoints: Path) -> None:
         trainer.validate(whole=False)
     try:
         finished = trainer.run(
-            validate_every=EVERY, save_every=60, report=lambda text: click.echo(f"{run.name}: {text}")
+            validate_every=VALIDATE_EVERY, save_every=60, report=lambda text: click.echo(f"{run.name}: {text}")
         )
     finally:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,9 +97,9 @@ def train(run: Run, data: Path, checkpoints: Path) -> None:
 
 
 def run_all(all_runs: list[Run], data: Path, out: Path, checkpoints: Path, only: str | None) -> dict[str, Run]:
-    """Train what is missing of the runs named in ``only``, or of all; those that are finished, by name.
+    """Train the missing runs among those that ``only`` names, or among all.  Returns finished runs by name.
 
-    ``out`` gets results.json after every run.  Raises UsageError when it holds one of them with other settings.
+    After every run results.json in ``out`` is written.  Raises UsageError if it contains a run with other settings.
     """
     wanted = only.split(",") if only else [run.name for run in all_runs]
     if unknown := set(wanted) - {run.name for run in all_runs}:
@@ -115,8 +116,8 @@ def run_all(all_runs: list[Run], data: Path, out: Path, checkpoints: Path, only:
         elif run.name in wanted:
             train(run, data, checkpoints)
             saved[run.name] = {"preset": asdict(run.preset), "result": run.result, "curve": run.curve}
-            (out / "results.tmp").write_text(json.dumps(saved, indent=1), "utf-8")
-            os.replace(out / "results.tmp", path)
+            with write_then_rename(path) as file:
+                file.write(json.dumps(saved, indent=1).encode())
         else:
             continue
         done[run.name] = run
@@ -124,7 +125,7 @@ def run_all(all_runs: list[Run], data: Path, out: Path, checkpoints: Path, only:
 
 
 def _preset(run: Run, saved: dict[str, Any]) -> Preset | None:
-    """That of a run in results.json, if it is of the same kind of net."""
+    """The preset of a run in results.json, if it is for the same kind of net."""
     try:
         return preset_from_dict({**saved, "kind": config_kind(run.preset.model)})
     except (KeyError, TypeError, ValueError):

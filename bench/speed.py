@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Speed and memory: whole processes, throughput inside a process, and where the time goes.
+"""Measure speed and memory: of whole processes, inside a process, and of the parts of a model.
 
 python -m bench.speed IMAGE... [--large FOLDER]
 
-For each IMAGE and effort: ``gmcodec compress`` and ``decompress`` as whole processes (start-up included,
-files in the system's cache), median of five runs and peak memory.  ``--large`` adds a 24-megapixel picture, a mosaic
-of the folder's photographs.
+For each IMAGE and effort, ``gmcodec compress`` and ``decompress`` run as whole processes, with start-up and with files
+in the system's cache: median of five runs and peak memory.  ``--large`` adds a picture of 24 megapixels, a mosaic of
+the folder's photographs.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from gmcodec.models import registry
 from gmcodec.models.local.model import LocalModel
 from gmcodec.progress import ignore
 
-RUNS = 5
-THREADS = (1, 2, 4)
+PROCESS_RUNS = 5  # of which the median counts
+THREAD_COUNTS = (1, 2, 4)
 
 
 def process(arguments: list[str]) -> tuple[float, float]:
@@ -47,7 +47,7 @@ def process(arguments: list[str]) -> tuple[float, float]:
 
 
 def whole_processes(path: Path, pixels_in: int, effort: str, runs: int, warm_up: bool = True) -> None:
-    """Print compress and decompress of one file as whole processes, start-up included."""
+    """Print time and memory of compress and decompress of a file as whole processes, start-up included."""
     with tempfile.TemporaryDirectory() as folder:
         packed, back = f"{folder}/a.gmc", f"{folder}/a.png"
         compress = [str(path), "-o", packed, "--effort", effort]
@@ -63,8 +63,8 @@ def whole_processes(path: Path, pixels_in: int, effort: str, runs: int, warm_up:
             )
 
 
-def inside(name: str, planes: reading.Planes, effort: str, runs: int, threads: int) -> None:
-    """Print throughput inside a running process."""
+def in_process(name: str, planes: reading.Planes, effort: str, runs: int, threads: int) -> None:
+    """Print throughput in_process a running process."""
     encode, decode = [], []
     for _ in range(runs):
         start = time.perf_counter()
@@ -74,7 +74,7 @@ def inside(name: str, planes: reading.Planes, effort: str, runs: int, threads: i
         decode.append(time.perf_counter() - middle)
         encode.append(middle - start)
         if not same:
-            raise AssertionError(f"{name} did not come back")
+            raise AssertionError(f"{name} does not decode to its image")
     mega = planes.height * planes.width / 1e6
     there, back = mega / statistics.median(encode), mega / statistics.median(decode)
     size, processors = f"{planes.width}x{planes.height}", codec.available_threads()
@@ -84,11 +84,11 @@ def inside(name: str, planes: reading.Planes, effort: str, runs: int, threads: i
     )
 
 
-def shares(planes: reading.Planes, entry: registry.Entry) -> None:
-    """Print where the time goes, one thread, one tile: the net with its features, the coder, learning."""
+def time_by_part(planes: reading.Planes, entry: registry.Entry) -> None:
+    """Print the time of net and features, coder, and learning, for one tile in one thread."""
     model: Any = registry.load(entry.method).model
     if len(entry.members) > 1:
-        click.echo(f"{entry.name} takes what its members take: {', '.join(name for name, _ in entry.members)}")
+        click.echo(f"{entry.name} takes the time of its members: {', '.join(name for name, _ in entry.members)}")
         return
     plain: LocalModel = model.members[0] if entry.members else model
     tile = planes.data[:, :256, :768].copy()
@@ -117,7 +117,7 @@ def shares(planes: reading.Planes, entry: registry.Entry) -> None:
 
 
 def _fastest(run: Callable[[], object]) -> float:
-    """Seconds of the fastest of some runs after one that warms up."""
+    """Seconds of the fastest of three runs, after one for warming up."""
     run()
     found = []
     for _ in range(3):
@@ -128,7 +128,7 @@ def _fastest(run: Callable[[], object]) -> float:
 
 
 def mosaic(folder: Path, width: int = 6000, height: int = 4000) -> reading.Planes:
-    """A 24-megapixel picture from the photographs of a folder, laid out in rows."""
+    """A picture of 24 megapixels from the photographs of a folder, laid out in rows."""
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".png", ".webp"})
     out = np.zeros((3, height, width), np.uint8)
     y = number = 0
@@ -147,17 +147,19 @@ def mosaic(folder: Path, width: int = 6000, height: int = 4000) -> reading.Plane
 @click.option(
     "--large", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Photographs for a mosaic."
 )
-@click.option("--runs", default=RUNS, show_default=True, help="Of whole processes on IMAGES; the mosaic has one.")
+@click.option(
+    "--runs", default=PROCESS_RUNS, show_default=True, help="Runs of whole processes on IMAGES; the mosaic has one."
+)
 def main(images: tuple[Path, ...], large: Path | None, runs: int) -> None:
     """Measure speed and memory."""
     for path in images:
         planes = reading.read(path, strip=True)
         for effort in choice.EFFORTS:
             whole_processes(path, planes.height * planes.width, effort, runs)
-            for threads in THREADS:
-                inside(path.name, planes, effort, runs, threads)
+            for threads in THREAD_COUNTS:
+                in_process(path.name, planes, effort, runs, threads)
         for entry in registry.models_of_effort(planes.channels, "best"):
-            shares(planes, entry)
+            time_by_part(planes, entry)
     if large:
         planes = mosaic(large)
         with tempfile.TemporaryDirectory() as folder:

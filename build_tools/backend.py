@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The build backend (PEP 517 and 660): setuptools, and a compiler from the package index where the machine has none.
+"""The build backend (PEP 517 and 660): setuptools, with a compiler from the package index if the machine has none.
 
 pip install .                                                    # this machine's compiler, or that of ziglang
 pip wheel --config-settings target=aarch64-linux-musl .          # for another platform, with ziglang
@@ -31,13 +31,13 @@ Settings = Mapping[str, Any] | None
 
 
 def _target(settings: Settings) -> None:
-    """A setting is the same as the environment variable, which reaches the steps of setuptools."""
+    """Set the environment variable of the setting ``target``, because the steps of setuptools read only that."""
     if settings and (triple := settings.get("target")):
-        os.environ[setup_commands.VARIABLE] = str(triple)
+        os.environ[setup_commands.TARGET_VARIABLE] = str(triple)
 
 
 def _requires(requires: list[str]) -> list[str]:
-    needed = setup_commands.asked() or compiler.system() is None
+    needed = setup_commands.requested_target() or compiler.system() is None
     return [*requires, compiler.ZIGLANG] if needed else requires
 
 

@@ -5,7 +5,7 @@
     gmcodec/native/isa.cpp  --- once --->                         build/native/<target>/isa-<hash>.o
     all of them  --->  build/native/<target>/<hash>/libgmcodec.so  --->  gmcodec/native/libgmcodec.so
 
-The hash is that of everything that goes into a file: what is there is not made again.
+The hash of a file's name covers everything that the file depends on, so files that exist are not compiled again.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from targets import Target
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "gmcodec" / "native"
 BUILD = ROOT / "build" / "native"
-CANDIDATES = ("c++", "g++", "clang++")  # in this order, after $CXX
-ZIGLANG = "ziglang>=0.13"  # what the build backend asks for where there is no compiler
+CANDIDATES = ("c++", "g++", "clang++")  # tried in this order, after $CXX
+ZIGLANG = "ziglang>=0.13"  # the requirement of the build backend if there is no compiler
 
 FLAGS = (
-    # The same results everywhere: no fused multiply-add that is not written down, integers that wrap around.
+    # The same results everywhere: no implicit fused multiply-add, and integers that wrap around.
     "-std=c++20", "-O3", "-ffp-contract=off", "-fwrapv", "-fno-math-errno", "-fno-trapping-math",
-    # Nothing of the C++ library: the result needs the C library alone.
+    # No part of the C++ library: the result needs the C library only.
     "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics",
     "-fvisibility=hidden",
-    # gcc tells about a vector's way into functions, which matters only between compilers.
+    # -Wno-psabi: gcc warns of how vectors are passed to functions, which matters only between compilers.
     "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wno-psabi",
 )  # fmt: skip
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
-# For fuzz/: it says what runs.  -fsanitize=function asks for a runtime of the same release of clang.
+# For fuzz/: reports which code runs.  -fsanitize=function is off, because it needs the runtime of the same clang.
 FUZZ = (*SANITIZE, "-O2", "-fsanitize=fuzzer-no-link", "-fno-sanitize=function")
 
 
@@ -54,15 +54,15 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class Compiler:
-    """A C++ compiler: a command before its options.  zig has names of its own for processors and takes a target."""
+    """A C++ compiler.  ``command``: before its options.  zig has other names for processors, and takes a target."""
 
     command: tuple[str, ...]
     zig: bool = False
 
-    def run(self, *arguments: str, c: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run it, from the root of the repository; ``c`` as a C compiler, for linking without the C++ library."""
+    def run(self, *arguments: str, as_c: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run it from the root of the repository.  ``as_c``: as a C compiler, to link without the C++ library."""
         command = [*self.command, *arguments]
-        if self.zig and c:
+        if self.zig and as_c:
             command[command.index("c++")] = "cc"
         try:
             return subprocess.run(
@@ -72,14 +72,15 @@ class Compiler:
             return subprocess.CompletedProcess(command, 127, "", str(error))
 
     def version(self) -> str:
+        """The first line of its version, or ""."""
         return next(iter(self.run("--version").stdout.splitlines()), "")
 
     def arch(self) -> str:
-        """The processor that it makes code for."""
+        """The processor that it compiles for; "" if unknown."""
         return "" if self.zig else self.run("-dumpmachine").stdout.partition("-")[0].strip()
 
-    def knows(self, target: Target) -> bool:
-        """Does it know this language and these instruction sets?  Old ones do not."""
+    def supports(self, target: Target) -> bool:
+        """Whether it supports C++20 and the instruction sets of ``target``."""
         best, _ = next(iter(target.sets.values()))
         with tempfile.TemporaryDirectory() as folder:
             empty = Path(folder, "empty.cpp")
@@ -88,13 +89,13 @@ class Compiler:
 
 
 def _environment() -> dict[str, str]:
-    """Messages in English; zig's cache beside what it makes, not in the user's home."""
+    """The environment of a compiler: messages in English, and zig's cache in the build folder."""
     cache = str(BUILD / "zig-cache")
     return {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache, **os.environ, "LC_ALL": "C"}
 
 
 def zig() -> Compiler | None:
-    """The compiler in the ``ziglang`` package, if that is installed."""
+    """The compiler in the ``ziglang`` package; None if that is not installed."""
     spec = importlib.util.find_spec("ziglang")
     for folder in (spec.submodule_search_locations if spec else None) or ():
         if path := shutil.which("zig", path=folder):
@@ -103,24 +104,27 @@ def zig() -> Compiler | None:
 
 
 def system() -> Compiler | None:
-    """The machine's compiler: ``$CXX``, unless that is ``ziglang``, or the first on PATH that is new enough."""
+    """The machine's compiler: ``$CXX`` or, if that is not set, the first on PATH that is new enough.
+
+    None if there is none, or if ``$CXX`` is ``ziglang``.
+    """
     if chosen := os.environ.get("CXX"):
         if chosen == "ziglang":
             return None
         command = tuple(shlex.split(chosen, posix=os.name != "nt"))
         return Compiler(command, zig="zig" in Path(command[0]).stem or "ziglang" in command)
-    if os.name == "nt":  # gcc does not align the stack for vectors there, and Microsoft's takes other options
+    if os.name == "nt":  # gcc does not align the stack for vectors there, and Microsoft's has other options
         return None
     for name in CANDIDATES:
         if path := shutil.which(name):
             compiler = Compiler((path,))
-            if compiler.knows(targets.here(compiler.arch())):
+            if compiler.supports(targets.here(compiler.arch())):
                 return compiler
     return None
 
 
 def find(target: Target | None = None) -> Compiler:
-    """The compiler to use; for another platform than this one that is zig."""
+    """The compiler to use, which is zig for other platforms than this one.  Raises BuildError if there is none."""
     compiler = zig() if target and target.triple else system() or zig()
     if compiler is None:
         what = f"To compile for {target.triple}" if target and target.triple else "To install gmcodec from its sources"
@@ -137,14 +141,14 @@ def find(target: Target | None = None) -> Compiler:
 
 @dataclass(frozen=True)
 class Result:
-    """What was built: the library, and its object files with their instruction set, which is empty for ``isa.cpp``."""
+    """The built library, and its object files with their instruction sets, "" for ``isa.cpp``."""
 
     library: Path
     objects: tuple[tuple[str, Path], ...]
-    made: int  # object files that were compiled now
+    compiled: int  # number of object files that did not exist before
 
     def check(self) -> list[str]:
-        """What is wrong with the symbols; see symbols.py."""
+        """Errors of the symbols, see symbols.py."""
         if not symbols.is_elf(self.library):
             return []
         wrong = [problem for isa, path in self.objects for problem in symbols.check_object(path, isa)]
@@ -162,9 +166,12 @@ def build(
     sources: Path = SOURCES,
     folder: Path | None = None,
 ) -> Result:
-    """Compile what changed, link it, and put the library at ``library``.
+    """Compile the files that changed, link them, and write ``library``.  Raises BuildError.
 
-    ``strict``: warnings are errors; ``checks``: options of sanitizers.
+    sets     instruction sets; default: all of the target
+    strict   treat warnings as errors
+    checks   options of sanitizers
+    folder   of object files; default: that of the target
     """
     folder = folder or BUILD / target.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +183,7 @@ def build(
         isa, source, flags = job
         digest = _digest(key, *compiler.command, *flags, source.name, source.read_bytes())
         name = "-".join(filter(None, (isa, source.stem, digest)))
-        clean = folder / f"{name}-clean.o"  # made without a warning: the same code
+        clean = folder / f"{name}-clean.o"  # the same code, known to compile without warnings
         if strict or clean.exists():
             return isa, *_make(compiler, clean, [*flags, "-Werror", "-c", str(source)])
         return isa, *_make(compiler, folder / f"{name}.o", [*flags, "-c", str(source)])
@@ -184,16 +191,17 @@ def build(
     with ThreadPoolExecutor(max(2, min(os.cpu_count() or 2, 8))) as pool:
         objects = list(pool.map(compile_one, _jobs(target, compiler, sets, common, sources)))
     link = [str(path) for _, path, _ in objects] + _link(target, compiler, checks)
-    linked, _ = _make(compiler, folder / _digest(key, *link) / target.library, link, c=True)  # it may hold its name
+    # the hash names the folder and not the file, because a library may contain its own file name
+    linked, _ = _make(compiler, folder / _digest(key, *link) / target.library, link, as_c=True)
     _install(linked, library)
-    _forget(folder, {linked, *(path for _, path, _ in objects)}, library)
-    return Result(library, tuple((isa, path) for isa, path, _ in objects), sum(made for *_, made in objects))
+    _remove_unused(folder, {linked, *(path for _, path, _ in objects)}, library)
+    return Result(library, tuple((isa, path) for isa, path, _ in objects), sum(new for *_, new in objects))
 
 
 def _jobs(
     target: Target, compiler: Compiler, sets: Sequence[str], common: list[str], sources: Path
 ) -> list[tuple[str, Path, list[str]]]:
-    """An instruction set, a source, the options: for each object file."""
+    """Instruction set, source and options of each object file."""
 
     def chosen(isa: str) -> list[str]:
         return list(target.sets[isa][1 if compiler.zig else 0])
@@ -211,7 +219,7 @@ def _jobs(
 
 
 def _common(target: Target, compiler: Compiler) -> list[str]:
-    """Options for compiling and linking that depend on the platform."""
+    """Options of compiler and linker that depend on the platform."""
     options = []
     if compiler.zig and target.triple:
         options += ["-target", target.triple]
@@ -225,22 +233,27 @@ def _link(target: Target, compiler: Compiler, checks: tuple[str, ...]) -> list[s
     if compiler.zig:
         options += ["-mcpu=baseline", "-s"]
     if target.system == "macos":
-        options += [f"-Wl,-install_name,@rpath/{target.library}"]  # else it holds the path of the build folder
+        options += [
+            f"-Wl,-install_name,@rpath/{target.library}"
+        ]  # otherwise the library contains the path of the build folder
         options += [] if compiler.zig else ["-Wl,-dead_strip_dylibs"]
     elif target.system == "linux" and not compiler.zig:
-        options += ["-Wl,--as-needed"]  # nothing needs the C++ library, which the driver adds
+        options += ["-Wl,--as-needed"]  # drops the C++ library, which the driver adds
         options += [] if checks else ["-Wl,-z,defs", "-s"]
     return options + [flag for flag in checks if flag.startswith("-fsanitize=")]
 
 
-def _make(compiler: Compiler, path: Path, arguments: list[str], c: bool = False) -> tuple[Path, bool]:
-    """Run the compiler for a file, unless it is there; it appears when it is whole."""
+def _make(compiler: Compiler, path: Path, arguments: list[str], as_c: bool = False) -> tuple[Path, bool]:
+    """Let the compiler write a file, unless it exists; an incomplete file never has its name.
+
+    Returns the path, and whether the file is new.  Raises BuildError.
+    """
     if path.exists():
         return path, False
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         part = Path(folder, path.name)
-        done = compiler.run(*arguments, "-o", str(part), c=c)
+        done = compiler.run(*arguments, "-o", str(part), as_c=as_c)
         if done.returncode or not part.exists():
             raise BuildError(_failure(compiler, done))
         if done.stderr:
@@ -265,7 +278,7 @@ def _failure(compiler: Compiler, done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _install(linked: Path, library: Path) -> None:
-    """Put a copy in its place at once: processes that use the old one keep it."""
+    """Replace ``library`` by a copy in one step, so that processes that have loaded the old one can go on."""
     if library.exists() and library.read_bytes() == linked.read_bytes():
         return
     library.parent.mkdir(parents=True, exist_ok=True)
@@ -277,8 +290,8 @@ def _install(linked: Path, library: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _forget(folder: Path, used: set[Path], library: Path) -> None:
-    """Remove what older sources left in a build folder."""
+def _remove_unused(folder: Path, used: set[Path], library: Path) -> None:
+    """Remove files of older sources from a build folder."""
     for path in [*folder.glob("*.o"), *folder.glob(f"*/{library.name}")]:
         if path not in used | {library}:
             path.unlink(missing_ok=True)
@@ -294,28 +307,33 @@ def _digest(*parts: str | bytes) -> str:
     return whole.hexdigest()[:16]
 
 
-def loads(library: Path) -> str:
-    """The instruction sets that a library of this machine reports, asked in a process of its own."""
-    ask = "import ctypes, sys; f = ctypes.CDLL(sys.argv[1]).gm_isas; f.restype = ctypes.c_char_p; print(f().decode())"
-    done = subprocess.run([sys.executable, "-c", ask, str(library)], capture_output=True, text=True)
+def reported_isas(library: Path) -> str:
+    """The instruction sets that a library of this machine reports, with commas.
+
+    A new process loads it, because it might crash.  Raises BuildError.
+    """
+    code = "import ctypes, sys; f = ctypes.CDLL(sys.argv[1]).gm_isas; f.restype = ctypes.c_char_p; print(f().decode())"
+    done = subprocess.run([sys.executable, "-c", code, str(library)], capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it crashed"])[-1]
-        raise BuildError(f"The library was built, but this Python cannot load it: {said}\nDoes CXX make code for it?")
+        raise BuildError(
+            f"The library was built, but this Python cannot load it: {said}\nDoes CXX compile for its processor?"
+        )
     return done.stdout.strip()
 
 
 def build_here(library: Path | None = None, strict: bool = False) -> Result:
-    """Build for this machine, and see that it loads."""
+    """Build for this machine, and check that Python can load the library.  Raises BuildError."""
     compiler = find()
     target = targets.here(compiler.arch())
     result = build(target, compiler, library or SOURCES / target.library, strict=strict)
     if target.arch == targets.here().arch:
-        loads(result.library)
+        reported_isas(result.library)
     return result
 
 
 def clang() -> Compiler:
-    """The only one that says what runs."""
+    """clang, the only compiler that can report which code runs.  Raises BuildError."""
     path = shutil.which("clang++")
     if path is None:
         raise BuildError(
@@ -325,11 +343,11 @@ def clang() -> Compiler:
 
 
 def build_sanitized(strict: bool = False, fuzz: bool = False) -> Result:
-    """The library with checks of memory and arithmetic, of the portable and the best set, where it is not shipped.
+    """Build the portable and the best instruction set with checks of memory and arithmetic, in a folder of their own.
 
-    ``fuzz``: it says what runs, too, as libFuzzer wants it.
+    ``fuzz``: also report which code runs, as libFuzzer needs it.  Raises BuildError.
     """
-    best = loads(build_here(strict=strict).library).partition(",")[0]
+    best = reported_isas(build_here(strict=strict).library).partition(",")[0]
     compiler = clang() if fuzz else find()
     if compiler.zig:
         raise BuildError("The sanitizers need gcc or clang; zig does not have them.")
@@ -340,8 +358,8 @@ def build_sanitized(strict: bool = False, fuzz: bool = False) -> Result:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Compile the native library into gmcodec/native/.")
-    parser.add_argument("--lenient", action="store_true", help="warnings are no errors, as at a user's")
-    parser.add_argument("--check", action="store_true", help="check the symbols of what was built")
+    parser.add_argument("--lenient", action="store_true", help="allow warnings, as installations by users do")
+    parser.add_argument("--check", action="store_true", help="check the symbols of the library")
     parser.add_argument("--sanitize", action="store_true", help="with sanitizers, into build/native/sanitized/")
     parser.add_argument("--fuzz", action="store_true", help="for fuzz/, by clang, into build/native/fuzzed/")
     parser.add_argument("--target", metavar="TRIPLE", help="for another platform with zig, into build/native/TRIPLE/")
@@ -360,7 +378,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (BuildError, ValueError) as error:
         sys.exit(str(error))
     sets = ", ".join(dict.fromkeys(isa for isa, _ in result.objects if isa))
-    sys.stdout.write(f"{result.library}: {sets}; {result.made} of {len(result.objects)} files compiled\n")
+    sys.stdout.write(f"{result.library}: {sets}; {result.compiled} of {len(result.objects)} files compiled\n")
 
 
 if __name__ == "__main__":

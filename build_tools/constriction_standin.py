@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The part of constriction that gmcodec uses, in plain Python: for processors it has no wheel for, in tests only.
+"""The part of constriction that gmcodec uses, in plain Python: for tests on processors without a wheel of it.
 
-``emulated.py`` installs this as ``constriction``.  Same words (tests/native/test_build.py compares them), thousands of
-times slower.
+``emulated.py`` installs this as ``constriction``.  It produces the same words (tests/native/test_build.py compares
+them), but is thousands of times slower.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from types import SimpleNamespace
 
 import numpy as np
 
-_BITS = 24
-_TOTAL = 1 << _BITS
+_PRECISION = 24
+_TOTAL = 1 << _PRECISION
 _WORD = (1 << 32) - 1
 
-Range = tuple[int, int]  # of a symbol, among the quantiles 0 .. 2**24 - 1: its start and its length
+Interval = tuple[int, int]  # of a symbol, among the quantiles 0 .. 2**24 - 1: start and length
 
 
 class _Row:
-    """One symbol's distribution: the range of a symbol, and the symbol of a quantile."""
+    """The distribution of one symbol: the interval of each value, and the value at each quantile."""
 
-    def __init__(self, range_of: Callable[[int], Range], symbol_of: Callable[[int], int]) -> None:
-        self.range_of, self.symbol_of = range_of, symbol_of
+    def __init__(self, interval_of: Callable[[int], Interval], symbol_of: Callable[[int], int]) -> None:
+        self.interval_of, self.symbol_of = interval_of, symbol_of
 
 
 def _categorical(weights: np.ndarray) -> _Row:
@@ -38,15 +38,17 @@ def _categorical(weights: np.ndarray) -> _Row:
 
 
 def _uniform(size: int) -> _Row:
-    each = _TOTAL // size  # and the last symbol gets what is left
+    each = _TOTAL // size  # the last symbol gets the remainder too
 
-    def range_of(symbol: int) -> Range:
+    def interval_of(symbol: int) -> Interval:
         return each * symbol, each if symbol < size - 1 else _TOTAL - each * (size - 1)
 
-    return _Row(range_of, lambda quantile: min(quantile // each, size - 1))
+    return _Row(interval_of, lambda quantile: min(quantile // each, size - 1))
 
 
 class Categorical:
+    """``constriction.stream.model.Categorical``: rows of weights that sum to 2**24 - their number."""
+
     def __init__(self, perfect: bool) -> None:
         assert not perfect
 
@@ -55,6 +57,8 @@ class Categorical:
 
 
 class Uniform:
+    """``constriction.stream.model.Uniform``."""
+
     def __init__(self, size: int | None = None) -> None:
         self.size = size
 
@@ -64,7 +68,7 @@ class Uniform:
 
 
 class AnsCoder:
-    """A state of 64 bits above 32-bit words; the last word given is its upper half."""
+    """``constriction.stream.stack.AnsCoder``: a state of 64 bits above a stack of 32-bit words."""
 
     def __init__(self, words: np.ndarray | None = None) -> None:
         self.words: list[int] = [] if words is None else words.tolist()
@@ -76,11 +80,11 @@ class AnsCoder:
     def encode_reverse(self, symbols: np.ndarray, model: Categorical | Uniform, *parameters: np.ndarray) -> None:
         rows = model.rows(parameters, len(symbols))
         for symbol, row in zip(symbols.tolist()[::-1], rows[::-1], strict=True):
-            start, length = row.range_of(symbol)
-            if self.state >> (64 - _BITS) >= length:
+            start, length = row.interval_of(symbol)
+            if self.state >> (64 - _PRECISION) >= length:
                 self.words.append(self.state & _WORD)
                 self.state >>= 32
-            self.state = (self.state // length << _BITS) + start + self.state % length
+            self.state = (self.state // length << _PRECISION) + start + self.state % length
 
     def decode(self, model: Categorical | Uniform, *parameters: np.ndarray | int) -> np.ndarray:
         count = parameters[0] if parameters and isinstance(parameters[0], int) else None
@@ -89,8 +93,8 @@ class AnsCoder:
         for row in rows:
             quantile = self.state % _TOTAL
             symbol = row.symbol_of(quantile)
-            start, length = row.range_of(symbol)
-            self.state = (self.state >> _BITS) * length + quantile - start
+            start, length = row.interval_of(symbol)
+            self.state = (self.state >> _PRECISION) * length + quantile - start
             if self.state <= _WORD and self.words:
                 self.state = self.state << 32 | self.words.pop()
             symbols.append(symbol)

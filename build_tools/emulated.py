@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The wheel for 64-bit Arm on this machine, under ``qemu-aarch64``, with each instruction set: it decodes every golden
-file to the same pixels, and makes the same bytes of a photograph as this processor.
+"""Check the wheel for 64-bit Arm on this machine, under ``qemu-aarch64``.
 
-Needs Debian or Ubuntu with ``qemu-user`` installed, and ``pip install "setuptools>=77" ziglang``.  Nothing is installed
-on the system: the Arm Python and its libraries are unpacked under ``build/emulated/``, and are kept there.
+With each instruction set it must decode every golden file to the same pixels, and encode a photograph to the same bytes
+as this processor.  Needs Debian or Ubuntu with ``qemu-user`` installed, and ``pip install "setuptools>=77" ziglang``.
+Nothing is installed on the system: the Arm Python and its libraries are unpacked into ``build/emulated/``.
 
     build/emulated/root/     Debian's packages for arm64, unpacked
-    build/emulated/site/     the wheel and what it depends on, for aarch64; constriction has no wheel for Linux on Arm,
-                             and is replaced by constriction_standin.py
+    build/emulated/site/     the wheel and its requirements for aarch64; constriction_standin.py replaces constriction,
+                             which has no wheel for Linux on Arm
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ import compiler
 import targets
 import wheels
 
-HOME = compiler.ROOT / "build" / "emulated"
-TARGET = targets.SHIPPED["aarch64-linux-gnu.2.17"]
-LIBRARIES = ("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libffi8", "libbz2-1.0", "liblzma5", "libssl3",
-             "libuuid1")  # fmt: skip
+EMULATED = compiler.ROOT / "build" / "emulated"
+ARM_TARGET = targets.SHIPPED["aarch64-linux-gnu.2.17"]
+DEBIAN_LIBRARIES = (
+    "libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libffi8", "libbz2-1.0", "liblzma5", "libssl3",
+    "libuuid1",
+)  # fmt: skip
 PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_27", "manylinux_2_28")
 
-ISAS = """
+REPORT_ISAS = """
 import ctypes, gmcodec, pathlib, platform
 library = ctypes.CDLL(str(pathlib.Path(gmcodec.__file__).parent / "native" / "libgmcodec.so"))
 library.gm_isas.restype = ctypes.c_char_p
 print(platform.machine(), library.gm_isas().decode())
 """
 
-GOLDEN = """
+DECODE_GOLDEN = """
 import os, pathlib, sys, time
 import numpy as np
 from gmcodec import archive, codec
@@ -62,13 +64,13 @@ for path in sorted(golden.glob("*.gm[ac]")):
 print(f"  {count} golden files decode to their frozen pixels with {os.environ['GMCODEC_ISA']}")
 """
 
-ENCODED = """
+ENCODE_PHOTO = """
 import hashlib, pathlib, sys
 import numpy as np
 from PIL import Image
 from gmcodec import codec
 photo = Image.open(pathlib.Path(sys.argv[1]).parent.parent / "examples" / "photo.png").convert("RGB")
-for effort in ("fast", "default"):  # fitted to the picture; learning from it
+for effort in ("fast", "default"):  # a net that is fitted to the picture, and one that learns while it codes
     data = codec.encode(np.asarray(photo.crop((100, 100, 360, 300))), effort=effort)
     print(f"  {effort:8} {len(data)} bytes, SHA-256 {hashlib.sha256(data).hexdigest()}")
 """
@@ -77,32 +79,33 @@ for effort in ("fast", "default"):  # fitted to the picture; learning from it
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Decode and encode with the library for 64-bit Arm, emulated.")
     parser.add_argument("--fresh", action="store_true", help="fetch the Arm packages again")
-    parser.add_argument("--load-only", action="store_true", help="only see that the library loads")
+    parser.add_argument("--load-only", action="store_true", help="only check that the library loads")
     options = parser.parse_args(arguments)
     if options.fresh:
-        shutil.rmtree(HOME, ignore_errors=True)
+        shutil.rmtree(EMULATED, ignore_errors=True)
     if not (emulator := shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")):
         sys.exit("qemu-aarch64 is not installed: apt install qemu-user")
     try:
-        python = unpacked_python(HOME / "root")
-        unpacked_wheel(HOME / "site", python.name.removeprefix("python"))
-        names = emulate(emulator, python, ISAS).strip()
-        say(f"the library loads: {names}")
+        python = unpacked_python(EMULATED / "root")
+        unpacked_wheel(EMULATED / "site", python.name.removeprefix("python"))
+        names = emulate(emulator, python, REPORT_ISAS).strip()
+        print_line(f"the library loads: {names}")
         if options.load_only:
             return
-        here = run(sys.executable, "-c", ENCODED, str(compiler.ROOT / "tests" / "golden"), cwd=compiler.ROOT)
+        here = run(sys.executable, "-c", ENCODE_PHOTO, str(compiler.ROOT / "tests" / "golden"), cwd=compiler.ROOT)
         for isa in names.split()[-1].split(","):
             start = time.perf_counter()
-            emulate(emulator, python, GOLDEN, isa, show=True)
-            if (there := emulate(emulator, python, ENCODED, isa)) != here:
+            emulate(emulator, python, DECODE_GOLDEN, isa, show=True)
+            if (there := emulate(emulator, python, ENCODE_PHOTO, isa)) != here:
                 sys.exit(f"other bytes with {isa}:\n{there}than here:\n{here}")
-            say(f"  the same bytes of a photograph as here:\n{there.rstrip()}")
-            say(f"{isa}: {time.perf_counter() - start:.0f} s, start-up included")
+            print_line(f"  the same bytes of a photograph as here:\n{there.rstrip()}")
+            print_line(f"{isa}: {time.perf_counter() - start:.0f} s, start-up included")
     except (compiler.BuildError, subprocess.CalledProcessError) as error:
         sys.exit(f"{error}\n{getattr(error, 'stderr', None) or ''}".strip())
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
+    """Print a line at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -112,10 +115,10 @@ def run(*command: str, cwd: Path | None = None) -> str:
 
 
 def unpacked_python(root: Path) -> Path:
-    """Debian's Python for arm64: its binary.  apt works in a folder of its own, with this system's list of sources."""
+    """The binary of Debian's Python for arm64.  apt uses this system's list of sources, but a folder of its own."""
     if found := next(iter(sorted(root.glob("usr/bin/python3.*[0-9]"))), None):
         return found
-    state = HOME / "apt"
+    state = EMULATED / "apt"
     packages = state / "packages"
     for folder in (state / "lists" / "partial", state / "cache" / "archives" / "partial", packages, root):
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +136,7 @@ def unpacked_python(root: Path) -> Path:
     shown = run("apt-cache", *apt, "show", "--no-all-versions", "python3-minimal")
     (version,) = (line.split()[1] for line in shown.splitlines() if line.startswith("Version:"))
     python = f"python{'.'.join(version.split('.')[:2])}"
-    names = (f"{python}-minimal", f"lib{python}-minimal", f"lib{python}-stdlib", *LIBRARIES)
+    names = (f"{python}-minimal", f"lib{python}-minimal", f"lib{python}-stdlib", *DEBIAN_LIBRARIES)
     run("apt-get", *apt, "--quiet", "download", *names, cwd=packages)
     for package in sorted(packages.glob("*.deb")):
         run("dpkg", "--extract", str(package), str(root))
@@ -142,9 +145,9 @@ def unpacked_python(root: Path) -> Path:
 
 
 def unpacked_wheel(site: Path, version: str) -> None:
-    """The wheel as it is now, and what it depends on, for Arm."""
-    wheel = wheels.make(TARGET, HOME)
-    if wrong := wheels.problems(wheel, TARGET):
+    """Build the wheel, and unpack it and its requirements for Arm into ``site``."""
+    wheel = wheels.make(ARM_TARGET, EMULATED)
+    if wrong := wheels.problems(wheel, ARM_TARGET):
         raise compiler.BuildError("\n".join(wrong))
     platforms = [f"--platform={name}_aarch64" for name in PLATFORMS]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--no-deps",
@@ -160,7 +163,7 @@ def unpacked_wheel(site: Path, version: str) -> None:
 
 
 def requirements(wheel: Path) -> list[str]:
-    """What a wheel needs, without its extras and without what that needs in turn: nothing, for those of gmcodec."""
+    """The requirements of a wheel, without extras.  Those of gmcodec have no requirements of their own."""
     with zipfile.ZipFile(wheel) as opened:
         (name,) = [name for name in opened.namelist() if name.endswith(".dist-info/METADATA")]
         lines = opened.read(name).decode().splitlines()
@@ -168,16 +171,19 @@ def requirements(wheel: Path) -> list[str]:
 
 
 def emulate(emulator: str, python: Path, code: str, isa: str = "", show: bool = False) -> str:
-    """Run code in the Arm Python, with nothing of this machine's Python around it, nor the package's sources."""
+    """Run code in the Arm Python, without access to this machine's Python or the package's sources.
+
+    Returns the output, or with ``show`` prints it.
+    """
     root = python.parent.parent.parent
     keep = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
-    paths = {"PYTHONHOME": str(root / "usr"), "PYTHONPATH": str(HOME / "site"), "PATH": "/nowhere"}
+    paths = {"PYTHONHOME": str(root / "usr"), "PYTHONPATH": str(EMULATED / "site"), "PATH": "/nowhere"}
     environment = {**keep, **paths, "GMCODEC_ISA": isa, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [emulator, "-L", str(root), str(python), "-s", "-c", code, str(compiler.ROOT / "tests" / "golden")]
     if show:
-        subprocess.run(command, cwd=HOME, env=environment, check=True)
+        subprocess.run(command, cwd=EMULATED, env=environment, check=True)
         return ""
-    return subprocess.run(command, cwd=HOME, env=environment, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, cwd=EMULATED, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":

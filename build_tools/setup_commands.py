@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Steps of setuptools that differ here: the native library is built, and a wheel is for a platform and any Python 3.
+"""Commands of setuptools: they build the native library, and a wheel is for one platform and any Python 3.
 
-``pyproject.toml`` names these classes.  A cross-compiled wheel is asked for by ``GMCODEC_NATIVE_TARGET``, a triple of
-``targets.SHIPPED``.
+``pyproject.toml`` names these classes.  ``GMCODEC_NATIVE_TARGET``, a triple of ``targets.SHIPPED``, selects the
+platform of a cross-compiled wheel.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from targets import Target
 
-VARIABLE = "GMCODEC_NATIVE_TARGET"
-# What an sdist needs beside the packages; the C++ sources are in no wheel.
-SOURCES = ("build_tools/*.py", "gmcodec/native/*.cpp", "gmcodec/native/*.h*")
+TARGET_VARIABLE = "GMCODEC_NATIVE_TARGET"
+# Files of an sdist besides the packages; wheels do not contain them.
+SDIST_FILES = ("build_tools/*.py", "gmcodec/native/*.cpp", "gmcodec/native/*.h*")
 
 
-def asked() -> Target | None:
-    """The platform that a wheel is asked for, if it is another than this one."""
-    triple = os.environ.get(VARIABLE, "")
+def requested_target() -> Target | None:
+    """The platform that GMCODEC_NATIVE_TARGET selects, or None."""
+    triple = os.environ.get(TARGET_VARIABLE, "")
     if triple and triple not in targets.SHIPPED:
-        raise SystemExit(f"{VARIABLE}={triple}: wheels are made for {', '.join(targets.SHIPPED)}")
+        raise SystemExit(f"{TARGET_VARIABLE}={triple}: wheels are made for {', '.join(targets.SHIPPED)}")
     return targets.SHIPPED[triple] if triple else None
 
 
 class Build(build):
-    """A folder for each platform, so that no wheel gets the library of another, nor a file that is no more."""
+    """Builds in a new folder for each platform, so that no wheel gets old files or another platform's library."""
 
-    sub_commands = [("build_native", None), *build.sub_commands]  # noqa: RUF012  # what can fail comes first
+    sub_commands = [("build_native", None), *build.sub_commands]  # noqa: RUF012  # the step that can fail comes first
 
     def initialize_options(self) -> None:
         super().initialize_options()
-        target = asked() or targets.here()
+        target = requested_target() or targets.here()
         self.build_base = str(Path("build", "wheel", target.folder))
 
     def run(self) -> None:
@@ -47,20 +47,20 @@ class Build(build):
 
 
 class BuildNative(Command):
-    """Compile the library into what becomes the wheel, or, for an editable installation, into the sources."""
+    """Compiles the library into the folder of the wheel or, for an editable installation, into the sources."""
 
     description = "compile the native library"
     user_options: list[tuple[str, str | None, str]] = []  # noqa: RUF012
 
     def initialize_options(self) -> None:
-        self.build_lib: str = None  # type: ignore[assignment]  # only None is filled in by "build"
+        self.build_lib: str = None  # type: ignore[assignment]  # "build" fills in None only
         self.editable_mode = False
 
     def finalize_options(self) -> None:
         self.set_undefined_options("build", ("build_lib", "build_lib"))
 
     def run(self) -> None:
-        target = asked()
+        target = requested_target()
         try:
             if target:
                 compiler.build(target, compiler.find(target), self._library(target))
@@ -74,23 +74,23 @@ class BuildNative(Command):
         return folder / "gmcodec" / "native" / target.library
 
     def get_source_files(self) -> list[str]:
-        return sorted(path.relative_to(compiler.ROOT).as_posix() for s in SOURCES for path in compiler.ROOT.glob(s))
+        return sorted(path.relative_to(compiler.ROOT).as_posix() for s in SDIST_FILES for path in compiler.ROOT.glob(s))
 
     def get_outputs(self) -> list[str]:
-        return [str(self._library(asked() or targets.here()))]
+        return [str(self._library(requested_target() or targets.here()))]
 
     def get_output_mapping(self) -> dict[str, str]:
         return {}
 
 
 class Wheel(bdist_wheel):
-    """``py3-none-<platform>``: the library is called by ctypes and knows nothing of Python."""
+    """A wheel ``py3-none-<platform>``: ctypes calls the library, which does not depend on Python."""
 
     def finalize_options(self) -> None:
-        # This is how setuptools learns that the files depend on the platform; there is no extension module to tell it.
+        # Tells setuptools that the wheel depends on the platform, although there is no extension module.
         self.distribution.has_ext_modules = lambda: True
         super().finalize_options()
 
     def get_tag(self) -> tuple[str, str, str]:
-        target = asked() or targets.here()
+        target = requested_target() or targets.here()
         return "py3", "none", target.tag or super().get_tag()[2]

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""What must hold for the symbols of the native library.
+"""Check the symbols of the native library.
 
-The same sources are compiled once for each instruction set.  An inline function that does not disappear becomes a
-*weak* symbol, and of weak symbols with one name the linker keeps any one:
+The same sources are compiled once for each instruction set.  An inline function that the compiler does not inline
+becomes a *weak* symbol, and of several weak symbols with the same name the linker keeps an arbitrary one:
 
     avx512-coder.o:   W clamp()   with AVX-512 instructions   <- kept
     portable-coder.o: W clamp()   without                     <- dropped: the portable coder crashes on older processors
 
-So whatever an object file of a set lets others see must carry the set's name: be inside ``namespace gm::<set>``, or be
-private to its file.  ELF only: the compiler sees the same sources for every platform.
+Therefore every symbol of an object file must be private to the file, or contain the name of its set, that is, be
+inside ``namespace gm::<set>``.  Only ELF files are checked, because all platforms compile the same sources.
 """
 
 from __future__ import annotations
@@ -25,23 +25,26 @@ _UNDEFINED = 0
 
 @dataclass(frozen=True)
 class Symbol:
+    """A symbol that is visible outside of its file."""
+
     name: str
     binding: int
     defined: bool
 
     @property
     def weak(self) -> bool:
-        return self.binding != _LOCAL and self.binding >= _WEAK  # or "unique", which gcc gives to some inline variables
+        """Whether the linker may replace it by another: weak, or "unique", as gcc marks some inline variables."""
+        return self.binding != _LOCAL and self.binding >= _WEAK
 
 
 def is_elf(path: Path) -> bool:
-    """A 64-bit little-endian ELF file."""
+    """Whether this is a 64-bit little-endian ELF file."""
     with path.open("rb") as file:
         return file.read(6) == b"\x7fELF\x02\x01"
 
 
 def symbols(path: Path, dynamic: bool = False) -> list[Symbol]:
-    """The symbols of an object file that other files can see, or those that a library exports and imports."""
+    """The visible symbols of an object file or, with ``dynamic``, those that a library exports and imports."""
     data = path.read_bytes()
     (table,) = struct.unpack_from("<Q", data, 40)
     size, count = struct.unpack_from("<HH", data, 58)
@@ -61,26 +64,26 @@ def symbols(path: Path, dynamic: bool = False) -> list[Symbol]:
 
 
 def mangled(isa: str) -> str:
-    """How the names of everything inside ``namespace gm::<isa>`` begin, behind the letters for their kind."""
+    """The part of a mangled name that stands for ``namespace gm::<isa>``."""
     return f"2gm{len(isa)}{isa}"
 
 
 def check_object(path: Path, isa: str) -> list[str]:
-    """What is wrong with an object file of an instruction set, or, where ``isa`` is empty, of none."""
+    """Errors of an object file of an instruction set; ``isa`` is "" for one that is independent of them."""
     wrong = []
     for symbol in symbols(path):
         if not symbol.defined:
             if symbol.name.startswith(("_Znw", "_Zna", "_Zdl", "_Zda", "_ZSt", "_ZNSt", "_ZNKSt", "__cxa_")):
                 wrong.append(f"{path.name} needs the C++ library: {symbol.name}")
         elif isa and mangled(isa) not in symbol.name:
-            wrong.append(f"{path.name} defines {symbol.name} outside gm::{isa}: other sets may get it")
+            wrong.append(f"{path.name} defines {symbol.name} outside gm::{isa}: other sets might use it")
         elif not isa and symbol.weak:
             wrong.append(f"{path.name} defines the weak symbol {symbol.name}")
     return wrong
 
 
 def check_library(path: Path) -> list[str]:
-    """What is wrong with a linked library."""
+    """Errors of a linked library."""
     defined = [symbol for symbol in symbols(path, dynamic=True) if symbol.defined]
     wrong = [f"{path.name} defines the weak symbol {symbol.name}" for symbol in defined if symbol.weak]
     if (names := {symbol.name for symbol in defined}) != EXPORTED:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What the native library is compiled for: processors, their instruction sets, the platforms of the wheels."""
+"""The targets of the native library: processors, their instruction sets, and the platforms of the wheels."""
 
 from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
 
-# Instruction sets by processor, the best first; each includes those behind it.  Flags: of gcc and clang, and of zig,
-# which has names of its own and would otherwise compile for the machine that it runs on.
+# Instruction sets by processor, the best first; each includes the following ones.  Flags are those of gcc and clang,
+# and those of zig, which has other names and by default compiles for the machine on which it runs.
 _PORTABLE = "portable"
 Flags = tuple[tuple[str, ...], tuple[str, ...]]
 SETS: dict[str, dict[str, Flags]] = {
@@ -22,17 +22,17 @@ SETS: dict[str, dict[str, Flags]] = {
         _PORTABLE: ((), ("-mcpu=generic",)),
     },
 }
-OTHER: dict[str, Flags] = {_PORTABLE: ((), ("-mcpu=baseline",))}
+OTHER_SETS: dict[str, Flags] = {_PORTABLE: ((), ("-mcpu=baseline",))}
 
 SYSTEMS = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}
 ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
-LIBRARIES = {"macos": "libgmcodec.dylib", "windows": "gmcodec.dll"}
-MACOS = "11.0"  # the oldest for Arm; one number for both
+LIBRARY_NAMES = {"macos": "libgmcodec.dylib", "windows": "gmcodec.dll"}
+MACOS = "11.0"  # the oldest version: the first one for Arm, also used for Intel
 
 
 @dataclass(frozen=True)
 class Target:
-    """A processor and a system; with a triple, as zig names it, to compile for from anywhere."""
+    """A processor and a system.  ``triple``: zig's name of a platform to cross-compile for, or ""."""
 
     arch: str
     system: str
@@ -41,22 +41,25 @@ class Target:
 
     @property
     def folder(self) -> str:
+        """Name of its build folder."""
         return self.triple or f"{self.arch}-{self.system}"
 
     @property
     def library(self) -> str:
-        return LIBRARIES.get(self.system, "libgmcodec.so")
+        """File name of the library."""
+        return LIBRARY_NAMES.get(self.system, "libgmcodec.so")
 
     @property
     def sets(self) -> dict[str, Flags]:
-        return SETS.get(self.arch, OTHER)
+        """Its instruction sets with their flags, the best first."""
+        return SETS.get(self.arch, OTHER_SETS)
 
 
 def _macos_tag(arch: str) -> str:
     return f"macosx_{MACOS.replace('.', '_')}_{arch.replace('aarch64', 'arm64')}"
 
 
-# The platforms of the wheels.  glibc 2.17 is that of manylinux2014; musl's 1.2 is the one that wheels of numpy ask for.
+# The platforms of the wheels.  manylinux2014 has glibc 2.17; musl 1.2 is what wheels of numpy need.
 SHIPPED = {
     target.triple: target
     for target in (
@@ -72,7 +75,10 @@ SHIPPED = {
 
 
 def named(triple: str) -> Target:
-    """The target of a triple as zig writes it, such as ``aarch64-linux-musl``; without a wheel it has no tag."""
+    """The target of one of zig's triples, such as ``aarch64-linux-musl``.  It has no tag if no wheel is made for it.
+
+    Raises ValueError.
+    """
     if triple in SHIPPED:
         return SHIPPED[triple]
     arch, _, rest = triple.partition("-")
@@ -83,7 +89,7 @@ def named(triple: str) -> Target:
 
 
 def here(arch: str = "") -> Target:
-    """This machine; ``arch`` is what its compiler makes code for, if it says so."""
+    """The target of this machine.  ``arch``: the processor that its compiler compiles for, if known."""
     machine = (arch or platform.machine()).lower()
     system = SYSTEMS.get(platform.system(), platform.system().lower())
     machine = ARCHITECTURES.get(machine, machine)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""All wheels, cross-compiled with zig, each checked for what it holds.
+"""Make all wheels, cross-compiled with zig, and check their contents.
 
 ``python build_tools/wheels.py`` writes them into ``dist/``.  Needs ``pip install "setuptools>=77" ziglang``.
 """
@@ -21,11 +21,11 @@ from pathlib import Path
 import compiler
 import symbols
 import targets
-from setup_commands import VARIABLE
+from setup_commands import TARGET_VARIABLE
 from targets import Target
 
-LIMIT = 25_000_000  # bytes
-GLIBC = (2, 17)
+MAX_WHEEL_BYTES = 25_000_000
+MAX_GLIBC = (2, 17)  # the newest version that a library may need
 _ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
 _MACHO_MACHINES = {"x86_64": 0x01000007, "aarch64": 0x0100000C}
 _MACHO_SIGNATURE, _MACHO_NEEDED = 0x1D, 0xC
@@ -50,27 +50,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seconds = time.perf_counter() - start
         with zipfile.ZipFile(wheel) as opened:
             (size,) = [i.file_size for i in opened.infolist() if i.filename in libraries(opened)] or [0]
-        say(f"{triple:26} {wheel.stat().st_size / 1e6:6.2f} MB {size / 1e3:7.1f} kB {seconds:6.1f} s  {wheel.name}")
+        print_line(
+            f"{triple:26} {wheel.stat().st_size / 1e6:6.2f} MB {size / 1e3:7.1f} kB {seconds:6.1f} s  {wheel.name}"
+        )
         for problem in wrong:
-            say(f"    wrong: {problem}")
+            print_line(f"    wrong: {problem}")
         bad += bool(wrong)
     if bad:
-        sys.exit(f"{bad} wheels are not as they must be")
+        sys.exit(f"{bad} wheels have errors")
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
+    """Print a line at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def make(target: Target, out: Path) -> Path:
-    """Build a wheel by the backend, in a process of its own since setuptools keeps what it did."""
+    """Build a wheel with the backend, in a new process, because setuptools keeps state.  Raises BuildError."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         done = subprocess.run(
             [sys.executable, "-c", "import backend, sys; backend.build_wheel(sys.argv[1])", folder],
             cwd=compiler.ROOT, capture_output=True, text=True,
-            env={**os.environ, VARIABLE: target.triple, "PYTHONPATH": str(Path(__file__).parent)},
+            env={**os.environ, TARGET_VARIABLE: target.triple, "PYTHONPATH": str(Path(__file__).parent)},
         )  # fmt: skip
         if done.returncode:
             raise compiler.BuildError(f"No wheel for {target.triple}:\n{done.stderr.strip()}")
@@ -79,12 +82,13 @@ def make(target: Target, out: Path) -> Path:
 
 
 def libraries(wheel: zipfile.ZipFile) -> list[str]:
+    """Names of the libraries in a wheel."""
     return [name for name in wheel.namelist() if name.endswith((".so", ".dylib", ".dll", ".pyd"))]
 
 
 def problems(path: Path, target: Target) -> list[str]:
-    """What is wrong with a wheel."""
-    wrong = [] if path.stat().st_size < LIMIT else [f"larger than {LIMIT} bytes"]
+    """Errors of a wheel."""
+    wrong = [] if path.stat().st_size < MAX_WHEEL_BYTES else [f"larger than {MAX_WHEEL_BYTES} bytes"]
     if not path.name.endswith(f"-py3-none-{target.tag}.whl"):
         wrong.append(f"its name does not say py3-none-{target.tag}")
     with zipfile.ZipFile(path) as wheel:
@@ -110,7 +114,7 @@ def problems(path: Path, target: Target) -> list[str]:
 
 
 def sources() -> set[str]:
-    """What a wheel holds beside its library: the Python files, the weights with their cards."""
+    """The files that a wheel must contain besides its library: the Python files, and the weights with their cards."""
     package = compiler.ROOT / "gmcodec"
     weights = [*package.glob("weights/*.safetensors")]
     files = [*package.rglob("*.py"), *weights, *(path.with_suffix(".md") for path in weights), package / "py.typed"]
@@ -122,7 +126,7 @@ def _read(name: str) -> bytes:
 
 
 def library_problems(path: Path, target: Target) -> list[str]:
-    """What is wrong with a library: its format, its processor, what it needs and what it tells about this machine."""
+    """Errors of a library: wrong format or processor, unknown dependencies, paths of this machine."""
     data = path.read_bytes()
     wrong = []
     if str(compiler.ROOT).encode() in data:
@@ -145,7 +149,7 @@ def _elf_problems(path: Path, data: bytes, target: Target) -> list[str]:
         wrong += [f"{path.name} needs glibc"] * bool(versions)
     else:
         libc = {"libc.so.6", "libm.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
-        wrong += [f"{path.name} needs glibc {a}.{b}" for a, b in versions if (a, b) > GLIBC]
+        wrong += [f"{path.name} needs glibc {a}.{b}" for a, b in versions if (a, b) > MAX_GLIBC]
     return wrong + [f"{path.name} needs {name}" for name in sorted(needed - libc - {path.name})]
 
 

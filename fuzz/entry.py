@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a fuzz target is: a name, what it does with any bytes, and bytes to start from."""
+"""Fuzz targets: a name, a function that decodes arbitrary bytes, and bytes to start from."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """``decode`` of any bytes gives something or raises a GmcError: whatever else it does is a fault.
+    """A fuzz target.
 
-    ``length``: of the inputs that are tried, in bytes.
+    decode  returns or raises a GmcError for any bytes: everything else is a fault
+    seeds   inputs to start from
+    length  largest size of inputs, bytes
     """
 
     name: str
@@ -28,51 +30,48 @@ class Entry:
 
 
 class Input:
-    """Bytes from the fuzzer: those in front choose among options, the rest is what is decoded."""
+    """Bytes from the fuzzer: the first ones choose among options, the rest is decoded."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
 
     def byte(self) -> int:
-        """The next one, or 0 behind the end."""
+        """The next byte; 0 behind the end."""
         self._at += 1
         return self._data[self._at - 1] if self._at <= len(self._data) else 0
 
     def choose(self, options: Sequence[T]) -> T:
-        """One of them: seeds give its number."""
+        """The option with the number in the next byte."""
         return options[self.byte() % len(options)]
 
     def each(self, *options: Sequence[Any]) -> tuple[Any, ...]:
-        """One of each."""
+        """An option of each sequence."""
         return tuple(self.choose(some) for some in options)
 
     def rest(self) -> bytes:
+        """The bytes that are left."""
         return self._data[self._at :]
 
     def words(self) -> np.ndarray:
-        """What is left, as uint32."""
+        """The bytes that are left as uint32."""
         rest = self.rest()
         return np.frombuffer(rest[: len(rest) // 4 * 4], "<u4")
 
 
 class Mismatch(Exception):
-    """Two ways to decode the same bytes disagree."""
+    """Two decoders disagree about the same bytes, or a result contradicts itself."""
 
 
 def outcome(decode: Callable[[], np.ndarray]) -> tuple[str, bytes]:
-    """The samples that something gives, or its typed error: to be compared."""
+    """The decoded samples or the typed error, in a form that can be compared."""
     try:
         return "", decode().tobytes()
     except GmcError as error:
         return f"{type(error).__name__}: {error}", b""
 
 
-def agree(ways: Iterable[Callable[[], np.ndarray]]) -> None:
-    """Decode in several ways.  Raises Mismatch unless all give the same samples, or the same error."""
-    found = [outcome(decode) for decode in ways]
+def agree(decoders: Iterable[Callable[[], np.ndarray]]) -> None:
+    """Raise Mismatch unless all decoders return the same samples, or raise the same error."""
+    found = [outcome(decode) for decode in decoders]
     if len(set(found)) > 1:
         raise Mismatch(" | ".join(text or f"{len(data)} bytes" for text, data in found))
-
-
-def ignore(count: int) -> None:
-    """What is done when progress is reported."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Fuzz targets of containers, conventional methods and metadata: the readers in Python.
 
-Checksums would stop all but one of 2**32 changed files.  What is fuzzed gets the right CRC-32 of files, blocks and
-indexes before it is read; checksums of pixels and ids of weights are taken for right whatever they are.
+Checksums would stop all but one of 2**32 changed files.  Therefore inputs get the right CRC-32 of files, blocks and
+indexes before they are read, and checksums of pixels and ids of weights are accepted whatever they are.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from gmcodec.image.planes import Planes
 from gmcodec.models import registry
 from gmcodec.pillow_plugin import GmcImageFile
 
-MOST = 512  # pixels of an image: how long a decoder may take is the caller's choice
-NAMES = tuple(MODES)
+MAX_FILE_PIXELS = 512  # of an image, so that decoding is fast enough
+MODE_NAMES = tuple(MODES)
 
-# -- checksums that are always right, toy weights --------------------------------------------------------
+# -- checksums that are always accepted, toy weights --------------------------------------------------------
 
 
-class Same(int):
+class AnyNumber(int):
     """A checksum that equals any other."""
 
     def __eq__(self, other: object) -> bool:
@@ -52,13 +52,13 @@ class Same(int):
     def __ne__(self, other: object) -> bool:
         return False
 
-    def __and__(self, other: int) -> Same:
-        return Same(int(self) & other)
+    def __and__(self, other: int) -> AnyNumber:
+        return AnyNumber(int(self) & other)
 
     __hash__ = int.__hash__
 
 
-class SameBytes(bytes):
+class AnyBytes(bytes):
     """An id of weights that equals any other."""
 
     def __eq__(self, other: object) -> bool:
@@ -75,21 +75,22 @@ _pixels_crc, _load = gmc.pixels_crc, registry.load
 
 @functools.cache
 def toy_model(method: int) -> registry.Loaded:
-    """As ``registry.load``, but of all methods at once, and with weights that every file was made with."""
+    """``registry.load`` for toy weights whose id equals any other."""
     with mock.patch.dict(os.environ, {registry.WEIGHTS_VARIABLE: str(toy_folder())}):
         loaded = _load(method)
-    return replace(loaded, weights_id=SameBytes(loaded.weights_id))
+    return replace(loaded, weights_id=AnyBytes(loaded.weights_id))
 
 
 @functools.cache
 def toy_folder() -> Path:
+    """A folder of toy weights."""
     return toy.write_weights(Path(tempfile.mkdtemp(prefix="gmcodec-fuzz-")))
 
 
 @contextmanager
-def trusting() -> Iterator[None]:
-    """Checksums of pixels and ids of weights are right meanwhile."""
-    crc = lambda samples: Same(_pixels_crc(samples))  # noqa: E731
+def without_checks() -> Iterator[None]:
+    """Within the block, checksums of pixels and ids of weights are accepted whatever they are."""
+    crc = lambda samples: AnyNumber(_pixels_crc(samples))  # noqa: E731
     with (
         mock.patch("gmcodec.formats.gmc.pixels_crc", crc),
         mock.patch("gmcodec.blocks.pixels_crc", crc),
@@ -101,26 +102,26 @@ def trusting() -> Iterator[None]:
 # -- .gmc files ------------------------------------------------------------------------------------------
 
 
-def sealed(data: bytes) -> bytes:
-    """A file, or a block of an archive, with the CRC-32 that it should end in."""
+def with_crc(data: bytes) -> bytes:
+    """A file, or a block of an archive, with its CRC-32 appended."""
     return data + zlib.crc32(data).to_bytes(4, "little")
 
 
 def decode_gmc(data: bytes) -> None:
-    """All that can be asked of a file.  What is read is what would be written."""
-    file = sealed(data)
+    """Call everything that reads a file.  A header must be written as the bytes from which it was read."""
+    file = with_crc(data)
     header = gmc.unpack(file, max_pixels=None)
     if gmc.pack(header) != file:
-        raise Mismatch("two files have one header")
-    with trusting():
+        raise Mismatch("two different files have the same header")
+    with without_checks():
         codec.info(file)
-        planes = codec.decode_planes(file, threads=1, max_pixels=MOST)
+        planes = codec.decode_planes(file, threads=1, max_pixels=MAX_FILE_PIXELS)
     reading.to_array(planes)
     use(planes)
 
 
 def use(planes: Planes) -> None:
-    """What follows decoding: an image in memory, and a file."""
+    """Convert a decoded image to Pillow and to a file."""
     try:
         reading.to_image(planes)
     except UnsupportedImageError:
@@ -129,10 +130,10 @@ def use(planes: Planes) -> None:
 
 
 def decode_plugin(data: bytes) -> None:
-    """What Pillow's plugin says of damage is what Pillow's own say: SyntaxError, then OSError."""
-    file = sealed(data)
-    gmc.unpack(file, max_pixels=MOST)
-    with trusting():
+    """Pillow's plugin must report damage as Pillow's own plugins do: by SyntaxError, then by OSError."""
+    file = with_crc(data)
+    gmc.unpack(file, max_pixels=MAX_FILE_PIXELS)
+    with without_checks():
         try:
             image = GmcImageFile(io.BytesIO(file))
             image.load()
@@ -143,9 +144,9 @@ def decode_plugin(data: bytes) -> None:
 
 
 def seeds_of_gmc() -> Iterator[bytes]:
-    """Every mode by conventional methods, and by every model that takes it."""
-    with trusting():
-        for mode in NAMES:
+    """Files of every mode, by conventional methods and by every model that supports it."""
+    with without_checks():
+        for mode in MODE_NAMES:
             for size, metadata_ in (((3, 5), False), ((1, 1), True)):
                 planes = random_planes(mode, size)
                 planes = with_metadata(planes) if metadata_ else planes
@@ -161,8 +162,8 @@ def seeds_of_gmc() -> Iterator[bytes]:
 # -- .gma archives ---------------------------------------------------------------------------------------
 
 
-def repaired(data: bytes) -> bytes:
-    """An archive whose indexes and blocks have the CRC-32 that they should have, as far as they can be found."""
+def with_right_crcs(data: bytes) -> bytes:
+    """An archive with the right CRC-32 in all indexes and blocks that can be found."""
     out = bytearray(data)
     end = len(out)
     while end >= len(gma.HEAD) + gma.FOOTER_BYTES:
@@ -186,8 +187,8 @@ def repaired(data: bytes) -> bytes:
 
 
 def opened(data: bytes) -> Archive:
-    """What the index says, all of it."""
-    archive = Archive(repaired(data), threads=1, max_pixels=MOST)
+    """Read everything that an index contains."""
+    archive = Archive(with_right_crcs(data), threads=1, max_pixels=MAX_FILE_PIXELS)
     if len(archive.members) != len(archive) or archive.dimensions < len(archive):
         raise Mismatch("the index disagrees with itself")
     for name in archive.names:
@@ -198,11 +199,11 @@ def opened(data: bytes) -> Archive:
 
 
 def decode_gma(data: bytes) -> None:
-    """The first few members, too; large groups would only take long."""
-    with trusting(), opened(data) as archive:
+    """Decode the first members of an archive, except those of large groups, which would take long."""
+    with without_checks(), opened(data) as archive:
         for name in archive.names[:4]:
             block = archive._find(name)
-            if len(block.names) * block.pixels > MOST // 4:
+            if len(block.names) * block.pixels > MAX_FILE_PIXELS // 4:
                 continue
             try:
                 use(archive.planes(name))
@@ -210,10 +211,10 @@ def decode_gma(data: bytes) -> None:
                 pass
 
 
-def stored(data: bytes, version: int = gma.ARCHIVE_VERSION) -> bytes:
-    """An archive of one section whose index is not deflated, so that changes of its bytes mean something.
+def with_plain_index(data: bytes, version: int = gma.ARCHIVE_VERSION) -> bytes:
+    """An archive of one section whose index is not deflated, so that changes of its bytes have an effect.
 
-    Of version 1 there may be one that remembers nothing of files.
+    It can be converted to version 1 if it has no attributes of files.
     """
     length = int.from_bytes(data[-12:-8], "little")
     at = len(data) - 12 - length
@@ -228,21 +229,21 @@ def stored(data: bytes, version: int = gma.ARCHIVE_VERSION) -> bytes:
 
 
 def seeds_of_gma() -> Iterator[bytes]:
-    """Groups by every model, single images, both versions, two sections."""
-    with tempfile.TemporaryDirectory() as folder, trusting():
+    """Archives with groups by every model, single images, both versions, and two sections."""
+    with tempfile.TemporaryDirectory() as folder, without_checks():
         path = Path(folder, "seed.gma")
         for entry in registry.ENTRIES:
             if entry.depth == 8:
                 mode = "RGB" if entry.channels == 3 else "L"
                 images = {f"a/{i}.png": Planes(toy.image("smooth", (entry.channels, 4, 4), i), mode) for i in range(3)}
                 pack(images, path, model=entry.name, threads=1, force=True)
-                yield stored(path.read_bytes())
-        yield stored(path.read_bytes(), 1)
+                yield with_plain_index(path.read_bytes())
+        yield with_plain_index(path.read_bytes(), 1)
         source = Path(folder, "file.png")
         source.write_bytes(writing.write_png(random_planes("RGB")))
         pack({"file.png": source, "one": random_planes("P")}, path, threads=1, force=True)
         yield path.read_bytes()
-        yield stored(path.read_bytes())
+        yield with_plain_index(path.read_bytes())
         pack({"two": random_planes("LA")}, path, threads=1, append=True)
         yield path.read_bytes()
 
@@ -250,13 +251,13 @@ def seeds_of_gma() -> Iterator[bytes]:
 # -- conventional methods and their filters ----------------------------------------------------------------
 
 SIDES, DEPTHS = ((1, 1), (3, 5), (2, 9)), (1, 2, 4, 8, 16)
-METHODS = tuple(conventional.METHODS)
+CONVENTIONAL_METHODS = tuple(conventional.METHODS)
 
 
 def decode_conventional(data: bytes) -> None:
-    given = Input(data)
-    method, channels, shape, depth = given.each(METHODS, (1, 2, 3, 4), SIDES, DEPTHS)
-    found = conventional.decode(method, given.rest(), (channels, *shape), depth)
+    choices = Input(data)
+    method, channels, shape, depth = choices.each(CONVENTIONAL_METHODS, (1, 2, 3, 4), SIDES, DEPTHS)
+    found = conventional.decode(method, choices.rest(), (channels, *shape), depth)
     if found.shape != (channels, *shape) or int(found.max()) >> depth:
         raise Mismatch(f"{found.shape} of at most {found.max()} are no samples of {depth} bits")
 
@@ -281,14 +282,14 @@ def seeds_of_conventional() -> Iterator[bytes]:
 
 
 def decode_filters(data: bytes) -> None:
-    """Streams as they come out of a decompressor, by the best and the plainest instruction set."""
-    given = Input(data)
-    channels, shape, depth, kind = given.each((1, 2, 3, 4), SIDES, DEPTHS, range(5))
-    packing = given.choose(range(4)) if channels == 1 and depth <= 8 and kind < filters.MED else 0
+    """Undo filters of a stream with the best and with the plainest instruction set."""
+    choices = Input(data)
+    channels, shape, depth, kind = choices.each((1, 2, 3, 4), SIDES, DEPTHS, range(5))
+    packing = choices.choose(range(4)) if channels == 1 and depth <= 8 and kind < filters.MED else 0
     if kind == filters.MED_GREEN and channels < 3:
         return
     size = filters.stream_size((channels, *shape), depth, kind, packing)
-    stream = given.rest()[:size].ljust(size, b"\0")
+    stream = choices.rest()[:size].ljust(size, b"\0")
 
     def undone(isa: str) -> np.ndarray:
         os.environ[native.VARIABLE] = isa
@@ -312,25 +313,25 @@ def seeds_of_filters() -> Iterator[bytes]:
 
 # -- metadata, numbers ------------------------------------------------------------------
 
-FORMATS = ("PNG", "TIFF", "PPM", "BMP", "WEBP")
+WRITTEN_FORMATS = ("PNG", "TIFF", "PPM", "BMP", "WEBP")
 
 
 def decode_metadata(data: bytes) -> None:
-    """What any metadata becomes, in memory and in a file."""
-    given = Input(data)
-    mode, form = given.choose(NAMES), given.choose(FORMATS)
-    entries = gmc._read_metadata(memoryview(given.rest()))
+    """Convert arbitrary metadata for memory and for a file."""
+    choices = Input(data)
+    mode, file_format = choices.choose(MODE_NAMES), choices.choose(WRITTEN_FORMATS)
+    entries = gmc._read_metadata(memoryview(choices.rest()))
     metadata.unpack(entries, mode)
     planes = replace(random_planes(mode, (2, 3)), metadata=entries)
     try:
         reading.to_image(planes)
     except UnsupportedImageError:
         pass
-    writing.write(planes, form)
+    writing.write(planes, file_format)
 
 
 def with_metadata(planes: Planes) -> Planes:
-    """Everything that a mode may have."""
+    """Planes with all metadata that their mode may have."""
     text = [Text(b"Title", b"a text"), Text(b"Author", "J\u00f6rg".encode(), True, b"de", b"Autor")]
     tags = {
         Tag.ICC: b"profile", Tag.EXIF: b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0",
@@ -346,10 +347,10 @@ def with_metadata(planes: Planes) -> Planes:
 
 
 def seeds_of_metadata() -> Iterator[bytes]:
-    for m, form in itertools.product(range(len(NAMES)), range(len(FORMATS))):
-        if NAMES[m] not in writing._WRITABLE[FORMATS[form]]:
+    for m, form in itertools.product(range(len(MODE_NAMES)), range(len(WRITTEN_FORMATS))):
+        if MODE_NAMES[m] not in writing._WRITABLE[WRITTEN_FORMATS[form]]:
             continue
-        entries = with_metadata(random_planes(NAMES[m])).metadata
+        entries = with_metadata(random_planes(MODE_NAMES[m])).metadata
         plain = [(tag, b"\0" + value[1:] if tag in metadata.DEFLATED_TAGS and value[:1] == b"\0" else value)
                  for tag, value in entries]  # fmt: skip
         for some in (plain, *([each] for each in plain)):
@@ -360,13 +361,13 @@ def seeds_of_metadata() -> Iterator[bytes]:
 
 
 def decode_numbers(data: bytes) -> None:
-    """Numbers one after the other: none has two spellings."""
+    """Read numbers one after the other.  No number may have two encodings."""
     at, again = 0, b""
     while at < len(data):
         value, at = varint.read(data, at, "a number")
         again += varint.write_signed(varint.to_signed(value)) if at % 2 else varint.write(value)
     if again != data:
-        raise Mismatch("a number has two spellings")
+        raise Mismatch("a number has two encodings")
 
 
 def seeds_of_numbers() -> Iterator[bytes]:

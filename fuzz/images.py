@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fuzz targets of image files that people compress: those that gmcodec reads itself, and the ledgers of all formats."""
+"""Fuzz targets of source images: the formats that gmcodec reads itself, and the ledgers of all formats."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gmcodec.image import metadata, png, reading, writing
 from gmcodec.image.ledger import account
 from gmcodec.image.modes import MODES
 
-MOST = 1 << 12  # pixels
+MAX_IMAGE_PIXELS = 1 << 12
 
 
-def repaired(raw: bytes) -> bytes:
-    """A PNG file whose chunks have the CRC-32 that they should have, as far as their lengths lead."""
+def with_right_crcs(raw: bytes) -> bytes:
+    """A PNG file with the right CRC-32 in all chunks that can be found."""
     out, at = bytearray(raw), len(png.PNG_SIGNATURE)
     while raw.startswith(png.PNG_SIGNATURE) and len(raw) >= at + 12:
         end = at + 8 + int.from_bytes(raw[at : at + 4], "big")
@@ -32,11 +32,11 @@ def repaired(raw: bytes) -> bytes:
 
 
 def decode_image(data: bytes) -> None:
-    """What is read can be kept: its metadata has the form that a decoder asks for."""
+    """Read an image.  Its metadata must be valid for a decoder."""
     if not data.startswith((png.PNG_SIGNATURE, b"P", b"BM", b"II", b"MM")):
-        return  # the others are decoded by libraries that have fuzzers of their own
-    planes = reading.read(repaired(data), max_pixels=MOST)
-    if planes.height * planes.width > MOST:
+        return  # libraries with their own fuzzers decode the other formats
+    planes = reading.read(with_right_crcs(data), max_pixels=MAX_IMAGE_PIXELS)
+    if planes.height * planes.width > MAX_IMAGE_PIXELS:
         raise Mismatch(f"the limit let {planes.width}x{planes.height} pixels pass")
     metadata.unpack(planes.metadata, planes.mode)
     reading.to_array(planes)
@@ -52,7 +52,7 @@ def seeds_of_image() -> Iterator[bytes]:
     yield from (b"P1 2 2 0 1 1 0", b"P2 2 1 9 3 4", b"P3 1 1 999 1 2 999", b"P6 1 1 255 abc")
 
 
-ORDINARY = {
+EXAMPLES = {  # files of each format
     "GIF": lambda: [ledger_files.gif(), saved("GIF", "P", comment=b"hi")],
     "WEBP": lambda: [ledger_files.webp(), saved("WEBP", exif=ledger_files.EXIF, xmp=ledger_files.XMP)],
     "JPEG2000": lambda: [ledger_files.jp2(), ledger_files.codestream(), saved("JPEG2000")],
@@ -73,13 +73,13 @@ ORDINARY = {
     "BMP": lambda: [saved("BMP"), saved("BMP", "P")],
     "PPM": lambda: [saved("PPM")],
 }
-FORMATS = tuple(ORDINARY)
+LEDGER_FORMATS = tuple(EXAMPLES)
 
 
 def decode_ledger(data: bytes) -> None:
-    """An account never raises, and what it keeps is well formed and lies within the file."""
-    given = Input(data)
-    format_, raw = given.choose(FORMATS), given.rest()
+    """Make a ledger.  It must not raise; its claims must lie within the file, and its tags must be valid."""
+    choices = Input(data)
+    format_, raw = choices.choose(LEDGER_FORMATS), choices.rest()
     found = account(format_, raw)
     for claim in found.claims:
         if not 0 <= claim.start < claim.end <= len(raw):
@@ -88,8 +88,8 @@ def decode_ledger(data: bytes) -> None:
 
 
 def seeds_of_ledger() -> Iterator[bytes]:
-    for number, made in enumerate(ORDINARY.values()):
-        for raw in made():
+    for number, files in enumerate(EXAMPLES.values()):
+        for raw in files():
             yield bytes([number]) + raw
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Fuzz targets of what the native core decodes: words of tiles and streams, by toy nets.
+"""Fuzz targets of the native core: toy nets decode words of tiles and streams.
 
-The first bytes of an input choose net, shape, threads and instruction set.  Some choices decode twice, by another
-instruction set and another number of threads: both must come to the same.
+The first bytes of an input choose net, shape, threads and instruction set.  Some choices decode twice, with another
+instruction set and another number of threads, and both results must be the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import toy
-from entry import Entry, Input, agree, ignore
+from entry import Entry, Input, agree
 
 from gmcodec import native
 from gmcodec.coding import autoregressive, chain, strips, value_weights
@@ -27,73 +27,81 @@ from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.local.model import LocalModel
 from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.online.tile_coder import OnlineTileCoder
+from gmcodec.progress import ignore
 
-BEST, WORST = native.isas()[0], native.isas()[-1]
-ISAS = ((BEST,), (WORST,), (BEST, WORST))
-Ways = tuple[tuple[tuple[str, int], ...], ...]  # instruction set and threads, of each way to decode
-ALONE: Ways = tuple(tuple((isa, 1) for isa in isas) for isas in ISAS)
-TOGETHER: Ways = (((BEST, 2),), ((WORST, 1), (BEST, 2)))
-SHAPES = ((1, 1), (2, 5), (5, 2), (8, 13))  # nets learn from the hundredth pixel on
+BEST, PLAINEST = native.isas()[0], native.isas()[-1]
+ISA_CHOICES = ((BEST,), (PLAINEST,), (BEST, PLAINEST))
+Decoders = tuple[tuple[tuple[str, int], ...], ...]  # choices of decoders, each with an instruction set and threads
+ONE_THREAD: Decoders = tuple(tuple((isa, 1) for isa in isas) for isas in ISA_CHOICES)
+TWO_THREADS: Decoders = (((BEST, 2),), ((PLAINEST, 1), (BEST, 2)))
+SHAPES = ((1, 1), (2, 5), (5, 2), (8, 13))  # online nets begin to learn at the hundredth pixel
 CHANNELS = (3, 1)
-LOUD = 4  # bits by which the layers of some nets amplify
-VALUES = value_weights.WEIGHTS[(np.arange(256) * 7) % 16]
-KINDS = ("smooth", "noise", "extremes")
+AMPLIFYING_BITS = 4  # by which the results of some nets are shifted, so that they reach their limits
+VALUE_WEIGHTS = value_weights.WEIGHTS[(np.arange(256) * 7) % 16]
+IMAGE_KINDS = ("smooth", "noise", "extremes")
 
 
-def le(words: np.ndarray) -> bytes:
+def word_bytes(words: np.ndarray) -> bytes:
+    """Words as bytes, as ``Input.words`` reads them."""
     return words.astype("<u4").tobytes()
 
 
 def images(channels: int, shape: tuple[int, int], count: int = 1) -> Iterator[np.ndarray]:
-    """uint8 [count, C, H, W], one of each kind."""
-    for kind in KINDS:
+    """Batches uint8 [count, C, H, W], one of each kind."""
+    for kind in IMAGE_KINDS:
         yield np.stack([toy.image(kind, (channels, *shape), seed) for seed in range(count)])
 
 
 def combined(*options: Sequence[object]) -> Iterator[tuple[int, ...]]:
-    """Numbers of all combinations of options."""
+    """All combinations of options, as their numbers."""
     return itertools.product(*(range(len(o)) for o in options))
 
 
-# -- nets that stay as they are: tile_pop ----------------------------------------------------------------
+# -- fixed nets: tile_pop ----------------------------------------------------------------
 
 
 @functools.cache
-def fixed(channels: int, isa: str = BEST, loud: bool = False) -> LocalModel:
+def fixed(channels: int, isa: str = BEST, amplified: bool = False) -> LocalModel:
     made = toy.model(channels, isa)
-    return LocalModel(FrozenLocal(made.config, louder(made.layers), made.tables), made.core) if loud else made
+    return LocalModel(FrozenLocal(made.config, amplify(made.layers), made.tables), made.core) if amplified else made
 
 
-def louder(layers: dict[str, Layer]) -> dict[str, Layer]:
-    """Layers whose results mostly reach their bounds."""
-    return {n: la if n == "linear" else replace(la, shift=la.shift - np.int32(LOUD)) for n, la in layers.items()}
+def amplify(layers: dict[str, Layer]) -> dict[str, Layer]:
+    """Layers whose results mostly reach their limits."""
+    return {
+        n: la if n == "linear" else replace(la, shift=la.shift - np.int32(AMPLIFYING_BITS)) for n, la in layers.items()
+    }
 
 
 def decode_tile(data: bytes) -> None:
-    given = Input(data)
-    channels, shape, weighted, isas, loud = given.each(CHANNELS, SHAPES, (False, True), ISAS, (False, True))
-    words, values = given.words(), [VALUES] * channels if weighted else None
+    choices = Input(data)
+    channels, shape, weighted, isas, amplified = choices.each(
+        CHANNELS, SHAPES, (False, True), ISA_CHOICES, (False, True)
+    )
+    words, values = choices.words(), [VALUE_WEIGHTS] * channels if weighted else None
     where = (1, channels, *shape)
-    agree(partial(autoregressive.pop_words, words, where, fixed(channels, isa, loud), ignore, values) for isa in isas)
+    agree(
+        partial(autoregressive.pop_words, words, where, fixed(channels, isa, amplified), ignore, values) for isa in isas
+    )
 
 
 def seeds_of_tile() -> Iterator[bytes]:
     for number, (c, s, weighted) in enumerate(combined(CHANNELS, SHAPES, (False, True))):
         for planes in images(CHANNELS[c], SHAPES[s]):
-            values = [VALUES | 1] * CHANNELS[c] if weighted else None
-            loud = number // 2 % 2
-            words, _ = autoregressive.push_words(planes, fixed(CHANNELS[c], BEST, bool(loud)), ignore, values)
-            yield bytes([c, s, weighted, number % len(ISAS), loud]) + le(words)
+            values = [VALUE_WEIGHTS | 1] * CHANNELS[c] if weighted else None
+            amplified = number // 2 % 2
+            words, _ = autoregressive.push_words(planes, fixed(CHANNELS[c], BEST, bool(amplified)), ignore, values)
+            yield bytes([c, s, weighted, number % len(ISA_CHOICES), amplified]) + word_bytes(words)
 
 
-SIZES = (1, 2, 4)  # bytes of a change, in an input
+CHANGE_BYTES = (1, 2, 4)  # of a change of a weight, in an input
 
 
 def decode_changes(data: bytes) -> None:
-    """A net with any changes that pass its checks decodes any words, on every instruction set to the same."""
-    given = Input(data)
-    channels, shape, isas, size = given.each(CHANNELS, SHAPES, ISAS, SIZES)
-    rest, config = given.rest(), toy.CONFIGS[channels]
+    """Decode words with a net whose weights are changed, on several instruction sets."""
+    choices = Input(data)
+    channels, shape, isas, size = choices.each(CHANNELS, SHAPES, ISA_CHOICES, CHANGE_BYTES)
+    rest, config = choices.rest(), toy.CONFIGS[channels]
     count = config.outputs + channels * channels * config.neighbours
     changes = np.zeros(count, np.int64)
     found = np.frombuffer(rest[: len(rest) // size * size], f"<i{size}")[:count].astype(np.int64)
@@ -106,36 +114,36 @@ def decode_changes(data: bytes) -> None:
 
 def seeds_of_changes() -> Iterator[bytes]:
     random = np.random.default_rng(0)
-    for c, s, size in combined(CHANNELS, SHAPES, SIZES):
+    for c, s, size in combined(CHANNELS, SHAPES, CHANGE_BYTES):
         words, _ = autoregressive.push_words(next(images(CHANNELS[c], SHAPES[s])), fixed(CHANNELS[c]), ignore)
         count = toy.CONFIGS[CHANNELS[c]].outputs + CHANNELS[c] ** 2 * 4
-        changes = random.integers(-9, 10, count).astype(f"<i{SIZES[size]}")
-        yield bytes([c, s, s, size]) + changes.tobytes() + le(words)
+        changes = random.integers(-9, 10, count).astype(f"<i{CHANGE_BYTES[size]}")
+        yield bytes([c, s, s, size]) + changes.tobytes() + word_bytes(words)
 
 
 # -- nets that learn, 8 bits and more: tile_pop_online ---------------------------------------------------
 
 
 @functools.cache
-def learnable(channels: int, isa: str = BEST, seed: int = 0, loud: bool = False) -> LocalModel:
+def learnable(channels: int, isa: str = BEST, seed: int = 0, amplified: bool = False) -> LocalModel:
     made = toy.learnable(channels, seed, 16 if seed else 9).frozen
-    layers = louder(made.layers) if loud else made.layers
+    layers = amplify(made.layers) if amplified else made.layers
     return LocalModel(FrozenLocal(made.config, layers, made.tables, made.gradient_units), native.core(isa))
 
 
 @functools.cache
 def online(
-    channels: int, isa: str, members: int, rate: int, averaged: bool, mirror: int, loud: bool
+    channels: int, isa: str, members: int, rate: int, averaged: bool, mirror: int, amplified: bool
 ) -> OnlineTileCoder:
-    nets = [learnable(channels, isa, seed, loud) for seed in range(members)]
+    nets = [learnable(channels, isa, seed, amplified) for seed in range(members)]
     return OnlineModel(nets, [(rate + seed) % 8 for seed in range(members)], averaged, mirror).tile_coder
 
 
-def decode_online(ways: Ways, data: bytes) -> None:
-    given = Input(data)
-    channels, (height, width), weighted, how = given.each(CHANNELS, SHAPES, (False, True), ways)
-    net = given.each((1, 2), range(8), (False, True), range(4), (False, True))
-    words, values = given.words(), [VALUES] * channels if weighted else None
+def decode_online(decoders: Decoders, data: bytes) -> None:
+    choices = Input(data)
+    channels, (height, width), weighted, how = choices.each(CHANNELS, SHAPES, (False, True), decoders)
+    net = choices.each((1, 2), range(8), (False, True), range(4), (False, True))
+    words, values = choices.words(), [VALUE_WEIGHTS] * channels if weighted else None
     autoregressive.check_words(words)
 
     def pop(isa: str, threads: int) -> np.ndarray:
@@ -146,23 +154,23 @@ def decode_online(ways: Ways, data: bytes) -> None:
 
 def seeds_of_online() -> Iterator[bytes]:
     for number, (c, s, members) in enumerate(combined(CHANNELS, SHAPES, (1, 2))):
-        rate, averaged, mirror, loud = number % 8, number // 2 % 2, number % 4, number // 3 % 2
-        coder = online(CHANNELS[c], BEST, members + 1, rate, bool(averaged), mirror, bool(loud))
+        rate, averaged, mirror, amplified = number % 8, number // 2 % 2, number % 4, number // 3 % 2
+        coder = online(CHANNELS[c], BEST, members + 1, rate, bool(averaged), mirror, bool(amplified))
         for planes in images(CHANNELS[c], SHAPES[s]):
             words, _ = coder.push_words(planes[0], ignore, None)
-            yield bytes([c, s, 0, number, members, rate, averaged, mirror, loud]) + le(words)
+            yield bytes([c, s, 0, number, members, rate, averaged, mirror, amplified]) + word_bytes(words)
 
 
 @functools.cache
-def high_depth(channels: int, isa: str, bits: int, shift: int, rate: int, loud: bool) -> OnlineTileCoder:
-    return OnlineModel([learnable(channels, isa, 0, loud)], [5]).high_depth_coder(bits, shift, rate)
+def high_depth(channels: int, isa: str, bits: int, shift: int, rate: int, amplified: bool) -> OnlineTileCoder:
+    return OnlineModel([learnable(channels, isa, 0, amplified)], [5]).high_depth_coder(bits, shift, rate)
 
 
-def decode_high_depth(ways: Ways, data: bytes) -> None:
-    given = Input(data)
-    channels, (height, width), how = given.each(CHANNELS, SHAPES, ways)
-    net = given.each(range(8, 17), range(9), range(8), (False, True))
-    words = given.words()
+def decode_high_depth(decoders: Decoders, data: bytes) -> None:
+    choices = Input(data)
+    channels, (height, width), how = choices.each(CHANNELS, SHAPES, decoders)
+    net = choices.each(range(8, 17), range(9), range(8), (False, True))
+    words = choices.words()
     autoregressive.check_words(words)
 
     def pop(isa: str, threads: int) -> np.ndarray:
@@ -173,19 +181,19 @@ def decode_high_depth(ways: Ways, data: bytes) -> None:
 
 def seeds_of_high_depth() -> Iterator[bytes]:
     for number, (c, s) in enumerate(combined(CHANNELS, SHAPES)):
-        bits, shift, rate, loud = number % 9, number * 2 % 9, number % 8, number // 2 % 2
+        bits, shift, rate, amplified = number % 9, number * 2 % 9, number % 8, number // 2 % 2
         for planes in images(CHANNELS[c], SHAPES[s]):
             deeper = (planes[0].astype(np.uint16) << bits) + (planes[0] & (1 << bits) - 1)
-            words, _ = high_depth(CHANNELS[c], BEST, 8 + bits, shift, rate, bool(loud)).push_words(deeper, ignore)
-            yield bytes([c, s, number, bits, shift, rate, loud]) + le(words)
+            words, _ = high_depth(CHANNELS[c], BEST, 8 + bits, shift, rate, bool(amplified)).push_words(deeper, ignore)
+            yield bytes([c, s, number, bits, shift, rate, amplified]) + word_bytes(words)
 
 
 # -- streams, latents and flows --------------------------------------------------------------------------
 
-STREAMS, LATENTS, FLOWS = tuple(toy.PIXELCNN), tuple(toy.AGAVE), tuple(toy.FLOWS)
+PIXELCNN_NETS, AGAVE_NETS, ADE_NETS = tuple(toy.PIXELCNN), tuple(toy.AGAVE), tuple(toy.FLOWS)
 BATCHES = (1, 2, 4)
-SMALL, COUNTS = ((1, 1), (2, 5), (4, 4)), (1, 3)
-CELLS, STRIP = ((4, 4), (8, 8)), ((5, 6), (9, 9))  # of images of a chain, and of one that is cut into strips
+SMALL_SHAPES, COUNTS = ((1, 1), (2, 5), (4, 4)), (1, 3)
+CELLS, STRIP = ((4, 4), (8, 8)), ((5, 6), (9, 9))  # shapes of the images of a chain, and of an image in strips
 
 
 @functools.cache
@@ -194,29 +202,29 @@ def streams(name: str, isa: str = BEST) -> Any:
 
 
 def decode_streams(data: bytes) -> None:
-    given = Input(data)
-    name, shape, count, isas = given.each(STREAMS, SMALL, COUNTS, ISAS)
-    words, where = given.words(), (count, toy.PIXELCNN[name].channels, *shape)
+    choices = Input(data)
+    name, shape, count, isas = choices.each(PIXELCNN_NETS, SMALL_SHAPES, COUNTS, ISA_CHOICES)
+    words, where = choices.words(), (count, toy.PIXELCNN[name].channels, *shape)
     agree(partial(autoregressive.pop_words, words, where, streams(name, isa), ignore) for isa in isas)
 
 
 def seeds_of_streams() -> Iterator[bytes]:
-    for n, s, count in combined(STREAMS, SMALL, COUNTS):
-        for batch in images(toy.PIXELCNN[STREAMS[n]].channels, SMALL[s], COUNTS[count]):
-            words, _ = autoregressive.push_words(batch, streams(STREAMS[n]), ignore)
-            yield bytes([n, s, count, s]) + le(words)
+    for n, s, count in combined(PIXELCNN_NETS, SMALL_SHAPES, COUNTS):
+        for batch in images(toy.PIXELCNN[PIXELCNN_NETS[n]].channels, SMALL_SHAPES[s], COUNTS[count]):
+            words, _ = autoregressive.push_words(batch, streams(PIXELCNN_NETS[n]), ignore)
+            yield bytes([n, s, count, s]) + word_bytes(words)
 
 
 @functools.cache
 def latents(name: str, isa: str = BEST) -> Any:
-    return toy.agave(toy.AGAVE[name], isa) if name in LATENTS else toy.ade(toy.FLOWS[name], isa)
+    return toy.agave(toy.AGAVE[name], isa) if name in AGAVE_NETS else toy.ade(toy.FLOWS[name], isa)
 
 
 def decode_chain(names: tuple[str, ...], data: bytes) -> None:
-    """A chain of images, or an image in strips, of models with latents."""
-    given = Input(data)
-    name, shape, count, isas = given.each(names, CELLS, BATCHES, ISAS)
-    payload = given.rest()
+    """Decode a chain of images with a model that has latents."""
+    choices = Input(data)
+    name, shape, count, isas = choices.each(names, CELLS, BATCHES, ISA_CHOICES)
+    payload = choices.rest()
 
     def decode(isa: str) -> np.ndarray:
         return chain.decode_chain(payload, (count, 3, *shape), latents(name, isa), ignore)
@@ -225,25 +233,25 @@ def decode_chain(names: tuple[str, ...], data: bytes) -> None:
 
 
 def decode_strips(names: tuple[str, ...], data: bytes) -> None:
-    given = Input(data)
-    name, shape, isas = given.each(names, STRIP, ISAS)
-    payload = given.rest()
+    choices = Input(data)
+    name, shape, isas = choices.each(names, STRIP, ISA_CHOICES)
+    payload = choices.rest()
     agree(partial(strips.decode_image, payload, (3, *shape), latents(name, isa), 1, ignore) for isa in isas)
 
 
 def seeds_of_chain(names: tuple[str, ...]) -> Iterator[bytes]:
-    """Of a flow, whose first batch borrows more than a few images have, some batches stand on random words."""
+    """Chains.  Some batches stand on random words, because the first batch of a flow needs more bits than it has."""
     for n, s, count in combined(names, CELLS, BATCHES):
         model, images_ = latents(names[n]), list(images(3, CELLS[s], BATCHES[count]))
         for batch in images_:
             yield bytes([n, s, count, count]) + chain.encode_chain(batch, model, ignore).payload
         if model.supports(*CELLS[s]):
             head = varint.write(0) + varint.write(len(images_[0]))
-            yield bytes([n, s, count, 2]) + head + le(pushed(images_[0], model))
+            yield bytes([n, s, count, 2]) + head + word_bytes(pushed(images_[0], model))
 
 
 def pushed(batch: np.ndarray, model: Any) -> np.ndarray:
-    """Words of a batch on random ones; nobody reads what is left of those."""
+    """Words of a batch on a stack of random words."""
     stack = random_stack(batch, model)
     chain.scheme(model).push_batch(stack, batch, model, ignore)
     return stack.words()
@@ -260,11 +268,11 @@ def seeds_of_strips(names: tuple[str, ...]) -> Iterator[bytes]:
             yield bytes([n, s, s]) + strips.encode_image(planes[0], model, 1, ignore).data
             words = one_strip(planes, model)
             head = varint.write(0) + b"".join(map(varint.write, (*STRIP[s], len(words))))
-            yield bytes([n, s, s]) + head + le(words)
+            yield bytes([n, s, s]) + head + word_bytes(words)
 
 
 def one_strip(planes: np.ndarray, model: Any) -> np.ndarray:
-    """Words of a tile whose uppermost strip has latents, on random ones."""
+    """Words of a tile whose uppermost strip has latents, on a stack of random words."""
     rows = planes.shape[2] // model.cell
     stack = random_stack(planes[:, :, : rows * model.cell], model)
     autoregressive.push(stack, planes[:, :, rows * model.cell :], model.plain, ignore)
@@ -278,13 +286,13 @@ def one_strip(planes: np.ndarray, model: Any) -> np.ndarray:
 ENTRIES = (
     Entry("tile", decode_tile, seeds_of_tile),
     Entry("changes", decode_changes, seeds_of_changes),
-    Entry("online", partial(decode_online, ALONE), seeds_of_online),
-    Entry("online-threads", partial(decode_online, TOGETHER), seeds_of_online),
-    Entry("high-depth", partial(decode_high_depth, ALONE), seeds_of_high_depth),
-    Entry("high-depth-threads", partial(decode_high_depth, TOGETHER), seeds_of_high_depth),
+    Entry("online", partial(decode_online, ONE_THREAD), seeds_of_online),
+    Entry("online-threads", partial(decode_online, TWO_THREADS), seeds_of_online),
+    Entry("high-depth", partial(decode_high_depth, ONE_THREAD), seeds_of_high_depth),
+    Entry("high-depth-threads", partial(decode_high_depth, TWO_THREADS), seeds_of_high_depth),
     Entry("streams", decode_streams, seeds_of_streams, 256),
-    Entry("agave-chain", partial(decode_chain, LATENTS), partial(seeds_of_chain, LATENTS)),
+    Entry("agave-chain", partial(decode_chain, AGAVE_NETS), partial(seeds_of_chain, AGAVE_NETS)),
     Entry("agave-strips", partial(decode_strips, ("local",)), partial(seeds_of_strips, ("local",))),
-    Entry("ade-chain", partial(decode_chain, FLOWS), partial(seeds_of_chain, FLOWS)),
-    Entry("ade-strips", partial(decode_strips, FLOWS), partial(seeds_of_strips, FLOWS)),
+    Entry("ade-chain", partial(decode_chain, ADE_NETS), partial(seeds_of_chain, ADE_NETS)),
+    Entry("ade-strips", partial(decode_strips, ADE_NETS), partial(seeds_of_strips, ADE_NETS)),
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fuzz targets of payloads: their heads, weights of values, lists of values."""
+"""Fuzz targets of payloads: their heads, weights of values, and lists of values."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from entry import Entry, Input, ignore
-from nets import BEST, CHANNELS, combined, fixed, images, le, learnable
+from entry import Entry, Input
+from nets import BEST, CHANNELS, combined, fixed, images, word_bytes
 
 from gmcodec.coding import autoregressive, compressors, high_depth, value_weights
 from gmcodec.models.online.model import OnlineModel
+from gmcodec.progress import ignore
 
 PAYLOADS = ("fixed", "learning", "pair", "high depth")
 PAYLOAD_SHAPES = ((1, 1), (7, 20))
@@ -28,14 +29,14 @@ def payload_model(kind: str, channels: int) -> Any:
 
 
 def decode_payload(data: bytes) -> None:
-    given = Input(data)
-    kind, channels, shape, threads = given.each(PAYLOADS, CHANNELS, PAYLOAD_SHAPES, (1, 2))
+    choices = Input(data)
+    kind, channels, shape, threads = choices.each(PAYLOADS, CHANNELS, PAYLOAD_SHAPES, (1, 2))
     decode: Callable[..., np.ndarray] = high_depth.decode if kind == "high depth" else autoregressive.decode
-    decode(given.rest(), (channels, *shape), payload_model(kind, channels), threads, ignore)
+    decode(choices.rest(), (channels, *shape), payload_model(kind, channels), threads, ignore)
 
 
 def seeds_of_payload() -> Iterator[bytes]:
-    """In one tile and in several; the nets with changes and weights of values, and without."""
+    """Payloads of one tile and of several, with and without weights of values and mirrored order."""
     for k, c, s in combined(PAYLOADS, CHANNELS, PAYLOAD_SHAPES):
         model = payload_model(PAYLOADS[k], CHANNELS[c])
         height, width = PAYLOAD_SHAPES[s]
@@ -64,10 +65,10 @@ def uneven(planes: np.ndarray) -> np.ndarray:
 
 
 def decode_values(data: bytes) -> None:
-    """Weights of values from any words, and a tile with them."""
-    given = Input(data)
-    mask, size = given.choose(range(8)), given.choose(range(256))
-    words = given.words()
+    """Read weights of values from arbitrary words, and decode a tile with them."""
+    choices = Input(data)
+    mask, size = choices.choose(range(8)), choices.choose(range(256))
+    words = choices.words()
     levels = value_weights.unpack(mask, words[:size], 3)
     weights = autoregressive._weights(levels)
     autoregressive.pop_words(words[size:], (1, 3, 2, 9), fixed(3), ignore, weights)
@@ -77,13 +78,13 @@ def seeds_of_values() -> Iterator[bytes]:
     for planes in images(3, (2, 9)):
         mask, words = value_weights.pack(uneven(planes))
         tile, _ = autoregressive.push_words(planes, fixed(3), ignore, autoregressive._weights(uneven(planes)))
-        yield bytes([mask, len(words)]) + le(words) + le(tile)
+        yield bytes([mask, len(words)]) + word_bytes(words) + word_bytes(tile)
 
 
 def decode_lists(data: bytes) -> None:
-    """Lists of the values of 16 bits that channels use; deflated here."""
-    given = Input(data)
-    mask, size, rest = given.choose(range(8)), given.byte(), given.rest()
+    """Read lists of the 16-bit values that channels use, which are deflated here."""
+    choices = Input(data)
+    mask, size, rest = choices.choose(range(8)), choices.byte(), choices.rest()
     lists = high_depth.unpack_lists(mask, compressors.deflate(rest[:size], 1), 3)
     ranks = np.frombuffer(rest[size:].ljust(12, b"\0")[:12], np.uint16).reshape(3, 2, 1) % 9
     high_depth.from_ranks(ranks.copy(), lists)

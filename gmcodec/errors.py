@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Every error a user can meet, as one small tree.
+"""All errors that gmcodec raises for its users, with ``GmcError`` as their base.
 
-``exit_code`` is what the command line returns for the error; libraries catch ``GmcError``.
+``exit_code`` is the exit code of the command line for the error.
 """
 
 
 class GmcError(Exception):
-    """Base of all errors raised on purpose by gmcodec."""
+    """Base of all errors that gmcodec raises for its users."""
 
     exit_code = 1
 
 
 class UnsupportedImageError(GmcError):
-    """The input is an image that gmcodec cannot keep exactly (CMYK, float, animated, ...)."""
+    """The input is an image that gmcodec cannot keep exactly (float, animated, ...)."""
 
     exit_code = 3
 
@@ -24,13 +24,13 @@ class ImageReadError(GmcError):
 
 
 class ImageTooLargeError(GmcError):
-    """The image has more pixels than the limit; the limit can be lifted by the caller."""
+    """The image has more pixels than the limit, which the caller can lift."""
 
     exit_code = 4
 
 
 class NotKeptError(GmcError):
-    """The result does not hold all that its source does: with --delete, which keeps the source then, or --strict."""
+    """The result lacks something of its source: with --delete, which then keeps the source, or with --strict."""
 
     exit_code = 15
 
@@ -60,19 +60,19 @@ class UnsupportedVersionError(GmcFormatError):
 
 
 class UnknownModelError(GmcFormatError):
-    """The file names a model, or a coding method, that this release does not know."""
+    """The file names a model, or another method, that this release does not know."""
 
     exit_code = 6
 
 
 class WeightsError(GmcError):
-    """Weights are missing, damaged, or not the ones the file was made with."""
+    """Weights are missing, damaged, or not those with which the file was made."""
 
     exit_code = 7
 
 
 class FreezeError(GmcError):
-    """A trained net cannot be turned into integers (an accumulator bound does not hold)."""
+    """A trained net cannot be turned into integers, for example because an accumulator could overflow."""
 
     exit_code = 8
 
@@ -84,24 +84,24 @@ class TrainingError(GmcError):
 
 
 class NativeError(GmcError):
-    """The native library cannot be loaded, or lacks the instruction set that was asked for."""
+    """The native library cannot be loaded, or lacks the requested instruction set."""
 
     exit_code = 10
 
 
 class OutputExistsError(GmcError):
-    """The output file exists and overwriting was not asked for."""
+    """The output file exists, and overwriting was not requested."""
 
     exit_code = 11
 
 
 class MemberNameError(GmcError):
-    """A name that no member of an archive may have, that is taken, or that no member has."""
+    """A name is not allowed for members of archives, is taken already, or belongs to no member."""
 
     exit_code = 13
 
 
 class BenchError(GmcError):
-    """A benchmark cannot start or continue: extra not installed, no images, unknown codec, other version."""
+    """A benchmark cannot start or continue: missing extra, no images, unknown codec, other versions."""
 
     exit_code = 14

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Pillow opens and saves ``.gmc`` once this module is imported.
+"""A plugin with which Pillow opens and saves ``.gmc`` after this module is imported.
 
 >>> import gmcodec.pillow_plugin
 >>> image = Image.open("photo.gmc")     # reads the header; pixels are decoded when they are first used
->>> image.save("copy.gmc")              # options: code, strip, threads, and icc_profile, exif, xmp, dpi
+>>> image.save("copy.gmc")              # options: code, effort, strip, threads, and icc_profile, exif, xmp, dpi
 
-Pillow empties an existing file before it asks a plugin for the new bytes. ``Image.save`` is therefore wrapped for files
-of this format: a save that fails leaves the file as it was. Everything else goes to Pillow's own method.
+Pillow empties an existing file before it calls a plugin. ``Image.save`` is therefore wrapped for files of this format,
+so that a save that fails leaves the file unchanged. Files of other formats go to Pillow's own method.
 """
 
 from __future__ import annotations
@@ -33,23 +33,20 @@ def _accept(prefix: bytes) -> bool:
 
 
 class GmcImageFile(ImageFile.ImageFile):
-    """A .gmc file whose header has been read; checksums of the file are verified, pixels are not decoded."""
+    """A .gmc file whose header has been read and whose checksum has been verified; pixels are decoded later."""
 
     format = FORMAT
     format_description = "gmcodec lossless image"
-    _data: bytes | None = None  # the file, until its pixels are decoded
+    _data: bytes | None = None  # the bytes of the file, until its pixels are decoded
 
     def _open(self) -> None:
         from gmcodec.formats import gmc
-        from gmcodec.image import (
-            metadata,
-            pillow_info,  # numpy loads with the first .gmc file
-        )
+        from gmcodec.image import metadata, pillow_info  # here, so that numpy is loaded with the first .gmc file
 
         assert self.fp is not None
         data = self.fp.read()
         try:
-            # Image.open applies Pillow's own limit to the size
+            # Image.open applies Pillow's own limit of pixels
             header = gmc.unpack(data, max_pixels=None)
             mode = MODES_BY_ID[header.mode_id]
             tags = metadata.unpack(header.metadata, mode.name)
@@ -61,7 +58,7 @@ class GmcImageFile(ImageFile.ImageFile):
         self.info.update(pillow_info.to_info(tags, mode.name))
 
     def load(self) -> Any:
-        """Decode, once.  Raises OSError, as Pillow's own plugins do for damaged data."""
+        """Decode the pixels, once.  Raises OSError for damaged data, as Pillow's own plugins do."""
         if self._data is not None:
             from gmcodec import codec
             from gmcodec.image import reading
@@ -81,52 +78,52 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     from gmcodec import codec
 
     options = dict(getattr(image, "encoderinfo", {}))
-    given = {name: options[name] for name in _METADATA_OPTIONS if options.get(name) is not None}
-    if given:
-        image = image.copy()  # the caller's info stays as it is
-        image.info.update({k: v.tobytes() if isinstance(v, Image.Exif) else v for k, v in given.items()})
-    kept = {name: options[name] for name in ("code", "effort", "strip", "threads") if name in options}
+    metadata = {name: options[name] for name in _METADATA_OPTIONS if options.get(name) is not None}
+    if metadata:
+        image = image.copy()  # the caller's ``info`` must not change
+        image.info.update({k: v.tobytes() if isinstance(v, Image.Exif) else v for k, v in metadata.items()})
+    encode_options = {name: options[name] for name in ("code", "effort", "strip", "threads") if name in options}
     try:
-        fp.write(codec.encode(image, **kept))
+        fp.write(codec.encode(image, **encode_options))
     except GmcError as error:
         raise OSError(f"cannot write this image as {FORMAT}: {error}") from error
 
 
-# -- a save that fails leaves the file as it was ---------------------------------------------------------
+# -- a save that fails leaves the file unchanged ---------------------------------------------------------
 
 
 def _safely(save: Callable[..., None]) -> Callable[..., None]:
-    """``Image.save`` that writes .gmc files by way of a temporary file; of all others it does what it did."""
+    """``Image.save`` that writes .gmc files through a temporary file, and other files as before."""
 
     @functools.wraps(save)
     def wrapped(self: Image.Image, fp: Any, format: str | None = None, **params: Any) -> None:
-        place = _place(fp, format)
-        if place is None:
+        path = _gmc_path(fp, format)
+        if path is None:
             save(self, fp, format, **params)
             return
-        made = io.BytesIO()
-        save(self, made, FORMAT, **params)
-        _replace(place, made.getvalue())
+        encoded = io.BytesIO()
+        save(self, encoded, FORMAT, **params)
+        _replace(path, encoded.getvalue())
 
     wrapped._gmcodec = True  # type: ignore[attr-defined]
     return wrapped
 
 
-def _place(fp: Any, format: str | None) -> Path | None:
-    """The file that is to be written, if it is one of this format: not a pipe, a device or an open file."""
+def _gmc_path(fp: Any, format: str | None) -> Path | None:
+    """The path of the file to write if it is a .gmc file, but not a pipe, a device or an open file."""
     if not isinstance(fp, str | bytes | os.PathLike):
         return None
-    place = Path(os.fsdecode(fp))
-    extension = Image.EXTENSION.get(place.suffix.lower())
-    if (format.upper() if format else extension) != FORMAT or (place.exists() and not place.is_file()):
+    path = Path(os.fsdecode(fp))
+    extension = Image.EXTENSION.get(path.suffix.lower())
+    if (format.upper() if format else extension) != FORMAT or (path.exists() and not path.is_file()):
         return None
-    return Path(os.path.realpath(place))  # a link stays one
+    return Path(os.path.realpath(path))  # so that a link stays a link
 
 
-def _replace(place: Path, data: bytes) -> None:
-    before = attributes(place)
-    if before is not None and not os.access(place.parent, os.W_OK):  # no room for a temporary file
-        place.write_bytes(data)
+def _replace(path: Path, data: bytes) -> None:
+    before = attributes(path)
+    if before is not None and not os.access(path.parent, os.W_OK):  # a temporary file cannot be created
+        path.write_bytes(data)
         return
 
     def finish(temporary: Path) -> None:
@@ -134,11 +131,11 @@ def _replace(place: Path, data: bytes) -> None:
             set_permissions(temporary, before.st_mode & PERMISSIONS)
 
     permissions = 0o666 if before is None else 0o600
-    with write_then_rename(place, permissions=permissions, before_rename=finish, sync=False) as file:
+    with write_then_rename(path, permissions=permissions, before_rename=finish, sync=False) as file:
         file.write(data)
 
 
-if not hasattr(Image.Image.save, "_gmcodec"):  # once, however often this module is imported
+if not hasattr(Image.Image.save, "_gmcodec"):  # once, even if this module is imported again
     Image.Image.save = _safely(Image.Image.save)  # type: ignore[method-assign]
 Image.register_open(FORMAT, GmcImageFile, _accept)
 Image.register_save(FORMAT, _save)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Where this program's own processes import from: never from the current folder, which may hold anybody's files.
+"""Start Python processes that do not import from the current folder, which may contain files of others.
 
-A picture folder with a file in it that is called like a module of the standard library (socket) must not decide what
-runs.  Python puts the current folder first for ``-c`` and ``-m``; its switch against that (-P) is younger than the
-oldest Python that we support.  Nothing is imported here that Python has not loaded when it starts.
+A folder of pictures may contain a file with the name of a module of the standard library, such as socket, which must
+not run.  Python puts the current folder first for ``-c`` and ``-m``, and its option against that (-P) does not exist in
+the oldest supported Python.  This module imports only modules that Python loads when it starts.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 
 
 def import_path() -> list[str]:
-    """``sys.path`` without the current folder; where packages lie in that folder, it comes last instead."""
+    """``sys.path`` without the current folder, which comes last if gmcodec or its requirements lie in it."""
     try:
         here = os.path.realpath(os.getcwd())
     except OSError:  # the folder was deleted: nothing can be imported from it
@@ -24,7 +24,7 @@ def import_path() -> list[str]:
 
 
 def command(code: str, *arguments: str) -> list[str]:
-    """What starts this Python anew, to run ``code`` with that path, and ``environment``."""
+    """The command line of a new Python that runs ``code`` with this path, in ``environment()``."""
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]  # multiprocessing does so too
 
     start = f"import sys; sys.path[:] = {import_path()!r}; {code}"
@@ -32,5 +32,5 @@ def command(code: str, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment without PYTHONPATH, of which an empty entry stands for the current folder."""
+    """The environment without PYTHONPATH, because an empty entry in it means the current folder."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

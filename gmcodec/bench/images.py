@@ -22,7 +22,7 @@ import numpy as np
 from gmcodec.errors import BenchError, GmcError
 from gmcodec.image import reading
 
-IMAGE_SUFFIXES = frozenset(".png .webp .tif .tiff .bmp .ppm .pgm .pnm .tga .jpg .jpeg .jp2 .avif".split())
+MEASURED_SUFFIXES = frozenset(".png .webp .tif .tiff .bmp .ppm .pgm .pnm .tga .jpg .jpeg .jp2 .avif".split())
 LOSSY_SUFFIXES = frozenset((".jpg", ".jpeg"))
 
 
@@ -64,7 +64,7 @@ def open_sets(paths: list[Path], grey: bool, tiles: int | None, limit: int | Non
     """A set for each path.  Raises BenchError if a folder holds no image file."""
     sets: list[ImageSet] = []
     for path in paths:
-        files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix.lower() in MEASURED_SUFFIXES)
         if not files:
             raise BenchError(f"{path} holds no image files")
         path = path.resolve()

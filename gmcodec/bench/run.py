@@ -27,7 +27,7 @@ from gmcodec.bench.records import Records
 from gmcodec.errors import BenchError
 
 QUICK_IMAGES = 3
-WARM_UP = (64, 64)  # rows and columns of the first image that each codec codes before times are measured
+WARM_UP_SHAPE = (64, 64)  # rows and columns of the first image that each codec codes before times are measured
 
 Announce = Callable[[str], None]  # called before each image with the names of set and image
 
@@ -136,7 +136,7 @@ def _run_set(
     for number, (name, image) in enumerate(image_set):
         announce(f"{image_set.name}: {name}")
         if number == 0:
-            _warm_up(image[: WARM_UP[0], : WARM_UP[1]], ready)
+            _warm_up(image[: WARM_UP_SHAPE[0], : WARM_UP_SHAPE[1]], ready)
         crc, pixels = zlib.crc32(image.tobytes()), image.shape[0] * image.shape[1]
         rows = [Row(image_set.name, name, crc, pixels, image.size, codec) for codec in ready]
         result.rows += _run_image(rows, number, image, ready, records, settings.repeat)

@@ -18,7 +18,7 @@ from gmcodec.errors import ImageReadError
 _SPACE = rb"(?:[ \t\n\v\f\r]|#[^\n\r]*[\n\r])"
 _HEAD = re.compile(rb"P([1-6])" + _SPACE + rb"+(\d+)" + _SPACE + rb"+(\d+)" + _SPACE)
 _MAXIMUM_FIELD = re.compile(_SPACE + rb"*(\d+)" + rb"(?:#[^\n\r]*[\n\r]|[ \t\n\v\f\r])")
-_COMMENT = re.compile(rb"#([^\n\r]*)(?=[\n\r])")
+_COMMENT_LINE = re.compile(rb"#([^\n\r]*)(?=[\n\r])")
 _PBM, _PGM, _PPM = 0, 1, 2
 _MODES_BY_KIND = {(_PBM, 1): "1", (_PGM, 1): "L", (_PPM, 1): "RGB", (_PGM, 2): "I;16", (_PPM, 2): "RGB;16"}
 
@@ -96,7 +96,7 @@ def end_of_samples(raw: bytes, header: Header) -> int:
 
 def comments(raw: bytes, header: Header, end: int) -> list[bytes]:
     """The comments of the header, and of plain samples."""
-    return _COMMENT.findall(raw[: end if header.plain else header.start])
+    return _COMMENT_LINE.findall(raw[: end if header.plain else header.start])
 
 
 def read(raw: bytes, header: Header) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic polynomial that drives singular values towards one
-STEPS = 5
+ITERATIONS = 5
 
 
 def orthogonalise(stack: Tensor, dtype: torch.dtype) -> Tensor:
@@ -28,7 +28,7 @@ def orthogonalise(stack: Tensor, dtype: torch.dtype) -> Tensor:
     if wide := x.shape[1] > x.shape[2]:  # iterate on the smaller Gram matrix
         x = x.mT
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
-    for _ in range(STEPS):
+    for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return (x.mT if wide else x).to(stack.dtype)

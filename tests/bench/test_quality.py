@@ -149,7 +149,7 @@ def test_neighbours_by_hand() -> None:
 def test_rows_of_distances_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = blobs(3, [0, 1], 60), blobs(4, [1, 2], 50)
     whole = quality.neighbour_precision_recall(a, b)
-    monkeypatch.setattr(quality, "ROWS", 7)
+    monkeypatch.setattr(quality, "DISTANCE_ROWS", 7)
     assert quality.neighbour_precision_recall(a, b) == whole
     assert 0 < whole[0] < 1
 
@@ -209,7 +209,7 @@ def test_minutes_become_steps() -> None:
     images, labels = coloured(1, 60)
     tiny = replace(RECIPE, widths=(2, 2), batch=2, steps=10**9)
     net = classifier.train(images, labels, tiny, minutes=0.5 / 60)
-    assert classifier.TIMED.stop < net.recipe.steps < 10**5
+    assert classifier.TIMED_STEPS.stop < net.recipe.steps < 10**5
 
 
 def test_labels_must_fit(tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_mistakes_are_told(net: classifier.Classifier, tmp_path: Path) -> None:
     Image.new("RGB", (33, 32)).save(odd)
     for message, arguments in {
         "cannot compare 51 images": (real, samples, "--count", 51),
-        "the same generated set twice": (real, samples, samples),
+        "a generated set is named twice": (real, samples, samples),
         "squares of 32x32": (real, odd),
         "GAN-train needs": (real, samples, "--gan-train", 5),
         "not a classifier": (real, samples, "--classifier", real),

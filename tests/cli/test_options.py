@@ -71,7 +71,7 @@ def test_options_of_likelihood(mosaic: Path, tmp_path: Path) -> None:
     refused(run(*options, "--only-float", command=main), "--only-float needs --float")
     refused(run(*options, "--only-float", "--float", plain, "--importance", 4, command=main), "models with latents")
     refused(
-        run(*options, "--only-float", "--float", plain, "--threads", 2, command=main), "--threads is of the archive"
+        run(*options, "--only-float", "--float", plain, "--threads", 2, command=main), "--threads is for the archive"
     )
     refused(run(*options, "--only-float", "--float", classes, command=main), "depends on classes")
 

@@ -81,7 +81,7 @@ def test_architecture(name: str) -> None:
         assert f"residual blocks of {config['kernels'][0]}x{config['kernels'][0]} and {config['kernels'][1]}x" in text
         assert NUMBERS[re.search(r"(\w+) residual blocks", text)[1]] == config["blocks"]
         assert ("mixtures of three" in text) == (config["mixtures"] == 3)
-        assert ("every feature one Gaussian" in text) == (config["mixtures"] == 1)
+        assert ("each feature has one Gaussian" in text) == (config["mixtures"] == 1)
         assert f"{config['dequantisation']} dequantisation" in text
         assert numbers(re.search(r"a VAE of three resolutions \(([^)]*)\)", text)[1]) == [
             *vae["filters"],
@@ -91,7 +91,7 @@ def test_architecture(name: str) -> None:
         assert [int(n) for n in re.search(r"(\d+) features on a grid .*?(\d+) on one", text).groups()] == config[
             "filters"
         ]
-        assert f"a group of {config['latents']} latents a cell on either" in text
+        assert f"a group of {config['latents']} latents per cell on each" in text
         assert config["groups"] == [1, 1]
         assert f"a conditioner of {config['decoder']['condition']} features" in text
     else:
