@@ -15,15 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from gmcodec import costs
 from gmcodec.bench import machine, memory
 from gmcodec.bench.archive import ARCHIVES, WHOLE_SET, ArchiveCodec, measure_set
 from gmcodec.bench.codecs import Codec, Pair, catalogue, choose, is_named
 from gmcodec.bench.images import ImageSet, open_sets
 from gmcodec.bench.measure import Row, measure
+from gmcodec.bench.ours import AUTO
 from gmcodec.bench.records import Records
 from gmcodec.errors import BenchError
 
 QUICK_IMAGES = 3
+MAPS, MAP_SIDE = 3, 320  # images of a set of which a report shows what their pixels cost, and pixels of such a picture
 WARM_UP = (64, 64)  # rows and columns of the first image that each codec codes before anything is timed
 
 Progress = Callable[[str], None]  # told the set and the image before each
@@ -49,6 +52,15 @@ class Settings:
         return min(self.limit or QUICK_IMAGES, QUICK_IMAGES) if self.quick else self.limit
 
 
+@dataclass(frozen=True)
+class CostPicture:
+    """What the pixels of an image cost in gmcodec's default code: a PNG, and its scale in words."""
+
+    image: str
+    png: bytes
+    scale: str
+
+
 @dataclass
 class SetResult:
     """The rows of one set, in order of images and then codecs; peak memory by codec on its largest image."""
@@ -60,6 +72,7 @@ class SetResult:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     memory: dict[str, int | None] = field(default_factory=dict)
     largest: tuple[int, ...] = ()
+    maps: list[CostPicture] = field(default_factory=list)  # of the first images; not in results.json
 
 
 @dataclass
@@ -135,6 +148,8 @@ def _run_set(
         rows = [Row(image_set.name, name, crc, pixels, image.size, codec) for codec in ready]
         result.rows += _run_image(rows, number, image, ready, records, settings.repeat)
         result.images += 1
+        if number < MAPS and AUTO in ready:
+            result.maps += _cost_picture(name, image, ready[AUTO], settings.threads)
         largest = image if largest is None or image.size > largest.size else largest
     result.skipped = list(image_set.skipped)
     if archives and result.images:
@@ -153,6 +168,15 @@ def _warm_up(image: np.ndarray, ready: dict[str, Pair]) -> None:
     for encode, decode in ready.values():
         with suppress(Exception):  # what a codec cannot do shows in its rows
             decode(encode(np.ascontiguousarray(image)).data)
+
+
+def _cost_picture(name: str, image: np.ndarray, ours: Pair, threads: int) -> list[CostPicture]:
+    """The picture of an image that gmcodec codes; none of another."""
+    with suppress(Exception):  # shows in the rows
+        data = ours[0](image).data
+        drawn = costs.picture(costs.cost_map(data, threads=threads, max_pixels=None), MAP_SIDE)
+        return [CostPicture(name, drawn.png(), "; ".join([drawn.scale, *costs.spread_evenly(data)]))]
+    return []
 
 
 def _run_image(

@@ -157,8 +157,13 @@ def gmc_name(path: Path, keep_suffix: bool = False) -> str:
 
 def image_name(path: Path, format: str) -> str:
     """photo.gmc, photo.png.gmc -> photo.png; photo.jpg.gmc -> photo.jpg.png."""
-    name = Path(path.stem if path.suffix.lower() == SUFFIX else path.name)
+    name = Path(without_suffix(path))
     return name.name if FORMATS.get(name.suffix.lower()) == format else f"{name}.{format}"
+
+
+def without_suffix(path: Path) -> str:
+    """photo.gmc -> photo, photo.png.gmc -> photo.png."""
+    return path.stem if path.suffix.lower() == SUFFIX else path.name
 
 
 SHORT = {"tiff": "tif"}  # what files of a format are called, if not like it
@@ -240,6 +245,20 @@ def plan(action: str, found: Found, output: str | None, name: Callable[[Source],
                 f"{source.name}: would be written to {shown(place)}, as {other.source.name} is; {help}"
             ))  # fmt: skip
     return list(jobs.values())
+
+
+def plan_maps(found: Found, output: str, options: Options) -> list[Job]:
+    """Jobs of info that draw what pixels cost into a PNG file, or a folder.  UsageError when the place is not clear."""
+    if output == STDIO:
+        raise click.UsageError("--map needs a file: standard output is for what info says")
+    folder = _is_folder(output)
+    if not folder and (found.from_folder or len(found.sources) > 1):
+        raise click.UsageError(f"several inputs need a directory: --map {shown(output)}/")
+    if folder and any(source.path is None for source in found.sources):
+        raise click.UsageError("standard input has no name: give --map a file name")
+    if not folder and Path(output).suffix.lower() != ".png":
+        raise click.UsageError(f"the picture of --map is a PNG file: {shown(output)}.png, or {shown(output)}/")
+    return plan("info", found, output, lambda source: f"{without_suffix(source.relative)}.bits.png", options)
 
 
 def _is_folder(output: str) -> bool:
