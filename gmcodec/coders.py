@@ -10,6 +10,7 @@
     ChainCoder       agave of small images                     chain of one           chain
 
 Conventional methods have no model: coding/conventional.py.  Every function stands beside its inverse.
+What each pixel cost is known once it is decoded: ``costs`` of ``decode``.
 """
 
 from __future__ import annotations

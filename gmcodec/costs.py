@@ -94,7 +94,9 @@ def spread_evenly(data: bytes) -> list[str]:
         if part.method < gmc.FIRST_LEARNED_METHOD:
             lines.append(f"{name} does not say what a pixel costs: {len(part.payload)} bytes are spread evenly")
         elif (coder := coders.load(part.method)).spreads:
-            lines.append(f"{coder.spreads} of {name} are spread evenly over the pixels of each strip, or of the image")
+            lines.append(
+                f"{coder.spreads} of {name}, if any, are spread evenly over the pixels of a strip, or of the image"
+            )
     return lines
 
 
