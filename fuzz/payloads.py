@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from entry import Entry, Input
-from nets import BEST, CHANNELS, combined, fixed, images, word_bytes
+from nets import BEST, CHANNELS, combined, fixed, images, learnable, word_bytes
 
 from gmcodec.coding import autoregressive, compressors, high_depth, value_weights
 from gmcodec.models.online.model import OnlineModel

@@ -116,6 +116,29 @@ class OnlineTileCoder:
         core = self._members[0].net.core
         return joined([core.pushed(part) for part in found]), np.array([bits])
 
+    def pixel_bits(
+        self, planes: np.ndarray, progress: Callback, weights: Weights = None, threads: int = 1
+    ) -> np.ndarray:
+        """Bits of each pixel of a tile [C, H, W], all its channels together: float64 [H, W]."""
+        channels, height, width = planes.shape
+        found, _ = self.intervals(planes, progress, weights, threads)
+        step = (self._members[0].config.slope * np.arange(height)[:, None] + np.arange(width)).ravel()
+        order, counts = np.argsort(step, kind="stable"), np.bincount(step)
+        within = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+        first = within < np.repeat(-(-counts // 8) * 4, counts)  # the part of a step whose nibbles the first stack has
+        out = np.zeros(len(order))
+        for intervals, mine in zip(found, (first, ~first), strict=True):
+            bits, rows = 24 - np.log2(intervals[:, 1]), channels * self._nibbles
+            if self._dtype == np.int32:  # a sample's nibbles lie side by side; else those of a step's pixels do
+                bits, rows = bits.reshape(-1, self._nibbles).sum(1), channels
+            pixels = order[mine]
+            count = np.bincount(step[pixels], minlength=len(counts))
+            before, many = np.repeat(np.cumsum(count) - count, count), np.repeat(count, count)
+            place = before * rows + np.arange(len(pixels)) - before
+            for row in range(rows):
+                out[pixels] += bits[place + row * many]
+        return mirrored(out.reshape(1, height, width), self._mirror)[0]
+
     def pop_words(
         self,
         words: np.ndarray,
