@@ -4,7 +4,7 @@
 ::
 
     steps of the wavefront:  forward, code | forward, code | ... | update | forward, code | ...
-                             \\____ a batch: BATCH pixels or a little more ____/
+                             \\____ a batch: MIN_BATCH_PIXELS or a few more ____/
 
 ``update`` goes backwards through the net with what the pass forward kept of the batch, and moves all weights; encoder
 and decoder do it at the same places with the same integers.  exact/rmsprop.py has the rule of a layer,
@@ -31,7 +31,7 @@ from gmcodec.exact.rmsprop import FINE_BITS
 from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.shared.mixture import output_units
 
-BATCH = 100  # pixels from which the model learns
+MIN_BATCH_PIXELS = 100  # pixels from which the model learns
 GRADIENT_BITS = 16  # gradients by outputs are multiples of 2**-16: by a logit, a grey level, a nat of scale, a coupling
 RATE_BITS = 20
 # of weights, as a share of their row's root mean square, in 2**-20; an image names one.  Part of the format
