@@ -292,13 +292,13 @@ def decode_filters(data: bytes) -> None:
     stream = choices.rest()[:size].ljust(size, b"\0")
 
     def undone(isa: str) -> np.ndarray:
-        os.environ[native.VARIABLE] = isa
+        os.environ[native.ISA_VARIABLE] = isa
         return filters.from_stream(stream, (channels, *shape), depth, kind, packing)
 
     try:
         agree(partial(undone, isa) for isa in (native.isas()[0], native.isas()[-1]))
     finally:
-        del os.environ[native.VARIABLE]
+        del os.environ[native.ISA_VARIABLE]
 
 
 def seeds_of_filters() -> Iterator[bytes]:

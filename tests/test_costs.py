@@ -121,7 +121,10 @@ def test_weights_of_values_and_changes_count() -> None:
     for name in ("local-rgb", "learning-rgb-fast"):
         coder = coder_of(registry.named(name))
         assert (coder.choose_weight_indices(planes) != 8).any()
-        payload, costs_of = coder.encode(planes, weight_indices=lambda c=coder: c.choose_weight_indices(planes)), np.empty((320, 320))
+        payload, costs_of = (
+            coder.encode(planes, weight_indices=lambda c=coder: c.choose_weight_indices(planes)),
+            np.empty((320, 320)),
+        )
         assert np.array_equal(coder.decode(payload.data, planes.shape, costs=costs_of), planes)
         assert total(costs_of) == pytest.approx(payload.estimated_bits, rel=1e-9)
 

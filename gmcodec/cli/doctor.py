@@ -79,7 +79,7 @@ def _try_coding(sets: list[str]) -> tuple[bool, list[str]]:
     from gmcodec import codec, native
     from gmcodec.models import registry
 
-    missing, same, saved = [], True, os.environ.get(native.VARIABLE)
+    missing, same, saved = [], True, os.environ.get(native.ISA_VARIABLE)
     wave = (120 + 100 * np.sin(np.arange(48 * 40 * 3).reshape(48, 40, 3) / 37)).astype(np.uint8)
     row = f"round trip   {{:{max(len(e.name) for e in registry.ENTRIES)}}} {{:{max(map(len, sets))}}} {{:>6}} bytes"
     for entry in registry.ENTRIES:
@@ -88,7 +88,7 @@ def _try_coding(sets: list[str]) -> tuple[bool, list[str]]:
         planes, files = codec.to_planes(image if entry.depth == 8 else image * np.uint16(97)), set()
         try:
             for isa in sets:
-                os.environ[native.VARIABLE], start = isa, time.perf_counter()
+                os.environ[native.ISA_VARIABLE], start = isa, time.perf_counter()
                 files.add(data := codec.encode_planes(planes, code=entry.name, threads=1).data)
                 good = codec.decode_planes(data, threads=1) == planes and len(files) == 1
                 same = same and good
@@ -98,6 +98,6 @@ def _try_coding(sets: list[str]) -> tuple[bool, list[str]]:
         except WeightsError:
             missing.append(entry.name)
         finally:
-            os.environ.pop(native.VARIABLE, None)
-            os.environ.update({native.VARIABLE: saved} if saved else {})
+            os.environ.pop(native.ISA_VARIABLE, None)
+            os.environ.update({native.ISA_VARIABLE: saved} if saved else {})
     return same, missing

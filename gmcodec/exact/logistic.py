@@ -30,11 +30,11 @@ POSITION = 64  # units of a position per grey level
 LOG_SCALE_MIN, LOG_SCALE_MAX, LOG_SCALE_UNIT = -4, 6, 32
 LOGIT_UNIT = 64
 COUPLING_BITS = 12
-WEIGHT_BITS = 14
+MIXTURE_WEIGHT_BITS = 14
 SIGMOID_UNIT = 512  # entries of the logistic table per unit
 SIGMOID_REACH = 17 * SIGMOID_UNIT  # of the logistic table to either side, in entries
 INVERSE_BITS = 16
-CUMULATIVE_BITS = WEIGHT_BITS + TOTAL_BITS
+CUMULATIVE_BITS = MIXTURE_WEIGHT_BITS + TOTAL_BITS
 TOP = 1 << CUMULATIVE_BITS  # cumulative value of everything
 
 
@@ -92,9 +92,9 @@ def normalise(weights: np.ndarray) -> np.ndarray:
 
     The remainder after rounding down goes to the first of the largest weights.
     """
-    scaled = (weights << WEIGHT_BITS) // weights.sum(1, keepdims=True)
+    scaled = (weights << MIXTURE_WEIGHT_BITS) // weights.sum(1, keepdims=True)
     rows = np.arange(len(weights))
-    scaled[rows, weights.argmax(1)] += (1 << WEIGHT_BITS) - scaled.sum(1)
+    scaled[rows, weights.argmax(1)] += (1 << MIXTURE_WEIGHT_BITS) - scaled.sum(1)
     return scaled
 
 

@@ -14,15 +14,15 @@ import numpy as np
 from gmcodec.errors import FreezeError, WeightsError
 from gmcodec.exact.ops import Layer
 
-MULTIPLIER_BITS = 15
+LAYER_MULTIPLIER_BITS = 15
 SUM_BOUND = 2**24  # default bound of a layer's sums; stored weights were frozen with it
 
 
 def dyadic(ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """multiplier int32 in 2**14..2**15, shift int32 in 1..46 with multiplier / 2**shift nearest to ratio."""
     exponent = np.floor(np.log2(np.maximum(ratio, 2.0**-31)))
-    shift = np.clip(MULTIPLIER_BITS - 1 - exponent, 1, 46).astype(np.int64)
-    multiplier = np.clip(np.rint(ratio * 2.0**shift), 1, 2**MULTIPLIER_BITS).astype(np.int64)
+    shift = np.clip(LAYER_MULTIPLIER_BITS - 1 - exponent, 1, 46).astype(np.int64)
+    multiplier = np.clip(np.rint(ratio * 2.0**shift), 1, 2**LAYER_MULTIPLIER_BITS).astype(np.int64)
     return multiplier.astype(np.int32), shift.astype(np.int32)
 
 

@@ -19,7 +19,7 @@ from gmcodec.exact.ops import INT32_BOUND, Layer
 
 FINE_BITS = 10  # fraction bits of a master weight
 DELTA_LIMIT = 1023  # the largest |d|: larger gradients are rare, and clipped
-MAX_BATCH_PIXELS = 1024  # a layer learns from the first ones of a larger batch
+MAX_BATCH_PIXELS = 1024  # pixels of an update; the rest of a larger batch is left out
 SQUARE_SHIFT = 6  # bits that g loses before it is squared
 SQUARE_MEMORY = 100  # batches over which the mean of squares is taken
 STEP_BITS = 24

@@ -12,9 +12,26 @@ core.py has the rest.
 
 from gmcodec.native.core import Core, core
 from gmcodec.native.fits import Fit
-from gmcodec.native.library import GATE, HIDDEN, OUTPUT, OUTPUT_WIDE, RESIDUAL, VARIABLE, isas
+from gmcodec.native.library import GATE, HIDDEN, ISA_VARIABLE, OUTPUT, OUTPUT_WIDE, RESIDUAL, isas
 from gmcodec.native.nets import Layer, LayerArrays, Net
 from gmcodec.native.tiles import RmspropLayer, RmspropNet, Stacks, Tile
 
-__all__ = ["GATE", "HIDDEN", "OUTPUT", "OUTPUT_WIDE", "RESIDUAL", "VARIABLE", "Core", "Fit", "Layer", "LayerArrays",
-           "Net", "RmspropLayer", "RmspropNet", "Stacks", "Tile", "core", "isas"]  # fmt: skip
+__all__ = [
+           "GATE",
+           "HIDDEN",
+           "ISA_VARIABLE",
+           "OUTPUT",
+           "OUTPUT_WIDE",
+           "RESIDUAL",
+           "Core",
+           "Fit",
+           "Layer",
+           "LayerArrays",
+           "Net",
+           "RmspropLayer",
+           "RmspropNet",
+           "Stacks",
+           "Tile",
+           "core",
+           "isas",
+]  # fmt: skip

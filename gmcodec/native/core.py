@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from gmcodec.native.library import (
+    ISA_VARIABLE,
     MAX_MIXTURES,
     MAX_VALUE_WEIGHT,
     TABLE_SIZES,
-    VARIABLE,
     InstructionSet,
     _address,
     _in_range,
@@ -159,7 +159,7 @@ def core(isa: str | None = None) -> Core:
 
     Raises NativeError.
     """
-    return _core(os.environ.get(VARIABLE, "") if isa is None else isa)
+    return _core(os.environ.get(ISA_VARIABLE, "") if isa is None else isa)
 
 
 @functools.cache

@@ -72,7 +72,7 @@ static inline void mixture_gradient(const Tables &tables, const Scale &scale, in
     alignas(64) double by_mean[MAX_LOGISTICS], by_scale[MAX_LOGISTICS];
     for (int k = 0; k < size; k += REALS) {
       Reals r = load<Reals>(weight + k), s = load<Reals>(e.below + k), t = load<Reals>(e.above + k);
-      Reals inside = scaled(r * (splat(ROW_TOTAL) - s - t), WEIGHT_BITS);
+      Reals inside = scaled(r * (splat(ROW_TOTAL) - s - t), MIXTURE_WEIGHT_BITS);
       store(by_mean + k, scaled(inside * load<Reals>(e.inverse + k), 27));
       Reals ratio =
           floor((sloped(load<Reals>(e.upper + k), t) - sloped(load<Reals>(e.lower + k), s)) / (t - s + splat(1)));

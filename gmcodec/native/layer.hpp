@@ -57,10 +57,10 @@ struct Hidden {
 // Add to the stream, and clamp.  It rounds down before it adds, because a sum with a fraction of 46 bits would not be
 // exact.
 struct Residual {
-  static constexpr int FAR = 1 << 16; // beyond it any sum with an int16 is clamped
+  static constexpr int BEYOND_INT16 = 1 << 16; // beyond it any sum with an int16 is clamped
   int limit;
   GM_INLINE_MEMBER void put(Reals v, int16_t *out) const {
-    Integers whole = floor_to_integers(clamp(v, splat(-FAR), splat(FAR)));
+    Integers whole = floor_to_integers(clamp(v, splat(-BEYOND_INT16), splat(BEYOND_INT16)));
     whole = clamp(whole + __builtin_convertvector(load<Shorts>(out), Integers), -limit, limit);
     store(out, __builtin_convertvector(whole, Shorts));
   }

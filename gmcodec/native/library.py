@@ -16,7 +16,7 @@ import numpy as np
 
 from gmcodec.errors import NativeError
 
-VARIABLE = "GMCODEC_ISA"
+ISA_VARIABLE = "GMCODEC_ISA"
 LIBRARY = {"win32": "gmcodec.dll", "darwin": "libgmcodec.dylib"}.get(sys.platform, "libgmcodec.so")
 MAX_OUTPUTS, MAX_FEATURES, MAX_MIXTURES, MAX_NEAR, MAX_RUN, MAX_WORKERS = 1024, 1024, 32, 1024, 34, 8
 MAX_VALUE_WEIGHT = 2**14  # so that weighted frequencies, which sum to 2**38 at most, times 2**24 stay below 2**63
@@ -151,7 +151,9 @@ def functions(isa: str) -> _Functions:
     """The table of an instruction set, or of the best.  Raises NativeError."""
     table = _library().gm_open(isa.encode())
     if not table:
-        raise NativeError(f"{VARIABLE}={isa}: this processor or library does not have it; it has {', '.join(isas())}")
+        raise NativeError(
+            f"{ISA_VARIABLE}={isa}: this processor or library does not have it; it has {', '.join(isas())}"
+        )
     return table.contents  # type: ignore[no-any-return]
 
 

@@ -13,8 +13,8 @@ namespace gm::GM_ISA {
 
 constexpr int NIBBLES = 16;
 constexpr int64_t SPREAD = ROW_TOTAL - NIBBLES; // frequency to share out after each of 16 symbols has got its 1
-constexpr int WEIGHT_BITS = 14;
-constexpr int64_t TOP = (int64_t)1 << (WEIGHT_BITS + TOTAL_BITS); // mass of everything
+constexpr int MIXTURE_WEIGHT_BITS = 14;
+constexpr int64_t TOP = (int64_t)1 << (MIXTURE_WEIGHT_BITS + TOTAL_BITS); // mass of everything
 constexpr int SOFTMAX_ENTRIES = 1024, INVERSE_ENTRIES = (LOG_SCALE_MAX - LOG_SCALE_MIN) * LOG_SCALE_UNIT + 1;
 constexpr int SIGMOID_REACH = 17 * 512; // of the logistic table to either side, in entries
 constexpr int COUPLING_BITS = 12, INVERSE_BITS = 16;
@@ -65,11 +65,11 @@ GM_INLINE void normalise(double *weight, int size, double total) {
     largest = weight[k] > weight[largest] ? k : largest;
   Reals assigned{};
   for (int k = 0; k < size; k += REALS) {
-    Reals scaled_weight = floor(load<Reals>(weight + k) * splat(1 << WEIGHT_BITS) / splat(total));
+    Reals scaled_weight = floor(load<Reals>(weight + k) * splat(1 << MIXTURE_WEIGHT_BITS) / splat(total));
     store(weight + k, scaled_weight);
     assigned += scaled_weight;
   }
-  weight[largest] += (1 << WEIGHT_BITS) - sum(assigned);
+  weight[largest] += (1 << MIXTURE_WEIGHT_BITS) - sum(assigned);
 }
 
 // A member's mixture weights for a pixel before any sample is known: logistic.softmax.
@@ -87,8 +87,8 @@ GM_INLINE void softmax(const int32_t *logits, int mixtures, const int32_t *table
   for (int k = 1; k < mixtures; ++k)
     largest = weight[k] > weight[largest] ? k : largest;
   for (int k = 0; k < mixtures; ++k)
-    weight[k] = __builtin_floor(weight[k] * (1 << WEIGHT_BITS) / total), assigned += weight[k];
-  weight[largest] += (1 << WEIGHT_BITS) - assigned;
+    weight[k] = __builtin_floor(weight[k] * (1 << MIXTURE_WEIGHT_BITS) / total), assigned += weight[k];
+  weight[largest] += (1 << MIXTURE_WEIGHT_BITS) - assigned;
 }
 
 // Mixture weights of n pixels before any sample is known.  ``mixing``: the members' mixing weights, in 2**-MIXING_BITS.
@@ -100,8 +100,8 @@ static inline void prior_weights(Mixture &mix, const MemberOutputs *members, int
     for (int v = 0; v < member_count; ++v) {
       const MemberOutputs &member = members[v];
       softmax(member.outputs + i * member.stride, member.mixtures, member.tables.softmax, weight + first);
-      double member_weight = (double)(mixing[v] >> (MIXING_BITS - WEIGHT_BITS));
-      total += member_weight * (1 << WEIGHT_BITS);
+      double member_weight = (double)(mixing[v] >> (MIXING_BITS - MIXTURE_WEIGHT_BITS));
+      total += member_weight * (1 << MIXTURE_WEIGHT_BITS);
       for (int k = first; k < first + member.mixtures && member_count > 1; ++k)
         weight[k] *= member_weight;
       first += member.mixtures;
@@ -222,7 +222,7 @@ static inline void add_responsibilities(const Mixture &mix, const MemberOutputs 
 // Move the mixing weights towards the members' mean responsibilities for this number of pixels: online EM.
 static inline void update_mixing(int64_t *mixing, const int64_t *responsibilities, int member_count, int64_t pixels) {
   for (int v = 0; v < member_count; ++v) {
-    int64_t mean = (responsibilities[v] << (MIXING_BITS - WEIGHT_BITS)) / pixels;
+    int64_t mean = (responsibilities[v] << (MIXING_BITS - MIXTURE_WEIGHT_BITS)) / pixels;
     int64_t moved = mixing[v] + (((mean - mixing[v]) * smaller(pixels, MAX_MIXING_PIXELS)) >> MIXING_RATE_BITS);
     mixing[v] = larger(moved, MIN_MIXING_WEIGHT);
   }

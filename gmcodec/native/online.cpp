@@ -2,7 +2,7 @@
 // Code a tile with nets that learn from it: models/online/spec.py is the specification.
 //
 //   steps of the wavefront:  forward, code | forward, code | ... | update | forward, code | ...
-//                            \____ a batch: BATCH pixels or a little more ____/
+//                            \____ a batch: MIN_BATCH_PIXELS or a few more ____/
 //
 // ``forward`` keeps the activations of a batch.  ``update`` goes backwards through the nets with them and changes all
 // weights; encoder and decoder do so after the same steps and with the same integers.  The encoder must learn in coding
@@ -16,7 +16,7 @@
 
 namespace gm::GM_ISA {
 
-constexpr int BATCH = 100;               // nets learn once a batch has this many pixels
+constexpr int MIN_BATCH_PIXELS = 100;    // nets learn once a batch has this many pixels
 constexpr double CENTRE_LIMIT = 1 << 20; // models/online/rules.py
 constexpr int CENTRE_SHIFT = 8;
 
@@ -365,7 +365,7 @@ template <typename Sample> static StepShare evaluate_step(Tile &tile, int worker
   WorkerState &own = online.worker_states[worker];
   const int n = step_pixels(tile.geometry, step, own.offsets);
   const Span mine = share_of(n, worker, online.team.workers, PIXEL_GROUP);
-  if (own.gathered >= BATCH || own.gathered + n > online.capacity)
+  if (own.gathered >= MIN_BATCH_PIXELS || own.gathered + n > online.capacity)
     update(tile, worker);
   const int begin = own.gathered;
   own.gathered += n;

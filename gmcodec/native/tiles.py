@@ -126,9 +126,8 @@ class Tile:
         wrote, and the bits of the steps.
         """
         self._check_steps(first, last, False)
-        words = np.empty(
-            self._pixel_nibbles * self._max_step_pixels * (last - first) + 1, np.uint32
-        )  # a nibble takes at most a word
+        nibbles = self._pixel_nibbles * self._max_step_pixels * (last - first)
+        words = np.empty(nibbles + 1, np.uint32)  # a nibble takes at most a word
         stack = _Stack(state, 0)
         bits = self._core.tile_push(self._handle, first, last, byref(stack), words.ctypes.data)
         return stack.state, words[: stack.count].copy(), bits

@@ -10,8 +10,8 @@ namespace gm::GM_ISA {
 constexpr int CLAMP = 127;  // no difference to the local mean is larger, in grey levels
 constexpr int OUTSIDE = -1; // a sample outside the image
 constexpr int MAX_FEATURES = 1024;
-constexpr int WIDE = 16;              // samples in a vector
-constexpr int MAX_RUN = 2 * WIDE + 2; // pixels of a run
+constexpr int VECTOR_SAMPLES = 16;              // samples in a vector
+constexpr int MAX_RUN = 2 * VECTOR_SAMPLES + 2; // pixels of a run
 
 struct Window {
   int channels, features, runs;
@@ -38,14 +38,14 @@ inline void fill(const int32_t *run, const int32_t *near, const gm_layer_data &l
     window.multiplier[c] = linear.multiplier[c], window.shift[c] = linear.shift[c];
 }
 
-typedef int16_t WideVector __attribute__((vector_size(2 * WIDE)));
+typedef int16_t WideVector __attribute__((vector_size(2 * VECTOR_SAMPLES)));
 
-// A run of the window minus the means.  Samples of 8 bits are read WIDE at a time; the last vector may overlap the one
-// before, so that no read passes the end.
+// A run of the window minus the means.  Samples of 8 bits are read VECTOR_SAMPLES at a time; the last vector may
+// overlap the one before, so that no read passes the end.
 GM_INLINE void differences(const int16_t *from, int length, const int16_t *means, const Scale &scale, int16_t *out) {
-  if (scale.shift == 0 && length >= WIDE) {
-    for (int e = 0; e < length; e += WIDE) {
-      int at = smaller(e, length - WIDE);
+  if (scale.shift == 0 && length >= VECTOR_SAMPLES) {
+    for (int e = 0; e < length; e += VECTOR_SAMPLES) {
+      int at = smaller(e, length - VECTOR_SAMPLES);
       WideVector value = load<WideVector>(from + at), mean = load<WideVector>(means + at);
       WideVector difference = value - mean, top = WideVector{} + (int16_t)CLAMP;
       difference = difference < top ? difference : top;

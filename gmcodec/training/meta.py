@@ -28,7 +28,7 @@ from gmcodec.models.online.rules import BIAS_INPUT, FIRST_BIAS_INPUT, LAYER_SHAR
 from gmcodec.training.data import Patches
 from gmcodec.training.loop import Trainer
 
-STEP_PIXELS = 104  # pixels of a photograph in one step: about online.rules.BATCH_PIXELS, a multiple of 8
+STEP_PIXELS = 104  # pixels of a photograph in one step: about online.rules.MIN_BATCH_PIXELS, a multiple of 8
 MIRROR_PROBABILITY = 0.5  # that a photograph's mirror image follows it, with the same copy: some copies must get old
 UNIT_EVENNESS = 0.75  # argument of local.freeze.spread_units for the units of activations
 CALIBRATION_BATCHES = 8  # batches of patches on which the range of activations is measured

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gmcodec import native
 from gmcodec.errors import FreezeError, WeightsError
 from gmcodec.exact import logistic, ops
-from gmcodec.exact.logistic import NIBBLES, ROW_TOTAL, WEIGHT_BITS, make_tables
+from gmcodec.exact.logistic import MIXTURE_WEIGHT_BITS, NIBBLES, ROW_TOTAL, make_tables
 from gmcodec.exact.ops import INT32_BOUND, Layer
 from gmcodec.exact.quantise import SUM_BOUND, dyadic, freeze_layer
 
@@ -236,7 +236,7 @@ def mixtures(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     index = random.integers(0, 321, (n, k)) if draw(st.booleans()) else random.choice([0, 320], (n, k))
     if draw(st.booleans()):
         weights = np.zeros((n, k), np.int64)
-        weights[np.arange(n), random.integers(0, k, n)] = 2**WEIGHT_BITS
+        weights[np.arange(n), random.integers(0, k, n)] = 2**MIXTURE_WEIGHT_BITS
     else:
         weights = logistic.normalise(random.integers(0, 2 ** draw(st.integers(1, 20)), (n, k)) + 1)
     return weights, mean, TABLES.inverse[index].astype(np.int64)
@@ -266,7 +266,7 @@ def test_rows_are_sound_and_equal_tables(mixture, seed):
             assert np.array_equal(core.rows(weights, mean, inverse, TABLES.sigmoid, high), rows)
     for sample in (random.integers(0, 256, n).astype(np.int32), np.zeros(n, np.int32), np.full(n, 255, np.int32)):
         after = logistic.observe(sample, weights, mean, inverse, TABLES)
-        assert (after.sum(1) == 2**WEIGHT_BITS).all()
+        assert (after.sum(1) == 2**MIXTURE_WEIGHT_BITS).all()
         assert after.min() >= 0
         assert (after[weights == 0] == 0).all()
         for core in CORES:
@@ -282,11 +282,11 @@ def test_priors_equal_tables(n, k, reach, seed):
     expected = logistic.softmax(logits[:, :k], TABLES)
     for core in CORES:  # they look at the first k columns only
         assert np.array_equal(core.priors(logits, k, TABLES.softmax), expected)
-    assert (expected.sum(1) == 2**WEIGHT_BITS).all()
+    assert (expected.sum(1) == 2**MIXTURE_WEIGHT_BITS).all()
     assert expected.min() >= 0
     below = logits[:, :k].astype(float) - logits[:, :k].max(1, keepdims=True)
     ideal_weights = np.exp(below / 64) / np.exp(below / 64).sum(1, keepdims=True)
-    assert np.abs(expected / 2**WEIGHT_BITS - ideal_weights).max() < (k + 2) / 2**WEIGHT_BITS
+    assert np.abs(expected / 2**MIXTURE_WEIGHT_BITS - ideal_weights).max() < (k + 2) / 2**MIXTURE_WEIGHT_BITS
 
 
 @fast
@@ -295,10 +295,10 @@ def test_normalise(n, k, bits, seed):
     weights = np.random.default_rng(seed).integers(0, 2**bits, (n, k))
     weights[:, -1] += 1  # some > 0, as promised
     scaled = logistic.normalise(weights)
-    assert (scaled.sum(1) == 2**WEIGHT_BITS).all()
+    assert (scaled.sum(1) == 2**MIXTURE_WEIGHT_BITS).all()
     for before, after in zip(weights, scaled, strict=True):
-        plain = [int(w) * 2**WEIGHT_BITS // int(before.sum()) for w in before]
-        plain[int(before.argmax())] += 2**WEIGHT_BITS - sum(plain)
+        plain = [int(w) * 2**MIXTURE_WEIGHT_BITS // int(before.sum()) for w in before]
+        plain[int(before.argmax())] += 2**MIXTURE_WEIGHT_BITS - sum(plain)
         assert after.tolist() == plain
 
 

@@ -43,7 +43,7 @@ def test_pixels_of_the_cases_are_the_frozen_ones(name: str) -> None:
 )
 def test_learned_bytes_are_frozen(name: str, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # conventional methods and lists of values may change with the version of zlib or libwebp; learned bytes may not
-    monkeypatch.setenv(native.VARIABLE, isa)
+    monkeypatch.setenv(native.ISA_VARIABLE, isa)
     planes, code = CASES[name]
     frozen = gmc.unpack((GOLDEN / f"v{gmc.FORMAT_VERSION}-{name}.gmc").read_bytes())
     made = gmc.unpack(codec.encode_planes(planes, code=code).data)
@@ -73,7 +73,7 @@ def test_attributes_of_files_are_frozen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_groups_are_frozen(tmp_path: Path, name: str, version: int, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # the index is deflated and may change with the version of zlib
-    monkeypatch.setenv(native.VARIABLE, isa)
+    monkeypatch.setenv(native.ISA_VARIABLE, isa)
     frozen = (GOLDEN / f"v{version}-{name}.gma").read_bytes()
     images, model = SETS[name]
     archive.pack(images, tmp_path / "set.gma", model=model)

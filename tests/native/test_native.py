@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +24,10 @@ from gmcodec.coding import filters
 from gmcodec.coding import value_weights as histogram
 from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import GmcFormatError
-from gmcodec.exact import ans, logistic, ops
+from gmcodec.exact import ans, gaussian, logistic, ops, rmsprop
 from gmcodec.exact.gaussian import make_latent_tables
 from gmcodec.exact.logistic import BYTES, ROW_TOTAL, make_tables, scale_of
+from gmcodec.models.local import fit_spec
 from gmcodec.models.local import spec as local_spec
 from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.frozen import FrozenLocal
@@ -33,10 +36,11 @@ from gmcodec.models.online import rules
 from gmcodec.models.online import spec as learning_spec
 from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.online.spec import Learner
+from gmcodec.models.shared import mixture, window
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
 from gmcodec.models.shared.mixture import value_weights
 from gmcodec.models.shared.window import Canvas, split_steps
-from gmcodec.native import nets, tiles
+from gmcodec.native import library, nets, streams, tiles
 
 pytestmark = pytest.mark.native
 CORES = [native.core(isa) for isa in native.isas()]
@@ -48,13 +52,35 @@ few = settings(max_examples=15, deadline=None)
 CONFIGS = {
     "blocks": LocalConfig(channels=3, radius2=9, slope=3, width=17, blocks=2, mixtures=3, neighbours=4),
     "none": LocalConfig(channels=3, radius2=4, slope=2, width=5, blocks=0, mixtures=1, neighbours=2),
-    "told": LocalConfig(channels=1, radius2=9, slope=3, width=16, blocks=1, mixtures=5, neighbours=3, condition=5),
+    "condition": LocalConfig(channels=1, radius2=9, slope=3, width=16, blocks=1, mixtures=5, neighbours=3, condition=5),
     "wide": LocalConfig(channels=1, radius2=49, slope=4, width=33, blocks=1, mixtures=9, neighbours=12, condition=2),
 }
 
 
 def ignore(count: int) -> None:
     pass
+
+
+# -- constants -------------------------------------------------------------------------------------------
+
+
+def test_constants_of_one_name_have_one_value():
+    """Those that the C++ core shares with the specification and the binding."""
+    modules = (gaussian, logistic, ops, rmsprop, rules, fit_spec, mixture, window, library, streams)
+    specified = {name: value for module in modules for name, value in vars(module).items() if name.isupper()}
+    found: dict[str, float] = {}
+    for name in (
+        *("simd.hpp", "units.hpp", "ans.hpp", "window.hpp", "layer.hpp", "finish.hpp", "mixture.hpp", "rmsprop.hpp"),
+        *("tile.hpp", "fit.hpp", "fit.cpp", "online.cpp", "rows.cpp", "streams.cpp"),
+    ):
+        source = (Path(__file__).parent.parent / "gmcodec" / "native" / name).read_text("utf-8")
+        for line in re.findall(r"^constexpr (?:int|int\d\d_t|double) ([A-Z].*?);", source, re.MULTILINE | re.DOTALL):
+            for constant, value in re.findall(r"(\w+) = ((?:[^,()]|\([^()]*\))+)", line):
+                value = re.sub(r"\(int64_t\)|(0x1p-?\d+)", lambda m: str(float.fromhex(m[1])) if m[1] else "", value)
+                found[constant] = eval(value, {}, found)  # noqa: S307
+    shared = found.keys() & specified.keys()
+    assert len(shared) > 30
+    assert {name: found[name] for name in shared} == {name: specified[name] for name in shared}
 
 
 # -- layers, nets ----------------------------------------------------------------------------------------
@@ -105,10 +131,10 @@ def test_nets_equal_the_specification(core, name):
     )
     for found, expected in zip(model.features(canvas, pixels), (features, base), strict=True):
         assert np.array_equal(found, expected[pixels])
-    told = random.integers(-2047, 2048, (len(pixels), config.condition)) if config.condition else None
-    for condition in (None, told):
-        given_ = model if condition is None else model.conditioned_on(condition.reshape(3, 9, 14, -1))
-        outputs, centre = given_.evaluate(canvas, pixels)
+    conditions = random.integers(-2047, 2048, (len(pixels), config.condition)) if config.condition else None
+    for condition in (None, conditions):
+        conditioned = model if condition is None else model.conditioned_on(condition.reshape(3, 9, 14, -1))
+        outputs, centre = conditioned.evaluate(canvas, pixels)
         assert np.array_equal(outputs, local_spec.net(config, layers, features, condition)[pixels])
         assert np.array_equal(centre, base[pixels])
 
@@ -591,13 +617,13 @@ def test_stacks_are_two_and_have_their_words(words, opened):
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "message"),
     [
         ("GMCODEC_ISA", "avx1024", "GMCODEC_ISA=avx1024: this processor or library does not have it; it has"),
         ("GMCODEC_NATIVE_LIBRARY", "/nowhere/lib.so", "the native library cannot be loaded; install gmcodec again"),
     ],
 )
-def test_what_cannot_be_loaded_is_told(variable, value, told):
+def test_what_cannot_be_loaded_is_reported(variable, value, message):
     code = (
         "from gmcodec import errors, native\n"
         "try: native.core()\n"
@@ -606,13 +632,13 @@ def test_what_cannot_be_loaded_is_told(variable, value, told):
     environment = os.environ | {variable: value}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"True {told}")
+    assert done.stdout.startswith(f"True {message}")
 
 
 def test_every_instruction_set_can_be_named(monkeypatch):
     assert native.isas()[-1] == "portable"
     for isa in native.isas():
-        monkeypatch.setenv(native.VARIABLE, isa)
+        monkeypatch.setenv(native.ISA_VARIABLE, isa)
         assert native.core().isa == isa == native.core(isa).isa
-    monkeypatch.setenv(native.VARIABLE, "")
+    monkeypatch.setenv(native.ISA_VARIABLE, "")
     assert native.core().isa == native.isas()[0]

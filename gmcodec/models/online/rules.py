@@ -4,7 +4,7 @@
 ::
 
     steps of the wavefront:  forward, code | forward, code | ... | update | forward, code | ...
-                             \\____ a batch: BATCH_PIXELS or a few more __/
+                             \\____ a batch: MIN_BATCH_PIXELS or a few more __/
 
 ``update`` goes backwards through the net with the activations that the forward pass kept of the batch, and moves all
 weights.  Encoder and decoder do so at the same steps with the same integers.  The rule of a layer is in
@@ -31,7 +31,7 @@ from gmcodec.exact.rmsprop import FINE_BITS
 from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.shared.mixture import output_units
 
-BATCH_PIXELS = 100  # coded pixels after which the model learns
+MIN_BATCH_PIXELS = 100  # coded pixels after which the model learns
 GRADIENT_BITS = 16  # gradients are multiples of 2**-16 for each logit, grey level, nat of scale, or coupling
 RATE_BITS = 20
 # learning rates of weights, relative to the root mean square of their row, in 2**-20; an image names one by its index;

@@ -24,10 +24,10 @@ from gmcodec.exact.logistic import (
     BYTES,
     COUPLING_BITS,
     INVERSE_BITS,
+    MIXTURE_WEIGHT_BITS,
     POSITION,
     ROW_TOTAL,
     SIGMOID_REACH,
-    WEIGHT_BITS,
     Scale,
     Tables,
 )
@@ -278,7 +278,7 @@ class Mixture:
     def update_mixing_weights(self) -> None:
         """Move the mixing weights towards the nets' mean responsibilities since the last update: online EM."""
         for v, weight in enumerate(self.mixing_weights):
-            mean = self.responsibilities[v] * 2 ** (MIXING_BITS - WEIGHT_BITS) // self.pixels
+            mean = self.responsibilities[v] * 2 ** (MIXING_BITS - MIXTURE_WEIGHT_BITS) // self.pixels
             self.mixing_weights[v] = max(weight + ((mean - weight) * min(self.pixels, 256) >> 9), 2**MIXING_BITS // 64)
         self.responsibilities, self.pixels = [0] * len(self.responsibilities), 0
 
@@ -287,7 +287,9 @@ class Mixture:
         t, start, freq, priors = members[0][0], [], [], []
         for weight, (own, outputs, _) in zip(self.mixing_weights, members, strict=True):
             mixtures = outputs.shape[1] // logistic.output_groups(len(samples))
-            priors.append(logistic.softmax(outputs[:, :mixtures], own) * (weight >> (MIXING_BITS - WEIGHT_BITS)))
+            priors.append(
+                logistic.softmax(outputs[:, :mixtures], own) * (weight >> (MIXING_BITS - MIXTURE_WEIGHT_BITS))
+            )
         weights = logistic.normalise(np.concatenate(priors, 1))
         for channel, sample in enumerate(samples):
             parts = [local_spec.logistics(own, outputs, base, samples, channel) for own, outputs, base in members]
@@ -327,7 +329,7 @@ def intervals(
     stacks: tuple[list[tuple[np.ndarray, np.ndarray]], ...] = ([], [])
     for number in range(step.max() + 1):
         pixels = np.flatnonzero(step == number)
-        if len(gathered) >= rules.BATCH_PIXELS or len(gathered) + len(pixels) > most:
+        if len(gathered) >= rules.MIN_BATCH_PIXELS or len(gathered) + len(pixels) > most:
             for x, near, base, net in zip(xs, nears, bases, learners, strict=True):
                 net.learn(x[gathered], near[gathered], base, samples[:, gathered])
             if coder is None:
