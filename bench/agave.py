@@ -25,7 +25,7 @@ from typing import Any
 
 import click
 
-from gmcodec.models.agave.model import AgaveConfig
+from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.training.presets import PRESETS, SMALL_DECODER, Objective
 
 from .runs import Run, run_all

@@ -31,7 +31,7 @@ def draw(net: Ade, count: int, side: int, deviation: float) -> tuple[np.ndarray,
     drawn = []
     for start in range(0, count, DRAW_BATCH):
         condition = {} if labels is None else {"labels": labels[start : start + DRAW_BATCH]}
-        grey = net.draw(min(DRAW_BATCH, count - start), side, side, deviation, **condition)
+        grey = net.sample(min(DRAW_BATCH, count - start), side, side, deviation, **condition)
         drawn.append(grey.floor().clamp(0, 255).to(torch.uint8).numpy())  # grey level plus noise below 1
     return np.concatenate(drawn), None if labels is None else labels.numpy()
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from gmcodec.coding import autoregressive
 from gmcodec.models import registry
-from gmcodec.models.local.frozen import LocalModel
 from gmcodec.models.online import rules
+from gmcodec.models.online.model import OnlineModel
 from gmcodec.progress import ignore
 from gmcodec.training.data import load_folder
 
@@ -44,12 +44,12 @@ def bits(model: Any, image: np.ndarray, whole: bool) -> float:
 def main(folder: Path, name: str, rates: tuple[int, ...], every: int, whole: bool, averaged: bool) -> None:
     """Print the change of the rate by learning."""
     loaded = registry.named(name)
-    model = loaded.pixels
-    if not isinstance(model, LocalModel):
-        raise click.UsageError(f"{name} does not learn")
-    rates = rates or (loaded.entry.rate or 0,)
-    plain = LocalModel(model.config, model.layers, model.tables, model.core)
-    learning = [model.learning(rate).averaging() if averaged else model.learning(rate) for rate in rates]
+    model = loaded.model
+    if not isinstance(model, OnlineModel) or len(model.members) > 1:
+        raise click.UsageError(f"{name} does not learn, or has several members")
+    rates = rates or model.rates
+    plain = model.members[0]
+    learning = [OnlineModel(model.members, [rate], averaged) for rate in rates]
     totals, samples = np.zeros(1 + len(rates)), 0
     for image in load_folder(folder, model.channels)[::every]:
         found = np.array([bits(m, image, whole) for m in (plain, *learning)])

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from gmcodec.coding.autoregressive import wavefront
-from gmcodec.exact.rmsprop import MEMORY
+from gmcodec.exact.rmsprop import SQUARE_MEMORY
 from gmcodec.models.local.float import LocalNet
 from gmcodec.training.data import load_folder, pad
 from gmcodec.training.nets import load_whole
@@ -53,7 +53,7 @@ class Normalised(torch.optim.Optimizer):
                     continue
                 square = p.grad.square().mean(None if self.how == "mat" else -1, keepdim=True)
                 kept = self.state[p].setdefault("square", square.clone())
-                kept.lerp_(square, 1 / min(self.count, MEMORY))
+                kept.lerp_(square, 1 / min(self.count, SQUARE_MEMORY))
                 p.addcdiv_(p.grad, kept.sqrt() + 1e-12, value=-group["lr"])
 
 

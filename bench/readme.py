@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Copy measured tables into the README.
+"""Fill the README and the pages of docs/ with what is measured or read elsewhere.
 
 python -m bench.readme
 
-The lines between ``<!-- table: bench/results/kodak/table.md -->`` and ``<!-- end -->`` are replaced by the table in
-that file.  ``--check``, which the tests run, fails if they differ.
+Between ``<!-- table: bench/results/kodak/table.md -->`` and ``<!-- end -->`` the lines of that file's table are copied;
+between ``<!-- tree: gmcodec -->`` and ``<!-- end -->`` the sources of that folder, each with its first sentence
+(tree.py).  ``--check``, which the tests run, changes nothing and fails if anything differs.
 """
 
 from __future__ import annotations
@@ -14,8 +15,15 @@ from pathlib import Path
 
 import click
 
+from bench.tree import tree
+
 ROOT = Path(__file__).parent.parent
-TABLE = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.S)
+MARKED = re.compile(r"(<!-- (table|tree): (\S+) -->\n)(.*?)(<!-- end -->)", re.S)
+
+
+def pages(root: Path = ROOT) -> list[Path]:
+    """The README and the pages of docs/."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
 def table(path: Path) -> str:
@@ -24,22 +32,31 @@ def table(path: Path) -> str:
 
 
 def filled(text: str, root: Path = ROOT) -> str:
-    """``text`` with every table as in its file."""
-    return TABLE.sub(lambda found: found[1] + table(root / found[2]) + found[4], text)
+    """``text`` with every table as in its file, and every tree as in the folder."""
+
+    def fill(found: re.Match[str]) -> str:
+        path = root / found[3]
+        return found[1] + (table(path) if found[2] == "table" else f"```text\n{tree(path)}```\n") + found[5]
+
+    return MARKED.sub(fill, text)
 
 
 @click.command()
 @click.option("--check", is_flag=True, help="Change nothing; fail if anything would change.")
 def main(check: bool) -> None:
-    """Copy measured tables into the README."""
-    readme = ROOT / "README.md"
-    before = readme.read_text("utf-8")
-    after = filled(before)
-    if check and after != before:
-        raise click.ClickException("a table of the README is not the measured one: python -m bench.readme")
-    if not check:
-        readme.write_text(after, "utf-8")
-    click.echo(f"{len(TABLE.findall(after))} tables, {'as measured' if after == before else 'README.md changed'}")
+    """Fill the README and the pages of docs/ with measured tables and file trees."""
+    count, changed = 0, []
+    for page in pages():
+        before = page.read_text("utf-8")
+        after = filled(before)
+        count += len(MARKED.findall(after))
+        if after != before:
+            changed.append(str(page.relative_to(ROOT)))
+            if not check:
+                page.write_text(after, "utf-8")
+    if check and changed:
+        raise click.ClickException(f"out of date: {', '.join(changed)}; python -m bench.readme fills them in")
+    click.echo(f"{count} tables and trees, " + (f"changed: {', '.join(changed)}" if changed else "all up to date"))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from gmcodec.files import write_then_rename
-from gmcodec.models.ade.model import AdeConfig
-from gmcodec.models.agave.model import AgaveConfig
+from gmcodec.models.ade.config import AdeConfig
+from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.training.adversarial import AdversarialTrainer
 from gmcodec.training.data import Batch
 from gmcodec.training.loop import Trainer

@@ -28,7 +28,7 @@ from gmcodec import effort as choice
 from gmcodec.coding import autoregressive
 from gmcodec.image import reading, writing
 from gmcodec.models import registry
-from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.local.model import LocalModel
 from gmcodec.progress import ignore
 
 PROCESS_RUNS = 5  # of which the median counts
@@ -86,11 +86,11 @@ def in_process(name: str, planes: reading.Planes, effort: str, runs: int, thread
 
 def time_by_part(planes: reading.Planes, entry: registry.Entry) -> None:
     """Print the time of net and features, coder, and learning, for one tile in one thread."""
-    model: Any = registry.load(entry.form).pixels
-    if not isinstance(model, LocalModel):
+    model: Any = registry.load(entry.method).model
+    if len(entry.members) > 1:
         click.echo(f"{entry.name} takes the time of its members: {', '.join(name for name, _ in entry.members)}")
         return
-    plain = LocalModel(model.config, model.layers, model.tables, model.core)
+    plain: LocalModel = model.members[0] if entry.members else model
     tile = planes.data[:, :256, :768].copy()
     coder: Any = plain.tile_coder
     work: dict[str, Callable[[], object]] = {
@@ -99,9 +99,9 @@ def time_by_part(planes: reading.Planes, entry: registry.Entry) -> None:
     }
     words, _ = coder.push_words(tile, ignore, None)
     work["decode"] = lambda: coder.pop_words(words, *tile.shape[1:], ignore, None)
-    if entry.rate is not None:
+    if entry.members:
         learner: Any = model.tile_coder
-        work["learn"] = lambda: learner.ranges(tile, ignore, None)
+        work["learn"] = lambda: learner.intervals(tile, ignore)
     work["fit"] = lambda: plain.fit(autoregressive.squares(tile, autoregressive.FIT_SQUARES), tile[0].size)
     seconds = {name: _fastest(run) for name, run in work.items()}
     net = seconds["net"] / tile[0].size * 1e6
@@ -109,7 +109,7 @@ def time_by_part(planes: reading.Planes, entry: registry.Entry) -> None:
         each = seconds[verb] / tile[0].size * 1e6
         click.echo(f"{entry.name}, {verb}, one thread: {each:.2f} us a pixel, of them net and features {net:.2f} "
                    f"({100 * net / each:.0f} %), frequencies and coder {each - net:.2f}")  # fmt: skip
-    if entry.rate is not None:
+    if entry.members:
         learnt = (seconds["learn"] - seconds["encode"]) / tile[0].size * 1e6
         click.echo(f"{entry.name} learns: {learnt:.2f} us a pixel more")
     else:
@@ -158,7 +158,7 @@ def main(images: tuple[Path, ...], large: Path | None, runs: int) -> None:
             whole_processes(path, planes.height * planes.width, effort, runs)
             for threads in THREAD_COUNTS:
                 in_process(path.name, planes, effort, runs, threads)
-        for entry in registry.ladder(planes.channels, "best"):
+        for entry in registry.models_of_effort(planes.channels, "best"):
             time_by_part(planes, entry)
     if large:
         planes = mosaic(large)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The part of constriction that gmcodec uses, in plain Python: for tests on processors without a wheel of it.
 
-``emulated.py`` installs this as ``constriction``.  It produces the same words (tests/test_build.py compares them), but
-is thousands of times slower.
+``emulated.py`` installs this as ``constriction``.  It produces the same words (tests/native/test_build.py compares
+them), but is thousands of times slower.
 """
 
 from __future__ import annotations

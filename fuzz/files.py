@@ -74,10 +74,10 @@ _pixels_crc, _load = gmc.pixels_crc, registry.load
 
 
 @functools.cache
-def toy_model(form: int) -> registry.Loaded:
+def toy_model(method: int) -> registry.Loaded:
     """``registry.load`` for toy weights whose id equals any other."""
-    with mock.patch.dict(os.environ, {registry.VARIABLE: str(toy_folder())}):
-        loaded = _load(form)
+    with mock.patch.dict(os.environ, {registry.WEIGHTS_VARIABLE: str(toy_folder())}):
+        loaded = _load(method)
     return replace(loaded, weights_id=AnyBytes(loaded.weights_id))
 
 
@@ -251,7 +251,7 @@ def seeds_of_gma() -> Iterator[bytes]:
 # -- conventional methods and their filters ----------------------------------------------------------------
 
 SIDES, DEPTHS = ((1, 1), (3, 5), (2, 9)), (1, 2, 4, 8, 16)
-CONVENTIONAL_METHODS = tuple(conventional.FORMS)
+CONVENTIONAL_METHODS = tuple(conventional.METHODS)
 
 
 def decode_conventional(data: bytes) -> None:

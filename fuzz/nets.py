@@ -23,8 +23,10 @@ from gmcodec.coding import autoregressive, chain, strips, value_weights
 from gmcodec.exact.ops import Layer
 from gmcodec.formats import varint
 from gmcodec.models.local import fit as local_fit
-from gmcodec.models.local.frozen import LocalModel
-from gmcodec.models.online.tile_coder import DeepTileCoder, OnlineTileCoder
+from gmcodec.models.local.frozen import FrozenLocal
+from gmcodec.models.local.model import LocalModel
+from gmcodec.models.online.model import OnlineModel
+from gmcodec.models.online.tile_coder import OnlineTileCoder
 from gmcodec.progress import ignore
 
 BEST, PLAINEST = native.isas()[0], native.isas()[-1]
@@ -61,7 +63,7 @@ def combined(*options: Sequence[object]) -> Iterator[tuple[int, ...]]:
 @functools.cache
 def fixed(channels: int, isa: str = BEST, amplified: bool = False) -> LocalModel:
     made = toy.model(channels, isa)
-    return LocalModel(made.config, amplify(made.layers), made.tables, made.core) if amplified else made
+    return LocalModel(FrozenLocal(made.config, amplify(made.layers), made.tables), made.core) if amplified else made
 
 
 def amplify(layers: dict[str, Layer]) -> dict[str, Layer]:
@@ -123,18 +125,18 @@ def seeds_of_changes() -> Iterator[bytes]:
 
 
 @functools.cache
-def learner(channels: int, isa: str = BEST, seed: int = 0, amplified: bool = False) -> LocalModel:
-    made = toy.learning(channels, seed, 16 if seed else 9)
+def learnable(channels: int, isa: str = BEST, seed: int = 0, amplified: bool = False) -> LocalModel:
+    made = toy.learnable(channels, seed, 16 if seed else 9).frozen
     layers = amplify(made.layers) if amplified else made.layers
-    return LocalModel(made.config, layers, made.tables, native.core(isa), made.units).learning(5)
+    return LocalModel(FrozenLocal(made.config, layers, made.tables, made.gradient_units), native.core(isa))
 
 
 @functools.cache
 def online(
     channels: int, isa: str, members: int, rate: int, averaged: bool, mirror: int, amplified: bool
 ) -> OnlineTileCoder:
-    nets = [learner(channels, isa, seed, amplified).learning((rate + seed) % 8) for seed in range(members)]
-    return OnlineTileCoder([net.averaging() if averaged else net for net in nets], mirror)
+    nets = [learnable(channels, isa, seed, amplified) for seed in range(members)]
+    return OnlineModel(nets, [(rate + seed) % 8 for seed in range(members)], averaged, mirror).tile_coder
 
 
 def decode_online(decoders: Decoders, data: bytes) -> None:
@@ -160,8 +162,8 @@ def seeds_of_online() -> Iterator[bytes]:
 
 
 @functools.cache
-def high_depth(channels: int, isa: str, bits: int, shift: int, rate: int, amplified: bool) -> DeepTileCoder:
-    return learner(channels, isa, 0, amplified).deep_coder(bits, shift, rate)
+def high_depth(channels: int, isa: str, bits: int, shift: int, rate: int, amplified: bool) -> OnlineTileCoder:
+    return OnlineModel([learnable(channels, isa, 0, amplified)], [5]).high_depth_coder(bits, shift, rate)
 
 
 def decode_high_depth(decoders: Decoders, data: bytes) -> None:
@@ -172,7 +174,7 @@ def decode_high_depth(decoders: Decoders, data: bytes) -> None:
     autoregressive.check_words(words)
 
     def pop(isa: str, threads: int) -> np.ndarray:
-        return high_depth(channels, isa, *net).pop_words(words, height, width, ignore, threads)[0]
+        return high_depth(channels, isa, *net).pop_words(words, height, width, ignore, None, threads)[0]
 
     agree(partial(pop, *each) for each in how)
 
@@ -243,7 +245,7 @@ def seeds_of_chain(names: tuple[str, ...]) -> Iterator[bytes]:
         model, images_ = latents(names[n]), list(images(3, CELLS[s], BATCHES[count]))
         for batch in images_:
             yield bytes([n, s, count, count]) + chain.encode_chain(batch, model, ignore).payload
-        if model.takes(*CELLS[s]):
+        if model.supports(*CELLS[s]):
             head = varint.write(0) + varint.write(len(images_[0]))
             yield bytes([n, s, count, 2]) + head + word_bytes(pushed(images_[0], model))
 
@@ -256,14 +258,14 @@ def pushed(batch: np.ndarray, model: Any) -> np.ndarray:
 
 
 def random_stack(batch: np.ndarray, model: Any) -> autoregressive.Stack:
-    return autoregressive.Stack.random(np.random.default_rng(0), chain.scheme(model).needed(model, batch) + 256)
+    return autoregressive.Stack.random(np.random.default_rng(0), chain.scheme(model).required_bits(model, batch) + 256)
 
 
 def seeds_of_strips(names: tuple[str, ...]) -> Iterator[bytes]:
     for n, s in combined(names, STRIP):
         model = latents(names[n])
         for planes in images(3, STRIP[s]):
-            yield bytes([n, s, s]) + strips.encode_image(planes[0], model, 1, ignore).payload
+            yield bytes([n, s, s]) + strips.encode_image(planes[0], model, 1, ignore).data
             words = one_strip(planes, model)
             head = varint.write(0) + b"".join(map(varint.write, (*STRIP[s], len(words))))
             yield bytes([n, s, s]) + head + word_bytes(words)

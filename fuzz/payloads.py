@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from entry import Entry, Input
-from nets import BEST, CHANNELS, combined, fixed, images, learner, word_bytes
+from nets import BEST, CHANNELS, combined, fixed, images, learnable, word_bytes
 
 from gmcodec.coding import autoregressive, compressors, high_depth, value_weights
-from gmcodec.models.online.model import PairModel
+from gmcodec.models.online.model import OnlineModel
 from gmcodec.progress import ignore
 
 PAYLOADS = ("fixed", "learning", "pair", "high depth")
@@ -24,8 +24,8 @@ PAYLOAD_SHAPES = ((1, 1), (7, 20))
 @functools.cache
 def payload_model(kind: str, channels: int) -> Any:
     if kind == "pair":
-        return PairModel(learner(channels), learner(channels, BEST, 1))
-    return fixed(channels) if kind == "fixed" else learner(channels)
+        return OnlineModel([learnable(channels), learnable(channels, BEST, 1)], [5, 5])
+    return fixed(channels) if kind == "fixed" else OnlineModel([learnable(channels)], [5])
 
 
 def decode_payload(data: bytes) -> None:
@@ -44,16 +44,18 @@ def seeds_of_payload() -> Iterator[bytes]:
             for tile in ((height, width), (-(-height // 2), -(-width // 2))):
                 head = bytes([k, c, s, tile != (height, width)])
                 if PAYLOADS[k] == "high depth":
-                    yield head + high_depth.encode(planes[0].astype(np.uint16) * 16, model, 1, ignore, tile).payload
+                    yield head + high_depth.encode(planes[0].astype(np.uint16) * 16, model, 1, ignore, tile).data
                     continue
                 for levels, mirror in ((neutral(planes), 0), (uneven(planes), 3 * (PAYLOADS[k] != "fixed"))):
                     chosen = partial(np.copy, levels)
-                    found = autoregressive.encode(planes[0], model, 1, ignore, tile, levels=chosen, mirror=mirror)
-                    yield head + found.payload
+                    found = autoregressive.encode(
+                        planes[0], model, 1, ignore, tile, weight_indices=chosen, mirror=mirror
+                    )
+                    yield head + found.data
 
 
 def neutral(planes: np.ndarray) -> np.ndarray:
-    return np.full((planes.shape[1], value_weights.VALUES), value_weights.NEUTRAL, np.uint8)
+    return np.full((planes.shape[1], value_weights.VALUES), value_weights.NEUTRAL_INDEX, np.uint8)
 
 
 def uneven(planes: np.ndarray) -> np.ndarray:
@@ -90,7 +92,7 @@ def decode_lists(data: bytes) -> None:
 
 def seeds_of_lists() -> Iterator[bytes]:
     used = np.array([0, 5, 70, 65535], np.uint16)
-    examples: list[high_depth.Lists] = [[used, None, None], [used[1:], used, used[:2]]]
+    examples: list[high_depth.ValueLists] = [[used, None, None], [used[1:], used, used[:2]]]
     for lists in examples:
         mask, packed = high_depth.pack_lists(lists)
         raw = zlib.decompress(packed, -15)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Archives: many images in one .gma file, small ones of equal size coded together by one model.
+"""Archives: many images in one .gma file; small ones of equal size are coded together by one model.
 
 pack     images --jobs--> groups and singles --encode_group, encode_single--> blocks --index--> file
 Archive  file --index--> blocks --decode_group, decode_single--> images
 
-Blocks are coded in blocks.py.
+blocks.py codes blocks.
 
-A small image alone pays for a header and cannot use more than one processor; in a group it pays for
-its name and two bytes.  Reading one image of a group decodes the group.  The bytes do not depend on the
-number of threads.
+A small image that is coded alone pays for a header, and only one processor can work on it.  In a group it pays for its
+name and two bytes.  Reading one image of a group decodes the whole group.  The bytes do not depend on the number of
+threads.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gmcodec import codec
-from gmcodec.blocks import Coded, decode_group, decode_single, encode_group, encode_single
+from gmcodec.blocks import EncodedBlock, decode_group, decode_single, encode_group, encode_single
 from gmcodec.errors import GmcError, ImageTooLargeError, MemberNameError, TruncatedFileError, UnknownModelError
 from gmcodec.files import PERMISSIONS, attributes, replacing
 from gmcodec.formats import gma
 from gmcodec.formats.gma import GROUP, GROUP_MODES, HEAD, KINDS, Attributes, Block
 from gmcodec.image import reading
 from gmcodec.image.modes import DEFAULT_MAX_PIXELS
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 from gmcodec.progress import Progress, Stoppable
 from gmcodec.threads import in_order, interruptible
 
@@ -40,18 +40,19 @@ if TYPE_CHECKING:
 
     from gmcodec.models.registry import Loaded
 
-MEMBER_PIXELS = 1 << 14  # an image of more is coded alone
-GROUP_PIXELS, GROUP_COUNT = 1 << 18, 1024  # of a group, at most: reading one member decodes all of it
-CHAIN_PIXELS = 1 << 20  # the same of a chain, whose seeds should be few
-FLOW_PIXELS, FLOW_COUNT = 1 << 21, 2048  # of a flow's chain, which is fast and has more seeds
-WAITING_PIXELS = 1 << 24  # of images that wait for others of their size
+MEMBER_PIXELS = 1 << 14  # larger images are coded alone
+# pixels and images of a group, at most: reading one member decodes the whole group
+GROUP_PIXELS, GROUP_COUNT = 1 << 18, 1024
+CHAIN_PIXELS = 1 << 20  # of a chain: seeds should be a small share of it
+FLOW_PIXELS, FLOW_COUNT = 1 << 21, 2048  # of the chain of a flow, which is faster and needs more seeds
+WAITING_PIXELS = 1 << 24  # of all images that wait for others of their size, at most
 
 
 @dataclass(frozen=True)
 class Member:
-    """What the index says of an image.  ``bytes``: of its block, shared evenly by the block's images.
+    """The entry of an image in the index.  ``bytes``: those of its block, divided by the number of images in it.
 
-    ``modified``, seconds since 1970, and ``permissions`` are those of the file that was packed; None if not known.
+    ``modified`` (seconds since 1970) and ``permissions`` are those of the packed file; None if unknown.
     """
 
     name: str
@@ -67,10 +68,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Packed:
-    """What ``pack`` did.
+    """The result of ``pack``.
 
-    ``bytes`` and ``dimensions`` are those of the whole file; the rest counts only what this call added.
-    ``estimated_bits``: as of ``codec.Encoded``.  ``index_bytes`` includes the footer.
+    ``bytes`` and ``dimensions`` are those of the whole file, ``index_bytes`` those of its index and footer; all other
+    numbers count only what this call added.  ``estimated_bits`` as in ``codec.Encoded``.
     """
 
     bytes: int
@@ -78,7 +79,7 @@ class Packed:
     images: int
     groups: int
     grouped: int
-    with_metadata: int  # coded alone only because of their metadata
+    with_metadata: int  # small images that were coded alone because they have metadata
     added_bytes: int
     added_dimensions: int
     index_bytes: int
@@ -109,29 +110,29 @@ def pack(
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
     progress: Progress | None = None,
 ) -> Packed:
-    """Write images into an archive.  The file appears, or changes, only when all is done.
+    """Write images into an archive.  The file appears, or changes, only when everything is done.
 
-    sources     names (relative POSIX paths) and images: whatever ``encode`` takes; read one after the other
-    model       name of the model of the groups that it can code; default: the best for a few images of each group
-    effort      of images that are coded alone, as of ``encode``
+    sources     names (relative POSIX paths) and images as ``encode`` takes them; read one after the other
+    model       name of the model for all groups that it supports; default: the best one for a few images of each group
+    effort      of images that are coded alone, as in ``encode``
     strip       drop metadata; small images with metadata are coded alone
-    first       of several frames or pages take the first
-    strict      NotKeptError, in place of a warning, for a file that holds something that is not kept
-    times       remember when files were modified; of images that are not given as a path nothing is known
+    first       take the first of several frames or pages
+    strict      raise NotKeptError, instead of a warning, when something in a file cannot be kept
+    times       store when files were modified, for images that are given as paths
     append      add to ``output`` if it exists; its bytes stay as they are
     force       overwrite ``output``
     threads     default all processors; the bytes do not depend on it
-    max_pixels  refuse larger images; None lifts the limit
+    max_pixels  larger images are refused; None: no limit
 
-    Permissions of files are remembered, too, and nobody may read the archive who could not read all of them.
+    Permissions of files are stored, too; the archive can be read only by users who could read all of the files.
 
-    Raises what ``encode`` raises; OutputExistsError; MemberNameError for names that are refused or taken;
+    Raises what ``encode`` raises; OutputExistsError; MemberNameError for a name that is refused or taken;
     GmcError when there is no image; ValueError for an unknown model; with ``append`` what ``Archive`` raises.
     """
     progress, threads, place = Stoppable(progress or Progress()), threads or codec.available_threads(), Path(output)
     from gmcodec.models import registry
 
-    asked = registry.named(model) if model else None
+    named = registry.named(model) if model else None
     pairs = sources.items() if isinstance(sources, Mapping) else sources
     before: list[Block] = []
 
@@ -140,7 +141,7 @@ def pack(
         codec.report_losses(planes, strict)
         return planes
 
-    queue = _Queue(asked, effort, times, read, progress)
+    queue = _Queue(named, effort, times, read, progress)
     with replacing(place, append, force, lambda: queue.permissions) as file:
         if append and (start := file.tell()):
             before = gma.read_blocks(partial(_read_at, file), start)
@@ -161,7 +162,7 @@ def pack(
             raise GmcError("there is no image to pack, so nothing was written")
         file.write(index := gma.write_index(blocks, start))
         size = file.tell()
-        gma.read_blocks(partial(_read_at, file), size)  # what cannot be read must not be written
+        gma.read_blocks(partial(_read_at, file), size)  # raises if the index cannot be read back
     added = sum(block.dimensions for block in blocks)
     groups = [block for block in blocks if block.kind == GROUP]
     return Packed(
@@ -179,29 +180,30 @@ def pack(
 
 
 class _Queue:
-    """Images in, jobs out: those of the same size wait for one another."""
+    """Turns images into jobs; small images wait until there are enough of their size for a group."""
 
     def __init__(
         self,
-        asked: Loaded | None,
+        named: Loaded | None,
         effort: str,
         times: bool,
         read: Callable[[Any], Planes],
         progress: Progress,
     ) -> None:
-        self._asked, self._effort, self._times, self._planes_of = asked, effort, times, read
+        self._named, self._effort, self._times, self._planes_of = named, effort, times, read
         self.taken: set[str] = set()  # names
         self.attributes: dict[str, Attributes] = {}
-        self.permissions: int | None = None  # that all files grant
+        self.permissions: int | None = None  # those that all files grant
         self._largest = GROUP_PIXELS, GROUP_COUNT  # of a group: pixels, images
-        if asked and asked.latents:
-            self._largest = (FLOW_PIXELS, FLOW_COUNT) if asked.is_flow else (CHAIN_PIXELS, GROUP_COUNT)
+        if named and hasattr(named.model, "latent_bits"):
+            is_flow = hasattr(named.model, "flow_state")
+            self._largest = (FLOW_PIXELS, FLOW_COUNT) if is_flow else (CHAIN_PIXELS, GROUP_COUNT)
         self._progress, self._large = progress, threading.Lock()
         self._waiting: dict[tuple[str, int, int], list[tuple[str, Planes]]] = {}
         self.with_metadata = 0
 
-    def jobs(self, sources: Iterable[tuple[str, Any]], threads: int) -> Iterator[Callable[[], list[Coded]]]:
-        """Work that makes the blocks, in their order in the file."""
+    def jobs(self, sources: Iterable[tuple[str, Any]], threads: int) -> Iterator[Callable[[], list[EncodedBlock]]]:
+        """Jobs that make the blocks, in the order of the file."""
         waiting_pixels = 0
         for name, source in sources:
             try:
@@ -217,8 +219,8 @@ class _Queue:
             key, area = (planes.mode, planes.width, planes.height), planes.height * planes.width
             self._waiting.setdefault(key, []).append((name, planes))
             waiting_pixels += area
-            most_pixels, most_images = self._largest
-            if len(self._waiting[key]) < min(most_images, most_pixels // area):
+            max_pixels, max_images = self._largest
+            if len(self._waiting[key]) < min(max_images, max_pixels // area):
                 if waiting_pixels <= WAITING_PIXELS:
                     continue
                 key = max(self._waiting, key=lambda k: len(self._waiting[k]) * k[1] * k[2])
@@ -246,21 +248,21 @@ class _Queue:
         self.attributes[name] = Attributes(permissions, state.st_mtime_ns if self._times else None)
         self.permissions = permissions if self.permissions is None else self.permissions & permissions
 
-    def _single(self, name: str, planes: Planes, threads: int) -> list[Coded]:
+    def _single(self, name: str, planes: Planes, threads: int) -> list[EncodedBlock]:
         large = planes.height * planes.width > GROUP_PIXELS
         with self._large if large else nullcontext():  # one large image at a time, with all threads
             return encode_single(name, planes, self._effort, threads if large else 1, self._progress)
 
-    def _group(self, members: list[tuple[str, Planes]]) -> Callable[[], list[Coded]]:
+    def _group(self, members: list[tuple[str, Planes]]) -> Callable[[], list[EncodedBlock]]:
         from gmcodec.models import registry
 
         names, images = [name for name, _ in members], [planes for _, planes in members]
         if len(members) == 1:
             return partial(encode_single, names[0], images[0], self._effort, 1, self._progress)
         channels = images[0].channels
-        area, asked = images[0].height * images[0].width, self._asked
-        fits = asked is not None and asked.entry.takes(channels, area)
-        models = [asked] if asked and fits else registry.installed(channels, area)
+        area, named = images[0].height * images[0].width, self._named
+        fits = named is not None and named.entry.supports(channels, area)
+        models = [named] if named and fits else registry.installed(channels, area)
         return partial(encode_group, names, images, models, self._effort, self._progress)
 
 
@@ -280,10 +282,10 @@ class Archive:
 
     source      a path, or the bytes of an archive
     threads     default all processors
-    max_pixels  refuse larger images when they are read; None lifts the limit
+    max_pixels  larger images are refused when they are read; None: no limit
 
-    Opening reads the index only.  Raises GmcFormatError, OSError.  Reading raises GmcFormatError, WeightsError,
-    ImageTooLargeError, and MemberNameError for a name that is not there.  Safe to use by several threads.
+    Opening reads only the index.  Raises GmcFormatError, OSError.  Reading raises GmcFormatError, WeightsError,
+    ImageTooLargeError, and MemberNameError for a name that is not there.  Threads may share it.
     """
 
     def __init__(
@@ -322,17 +324,17 @@ class Archive:
 
     @cached_property
     def members(self) -> list[Member]:
-        """What the index says of each member, in the order they are stored."""
+        """The entries of the index, in the order they are stored."""
         return [self._member(name, block, place) for block in self.blocks for place, name in enumerate(block.names)]
 
     def _member(self, name: str, block: Block, place: int) -> Member:
         b, kept = block, block.attributes[place] if block.attributes else Attributes()
-        kind, code = KINDS.get(b.kind, f"unknown ({b.kind})"), codec.name_or_number(b.form)
+        kind, code = KINDS.get(b.kind, f"unknown ({b.kind})"), codec.name_or_number(b.method)
         modified = None if kept.modified is None else kept.modified / 1e9
         return Member(name, b.mode, b.width, b.height, kind, code, b.length / len(b.names), modified, kept.permissions)
 
     def attributes(self, name: str) -> Attributes:
-        """Permissions of the file that was packed, and when it was modified, in nanoseconds since 1970."""
+        """Permissions of the packed file, and when it was modified, in nanoseconds since 1970."""
         block = self._find(name)
         return block.attributes[block.names.index(name)] if block.attributes else Attributes()
 
@@ -365,9 +367,9 @@ class Archive:
     def items(
         self, names: Iterable[str] | None = None, *, progress: Progress | None = None
     ) -> Iterator[tuple[str, Planes]]:
-        """Names and images, of all members or of ``names``, in the order they are stored; each block is decoded once.
+        """Names and images of all members, or of ``names``, in the order they are stored; each block is decoded once.
 
-        ``progress.failed`` may let damaged members pass.
+        A damaged member is reported to ``progress.failed``; if that returns, the others follow.
         """
         progress = Stoppable(progress or Progress())
         wanted = set(self._block_of if names is None else names)

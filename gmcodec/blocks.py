@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Blocks of an archive: a single image, or a group of small ones that one model codes together; encode and decode."""
+"""The blocks of an archive: single images, and groups of small ones that one model codes together."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmcodec import codec
+from gmcodec import codec, coders
+from gmcodec.coders import coder_of
 from gmcodec.errors import ChecksumError, GmcFormatError, UnknownModelError
 from gmcodec.formats import gma, gmc
 from gmcodec.formats.gma import GROUP, SINGLE, Block, Group
 from gmcodec.formats.gmc import Part, pixels_crc
 from gmcodec.image.modes import MODES
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 from gmcodec.progress import Progress, without_pixels
 
 if TYPE_CHECKING:
     from gmcodec.models.registry import Loaded
 
 TRIAL_COUNT = 16  # images of a group on which models are compared
-SINGLE_BYTES = 26  # that a small image alone costs beside its payload, in the container and in the index
+SINGLE_BYTES = 26  # of a single small image beyond its payload, in the container and in the index
 
 
 @dataclass(frozen=True)
-class Coded:
+class EncodedBlock:
     block: Block
     data: bytes
     estimated_bits: float
 
 
-def encode_single(name: str, planes: Planes, effort: str, threads: int, progress: Progress) -> list[Coded]:
+def encode_single(name: str, planes: Planes, effort: str, threads: int, progress: Progress) -> list[EncodedBlock]:
     coded = codec.encode_planes(planes, effort=effort, threads=threads, progress=progress)
-    form = gmc.unpack(coded.data, max_pixels=None).parts[0].form
-    block = Block(SINGLE, MODES[planes.mode].id, form, planes.width, planes.height, len(coded.data), (name,))
-    return [Coded(block, coded.data, coded.estimated_bits)]
+    method = gmc.unpack(coded.data, max_pixels=None).parts[0].method
+    block = Block(SINGLE, MODES[planes.mode].id, method, planes.width, planes.height, len(coded.data), (name,))
+    return [EncodedBlock(block, coded.data, coded.estimated_bits)]
 
 
 def decode_single(block: Block, data: bytes, threads: int, progress: Progress) -> list[Planes]:
@@ -48,15 +49,15 @@ def decode_single(block: Block, data: bytes, threads: int, progress: Progress) -
 
 def encode_group(
     names: list[str], images: list[Planes], models: list[Loaded], effort: str, progress: Progress
-) -> list[Coded]:
-    """A group with the best of ``models``, then as singles those that cost less alone: flat, drawings, noise."""
+) -> list[EncodedBlock]:
+    """A group with the best of ``models``; images that cost less alone (flat, drawings, noise) follow as singles."""
     from gmcodec.coding import conventional
 
     samples = np.stack([planes.data for planes in images])
-    quietly = without_pixels(progress)
-    loaded = _best(models, samples, quietly)
-    payload, bits = _encode_samples(samples, loaded, progress)
-    quick = [conventional.quick_size(image, 8, quietly) + SINGLE_BYTES for image in samples]
+    silent = without_pixels(progress)
+    loaded = _best(models, samples, silent)
+    payload, bits = coder_of(loaded).encode_group(samples, progress)
+    quick = [conventional.quick_size(image, 8, silent) + SINGLE_BYTES for image in samples]
     stay = np.flatnonzero(bits / 8 <= quick)
     if len(stay) < 2:
         stay = stay[:0]
@@ -64,57 +65,36 @@ def encode_group(
     if len(stay):
         if len(stay) < len(images):
             samples = samples[stay]
-            payload, bits = _encode_samples(samples, loaded, progress)
+            payload, bits = coder_of(loaded).encode_group(samples, progress)
         data = gma.write_group(Group(loaded.weights_id, payload, _crc(samples)))
         mode, width, height = MODES[images[0].mode].id, images[0].width, images[0].height
         crcs = tuple(pixels_crc(image) & 0xFFFF for image in samples)
         members = tuple(names[i] for i in stay)
-        block = Block(GROUP, mode, loaded.entry.form, width, height, len(data), members, crcs)
-        coded.append(Coded(block, data, float(bits.sum())))
+        block = Block(GROUP, mode, loaded.entry.method, width, height, len(data), members, crcs)
+        coded.append(EncodedBlock(block, data, float(bits.sum())))
     for i in sorted({*range(len(images))} - {*stay.tolist()}):
         coded += encode_single(names[i], images[i], effort, 1, progress)
     return coded
 
 
-def _encode_samples(samples: np.ndarray, loaded: Loaded, progress: Progress) -> tuple[bytes, np.ndarray]:
-    """uint8 [B, C, H, W] -> payload of a group, and the estimated bits of each image, float64 [B]."""
-    from gmcodec.coding import autoregressive, chain
-
-    if not loaded.latents:
-        return autoregressive.encode_batch(samples, loaded.pixels, progress)
-    found = chain.encode_chain(samples, loaded.latents, progress)
-    return found.payload, found.bits
-
-
-def _decode_samples(payload: bytes, shape: tuple[int, int, int, int], loaded: Loaded, progress: Progress) -> np.ndarray:
-    """Inverse of ``_encode_samples``."""
-    from gmcodec.coding import autoregressive, chain
-
-    if not loaded.latents:
-        return autoregressive.decode_batch(payload, shape, loaded.pixels, progress)
-    return chain.decode_chain(payload, shape, loaded.latents, progress)
-
-
 def _best(models: list[Loaded], samples: np.ndarray, progress: Callable[[int], None]) -> Loaded:
-    """The model that codes a few images of uint8 [B, C, H, W], spread over them, in the fewest bits."""
+    """The model that takes the fewest bits for a sample of the images uint8 [B, C, H, W]."""
     from gmcodec.coding import autoregressive
 
     if len(models) == 1:
         return models[0]
     trial = samples[:: -(-len(samples) // TRIAL_COUNT)]
-    bits = [autoregressive.push_words(trial, loaded.pixels, progress)[1].sum() for loaded in models]
+    bits = [autoregressive.push_words(trial, coder_of(loaded).model, progress)[1].sum() for loaded in models]
     return models[int(np.argmin(bits))]
 
 
 def decode_group(block: Block, data: bytes, progress: Progress) -> list[Planes]:
-    from gmcodec.models import registry
-
     group = gma.read_group(data)
-    if block.form < gmc.FIRST_LEARNED_FORM:
-        raise UnknownModelError(f"a group cannot have the conventional form {block.form}")
-    codec.check_form(Part(block.form, block.channels, b"", group.weights_id), block.width * block.height)
+    if block.method < gmc.FIRST_LEARNED_METHOD:
+        raise UnknownModelError(f"a group cannot have the conventional method {block.method}")
+    codec.check_method(Part(block.method, block.channels, b"", group.weights_id), block.width * block.height)
     shape = (len(block.names), block.channels, block.height, block.width)
-    samples = _decode_samples(group.payload, shape, registry.load(block.form), progress)
+    samples = coders.load(block.method).decode_group(group.payload, shape, progress)
     if _crc(samples) != group.pixels_crc:
         raise ChecksumError("the decoded pixels of a group do not match their checksum")
     for name, image, crc in zip(block.names, samples, block.crcs, strict=True):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The story: an image in, the bytes of a .gmc file out, and back.
+"""From an image to the bytes of a .gmc file, and back.
 
 encode   image --pixels--> Planes --parts--> Header --container--> bytes
                               |
-                     learned code of the colours (+ a conventional code of alpha)
-                     or a conventional code of all channels, whichever is smaller
+                     a learned method for the colours (+ a conventional one for alpha)
+                     or a conventional method for all channels, whichever is smaller
 
 decode   bytes --container--> Header --parts--> Planes --pixels--> image
 """
@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from gmcodec import effort as choice
+from gmcodec import coders
 from gmcodec.coding import conventional
+from gmcodec.effort import smallest
 from gmcodec.errors import ChecksumError, NotKeptError, UnknownModelError, UnsupportedImageError, WeightsError
 from gmcodec.formats import gmc
 from gmcodec.formats.gmc import Header, Part
 from gmcodec.image import reading
 from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES, MODES_BY_ID
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 from gmcodec.progress import Callback, Stoppable, ignore
 from gmcodec.threads import interruptible
 
@@ -38,16 +39,16 @@ log = logging.getLogger("gmcodec")
 
 @dataclass(frozen=True)
 class Encoded:
-    """A .gmc file and what is known about its size.
+    """A .gmc file, and where its size comes from.
 
-    ``estimated_bits``: the model's own estimate of the learned parts plus 8 bits for each byte of
-    conventional parts; what the file has beyond it is header, checksums and rounding of the coder.
+    ``estimated_bits``: the model's own estimate for learned parts, plus 8 bits for each byte of conventional parts.
+    The file is larger by its header, its checksums and the coder's rounding.
     """
 
     data: bytes
     estimated_bits: float
     dimensions: int
-    parts: tuple[tuple[str, int, int], ...]  # (form name, channels, bytes)
+    parts: tuple[tuple[str, int, int], ...]  # (method name, channels, bytes)
 
     @property
     def bits_per_dimension(self) -> float:
@@ -66,20 +67,21 @@ def encode_planes(
     threads: int | None = None,
     progress: Callback = ignore,
 ) -> Encoded:
-    """Planes -> file.  ``code`` forces one kind of code, or a model by its name; ``effort`` is one of EFFORTS;
-    ``threads`` (default: all cores) never changes the bytes.
+    """Planes -> file.
 
-    Raises WeightsError when a model is missing, UnsupportedImageError for a mode that has no model or not
-    the one named, ValueError for an unknown ``code`` or ``effort``.
+    code     "auto", or what to force: "learned", "conventional", or a model by its name
+    effort   one of effort.EFFORTS
+    threads  default: all cores; never changes the bytes
+
+    Raises WeightsError when the weights of a model are missing, UnsupportedImageError when there is no model for the
+    mode or when the named model does not support it, ValueError for an unknown ``code`` or ``effort``.
     """
     stop = Stoppable(progress)
-    parts, bits = interruptible(
-        lambda: choice.smallest(planes, code, effort, threads or available_threads(), stop), stop
-    )
+    parts, bits = interruptible(lambda: smallest(planes, code, effort, threads or available_threads(), stop), stop)
     crc = gmc.pixels_crc(planes.data)
     mode = MODES[planes.mode].id
     header = Header(mode, planes.width, planes.height, crc, planes.metadata, tuple(parts))
-    described = tuple((form_name(p.form), p.channels, len(p.payload)) for p in parts)
+    described = tuple((method_name(p.method), p.channels, len(p.payload)) for p in parts)
     return Encoded(gmc.pack(header), bits, planes.dimensions, described)
 
 
@@ -92,8 +94,8 @@ def decode_planes(
 ) -> Planes:
     """File -> Planes, every checksum verified.  Raises GmcFormatError, WeightsError or ImageTooLargeError."""
     header = gmc.unpack(data, max_pixels=max_pixels)
-    for part in header.parts:  # before any work
-        check_form(part, header.height * header.width, header.depth)
+    for part in header.parts:  # before any pixel is decoded
+        check_method(part, header.height * header.width, header.depth)
     stop = Stoppable(progress)
     samples = interruptible(lambda: _decode_parts(header, threads or available_threads(), stop), stop)
     mode = MODES_BY_ID[header.mode_id].name
@@ -110,19 +112,9 @@ def _decode_parts(header: Header, threads: int, progress: Callback) -> np.ndarra
 
 def _decode_part(part: Part, header: Header, threads: int, progress: Callback) -> np.ndarray:
     shape = (part.channels, header.height, header.width)
-    if part.form < gmc.FIRST_LEARNED_FORM:
-        return conventional.decode(part.form, part.payload, shape, header.depth)
-    from gmcodec.coding import autoregressive, chain, high_depth, strips
-    from gmcodec.models import registry
-
-    loaded = registry.load(part.form)
-    if loaded.latents and loaded.latents.any_size:
-        return strips.decode_image(part.payload, shape, loaded.latents, threads, progress)
-    if loaded.latents:
-        return chain.decode_chain(part.payload, (1, *shape), loaded.latents, progress)[0]
-    if loaded.entry.depth == 16:
-        return high_depth.decode(part.payload, shape, loaded.learner, threads, progress)
-    return autoregressive.decode(part.payload, shape, loaded.pixels, threads, progress)
+    if part.method < gmc.FIRST_LEARNED_METHOD:
+        return conventional.decode(part.method, part.payload, shape, header.depth)
+    return coders.load(part.method).decode(part.payload, shape, threads, progress)
 
 
 # -- helpers ---------------------------------------------------------------------------------------------
@@ -136,31 +128,31 @@ def available_threads() -> int:
         return os.cpu_count() or 1
 
 
-def form_name(form: int) -> str:
-    """Name of a form for people.  Raises UnknownModelError."""
-    if form in conventional.FORMS:
-        return conventional.FORMS[form]
+def method_name(method: int) -> str:
+    """Name of a method.  Raises UnknownModelError."""
+    if method in conventional.METHODS:
+        return conventional.METHODS[method]
     from gmcodec.models import registry
 
-    if form not in registry.BY_FORM:
-        raise UnknownModelError(f"form {form} is not known to this release")
-    return registry.BY_FORM[form].name
+    if method not in registry.BY_METHOD:
+        raise UnknownModelError(f"method {method} is not known to this release")
+    return registry.BY_METHOD[method].name
 
 
-def check_form(part: Part, pixels: int, depth: int = 8) -> None:
-    """Raise UnknownModelError, or WeightsError when the part needs other weights than are installed.
+def check_method(part: Part, pixels: int, depth: int = 8) -> None:
+    """Raise UnknownModelError unless the method fits the part, WeightsError unless its weights are the installed ones.
 
     ``pixels``: of the image, or of each image of a group; ``depth``: bits of a sample.
     """
-    form_name(part.form)
-    if part.form < gmc.FIRST_LEARNED_FORM:
+    method_name(part.method)
+    if part.method < gmc.FIRST_LEARNED_METHOD:
         return
     from gmcodec.models import registry
 
-    loaded = registry.load(part.form)
+    loaded = registry.load(part.method)
     if loaded.entry.channels != part.channels:
         raise UnknownModelError(f"{loaded.entry.name} codes {loaded.entry.channels} channels, not {part.channels}")
-    if not loaded.entry.takes(part.channels, pixels, depth):
+    if not loaded.entry.supports(part.channels, pixels, depth):
         raise UnknownModelError(f"{loaded.entry.name} does not code images of {pixels} pixels and {depth} bits")
     if loaded.weights_id != part.weights_id:
         raise WeightsError(
@@ -169,15 +161,16 @@ def check_form(part: Part, pixels: int, depth: int = 8) -> None:
         )
 
 
-# -- for people -------------------------------------------------------------------------------------------
+# -- the public functions ---------------------------------------------------------------------------------
 
 
 def to_planes(
     source: Any, *, strip: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS, first: bool = False
 ) -> Planes:
-    """Whatever holds an image -> Planes: a path, file, bytes of an image file, PIL image or array.
+    """An image -> Planes; ``source``: a path, file, bytes of an image file, PIL image, array or Planes.
 
-    Arrays are whatever has ``__array__`` or ``__array_interface__``.  Raises UnsupportedImageError for anything else.
+    An array is any object that has ``__array__`` or ``__array_interface__``.  Raises UnsupportedImageError for anything
+    else.
     """
     if isinstance(source, Planes):
         return source
@@ -191,12 +184,12 @@ def to_planes(
 
 
 def losses(planes: Planes) -> str:
-    """What the source holds and the planes do not, in one line; empty when nothing is lost."""
+    """One line that names what the source holds and a .gmc file cannot keep; empty when nothing is lost."""
     return ", ".join(loss.what for loss in planes.lost)
 
 
 def report_losses(planes: Planes, strict: bool) -> None:
-    """Warn of what is not kept; NotKeptError when that is not allowed."""
+    """Log a warning about losses; if ``strict``, raise NotKeptError instead."""
     if (lost := losses(planes)) and strict:
         raise NotKeptError(f"not all of it can be kept: {lost}")
     if lost:
@@ -219,12 +212,12 @@ def encode(
     source      path, open file or bytes of an image file (PNG, TIFF, WebP, ...), PIL image, or array uint8
                 or uint16, [H, W] or [H, W, C] with C 1 to 4
     code        "auto" (the smallest), "learned", "conventional", or the name of a model
-    effort      "fast", "default" or "best": slower, and never a larger file
+    effort      "fast", "default" or "best"; each is slower than the one before and never makes a larger file
     strip       drop ICC, EXIF, XMP, text, DPI and gamma
     threads     default all processors; the bytes do not depend on it
-    max_pixels  refuse larger images; None lifts the limit
-    first       of several frames or pages take the first
-    strict      NotKeptError, in place of a warning in the log "gmcodec", when a file holds something that is not kept
+    max_pixels  larger images are refused; None: no limit
+    first       take the first of several frames or pages
+    strict      raise NotKeptError, instead of a warning in the log "gmcodec", when something cannot be kept
 
     Returns the bytes of a .gmc file.  Raises UnsupportedImageError, ImageReadError, ImageTooLargeError, WeightsError.
     """
@@ -248,12 +241,12 @@ def decode(data: bytes, *, threads: int | None = None, max_pixels: int | None = 
 
 
 def decode_array(data: bytes, *, threads: int | None = None, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> np.ndarray:
-    """Pixels of a .gmc file: uint8 or uint16, [H, W] or [H, W, C].  Palette images give their indices."""
+    """Pixels of a .gmc file: uint8 or uint16, [H, W] or [H, W, C].  A palette image gives its indices."""
     return reading.to_array(decode_planes(data, threads=threads, max_pixels=max_pixels))
 
 
 def info(data: bytes) -> dict[str, Any]:
-    """What a .gmc file says about itself, without decoding it: plain values, ready for JSON.
+    """What the header of a .gmc file says, as plain values, ready for JSON.  No pixel is decoded.
 
     Raises GmcFormatError.
     """
@@ -271,7 +264,7 @@ def info(data: bytes) -> dict[str, Any]:
         "bits_per_dimension": 8 * len(data) / dimensions,
         "header_bytes": gmc.overhead(header) - sum(len(value) for _, value in header.metadata),
         "parts": [
-            {"code": name_or_number(p.form), "channels": p.channels, "bytes": len(p.payload)}
+            {"code": name_or_number(p.method), "channels": p.channels, "bytes": len(p.payload)}
             | ({"weights": p.weights_id.hex()} if p.weights_id else {})
             for p in header.parts
         ],
@@ -281,11 +274,11 @@ def info(data: bytes) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def name_or_number(form: int) -> str:
+def name_or_number(method: int) -> str:
     try:
-        return form_name(form)
+        return method_name(method)
     except UnknownModelError:
-        return f"unknown ({form})"
+        return f"unknown ({method})"
 
 
 def verify(
@@ -295,5 +288,5 @@ def verify(
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
     progress: Callback = ignore,
 ) -> None:
-    """Decode and check every checksum, returning nothing.  Raises what ``decode_planes`` raises."""
+    """Decode, check every checksum, and return nothing.  Raises what ``decode_planes`` raises."""
     decode_planes(data, threads=threads, max_pixels=max_pixels, progress=progress)

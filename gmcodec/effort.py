@@ -1,126 +1,121 @@
 # SPDX-License-Identifier: MIT
-"""Which code an image gets: the smallest of those that its effort tries.
+"""Which methods an effort tries: an image gets the smallest payload of those that its effort tries.
 
-::
+Every effort tries all that the one before it tries, so a higher effort never makes a larger file.
 
-    effort    photographs are coded by (registry.ladder)
-    fast      a small net
-    default   that one; the small net again, learning from the image
-    best      those; up to 2**18 pixels, the small net learning from the image mirrored; with the mirror that suits
-              it, a mixture of the small net and a larger one (in grey: the net alone), with means of their weights
+========  ===================================================  =====================================================
+effort    adds, for 8 bits a sample                            adds, for 16 bits a sample
+========  ===================================================  =====================================================
+fast      a small net                                          the small net, learning from the image
+default   the small net, learning from the image               nothing
+best      the small net on the mirrored image, up to 2**18     the larger net (grey: the same net), learning, with
+          pixels; an ensemble of the small net and a larger    averaged weights
+          one (grey: one net) with averaged weights, mirrored
+          as suits the small net best
+========  ===================================================  =====================================================
 
-    and of 16 bits a sample
-    fast      the small net, learning from the image: default is the same
-    best      that one; the larger net (in grey: the same), learning, with means of its weights
+The models are in ``registry.MODELS_OF_EFFORTS``.  Conventional methods are tried as well, unless the learned methods
+win so clearly that no conventional one can.  That decision depends on the first model only, and a higher effort needs
+a clearer win, so that it tries conventional methods whenever a lower effort does.
 
-and by the conventional forms, unless the learned code wins so clearly that they need not be tried.  That depends on the
-first model only, and efforts above fast ask for more, so what a higher effort tries includes what a lower one tries: no
-file gets larger.
-Nor does it where the first model is left out since a sample of its pixels says that it is beaten, by SURE standard
-errors or more.
-"""
+The first model is not run if others are and a sample of the pixels shows, with CONFIDENCE_SIGMAS standard errors, that
+it loses to one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from gmcodec import coders
+from gmcodec.coders import WeightIndices, coder_of
 from gmcodec.coding import conventional
 from gmcodec.errors import UnsupportedImageError
 from gmcodec.formats import varint
 from gmcodec.formats.gmc import Part
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
+from gmcodec.models import registry
+from gmcodec.models.online.rules import MIRRORS
 from gmcodec.progress import Callback, without_pixels
 from gmcodec.threads import Threads
 
-if TYPE_CHECKING:
-    from gmcodec.models import registry
-
-Parts = tuple[list[Part], float]  # and their estimated bits
-Levels = Callable[[], np.ndarray]  # of weights of values, as soon as they are known
+Parts = tuple[list[Part], float]  # the parts of a file, and their estimated bits
 CODES = ("auto", "learned", "conventional")
 EFFORTS = ("fast", "default", "best")
-# colour channels a model codes, by mode; of CMYK black is coded like a grey picture of its own
+# colour channels that a model codes, by mode; the black of CMYK is coded apart, like a grey image
 LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1, "LA;16": 1, "RGB;16": 3, "RGBA;16": 3,
                     "LAB": 3, "LAB;16": 3, "CMYK": 3, "CMYK;16": 3}  # fmt: skip
-INK = {"CMYK": ("RGB", "L"), "CMYK;16": ("RGB;16", "I;16")}  # modes of colours and of black
-SMALL = 1 << 14  # pixels up to which every form is tried without further thought
-SAMPLE_SQUARES = 8  # squares of the trial that decides whether the model has a chance
-NO_CHANCE = 1.25  # estimated size over quick conventional size from which the model is not run
-MIRRORS = 4  # that effort best tries: online.tile_coder.mirrored
-MIRRORED = 1 << 18  # pixels up to which it does: beyond, best would be slower than 0.05 megapixels a second
-SURE = 5  # standard errors of a sample that are taken for certain
-SURE_WIN = 0.9  # real size over quick conventional size below which no conventional form can win: of photographs
-SURE_WIN_GRAPHIC = 0.45  # and of pictures that the slow settings of WebP may suit
-GRAPHIC = 0.2  # quick conventional size over raw size: pictures of less are graphics, or may be
+# modes in which the colours and the black of CMYK are coded apart
+COLOUR_AND_BLACK_MODES = {"CMYK": ("RGB", "L"), "CMYK;16": ("RGB;16", "I;16")}
+SMALL_PIXELS = 1 << 14  # of an image up to which every method of an effort is tried
+GIVE_UP_RATIO = 1.25  # estimated learned size over quick conventional size from which no model is run
+MIRROR_PIXELS = 1 << 18  # up to which best mirrors: else it would be slower than 0.05 megapixels a second
+CONFIDENCE_SIGMAS = 5  # standard errors of a sample beyond which its result is taken for certain
+# learned size over quick conventional size below which no conventional method can win: for photographs, and for images
+# that the slow settings of WebP may suit
+CERTAIN_WIN_RATIO, CERTAIN_WIN_RATIO_GRAPHIC = 0.9, 0.45
+GRAPHIC_RATIO = 0.2  # quick conventional size over raw size up to which an image may be a graphic
 
 
 def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Callback) -> Parts:
-    """Parts of the file and their estimated bits.  Raises what codec.encode_planes raises."""
+    """The smallest parts that an effort finds, and their estimated bits.  Raises what codec.encode_planes raises."""
     if effort not in EFFORTS:
         raise ValueError(f"effort must be one of {', '.join(EFFORTS)}, not {effort!r}")
-    progress(0)  # it may end the work, here and later
-    if planes.mode in INK and code == "auto":
-        return _smallest_of_ink(planes, effort, threads, progress)
+    progress(0)  # may end the work, here and below
+    if planes.mode in COLOUR_AND_BLACK_MODES and code == "auto":
+        return _smallest_of_cmyk(planes, effort, threads, progress)
     colours, pixels = LEARNED_CHANNELS.get(planes.mode), planes.height * planes.width
-    steps = _named(code, planes, colours) if code not in CODES else []
-    quietly = without_pixels(progress)
+    entries = _entries_named(code, planes, colours) if code not in CODES else []
+    silent = without_pixels(progress)
     if code == "learned" and colours is None:
         raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
-    if code == "conventional" or (colours is None and not steps):
-        return _conventional(planes.data, planes.depth, effort, quietly)
-    from gmcodec.models import registry
-
-    colours = steps[0].channels if steps else colours
+    if code == "conventional" or (colours is None and not entries):
+        return _conventional(planes.data, planes.depth, effort, silent)
+    colours = entries[0].channels if entries else colours
     assert colours is not None
-    forced, steps = code != "auto", steps or registry.ladder(colours, effort, planes.depth)
-    if forced or pixels <= SMALL:
-        found, first = _learned(planes.data, colours, steps, None, threads, progress)
+    forced, entries = code != "auto", entries or registry.models_of_effort(colours, effort, planes.depth)
+    if forced or pixels <= SMALL_PIXELS:
+        found, first = _learned(planes.data, colours, entries, None, threads, progress)
         if forced:
             return found
-        return min(found, _conventional(planes.data, planes.depth, effort, quietly, first), key=_size)
-    with Threads(2) as beside:  # what one thread does, side by side
-        levels = beside.submit(_levels, planes.data[:colours], steps[0]).result
-        running = beside.submit(conventional.quick_size, planes.data, planes.depth, quietly)
-        trial = _trial_bits(planes.data[:colours], steps[0], quietly)
-        quick = _framed(running.result())
-        if trial / 8 > NO_CHANCE * quick:
-            return _conventional(planes.data, planes.depth, effort, quietly)
-        found, first = _learned(planes.data, colours, steps, levels, threads, progress)
-    if first < _sure_win(planes, quick, effort) * quick:
+        return min(found, _conventional(planes.data, planes.depth, effort, silent, first), key=_bytes)
+    first_coder = coders.load(entries[0].method)
+    with Threads(2) as pool:  # two trials at once, each of one thread
+        weight_indices = pool.submit(first_coder.choose_weight_indices, planes.data[:colours]).result
+        quick_size = pool.submit(conventional.quick_size, planes.data, planes.depth, silent)
+        trial = first_coder.trial_bits(planes.data[:colours], silent)
+        quick = _part_bytes(quick_size.result())
+        if trial / 8 > GIVE_UP_RATIO * quick:
+            return _conventional(planes.data, planes.depth, effort, silent)
+        found, first = _learned(planes.data, colours, entries, weight_indices, threads, progress)
+    if first < _certain_win_ratio(planes, quick, effort) * quick:
         return found
-    return min(found, _conventional(planes.data, planes.depth, effort, quietly, first), key=_size)
+    return min(found, _conventional(planes.data, planes.depth, effort, silent, first), key=_bytes)
 
 
-def _smallest_of_ink(planes: Planes, effort: str, threads: int, progress: Callback) -> Parts:
-    """Colours and black apart, or all four by a conventional form."""
-    pieces = zip(np.split(planes.data, [3]), INK[planes.mode], strict=True)
+def _smallest_of_cmyk(planes: Planes, effort: str, threads: int, progress: Callback) -> Parts:
+    """Colours and black coded apart, or all four by a conventional method."""
+    pieces = zip(np.split(planes.data, [3]), COLOUR_AND_BLACK_MODES[planes.mode], strict=True)
     (colours, bits), (black, more) = (
         smallest(Planes(data, mode), "auto", effort, threads, progress) for data, mode in pieces
     )
     together = _conventional(planes.data, planes.depth, effort, without_pixels(progress))
-    return min((colours + black, bits + more), together, key=_size)
+    return min((colours + black, bits + more), together, key=_bytes)
 
 
-def _sure_win(planes: Planes, quick: int, effort: str) -> float:
-    """The size of a learned code, over the quick conventional one, below which no conventional form is tried."""
-    photograph = quick > GRAPHIC * planes.data.nbytes and not conventional.has_few_colours(planes.data)
-    return SURE_WIN if photograph or effort == "fast" or planes.depth == 16 else SURE_WIN_GRAPHIC
+def _certain_win_ratio(planes: Planes, quick: int, effort: str) -> float:
+    """Learned size over quick conventional size below which no conventional method is tried."""
+    photograph = quick > GRAPHIC_RATIO * planes.data.nbytes and not conventional.has_few_colours(planes.data)
+    return CERTAIN_WIN_RATIO if photograph or effort == "fast" or planes.depth == 16 else CERTAIN_WIN_RATIO_GRAPHIC
 
 
-def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Entry]:
-    """The models that a name asks for; of a family those that are installed, if any is."""
-    from gmcodec.models import registry
-
+def _entries_named(code: str, planes: Planes, colours: int | None) -> list[registry.Entry]:
+    """The models that a name stands for; those of a family that are installed, if any are."""
     try:
-        found = registry.called(code)
+        found = registry.by_name(code)
     except ValueError:
         names = (*CODES, *(e.name for e in registry.ENTRIES))
         raise ValueError(f"code must be one of {', '.join(names)}, not {code!r}") from None
     found = [e for e in found if registry.is_installed(e)] or found
-    fitting = [e for e in found if e.takes(colours or 0, planes.height * planes.width, planes.depth)]
+    fitting = [e for e in found if e.supports(colours or 0, planes.height * planes.width, planes.depth)]
     if not fitting:
         largest = [e.max_pixels for e in found if (e.channels, e.depth) == (colours, planes.depth)]
         what = f"images of more than {largest[0]} pixels" if largest else f"mode {planes.mode}"
@@ -128,125 +123,94 @@ def _named(code: str, planes: Planes, colours: int | None) -> list[registry.Entr
     return fitting
 
 
-def _size(parts: Parts) -> int:
+def _bytes(parts: Parts) -> int:
     """Bytes of the parts in the file."""
-    return sum(_framed(len(p.payload), len(p.weights_id)) for p in parts[0])
+    return sum(_part_bytes(len(p.payload), len(p.weights_id)) for p in parts[0])
 
 
-def _framed(payload: int, weights_id: int = 0) -> int:
-    """Bytes of a part in the file: form, channels, weights id, length, payload."""
+def _part_bytes(payload: int, weights_id: int = 0) -> int:
+    """Bytes of a part in the file: method, channels, weights id, length, payload."""
     return 2 + weights_id + len(varint.write(payload)) + payload
 
 
 def _conventional(data: np.ndarray, depth: int, effort: str, progress: Callback, below: float | None = None) -> Parts:
-    """The smallest conventional form that an effort finds; ``below``: bytes that the first model needs."""
-    form, payload = conventional.encode(data, depth, "fast" if effort == "fast" else "best", below, progress)
-    return [Part(form, len(data), payload)], 8.0 * len(payload)
+    """The smallest conventional payload that an effort finds; ``below``: the bytes of the first model."""
+    method, payload = conventional.encode(data, depth, "fast" if effort == "fast" else "best", below, progress)
+    return [Part(method, len(data), payload)], 8.0 * len(payload)
 
 
 def _learned(
     data: np.ndarray,
     colours: int,
-    steps: list[registry.Entry],
-    levels: Levels | None,
+    entries: list[registry.Entry],
+    weight_indices: WeightIndices | None,
     threads: int,
     progress: Callback,
 ) -> tuple[Parts, float]:
-    """The smallest of the models' codes, alpha by a conventional form; bytes with the first model's, at most."""
+    """The smallest payload of some models, with alpha by a conventional method.
+
+    Returns also the bytes that the first model takes, alpha included; from above if it was not run.
+    """
     coded: list[Parts] = []
-    mirrors: dict[str, int] = {}  # that suit the models so far
-    quietly = without_pixels(progress)
-    sampled = _sampled(data[:colours], steps, levels, threads, quietly)
-    for step in steps[1:] if sampled else steps:
-        tried = _mirrors(step, steps, mirrors, data[0].size)
-        shown = progress if step is steps[-1] else quietly
-        found = [_coded(data[:colours], step, levels, threads, shown, mirror) for mirror in tried]
-        best = min(range(len(tried)), key=lambda number: _size(found[number]))
-        coded, mirrors[step.name] = [*coded, found[best]], tried[best]
-    if sampled and sampled[0] < min(map(_size, coded)):
-        coded, sampled = [_coded(data[:colours], steps[0], levels, threads, quietly, 0), *coded], None
-    first = sampled[1] if sampled else _size(coded[0])
-    parts, bits = min(coded, key=_size)
+    mirrors: dict[str, int] = {}  # the best mirror of each model so far
+    silent = without_pixels(progress)
+    sampled = _sampled_range(data[:colours], entries, weight_indices, threads, silent)
+    for entry in entries[1:] if sampled else entries:
+        tried = _mirrors(entry, entries, mirrors, data[0].size)
+        shown = progress if entry is entries[-1] else silent
+        found = [_encode(data[:colours], entry, weight_indices, threads, shown, mirror) for mirror in tried]
+        best = min(range(len(tried)), key=lambda number: _bytes(found[number]))
+        coded, mirrors[entry.name] = [*coded, found[best]], tried[best]
+    if sampled and sampled[0] < min(map(_bytes, coded)):
+        coded, sampled = [_encode(data[:colours], entries[0], weight_indices, threads, silent, 0), *coded], None
+    first = sampled[1] if sampled else _bytes(coded[0])
+    parts, bits = min(coded, key=_bytes)
     if len(data) > colours:
-        # fast with any effort, since first depends on it
-        alpha = _conventional(data[colours:], 8 * data.itemsize, "fast", quietly)
-        parts, bits, first = parts + alpha[0], bits + alpha[1], first + _size(alpha)
+        # "fast" for all efforts, so that ``first`` does not depend on the effort
+        alpha = _conventional(data[colours:], 8 * data.itemsize, "fast", silent)
+        parts, bits, first = parts + alpha[0], bits + alpha[1], first + _bytes(alpha)
     return (parts, bits), first
 
 
-def _sampled(
-    colours: np.ndarray, steps: list[registry.Entry], levels: Levels | None, threads: int, progress: Callback
+def _sampled_range(
+    colours: np.ndarray,
+    entries: list[registry.Entry],
+    weight_indices: WeightIndices | None,
+    threads: int,
+    progress: Callback,
 ) -> tuple[float, float] | None:
-    """How many bytes the first of several models takes at least and at most, by a sample of the pixels.
+    """Bounds on the bytes that the first of several models takes, from a sample of the pixels.
 
-    None if it has to be coded to know.
+    None if only coding would tell.
     """
-    from gmcodec.coding import autoregressive
-    from gmcodec.models import registry
-
-    loaded = registry.load(steps[0].form)
-    if len(steps) == 1 or colours[0].size <= SMALL or loaded.learns or loaded.latents:
+    if len(entries) == 1 or colours[0].size <= SMALL_PIXELS:
         return None
-    found = autoregressive.sampled_bits(colours, loaded.pixels, threads, levels, progress)
-    return found and ((found[0] - SURE * found[1]) / 8, (found[0] + SURE * found[1]) / 8)
+    found = coders.load(entries[0].method).sampled_bits(colours, threads, weight_indices, progress)
+    return found and ((found[0] - CONFIDENCE_SIGMAS * found[1]) / 8, (found[0] + CONFIDENCE_SIGMAS * found[1]) / 8)
 
 
 def _mirrors(
-    step: registry.Entry, steps: list[registry.Entry], mirrors: dict[str, int], pixels: int
+    entry: registry.Entry, entries: list[registry.Entry], mirrors: dict[str, int], pixels: int
 ) -> tuple[int, ...]:
-    """Ways to mirror an image that are tried with a model.
+    """The mirrors that are tried with a model: below online.rules.MIRRORS.
 
-    Models that learn on their way learn other things when they come from elsewhere: 0.2 % on average, and nets agree
-    on which way is the best, so the small net tries them for what shares its weights.
+    What a model learns on its way depends on where it starts.  The best mirror saves 0.2 % on average, and nets agree
+    on which one is the best.  So the small net tries all of them for the models that share its weights.
     """
-    if pixels <= MIRRORED and any(step.name in other.sources for other in steps if other != step):
+    if pixels <= MIRROR_PIXELS and any(entry.name in other.sources for other in entries if other != entry):
         return tuple(range(MIRRORS))
-    return tuple({mirrors[name] for name in step.sources if name in mirrors}) or (0,)
+    return tuple({mirrors[name] for name in entry.sources if name in mirrors}) or (0,)
 
 
-def _coded(
-    colours: np.ndarray, entry: registry.Entry, levels: Levels | None, threads: int, progress: Callback, mirror: int
+def _encode(
+    colours: np.ndarray,
+    entry: registry.Entry,
+    weight_indices: WeightIndices | None,
+    threads: int,
+    progress: Callback,
+    mirror: int,
 ) -> Parts:
-    """One model's code of uint8 [C, H, W].  ``levels``: of weights of values, if they are found already."""
-    from gmcodec.coding import autoregressive, chain, high_depth, strips
-    from gmcodec.models import registry
-
-    loaded = registry.load(entry.form)
-    if loaded.latents and loaded.latents.any_size:
-        coded = strips.encode_image(colours, loaded.latents, threads, progress)
-        payload, bits = coded.payload, coded.estimated_bits
-    elif loaded.latents:  # one small image: a chain of a seed
-        found = chain.encode_chain(colours[None], loaded.latents, progress)
-        payload, bits = found.payload, float(found.bits.sum())
-    else:
-        # half an image teaches less, and threads share a tile
-        whole = loaded.learns and colours[0].size <= autoregressive.TILE_PIXELS
-        tile = colours.shape[1:] if whole else None
-        if entry.depth == 16:
-            coded = high_depth.encode(colours, loaded.learner, threads, progress, tile)
-        else:
-            coded = autoregressive.encode(colours, loaded.pixels, threads, progress, tile, levels=levels, mirror=mirror)
-        payload, bits = coded.payload, coded.estimated_bits
-    return [Part(entry.form, len(colours), payload, loaded.weights_id)], bits
-
-
-def _trial_bits(colours: np.ndarray, entry: registry.Entry, progress: Callback) -> float:
-    """The model's estimate for the whole image from a sample of it, each square coded on its own."""
-    from gmcodec.coding import autoregressive, high_depth
-    from gmcodec.models import registry
-
-    if entry.depth == 16:
-        return high_depth.estimate(colours, registry.load(entry.form).learner, progress)
-    sample = autoregressive.squares(colours, SAMPLE_SQUARES)
-    bits = autoregressive.push_words(sample, registry.load(entry.form).pixels, progress)[1]
-    return bits.sum() / sample.size * colours.size
-
-
-def _levels(colours: np.ndarray, entry: registry.Entry) -> np.ndarray:
-    """What all models are told of the values that an image uses: it is found once."""
-    from gmcodec.coding import autoregressive, value_weights
-    from gmcodec.models import registry
-
-    if entry.depth == 16:  # coding/high_depth.py has lists of values for that
-        return np.full((len(colours), value_weights.VALUES), value_weights.NEUTRAL, np.uint8)
-    return autoregressive.choose_levels(colours, registry.load(entry.form).pixels)
+    """The part that one model makes of [C, H, W].  ``weight_indices``: if they are known already."""
+    loaded = registry.load(entry.method)
+    payload = coder_of(loaded).encode(colours, threads, progress, weight_indices, mirror)
+    return [Part(entry.method, len(colours), payload.data, loaded.weights_id)], payload.estimated_bits

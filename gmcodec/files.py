@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Files that change whole or not at all: written beside their place, then renamed.
+"""Atomic writes: a file is written under a temporary name in the same folder, then renamed.
 
-Until a new file is complete, only its owner can read it where it stands for private files.  Permissions and times that
-a file system refuses are worth a warning, not a failure.
+An archive may hold private files, so only its owner can read it until it is complete.  If a file system refuses
+permissions or times, that is logged as a warning and is no failure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from gmcodec.errors import OutputExistsError
 
-PERMISSIONS = 0o777  # the bits of a mode that are copied: set-user-id and the like are not
+PERMISSIONS = 0o777  # the bits of a mode that are copied: not set-user-id and the like
 log = logging.getLogger("gmcodec")
 
 
@@ -29,83 +29,86 @@ def temporary_beside(place: Path) -> Path:
 
 
 def create(path: Path, permissions: int = 0o666) -> BinaryIO:
-    """A new file to write and read, with at most these permissions from its first byte on; the umask holds."""
+    """Open a new file for writing and reading; from the start it has at most these permissions, less the umask."""
     return open(path, "x+b", opener=lambda name, flags: os.open(name, flags, permissions))
 
 
 @contextmanager
-def naming(place: Path | str, temporary: Path | None = None) -> Iterator[None]:
-    """An OSError that names no file, or the temporary one, gets the name ``place``, which the user knows."""
+def naming(target: Path | str, temporary: Path | None = None) -> Iterator[None]:
+    """Name ``target``, which the user knows, in an OSError that names no file or the temporary one."""
     try:
         yield
     except OSError as error:
         if error.filename is None or str(error.filename) == str(temporary):
-            error.filename, error.filename2 = str(place), None
+            error.filename, error.filename2 = str(target), None
         raise
 
 
 @contextmanager
 def write_then_rename(
-    place: Path,
+    target: Path,
     *,
     permissions: int = 0o666,
     temporary: Path | None = None,
     before_rename: Callable[[Path], None] = lambda temporary: None,
     sync: bool = True,
 ) -> Iterator[BinaryIO]:
-    """A temporary file that takes the place of ``place`` when the block ends without an error.
+    """A temporary file that replaces ``target`` when the block ends without an error.
 
     permissions    of the temporary file, at most
     temporary      its path; default: a new name in the same folder
-    before_rename  told its path once it is complete and closed; what this raises keeps ``place`` as it was
+    before_rename  called with its path once it is complete and closed; if this raises, ``target`` stays as it was
     sync           wait until the bytes are on the disk
     """
-    temporary = temporary or temporary_beside(place)
+    temporary = temporary or temporary_beside(target)
     try:
-        with naming(place, temporary):
+        with naming(target, temporary):
             with create(temporary, permissions) as file:
                 yield file
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
             before_rename(temporary)
-            os.replace(temporary, place)
+            os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing(
-    place: Path, append: bool, force: bool, permissions: Callable[[], int | None] = lambda: None
+    target: Path, append: bool, force: bool, permissions: Callable[[], int | None] = lambda: None
 ) -> Iterator[BinaryIO]:
-    """``write_then_rename`` for work that takes long: to append to a copy, or to overwrite only where that was asked.
+    """``write_then_rename`` for long work, which refuses to overwrite a file unless told to.
 
-    ``permissions`` is called when the work is done: what the file may have at most, or None for no limit.  Raises
-    OutputExistsError.
+    append       write behind a copy of ``target`` if it exists
+    force        overwrite ``target`` if it exists
+    permissions  called when the work is done: the permissions that the file may have at most; None: no limit
+
+    Raises OutputExistsError, also when another program changed ``target`` meanwhile.
     """
-    old = _state(place)
-    if old is not None and not place.is_file():
-        raise OutputExistsError(f"{place} exists and is no file")
+    old = _state(target)
+    if old is not None and not target.is_file():
+        raise OutputExistsError(f"{target} exists and is no file")
     if old is not None and not (append or force):
-        raise OutputExistsError(f"{place} exists; --force overwrites it, --append adds to it")
+        raise OutputExistsError(f"{target} exists; --force overwrites it, --append adds to it")
 
     def finish(temporary: Path) -> None:
-        if _state(place) != old:
-            raise OutputExistsError(f"{place} was changed by another program meanwhile; nothing was written")
-        usual = place.stat().st_mode & PERMISSIONS if append and old is not None else usual_permissions()
-        most = permissions()
-        # the owner could read all that went into it
-        set_permissions(temporary, usual if most is None else usual & most | stat.S_IRUSR)
+        if _state(target) != old:
+            raise OutputExistsError(f"{target} was changed by another program meanwhile; nothing was written")
+        usual = target.stat().st_mode & PERMISSIONS if append and old is not None else usual_permissions()
+        limit = permissions()
+        # the owner may always read: they could read every file that went in
+        set_permissions(temporary, usual if limit is None else usual & limit | stat.S_IRUSR)
 
-    with write_then_rename(place, permissions=0o600, before_rename=finish) as file:
+    with write_then_rename(target, permissions=0o600, before_rename=finish) as file:
         if append and old is not None:
-            with open(place, "rb") as source:
+            with open(target, "rb") as source:
                 shutil.copyfileobj(source, file)
         yield file
 
 
 def _state(place: Path) -> tuple[int, ...] | None:
-    """Changes when the file does; None where there is none."""
+    """Inode, size and time of a file: they differ once it has changed.  None if there is no file."""
     try:
         state = place.stat()
     except FileNotFoundError:
@@ -121,7 +124,7 @@ def attributes(path: Path | None) -> os.stat_result | None:
     try:
         state = None if path is None else path.stat()
     except OSError:
-        return None  # reading the file will give the error
+        return None  # reading the file will raise the error
     return state if state is not None and stat.S_ISREG(state.st_mode) else None
 
 
@@ -152,6 +155,6 @@ def set_permissions(target: Path, permissions: int) -> None:
 
 def usual_permissions() -> int:
     """The permissions of a new file of this process."""
-    mask = os.umask(0o077)  # there is no other way to ask; what is created meanwhile is private
+    mask = os.umask(0o077)  # setting is the only way to ask; a file that is created meanwhile is private
     os.umask(mask)
     return 0o666 & ~mask

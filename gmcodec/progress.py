@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""How long work tells that it advances, and how it is ended early: a callback that may raise.
+"""Progress reports of long work, and how it is stopped early: a callback that may raise.
 
 Code that works on pixels takes a ``Callback`` and calls it with the number of pixels just finished, from any of its
-threads.  Whoever starts the work may pass a plain function, or a ``Progress``, which hears of images and failures too.
+threads.  The caller passes a plain function, or a ``Progress``, which is also told about images and failures.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Callable, Sequence
 
 from gmcodec.errors import GmcError
 
-Callback = Callable[[int], None]  # told the number of pixels just finished; what it raises ends the work
+Callback = Callable[[int], None]  # called with the number of pixels just finished; an exception stops the work
 
 
 def ignore(pixels: int) -> None:
-    """The callback of work that nobody watches."""
+    """The callback that does nothing."""
 
 
 def without_pixels(callback: Callback) -> Callback:
-    """A callback for side work, such as trials: it may end the work, but none of its pixels count as finished."""
+    """A callback for trials and the like: it may still stop the work, but no pixels count as finished."""
     return lambda pixels: callback(0)
 
 
 class Progress:
-    """Told how work advances.  This class passes pixels to a callback; others draw bars or collect errors.
+    """Receives progress reports.  This class passes pixels on to a callback; others draw bars or collect errors.
 
-    Once ``stopped`` is set, the next report from any thread raises KeyboardInterrupt: Ctrl-C must not wait for the end
-    of a tile.
+    Once ``stopped`` is set, the next report from any thread raises KeyboardInterrupt, so that Ctrl-C need not wait for
+    the end of a tile.
     """
 
     stopped = False
@@ -36,7 +36,7 @@ class Progress:
         self._callback = callback
 
     def __call__(self, pixels: int) -> None:
-        """Report pixels that went through a model.  Raises KeyboardInterrupt once ``stopped``."""
+        """Report finished pixels.  Raises KeyboardInterrupt once ``stopped``."""
         if self.stopped:
             raise KeyboardInterrupt
         self.advance(pixels)
@@ -52,12 +52,12 @@ class Progress:
         """A number of images are done."""
 
     def failed(self, names: Sequence[str], error: GmcError | OSError) -> None:
-        """These images could not be read, for one reason; if this returns, the work goes on without them."""
+        """These images failed with one error; if this method returns, the work goes on without them."""
         raise error
 
 
 class Stoppable(Progress):
-    """Passes all reports on to a callback or another Progress; stopping it leaves that one as it is."""
+    """Passes all reports on to a callback or another Progress, which is not stopped with it."""
 
     def __init__(self, target: Callback | Progress = ignore) -> None:
         super().__init__(target)

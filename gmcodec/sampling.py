@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Pictures that a frozen model draws: its decoder, fed with random bits.
+"""Samples of a frozen model: images that its decoder makes of random bits.
 
-What comes off a stack of random words is distributed as the model says, so a decoder is a sampler, and its pictures are
-those of the very integers that code files.
+Symbols popped from a stack of random words are distributed as the model predicts.  So a decoder is a sampler, and it
+uses the same integers as when it decodes files.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gmcodec.coders import coder_of
 from gmcodec.coding import bitsback, flow
 from gmcodec.coding.autoregressive import pop
 from gmcodec.coding.stack import Stack
@@ -21,61 +22,64 @@ from gmcodec.models.agave.model import AgaveModel
 from gmcodec.models.registry import Loaded
 from gmcodec.progress import ignore
 
-GAP = 2  # pixels between pictures
-BITS, MORE = 12, 2048  # for a sample and a latent, on average more than any takes, and for all
+GAP = 2  # pixels between images on a page
+# bits of the random stack: for each sample or latent, of which none takes more on average, and in addition
+SAMPLING_BITS, SAMPLING_MARGIN = 12, 2048
 
 
 def sample(loaded: Loaded, count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Images, of a model without latents or of a flow: uint8 [count, C, height, width].
+    """Images sampled from a model without latents, or from a flow: uint8 [count, C, height, width].
 
-    Raises ValueError for a size that cannot be.
+    Raises ValueError for a size that the model does not support.
     """
     shape = count, loaded.entry.channels, height, width
     if isinstance(loaded.model, AdeModel):
         stack = Stack.random(np.random.default_rng(seed), flow.TRIAL_BITS * int(np.prod(shape)))
-        return flow.draw(stack, shape, loaded.model)
-    stack = Stack.random(np.random.default_rng(seed), BITS * int(np.prod(shape)) + MORE)
-    return pop(stack, shape, loaded.pixels, ignore)
+        return flow.sample(stack, shape, loaded.model)
+    stack = Stack.random(np.random.default_rng(seed), SAMPLING_BITS * int(np.prod(shape)) + SAMPLING_MARGIN)
+    return pop(stack, shape, coder_of(loaded).model, ignore)
 
 
 def sample_latents(
     model: AgaveModel, rows: int, columns: int, height: int, width: int, seed: int = 0, images: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Latents of each row, and several images from each (thesis, Figures 3.3 and 3.5).
+    """Sample latents for each row, then several images given these (thesis, Figures 3.3 and 3.5).
 
-    Latents come from the posterior of ``images`` uint8 [rows, C, height, width], or from the prior.  Returns f(z),
+    Latents come from the posterior of ``images`` uint8 [rows, C, height, width], else from the prior.  Returns f(z),
     uint8 [rows, C, height, width], and the images, uint8 [rows, columns, C, height, width].  Raises ValueError for a
     size that cannot have latents.
     """
     random, shape = np.random.default_rng(seed), (rows, model.channels, height, width)
-    walk = model.walk(shape, images)
-    sizes = walk.sizes()
-    stack = Stack.random(random, BITS * sum(sizes) + MORE)
-    drawn = []
+    state = model.latent_state(shape, images)
+    sizes = state.sizes()
+    stack = Stack.random(random, SAMPLING_BITS * sum(sizes) + SAMPLING_MARGIN)
+    parts = []
     for size in sizes:
         if images is None:
             bins = stack.pop_uniform(size, 1 << model.latent_bits)
         else:
-            bins, _ = bitsback.pop_posterior(stack, walk.posterior(), model.latent_bits)
-        walk.observe(bins)
-        drawn.append(bins)
-    means = np.clip(np.rint(walk.means() / 64 + 128), 0, 255).astype(np.uint8).transpose(0, 3, 1, 2)
+            bins, _ = bitsback.pop_posterior(stack, state.posterior(), model.latent_bits)
+        state.observe(bins)
+        parts.append(bins)
+    means = np.clip(np.rint(state.means() / 64 + 128), 0, 255).astype(np.uint8).transpose(0, 3, 1, 2)
     side = model.config.auxiliary
     means = means.repeat(side, 2).repeat(side, 3)[:, :, :height, :width]
     many = rows * columns, *shape[1:]
-    again = model.walk(many, None)  # type: ignore[arg-type]
-    for bins in drawn:
+    again = model.latent_state(many, None)  # type: ignore[arg-type]
+    for bins in parts:
         again.observe(bins.reshape(rows, -1).repeat(columns, 0).ravel())
-    stack = Stack.random(random, BITS * int(np.prod(many)) + MORE)
-    pictures = pop(stack, many, again.given(), ignore)  # type: ignore[arg-type]
+    stack = Stack.random(random, SAMPLING_BITS * int(np.prod(many)) + SAMPLING_MARGIN)
+    pictures = pop(stack, many, again.decoder(), ignore)  # type: ignore[arg-type]
     return np.broadcast_to(means, shape), pictures.reshape(rows, columns, *shape[1:])
 
 
-def draw(model: str, rows: int, columns: int, size: int, seed: int = 0, source: Path | None = None) -> np.ndarray:
-    """A page of samples of an installed model, or of reconstructions of the first ``rows`` squares of a mosaic.
+def sample_page(
+    model: str, rows: int, columns: int, size: int, seed: int = 0, source: Path | None = None
+) -> np.ndarray:
+    """A page of samples of an installed model, uint8 [height, width, C].
 
-    uint8 [height, width, C].  Raises ValueError for an unknown model or sizes that do not fit, and WeightsError,
-    ImageReadError.
+    With ``source``, a mosaic, each row shows one of its first squares, f(z) of it, and samples given its latents.
+    Raises ValueError for an unknown model or sizes that do not fit, WeightsError, ImageReadError.
     """
     loaded = registry.named(model)
     if not isinstance(loaded.model, AgaveModel):
@@ -103,7 +107,7 @@ def _squares(source: Path, count: int, size: int, channels: int) -> np.ndarray:
 
 
 def grid(pictures: np.ndarray) -> np.ndarray:
-    """uint8 [rows, columns, C, H, W] -> one picture, uint8 [height, width, C] on white."""
+    """Images uint8 [rows, columns, C, H, W] -> one on white, uint8 [height, width, C]."""
     rows, columns, channels, height, width = pictures.shape
     page = np.full((rows, height + GAP, columns, width + GAP, channels), 255, np.uint8)
     page[:, :height, :, :width] = pictures.transpose(0, 3, 1, 4, 2)

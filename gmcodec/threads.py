@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Threads that can be left behind: jobs side by side with results in order, and work that Ctrl-C ends at once.
+"""Threads that do not keep a program from ending: parallel jobs with results in order, and work that Ctrl-C stops.
 
-Python waits for the threads of ``concurrent.futures`` when a program ends.  These are given a moment, in which those
-that report progress come to an end.
+When a program ends, Python waits for all threads of ``concurrent.futures``.  The threads here are daemons: they get a
+moment to stop at their next report of progress, and are then abandoned.
 
-Signals are heard by the main thread only, and only between steps of Python.  So another thread does the main thread's
-work while the main thread waits; what a signal raises there ends the work at its next report of progress.
+Python handles signals in the main thread only, and only between two bytecodes.  So a worker thread does the work while
+the main thread waits; an exception that a signal raises there stops the work at its next report of progress.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from gmcodec.progress import Progress
 
 T = TypeVar("T")
 
-MOMENT = 1.0  # seconds that threads get when the program ends
-LOOK_UP = 0.1  # seconds: where a signal does not wake a waiting thread, it is heard then
-_there: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+EXIT_GRACE_SECONDS = 1.0  # that threads get when the program ends
+POLL_SECONDS = 0.1  # a waiting main thread handles signals this often, on systems where they do not wake it
+_started: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 def start(run: Callable[[], object]) -> threading.Thread:
-    """A thread that does this."""
+    """A running daemon thread that calls ``run``."""
     thread = threading.Thread(target=run, name="gmcodec", daemon=True)
-    _there.add(thread)
+    _started.add(thread)
     thread.start()
     return thread
 
 
 @atexit.register
-def _wait_a_moment() -> None:
-    end = time.monotonic() + MOMENT
-    for thread in list(_there):
+def _wait_at_exit() -> None:
+    end = time.monotonic() + EXIT_GRACE_SECONDS
+    for thread in list(_started):
         thread.join(max(0.0, end - time.monotonic()))
 
 
 def fulfil(future: Future[Any], call: Callable[[], Any]) -> None:
-    """Put what a call gives, or raises, into a future."""
+    """Put the result of a call, or what it raises, into a future."""
     try:
         future.set_result(call())
     except BaseException as error:
@@ -54,7 +54,7 @@ def fulfil(future: Future[Any], call: Callable[[], Any]) -> None:
 
 
 class Threads(Executor):
-    """At most ``count`` of them, which take what is submitted in its order."""
+    """A pool of at most ``count`` daemon threads; jobs start in the order in which they are submitted."""
 
     def __init__(self, count: int) -> None:
         self._count, self._threads = count, list[threading.Thread]()
@@ -71,7 +71,7 @@ class Threads(Executor):
         while (job := self._waiting.get()) is not None:
             if job[0].set_running_or_notify_cancel():
                 fulfil(*job)
-            del job  # what it holds may be large
+            del job  # it may hold large arrays
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         while cancel_futures:
@@ -88,20 +88,20 @@ class Threads(Executor):
 
 
 def result_of(future: Future[T]) -> T:
-    """The result of a future; the waiting thread hears signals, on every system."""
-    while not wait([future], LOOK_UP).done:
+    """The result of a future; the waiting thread handles signals, on every system."""
+    while not wait([future], POLL_SECONDS).done:
         pass
     return future.result()
 
 
 def interruptible(task: Callable[[], T], progress: Progress) -> T:
-    """The result of ``task``.  In the main thread, signals are heard meanwhile, and what they raise stops the task."""
+    """The result of ``task``.  Called in the main thread, an exception that a signal raises stops the task."""
     if threading.current_thread() is not threading.main_thread():
         return task()
     future: Future[T] = Future()
     context = contextvars.copy_context()
     try:
-        start(lambda: context.run(fulfil, future, task))  # a signal may be heard as soon as it runs
+        start(lambda: context.run(fulfil, future, task))  # inside ``try``: a signal may come as soon as it runs
         return result_of(future)
     finally:
         if not future.done():
@@ -109,9 +109,9 @@ def interruptible(task: Callable[[], T], progress: Progress) -> T:
 
 
 def in_order(jobs: Iterable[Callable[[], T]], threads: int, progress: Progress) -> Generator[T, None, None]:
-    """Results in the order of the jobs, ``threads`` of which are at work; a few more wait.
+    """Results in the order of the jobs, of which ``threads`` run at once.
 
-    When it ends early, by an error or a signal, it stops those at work and does not wait for them.
+    When it ends early, by an error or a signal, it stops the running jobs and does not wait for them.
     """
     pool = Threads(threads)
     waiting: deque[Future[T]] = deque()

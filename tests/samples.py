@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from gmcodec.image import metadata, reading
 from gmcodec.image.metadata import Tag
 from gmcodec.image.modes import MODES
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 
 SIZES = [(1, 1), (1, 7), (7, 1), (5, 9), (13, 67)]
 

@@ -27,7 +27,7 @@ from gmcodec.errors import (
 from gmcodec.formats import gma
 from gmcodec.formats.gma import GROUP, SINGLE
 from gmcodec.image.modes import MODES
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 from gmcodec.models import registry
 from gmcodec.progress import Progress, Stoppable
 from gmcodec.threads import in_order
@@ -68,7 +68,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory, toy_folder: Path) -> tuple[
     """The mixed images and their archive, made once."""
     path = tmp_path_factory.mktemp("packed") / "mixed.gma"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(registry.VARIABLE, str(toy_folder))
+        patch.setenv(registry.WEIGHTS_VARIABLE, str(toy_folder))
         pack(mixed(), path, threads=1)
     return mixed(), path
 
@@ -187,9 +187,9 @@ def test_metadata_and_strip(tmp_path):
     assert (report.grouped, report.with_metadata) == (2, 0)
 
 
-def forms(path: Path) -> set[int]:
+def methods(path: Path) -> set[int]:
     with Archive(path) as opened:
-        return {block.form for block in opened.blocks if block.kind == GROUP}
+        return {block.method for block in opened.blocks if block.kind == GROUP}
 
 
 def test_a_group_is_coded_with_the_model_that_needs_fewer_bits(tmp_path, monkeypatch):
@@ -198,11 +198,11 @@ def test_a_group_is_coded_with_the_model_that_needs_fewer_bits(tmp_path, monkeyp
     for entry in registry.ENTRIES:
         if (entry.channels, entry.depth) == (3, 8):
             packed = pack(images, tmp_path / f"{entry.name}.gma", model=entry.name)
-            assert forms(tmp_path / f"{entry.name}.gma") == {entry.form}
-            if not entry.asked:
-                sizes[packed.bytes] = entry.form
+            assert methods(tmp_path / f"{entry.name}.gma") == {entry.method}
+            if not entry.opt_in:
+                sizes[packed.bytes] = entry.method
     assert pack(images, tmp_path / "best.gma").bytes == min(sizes)
-    assert forms(tmp_path / "best.gma") == {sizes[min(sizes)]}
+    assert methods(tmp_path / "best.gma") == {sizes[min(sizes)]}
     with Archive(tmp_path / "pixelcnnpp.gma") as opened:
         assert all(opened.planes(name) == planes for name, planes in images.items())
 
@@ -211,10 +211,10 @@ def test_a_model_that_does_not_take_the_size_is_left_out(tmp_path, monkeypatch):
     entries = [e if e.name != "pixelcnnpp" else registry.Entry(18, "pixelcnnpp", 3, 71) for e in registry.ENTRIES]
     pack({"a": smooth(0), "b": smooth(1)}, tmp_path / "large.gma", model="pixelcnnpp")
     monkeypatch.setattr(registry, "ENTRIES", tuple(entries))
-    monkeypatch.setattr(registry, "BY_FORM", {e.form: e for e in entries})
+    monkeypatch.setattr(registry, "BY_METHOD", {e.method: e for e in entries})
     registry._load.cache_clear()
     pack({"a": smooth(0), "b": smooth(1)}, tmp_path / "a.gma", model="pixelcnnpp")
-    assert forms(tmp_path / "a.gma") == {16}
+    assert methods(tmp_path / "a.gma") == {16}
     with Archive(tmp_path / "large.gma") as opened, pytest.raises(UnknownModelError, match="72 pixels"):
         opened.planes("a")
     registry._load.cache_clear()
@@ -223,9 +223,9 @@ def test_a_model_that_does_not_take_the_size_is_left_out(tmp_path, monkeypatch):
 def test_a_model_that_is_not_installed_is_not_tried(tmp_path, monkeypatch):
     folder = toy.write_weights(tmp_path)
     (folder / "pixelcnnpp.safetensors").unlink()
-    monkeypatch.setenv(registry.VARIABLE, str(folder))
+    monkeypatch.setenv(registry.WEIGHTS_VARIABLE, str(folder))
     pack({"a": smooth(0), "b": smooth(1)}, tmp_path / "a.gma")
-    assert forms(tmp_path / "a.gma") == {16}
+    assert methods(tmp_path / "a.gma") == {16}
     with pytest.raises(WeightsError, match="pixelcnnpp"):
         pack({"a": smooth(0)}, tmp_path / "b.gma", model="pixelcnnpp")
 
@@ -239,7 +239,7 @@ def test_a_flow_makes_chains(tmp_path, monkeypatch):
         assert pack(images, path, model="ade").grouped > 0
         with Archive(path) as opened:
             assert dict(opened.items()) == images
-            assert registry.named("ade").entry.form in {block.form for block in opened.blocks}
+            assert registry.named("ade").entry.method in {block.method for block in opened.blocks}
 
 
 def test_a_model_with_latents_makes_chains(tmp_path, monkeypatch):
@@ -251,7 +251,7 @@ def test_a_model_with_latents_makes_chains(tmp_path, monkeypatch):
         assert dict(opened.items()) == images
         assert opened.planes("07") == images["07"]
         (block,) = opened.blocks
-        assert block.form == registry.named("agave").entry.form
+        assert block.method == registry.named("agave").entry.method
     data = (tmp_path / "set.gma").read_bytes()
     group = gma.read_group(data[block.offset : block.offset + block.length])
     assert 0 < group.payload[0] < 20  # images that paid for the latents of the others
@@ -388,7 +388,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, toy_folder: Path) -> bytes:
     """The bytes of an archive of a group of two and a single."""
     path = tmp_path_factory.mktemp("small") / "small.gma"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(registry.VARIABLE, str(toy_folder))
+        patch.setenv(registry.WEIGHTS_VARIABLE, str(toy_folder))
         pack({"a": smooth(0, 1, 3, 4), "b": smooth(1, 1, 3, 4), "c": of_mode("P")}, path)
     return path.read_bytes()
 
@@ -445,9 +445,9 @@ def relabelled(data: bytes, name: str, **changes: object) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"form": 16}, UnknownModelError),  # codes RGB
-        ({"form": 1}, UnknownModelError),
-        ({"form": 255}, UnknownModelError),
+        ({"method": 16}, UnknownModelError),  # codes RGB
+        ({"method": 1}, UnknownModelError),
+        ({"method": 255}, UnknownModelError),
         ({"kind": 9}, UnknownModelError),
         ({"crcs": (0, 0)}, ChecksumError),
         ({"width": 3, "height": 4}, GmcFormatError),
@@ -471,7 +471,7 @@ def test_consistent_lies_about_a_single(tmp_path, changes):
 
 
 def test_other_weights_are_refused(small, tmp_path, monkeypatch):
-    monkeypatch.setenv(registry.VARIABLE, str(toy.write_weights(tmp_path, seed=9)))
+    monkeypatch.setenv(registry.WEIGHTS_VARIABLE, str(toy.write_weights(tmp_path, seed=9)))
     with pytest.raises(WeightsError, match="needs weights"):
         Archive(small).planes("a")
 

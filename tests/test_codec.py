@@ -15,7 +15,7 @@ import toy
 from PIL import Image
 
 import gmcodec
-from gmcodec import effort as choice
+from gmcodec import effort as effort_module
 from gmcodec.codec import decode_planes, encode_planes
 from gmcodec.coding import conventional
 from gmcodec.errors import (
@@ -35,12 +35,12 @@ from gmcodec.formats import gmc
 from gmcodec.formats.gmc import Part
 from gmcodec.image import reading, writing
 from gmcodec.image.modes import MODES
-from gmcodec.image.reading import Planes
+from gmcodec.image.planes import Planes
 from gmcodec.models import registry
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
-LEARNED = choice.LEARNED_CHANNELS
-LADDER = {entry.name for entry in registry.ladder(3, "best")}
+LEARNED = effort_module.LEARNED_CHANNELS
+TRIED = {entry.name for entry in registry.models_of_effort(3, "best")}
 SIZES = [(1, 1), (1, 9), (8, 1), (13, 17)]
 
 
@@ -81,7 +81,7 @@ def small(toy_folder) -> bytes:
 # -- round trips ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", choice.CODES)
+@pytest.mark.parametrize("code", effort_module.CODES)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", SIZES)
 def test_every_mode_comes_back(mode, size, code):
@@ -95,7 +95,7 @@ def test_every_mode_comes_back(mode, size, code):
     assert made.dimensions == planes.data.size
     assert made.bits_per_dimension == 8 * len(made.data) / planes.data.size
     assert made.estimated_bits / 8 < len(made.data)
-    parts = 2 if mode in choice.INK else 1  # that are learned
+    parts = 2 if mode in effort_module.COLOUR_AND_BLACK_MODES else 1  # that are learned
     assert len(made.data) < made.estimated_bits / 8 + 60 * parts + sum(len(value) for _, value in planes.metadata)
     assert sum(channels for _, channels, _ in made.parts) == planes.channels
     assert any(name.startswith(("local-", "learning-")) for name, *_ in made.parts) or code != "learned"
@@ -179,7 +179,7 @@ def test_progress_reaches_the_number_of_pixels(small):
     assert sum(counts) == 35
 
 
-# -- the choice of codes -------------------------------------------------------------------------------
+# -- the effort_module of codes -------------------------------------------------------------------------------
 
 
 def picture(kind: str) -> Planes:
@@ -217,10 +217,10 @@ def test_never_larger_than_the_best_conventional_form(kind):
 
 def test_each_code_is_chosen_where_it_wins():
     for kind in ("smooth", "large smooth"):
-        assert encode_planes(picture(kind)).parts[0][0] in LADDER
+        assert encode_planes(picture(kind)).parts[0][0] in TRIED
         assert [name for name, *_ in encode_planes(picture(kind), effort="fast").parts] == ["local-rgb-fast"]
-    assert encode_planes(picture("few colours")).parts[0][0] in conventional.FORMS.values()
-    assert encode_planes(picture("large flat")).parts[0][0] in conventional.FORMS.values()
+    assert encode_planes(picture("few colours")).parts[0][0] in conventional.METHODS.values()
+    assert encode_planes(picture("large flat")).parts[0][0] in conventional.METHODS.values()
 
 
 def test_an_unknown_code_is_a_value_error():
@@ -231,7 +231,7 @@ def test_an_unknown_code_is_a_value_error():
 def test_forced_learned_is_learned_even_where_it_loses():
     made = encode_planes(picture("noise"), code="learned")
     assert [name for name, *_ in made.parts] == [made.parts[0][0]]
-    assert made.parts[0][0] in LADDER
+    assert made.parts[0][0] in TRIED
     assert decode_planes(made.data) == picture("noise")
 
 
@@ -252,7 +252,7 @@ SLOW = pytest.param((420, 340), "auto", marks=pytest.mark.slow)  # WebP's slowes
 )
 def test_a_higher_effort_is_never_larger(mode, size, code):
     planes, before = planes_of(mode, size), None
-    for effort in choice.EFFORTS:
+    for effort in effort_module.EFFORTS:
         made = encode_planes(planes, effort=effort, code=code)
         assert decode_planes(made.data) == planes
         assert before is None or len(made.data) <= before
@@ -266,16 +266,16 @@ def test_efforts_try_what_they_say(monkeypatch, largest, mirrors, sure):
     as suits its small member.
     """
     tried: dict[tuple[str, int], int] = {}
-    coded = choice._coded
+    coded = effort_module._encode
 
     def watched(colours, entry, levels, threads, progress, mirror):
         found = coded(colours, entry, levels, threads, progress, mirror)
-        tried[entry.name, mirror] = choice._size(found)
+        tried[entry.name, mirror] = effort_module._bytes(found)
         return found
 
-    monkeypatch.setattr(choice, "_coded", watched)
-    monkeypatch.setattr(choice, "MIRRORED", largest)
-    monkeypatch.setattr(choice, "SURE", sure)
+    monkeypatch.setattr(effort_module, "_encode", watched)
+    monkeypatch.setattr(effort_module, "MIRROR_PIXELS", largest)
+    monkeypatch.setattr(effort_module, "CONFIDENCE_SIGMAS", sure)
     small, learning = [("local-rgb-fast", 0)], [("learning-rgb-fast", mirror) for mirror in mirrors]
     after = small if sure > 0 else []
     for effort, expected in (("fast", []), ("default", learning[:1]), ("best", learning)):
@@ -436,20 +436,20 @@ def test_a_later_version_is_told(small):
         gmcodec.decode(small[:3] + bytes([small[3] + 1]) + small[4:])
 
 
-@pytest.mark.parametrize("form", [5, 15, 99, 255])
-def test_an_unknown_form_is_told(small, form):
+@pytest.mark.parametrize("method", [5, 15, 99, 255])
+def test_an_unknown_form_is_told(small, method):
     old = gmc.unpack(small).parts[0]
-    part = dataclasses.replace(old, form=form, weights_id=old.weights_id if form >= 16 else b"")
+    part = dataclasses.replace(old, method=method, weights_id=old.weights_id if method >= 16 else b"")
     data = resealed(small, parts=(part, gmc.unpack(small).parts[1]))
-    with pytest.raises(UnknownModelError, match=str(form)):
+    with pytest.raises(UnknownModelError, match=str(method)):
         gmcodec.decode(data)
-    assert gmcodec.info(data)["parts"][0]["code"] == f"unknown ({form})"
+    assert gmcodec.info(data)["parts"][0]["code"] == f"unknown ({method})"
 
 
 def test_a_model_of_other_channels_is_refused(small):
     first, alpha = gmc.unpack(small).parts
     grey = gmc.unpack(grey_file()).parts[0]
-    wrong = dataclasses.replace(first, form=17, weights_id=grey.weights_id)
+    wrong = dataclasses.replace(first, method=17, weights_id=grey.weights_id)
     with pytest.raises(UnknownModelError, match="channels"):
         gmcodec.decode(resealed(small, parts=(wrong, alpha)))
 

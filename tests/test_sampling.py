@@ -46,8 +46,7 @@ def test_samples_of_a_flow() -> None:
 
 
 def test_latents_of_a_row_are_shared() -> None:
-    model = registry.named("agave").latents
-    assert model is not None
+    model = registry.named("agave").model
     means, pictures = sampling.sample_latents(model, 3, 4, 8, 8)
     assert means.shape == (3, 3, 8, 8)
     assert pictures.shape == (3, 4, 3, 8, 8)
@@ -59,8 +58,7 @@ def test_latents_of_a_row_are_shared() -> None:
 
 def test_reconstructions_depend_on_the_images(tmp_path: Path) -> None:
     _, squares = mosaic(tmp_path)
-    model = registry.named("agave").latents
-    assert model is not None
+    model = registry.named("agave").model
     means = [sampling.sample_latents(model, 3, 1, 8, 8, seed, squares[:3])[0] for seed in (1, 2)]
     other = sampling.sample_latents(model, 3, 1, 8, 8, 1, squares[3:])[0]
     assert not np.array_equal(means[0], other)

@@ -23,17 +23,30 @@ from gmcodec.exact.gaussian import make_latent_tables
 from gmcodec.exact.logistic import COUPLING_BITS, LOG_SCALE_UNIT, POSITION, make_tables
 from gmcodec.exact.ops import Layer
 from gmcodec.models import weights
-from gmcodec.models.ade.model import VAE, AdeConfig, AdeModel
+from gmcodec.models.ade.config import VAE_PREFIX, AdeConfig
+from gmcodec.models.ade.model import AdeModel
 from gmcodec.models.ade.tables import Gaussians
 from gmcodec.models.ade.tables import make_tables as make_flow_tables
-from gmcodec.models.agave.model import AgaveConfig, AgaveModel, Base, Constants, Decoder
-from gmcodec.models.local.frozen import ACTIVATION_LIMIT, INPUT_LIMIT, LocalConfig, LocalModel
-from gmcodec.models.online.gradient_units import gradient_units
-from gmcodec.models.pixelcnnpp.model import PixelCNNConfig, PixelCNNModel
-from gmcodec.models.pixelcnnpp.tables import CONDITION_LIMIT, make_elu, make_net_tables
+from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.models.agave.latent_state import Decoder
+from gmcodec.models.agave.model import AgaveModel
+from gmcodec.models.local.config import LocalConfig
+from gmcodec.models.local.frozen import FrozenLocal
+from gmcodec.models.local.model import LocalModel
+from gmcodec.models.online.gradient_units import with_gradient_units
+from gmcodec.models.online.model import OnlineModel
+from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
+from gmcodec.models.pixelcnnpp.model import PixelCNNModel
+from gmcodec.models.pixelcnnpp.tables import make_net_tables
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, INPUT_LIMIT, MAP_LIMIT, make_elu
+from gmcodec.models.shared.family import Base
 from gmcodec.models.shared.window import Window
+from gmcodec.models.vae.frozen import Constants
 
-CONFIGS = {channels: LocalConfig(channels, 9, 3, 16, 1, 3, 4) for channels in (3, 1)}
+CONFIGS = {
+    channels: LocalConfig(channels=channels, radius2=9, slope=3, width=16, blocks=1, mixtures=3, neighbours=4)
+    for channels in (3, 1)
+}
 FILES = {3: "local-rgb.safetensors", 1: "local-grey.safetensors"}
 LEARNING = (
     (3, "local-rgb-fast.safetensors"),
@@ -44,29 +57,170 @@ LEARNING = (
 )
 # as in the paper, with three resolutions; pointwise at the finest one; grey with one resolution
 PIXELCNN = {
-    "gated": PixelCNNConfig(3, (3, 4, 5), (1, 2, 1), 0, 5, 4, 2, 1, 3, "concat_elu", 0.0, False, 0),
-    "pointwise": PixelCNNConfig(3, (8, 4, 5), (2, 1, 1), 3, 9, 4, 3, 2, 3, "leaky", 0.0, False, 0),
-    "grey": PixelCNNConfig(1, (6,), (1,), 0, 4, 3, 2, 2, 2, "elu", 0.0, False, 0),
+    "gated": PixelCNNConfig(
+        channels=3,
+        filters=(3, 4, 5),
+        blocks=(1, 2, 1),
+        upper=0,
+        radius2=5,
+        neighbours=4,
+        rows=2,
+        columns=1,
+        mixtures=3,
+        nonlinearity="concat_elu",
+        dropout=0.0,
+        weight_norm=False,
+        condition=0,
+    ),
+    "pointwise": PixelCNNConfig(
+        channels=3,
+        filters=(8, 4, 5),
+        blocks=(2, 1, 1),
+        upper=3,
+        radius2=9,
+        neighbours=4,
+        rows=3,
+        columns=2,
+        mixtures=3,
+        nonlinearity="leaky",
+        dropout=0.0,
+        weight_norm=False,
+        condition=0,
+    ),
+    "grey": PixelCNNConfig(
+        channels=1,
+        filters=(6,),
+        blocks=(1,),
+        upper=0,
+        radius2=4,
+        neighbours=3,
+        rows=2,
+        columns=2,
+        mixtures=2,
+        nonlinearity="elu",
+        dropout=0.0,
+        weight_norm=False,
+        condition=0,
+    ),
 }
 # two resolutions and a small y; a flow, grey y, a decoder with pointwise blocks; a plain VAE; for any size
 AGAVE = {
-    "two": AgaveConfig(3, (4, 6), (1, 2), 3, 2, "gaussian", 0, "elu", 2, 256, False,
-                       replace(PIXELCNN["gated"], condition=3)),
-    "flow": AgaveConfig(3, (5,), (2,), 3, 4, "iaf", 6, "leaky", 1, 16, True,
-                        replace(PIXELCNN["pointwise"], condition=4)),
-    "plain": AgaveConfig(3, (5, 4), (1, 1), 2, 4, "gaussian", 0, "elu", 1, 256, False, None),
-    "local": AgaveConfig(3, (5, 4), (1, 1), 2, 2, "gaussian", 0, "elu", 2, 256, False,
-                         replace(CONFIGS[3], condition=3)),
-}  # fmt: skip
-_CELLS = AgaveConfig(12, (5, 4), (1, 1), 2, 1, "gaussian", 0, "elu", 1, 256, False, None)
+    "two": AgaveConfig(
+        channels=3,
+        filters=(4, 6),
+        groups=(1, 2),
+        latents=3,
+        stride=2,
+        posterior="gaussian",
+        hidden=0,
+        nonlinearity="elu",
+        auxiliary=2,
+        levels=256,
+        grey=False,
+        decoder=replace(PIXELCNN["gated"], condition=3),
+    ),
+    "flow": AgaveConfig(
+        channels=3,
+        filters=(5,),
+        groups=(2,),
+        latents=3,
+        stride=4,
+        posterior="iaf",
+        hidden=6,
+        nonlinearity="leaky",
+        auxiliary=1,
+        levels=16,
+        grey=True,
+        decoder=replace(PIXELCNN["pointwise"], condition=4),
+    ),
+    "plain": AgaveConfig(
+        channels=3,
+        filters=(5, 4),
+        groups=(1, 1),
+        latents=2,
+        stride=4,
+        posterior="gaussian",
+        hidden=0,
+        nonlinearity="elu",
+        auxiliary=1,
+        levels=256,
+        grey=False,
+        decoder=None,
+    ),
+    "local": AgaveConfig(
+        channels=3,
+        filters=(5, 4),
+        groups=(1, 1),
+        latents=2,
+        stride=2,
+        posterior="gaussian",
+        hidden=0,
+        nonlinearity="elu",
+        auxiliary=2,
+        levels=256,
+        grey=False,
+        decoder=replace(CONFIGS[3], condition=3),
+    ),
+}
+_CELLS = AgaveConfig(
+    channels=12,
+    filters=(5, 4),
+    groups=(1, 1),
+    latents=2,
+    stride=1,
+    posterior="gaussian",
+    hidden=0,
+    nonlinearity="elu",
+    auxiliary=1,
+    levels=256,
+    grey=False,
+    decoder=None,
+)
 # the thesis' couplings with a posterior flow; two scales by colour and noise from a net; no flow at all
 FLOWS = {
-    "checker": AdeConfig(3, (("bc:rgb", "ad:rgb", "bc:rgb"),), 6, 2, 3, (3, 1), "elu", True, "uniform", 0, 1,
-                         replace(_CELLS, filters=(5,), groups=(2,), posterior="iaf", hidden=4)),
-    "colours": AdeConfig(3, (("bc:b", "d:rg"), ("bc:rgb", "a:b")), 5, 1, 5, (1, 3), "leaky", False, "variational", 4, 2,
-                         _CELLS),
-    "none": AdeConfig(3, (), 1, 1, 1, (1, 1), "leaky", False, "uniform", 0, 1, _CELLS),
-}  # fmt: skip
+    "checker": AdeConfig(
+        channels=3,
+        scales=(("bc:rgb", "ad:rgb", "bc:rgb"),),
+        filters=6,
+        blocks=2,
+        window=3,
+        kernels=(3, 1),
+        nonlinearity="elu",
+        weight_norm=True,
+        dequantisation="uniform",
+        noise=0,
+        mixtures=1,
+        vae=replace(_CELLS, filters=(5,), groups=(2,), posterior="iaf", hidden=4),
+    ),
+    "colours": AdeConfig(
+        channels=3,
+        scales=(("bc:b", "d:rg"), ("bc:rgb", "a:b")),
+        filters=5,
+        blocks=1,
+        window=5,
+        kernels=(1, 3),
+        nonlinearity="leaky",
+        weight_norm=False,
+        dequantisation="variational",
+        noise=4,
+        mixtures=2,
+        vae=_CELLS,
+    ),
+    "none": AdeConfig(
+        channels=3,
+        scales=(),
+        filters=1,
+        blocks=1,
+        window=1,
+        kernels=(1, 1),
+        nonlinearity="leaky",
+        weight_norm=False,
+        dequantisation="uniform",
+        noise=0,
+        mixtures=1,
+        vae=_CELLS,
+    ),
+}
 # multipliers are 2**14 .. 2**15, so a shift of s scales by 2**(14 - s) .. 2**(15 - s)
 FIRST_SHIFT, UP_SHIFT, DOWN_SHIFT, LINEAR_SHIFT = 18, 21, 23, 21
 
@@ -81,18 +235,32 @@ def layers(config: LocalConfig, seed: int = 0) -> dict[str, Layer]:
     made["last"] = _last(random, config, config.width)
     made["linear"] = _linear(random, config.window, config.neighbours)
     for b in range(config.blocks + 1 if config.condition else 0):
-        made[f"condition.{b}"] = _layer(random, config.width, config.condition, UP_SHIFT, CONDITION_LIMIT, 0)
+        made[f"condition.{b}"] = _layer(random, config.width, config.condition, UP_SHIFT, MAP_LIMIT, 0)
     return made
 
 
-def learning(channels: int, seed: int = 0, radius2: int = 9) -> LocalModel:
+def online(
+    channels: int,
+    rate: int = 5,
+    averaged: bool = False,
+    isa: str | None = None,
+    seed: int = 0,
+    radius2: int = 9,
+    mirror: int = 0,
+) -> OnlineModel:
+    """One toy net that learns while it codes."""
+    frozen = learnable(channels, seed, radius2).frozen
+    return OnlineModel([LocalModel(frozen, native.core(isa))], [rate], averaged, mirror)
+
+
+def learnable(channels: int, seed: int = 0, radius2: int = 9) -> LocalModel:
     """The toy model of ``channels`` with room to learn, and units of its gradients: finer weights, the same net."""
-    return learner(replace(CONFIGS[channels], radius2=radius2), seed)
+    return learnable_of(replace(CONFIGS[channels], radius2=radius2), seed)
 
 
-def learner(config: LocalConfig, seed: int = 0) -> LocalModel:
+def learnable_of(config: LocalConfig, seed: int = 0) -> LocalModel:
     """The same of any architecture."""
-    plain = LocalModel(config, layers(config, seed), make_tables())
+    plain = LocalModel(FrozenLocal(config, layers(config, seed), make_tables()))
     finer = {
         name: layer
         if name == "linear"
@@ -101,15 +269,15 @@ def learner(config: LocalConfig, seed: int = 0) -> LocalModel:
         )
         for name, layer in plain.layers.items()
     }
-    fine = LocalModel(plain.config, finer, plain.tables)
+    fine = LocalModel(FrozenLocal(plain.config, finer, plain.tables))
     images = smooth(np.random.default_rng(seed), (config.channels, 24, 24))[None]
-    return LocalModel(fine.config, finer, fine.tables, fine.core, gradient_units(fine, [images]))
+    return with_gradient_units(fine, [images])
 
 
 def model(channels: int, isa: str | None = None, seed: int = 0, radius2: int = 9) -> LocalModel:
     """The toy model of ``channels``, with a named instruction set or the one that would be chosen."""
     config = replace(CONFIGS[channels], radius2=radius2)
-    return LocalModel(config, layers(config, seed), make_tables(), native.core(isa))
+    return LocalModel(FrozenLocal(config, layers(config, seed), make_tables()), native.core(isa))
 
 
 def pixelcnn(config: PixelCNNConfig, isa: str | None = None, seed: int = 0, louder: int = 0) -> PixelCNNModel:
@@ -142,7 +310,8 @@ def agave(config: AgaveConfig, isa: str | None = None, seed: int = 0, base: Base
     chosen, shared = native.core(isa), base.model.layers if base else {}
     decoder: Decoder | None = None
     if isinstance(config.decoder, LocalConfig):
-        decoder = LocalModel(config.decoder, layers(config.decoder, seed) | shared, make_tables(), chosen)
+        known = layers(config.decoder, seed) | shared
+        decoder = LocalModel(FrozenLocal(config.decoder, known, make_tables()), chosen)
     elif config.decoder:
         plain = pixelcnn(config.decoder, isa, seed)
         decoder = PixelCNNModel(plain.config, plain.layers | shared, make_tables(), make_net_tables(), plain.core)
@@ -152,11 +321,11 @@ def agave(config: AgaveConfig, isa: str | None = None, seed: int = 0, base: Base
 def ade(config: AdeConfig, isa: str | None = None, seed: int = 0, base: Base | None = None) -> AdeModel:
     """A toy flow with 8-bit latents; ``base``: what codes the first images, else a toy that has no name."""
     random, vae = np.random.default_rng([seed, 8]), agave(config.vae, isa, seed)
-    made = {f"{VAE}{name}": layer for name, layer in vae.layers.items()}
+    made = {f"{VAE_PREFIX}{name}": layer for name, layer in vae.layers.items()}
     for name, (rows, columns) in config.flow_shapes().items():
         # hidden features of a few hundred; means of couplings within some grey levels, log-scales within a nat
         shift = {"last": UP_SHIFT - 1, "linear": UP_SHIFT + 1}.get(name.rsplit(".")[-1], UP_SHIFT)
-        made[name] = _layer(random, rows, columns, shift, CONDITION_LIMIT, 20000)
+        made[name] = _layer(random, rows, columns, shift, MAP_LIMIT, 20000)
         if name.endswith("last"):
             made[name].shift[rows // 2 :] += 3
     deviations = random.uniform(0.5, 9000, (1, 4 * config.channels * 4 ** (config.levels - 1)))
@@ -171,7 +340,9 @@ def write_weights(folder: Path, seed: int = 0) -> Path:
     for channels, name in FILES.items():
         weights.write(model(channels, None, seed), folder / name)
     for number, (channels, name) in enumerate(LEARNING):
-        weights.write(learning(channels, seed + number, 16 if name == "learning-rgb.safetensors" else 9), folder / name)
+        weights.write(
+            learnable(channels, seed + number, 16 if name == "learning-rgb.safetensors" else 9), folder / name
+        )
     small = pixelcnn(PIXELCNN["pointwise"], None, seed)
     base = Base("pixelcnnpp", weights.write(small, folder / "pixelcnnpp.safetensors"), small)
     weights.write(agave(AGAVE["flow"], None, seed, base), folder / "agave.safetensors")

@@ -20,7 +20,7 @@ def codecs() -> list[Codec]:
 
     # Models that "auto" tries anyway would repeat its bytes; models of small images cannot code most sets.
     def extra(entry: registry.Entry) -> bool:
-        return entry == registry.default(entry.channels) or entry.max_pixels is not None or entry.asked
+        return entry == registry.default(entry.channels) or entry.max_pixels is not None or entry.opt_in
 
     return [
         Codec(f"{OURS} conventional", "conventional methods only", _open("conventional"), extra=True),

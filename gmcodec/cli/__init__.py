@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The command ``gmcodec``: parse, call one function, report."""

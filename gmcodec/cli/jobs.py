@@ -23,7 +23,7 @@ from gmcodec.progress import Progress
 from gmcodec.threads import interruptible
 
 if TYPE_CHECKING:
-    from gmcodec.image.reading import Planes
+    from gmcodec.image.planes import Planes
 
 
 # -- reading and writing ---------------------------------------------------------------------------------

@@ -29,13 +29,13 @@ def show_models() -> None:
     click.echo(row("name", "channels", "form", "weights", "bytes", "parameters"))
     for entry in registry.ENTRIES:
         try:
-            loaded = registry.load(entry.form)
+            loaded = registry.load(entry.method)
             count = sum(layer.weight.size + layer.bias.size for layer in loaded.model.layers.values())
             size = sum(path.stat().st_size for path in registry.paths(entry))
             values: tuple = loaded.weights_id.hex(), size, count
         except WeightsError as error:
             values = "-", "-", f"- not installed: {jobs.one_line(error)}"
-        click.echo(row(entry.name, entry.channels, entry.form, *values))
+        click.echo(row(entry.name, entry.channels, entry.method, *values))
 
 
 @click.command()
@@ -59,10 +59,10 @@ def sample(model: str, output: Path, rows: int, columns: int, size: int, seed: i
     from PIL import Image
 
     from gmcodec.files import replacing
-    from gmcodec.sampling import draw
+    from gmcodec.sampling import sample_page
 
     try:
-        page = draw(model, rows, columns, size, seed, source)
+        page = sample_page(model, rows, columns, size, seed, source)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     with replacing(output, append=False, force=force) as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Code planes with an autoregressive pixel model: sheared wavefront inside tiles, a stream per tile.
+"""Code planes with an autoregressive pixel model: a sheared wavefront within a tile, a stream for each tile.
 
 Images of equal size may share a stream: they are coded in step, as one batch.  A tile is a batch of one.
 
@@ -9,22 +9,32 @@ Images of equal size may share a stream: they are coded in step, as one batch.  
                                 2 3 4 5 6 7        depend on one another and are one batch
                                 4 5 6 7 8 9
 
-Within a step: channel 0 high nibbles of all its pixels, channel 0 low nibbles, channel 1 high ...; the
-pixels image by image, then row by row.  A model without a slope has raster order, a pixel of each image a step.
-The encoder knows all samples, so it may evaluate many steps at once; integers do not care.  ANS is a
-stack: the encoder walks the steps backwards.
+Order within a step: the high nibbles of channel 0 of all its pixels, their low nibbles, the high nibbles of channel 1,
+and so on; pixels image by image, then row by row.  A model without a slope is coded in raster order: a step is then one
+pixel of each image.  The encoder knows all samples, so it may evaluate many steps at once; the model's integers come
+out the same.  ANS is a stack: the encoder goes through the steps backwards.
 
-A model that learns while it codes starts anew with every tile, and from one step of a tile to the next it changes as
-models/online/rules.py says; images that share a stream teach it nothing.
+A model that learns while it codes starts anew with every tile.  How it changes from one step of a tile to the next is
+in models/online/rules.py.  It does not learn from images that share a stream.
 
-Payload of one part (numbers as in formats/varint.py): a number, 0 for most small images: bit 0 says that changes follow
-which fit the model to the image, or the rates at which its nets learn (a byte each) and, if tiles are mirrored, how
-(a byte: online.tile_coder.mirrored), bit c + 1 that channel c has weights of values (coding/value_weights.py); if so,
-the length of the changes and that many bytes; if so, the number of words of the weights; tile height and width, a tile
-of at most 2**23 pixels; for every tile in raster order the number of 32-bit words; then the words, little-endian: those
-of the weights, then those of all tiles.  A tile's words are those of a stack; of a model that learns, of two stacks
-(models/online/tile_coder.py).
-"""
+Payload of one part, in this order (numbers as in formats/varint.py):
+
+==================================  ======================  ======================================================
+what                                present                 meaning
+==================================  ======================  ======================================================
+number, 0 for most small images     always                  bit 0: there are changes;
+                                                            bit c + 1: channel c has weights of values
+number, then that many bytes        if there are changes    length of the changes, and the changes (below)
+number                              if there are weights    how many words the weights take
+two numbers                         always                  height and width of a tile, at most 2**23 pixels together
+a number for each tile              always                  how many words it takes; tiles in raster order
+32-bit words, little-endian         always                  words of the weights (coding/value_weights.py),
+                                                            then those of all tiles
+==================================  ======================  ======================================================
+
+Changes fit the model to the image (models/local/fit.py).  Those of a model that learns are the rates at which its nets
+learn, a byte each, and, if tiles are mirrored, a byte that says how (``online.tile_coder.mirrored``).  The words of a
+tile are those of one stack, or, of a model that learns, of two (models/online/tile_coder.py)."""
 
 from __future__ import annotations
 
@@ -44,18 +54,18 @@ from gmcodec.formats import varint
 from gmcodec.progress import Callback, ignore
 from gmcodec.threads import Threads
 
-CHUNK = 8192  # pixels the encoder evaluates at once
-TILE_PIXELS = 1 << 21  # a tile has at most about this many pixels
-MAX_TILE_PIXELS = 1 << 23  # larger ones are refused: they would cost a decoder unbounded memory
-TRIAL_SIDE, TRIAL_SQUARES = 32, 32  # a sample of the image, for decisions
-ADAPT_FROM = 1 << 16  # pixels from which an image is asked for what is its own
-FIT_SIDE, FIT_SQUARES = 32, 24  # the sample that a model is fitted to
-# of the values 0..255 of each channel, int64 [256], or None for a channel without
+CHUNK_PIXELS = 8192  # that the encoder evaluates at once
+TILE_PIXELS = 1 << 21  # of a tile, at most, about
+MAX_TILE_PIXELS = 1 << 23  # larger tiles are refused, to bound the decoder's memory
+SQUARE_SIDE, HISTOGRAM_SQUARES = 32, 32  # the sample of an image on which weights of values are tried
+ADAPT_FROM_PIXELS = 1 << 16  # of an image, from which weights and changes may pay
+FIT_SIDE, FIT_SQUARES = 32, 24  # the sample of an image that a model is fitted to
+# for each channel the weights of its values 0..255, int64 [256], or None if it has none
 Weights = Sequence[np.ndarray | None] | None
 
 
 class Prediction(Protocol):
-    """Frequencies of some pixels: high, low, observe for each channel in turn."""
+    """Frequencies of some pixels: call high, low and observe for each channel in turn."""
 
     samples: np.ndarray
 
@@ -77,7 +87,7 @@ class Canvas(Protocol):
 
 
 class TileCoder(Protocol):
-    """Codes a tile uint8 [C, H, W] on its own to the words that ``push`` and ``pop`` make, only faster."""
+    """Codes one tile uint8 [C, H, W] into the same words as ``push`` and ``pop``, but faster."""
 
     def push_words(
         self, planes: np.ndarray, progress: Callback, weights: Weights, threads: int = 1
@@ -90,8 +100,8 @@ class TileCoder(Protocol):
 class PixelModel(Protocol):
     """What coding needs of a model.
 
-    ``slope``: pixel (i, j) can be predicted once every pixel of a step below ``slope * i + j`` is finished;
-    None where only raster order will do.  Images of a batch MUST NOT influence one another.
+    ``slope``: pixel (i, j) can be predicted once all pixels of the steps before ``slope * i + j`` are finished; None
+    if the model needs raster order.  Images of a batch MUST NOT influence one another.
     """
 
     @property
@@ -107,15 +117,18 @@ class PixelModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Payload of a part, and the model's own estimate of its size."""
+class Payload:
+    """The payload of a part, and the model's own estimate of its size in bits."""
 
-    payload: bytes
+    data: bytes
     estimated_bits: float
 
 
 def tile_shape(height: int, width: int) -> tuple[int, int]:
-    """How an image is cut: two bands from 0.13 megapixels so that two threads can work, then by size."""
+    """Height and width of the tiles of an image.
+
+    From 0.13 megapixels on there are two bands, so that two threads can work; large images have more tiles.
+    """
     pixels = height * width
     if pixels < 1 << 17:
         return height, width
@@ -123,7 +136,7 @@ def tile_shape(height: int, width: int) -> tuple[int, int]:
         return (-(-height // 2), width) if height >= width // 8 else (height, -(-width // 2))
     rows = max(1, round(height / TILE_PIXELS**0.5))
     columns = max(1, round(pixels / TILE_PIXELS / rows))
-    rows = max(1, round(pixels / TILE_PIXELS / columns))  # a tall thin image has but one column
+    rows = max(1, round(pixels / TILE_PIXELS / columns))  # a tall thin image has only one column
     return -(-height // rows), -(-width // columns)
 
 
@@ -137,7 +150,7 @@ def tiles(height: int, width: int, tile: tuple[int, int]) -> list[tuple[slice, s
 
 
 def wavefront(height: int, width: int, slope: int | None, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """All pixels of ``count`` images in decoding order: by step ``slope * row + column``, then by image and row.
+    """All pixels of ``count`` images in decoding order: by step ``slope * row + column``, then by image, then by row.
 
     Returns ``order`` (int64 [count*H*W], flat indices) and ``starts`` (int64 [steps+1]): the pixels of step t
     are ``order[starts[t]:starts[t + 1]]``.
@@ -157,7 +170,7 @@ def wavefront(height: int, width: int, slope: int | None, count: int = 1) -> tup
 def push(
     stack: Stack, planes: np.ndarray, model: PixelModel, progress: Callback, weights: Weights = None
 ) -> np.ndarray:
-    """Push uint8 [B, C, H, W]; returns the estimated bits of each image, float64 [B].  Mirrors ``pop``, backwards."""
+    """Push uint8 [B, C, H, W]; returns the estimated bits of each image, float64 [B].  Inverse of ``pop``."""
     count, c, height, width = planes.shape
     canvas = model.canvas(height, width, count)
     canvas.fill(planes)
@@ -166,23 +179,23 @@ def push(
     bits = np.zeros(count)
     last = len(starts) - 1
     while last > 0:
-        # as many whole steps as fit a chunk
-        first = min(last - 1, int(np.searchsorted(starts, starts[last] - CHUNK)))
+        # as many whole steps as fit into a chunk
+        first = min(last - 1, int(np.searchsorted(starts, starts[last] - CHUNK_PIXELS)))
         pixels = order[starts[first] : starts[last]]
         prediction = model.predict(canvas, pixels)
-        place = _places(starts[first : last + 1], 2 * c)
+        where = _symbol_positions(starts[first : last + 1], 2 * c)
         symbols = np.empty(2 * c * len(pixels), np.int32)
         rows = np.empty((len(symbols), 16), np.int32)
         for channel in range(c):
             sample = samples[channel, pixels]
             high, low = sample >> 4, sample & 15
-            symbols[place[2 * channel]], rows[place[2 * channel]] = high, prediction.high()
-            symbols[place[2 * channel + 1]] = low
-            rows[place[2 * channel + 1]] = _low_rows(prediction, high, weights, channel)
+            symbols[where[2 * channel]], rows[where[2 * channel]] = high, prediction.high()
+            symbols[where[2 * channel + 1]] = low
+            rows[where[2 * channel + 1]] = _low_rows(prediction, high, weights, channel)
             prediction.observe(sample)
         stack.push(symbols, rows)
         cost = -np.log2(rows[np.arange(len(rows)), symbols] / ROW_TOTAL)
-        bits += np.bincount(pixels // (height * width), cost[place].sum(axis=0), count)
+        bits += np.bincount(pixels // (height * width), cost[where].sum(axis=0), count)
         progress(len(pixels))
         last = first
     return bits
@@ -191,7 +204,7 @@ def push(
 def pop(
     stack: Stack, shape: tuple[int, int, int, int], model: PixelModel, progress: Callback, weights: Weights = None
 ) -> np.ndarray:
-    """Pop uint8 ``shape`` [B, C, H, W].  An empty stack pops zeros."""
+    """Pop uint8 ``shape`` [B, C, H, W].  An empty stack gives zeros."""
     count, c, height, width = shape
     canvas = model.canvas(height, width, count)
     order, starts = wavefront(height, width, model.slope, count)
@@ -212,9 +225,9 @@ def pop(
 def push_words(
     planes: np.ndarray, model: PixelModel, progress: Callback, weights: Weights = None, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [B, C, H, W] -> words uint32 of a stack of their own, and the estimated bits of each image, float64 [B].
+    """uint8 [B, C, H, W] -> words uint32 of a new stack, and the estimated bits of each image, float64 [B].
 
-    ``threads``: that may work on it; some models can use more than one.
+    ``threads``: how many may share the work; some models can use more than one.
     """
     coder = model.tile_coder
     if coder is not None and len(planes) == 1:
@@ -232,7 +245,7 @@ def pop_words(
     weights: Weights = None,
     threads: int = 1,
 ) -> np.ndarray:
-    """Inverse of ``push_words``.  Raises GmcFormatError when the words are not used up exactly."""
+    """Inverse of ``push_words``.  Raises GmcFormatError when words are missing or left over."""
     coder = model.tile_coder
     if coder is not None and shape[0] == 1:
         check_words(words)
@@ -248,15 +261,17 @@ def pop_words(
 
 
 def open_stack(words: np.ndarray) -> Stack:
-    """The stack of words from a file.  Raises GmcFormatError."""
+    """A stack of the words of a file.  Raises GmcFormatError."""
     check_words(words)
     return Stack(words)
 
 
 def check_words(words: np.ndarray) -> None:
-    """Raise GmcFormatError for words that no stack has."""
+    """Raise GmcFormatError for words that no stack can have."""
     if len(words) and words[-1] == 0:
-        raise GmcFormatError("coded data ends in a zero word")  # never written; the coder refuses it untyped
+        raise GmcFormatError(
+            "coded data ends in a zero word"
+        )  # is never written, and constriction would raise a bare ValueError
 
 
 def _low_rows(prediction: Prediction, high: np.ndarray, weights: Weights, channel: int) -> np.ndarray:
@@ -267,15 +282,18 @@ def _low_rows(prediction: Prediction, high: np.ndarray, weights: Weights, channe
     return rows
 
 
-def _places(starts: np.ndarray, streams: int) -> np.ndarray:
-    """Where each stream's symbols go in coding order: int64 [streams, pixels]; see the module docstring."""
+def _symbol_positions(starts: np.ndarray, streams: int) -> np.ndarray:
+    """Position in coding order of each symbol, int64 [streams, pixels]; a stream is one nibble of one channel.
+
+    ``starts`` int64 [steps + 1]: where the pixels of each step begin.
+    """
     counts = np.diff(starts)
     before = np.repeat(starts[:-1] - starts[0], counts)
     within = np.arange(starts[-1] - starts[0]) - before
     return before * streams + within + np.arange(streams)[:, None] * np.repeat(counts, counts)
 
 
-# how a tile uint8 [1, C, h, w] becomes words, and back: ``push_words`` and ``pop_words``, or others like them
+# how a tile uint8 [1, C, h, w] becomes words, and back: functions like ``push_words`` and ``pop_words``
 PushTile = Callable[[np.ndarray, PixelModel, Callback, Weights, int], tuple[np.ndarray, np.ndarray]]
 PopTile = Callable[[np.ndarray, tuple[int, int, int, int], PixelModel, Callback, Weights, int], np.ndarray]
 
@@ -283,8 +301,8 @@ PopTile = Callable[[np.ndarray, tuple[int, int, int, int], PixelModel, Callback,
 # -- weights of values -----------------------------------------------------------------------------------
 
 
-def squares(planes: np.ndarray, count: int, side: int = TRIAL_SIDE) -> np.ndarray:
-    """A sample of an image [C, H, W]: [count, C, side, side], spread over it whatever its shape."""
+def squares(planes: np.ndarray, count: int, side: int = SQUARE_SIDE) -> np.ndarray:
+    """A sample of an image [C, H, W]: squares [count, C, side, side], spread evenly over an image of any shape."""
     side = min(side, *planes.shape[1:])
     out = []
     for number in range(count):  # a low-discrepancy sequence
@@ -294,15 +312,15 @@ def squares(planes: np.ndarray, count: int, side: int = TRIAL_SIDE) -> np.ndarra
     return np.stack(out)
 
 
-def choose_levels(planes: np.ndarray, model: PixelModel) -> np.ndarray:
-    """Levels uint8 [C, 256] of the weights worth sending with an image uint8 [C, H, W]; all neutral if none is."""
+def choose_weight_indices(planes: np.ndarray, model: PixelModel) -> np.ndarray:
+    """Weight indices uint8 [C, 256] for an image uint8 [C, H, W]; neutral where weights do not pay."""
     c, height, width = planes.shape
-    levels = np.full((c, value_weights.VALUES), value_weights.NEUTRAL, np.uint8)
+    indices = np.full((c, value_weights.VALUES), value_weights.NEUTRAL_INDEX, np.uint8)
     counts = [np.bincount(plane.ravel(), minlength=value_weights.VALUES) for plane in planes]
-    if height * width < ADAPT_FROM or not any(map(value_weights.toothed, counts)):
-        return levels
-    sample = squares(planes, TRIAL_SQUARES)
-    half = sample[:, 0].size // 2  # weights of the first half are tried on the second
+    if height * width < ADAPT_FROM_PIXELS or not any(map(value_weights.is_sparse, counts)):
+        return indices
+    sample = squares(planes, HISTOGRAM_SQUARES)
+    half = sample[:, 0].size // 2  # weights from the first half are tried on the second
     canvas = model.canvas(sample.shape[2], sample.shape[3], len(sample))
     canvas.fill(sample)
     prediction = model.predict(canvas, np.arange(2 * half))
@@ -315,7 +333,7 @@ def choose_levels(planes: np.ndarray, model: PixelModel) -> np.ndarray:
 
         def found(part: slice, value=value, rows=rows, high=high, used=used) -> np.ndarray:
             seen = np.bincount(value[part], minlength=value_weights.VALUES)
-            return value_weights.levels(used, seen, value_weights.expectation(rows[part], high[part]))
+            return value_weights.weight_indices(used, seen, value_weights.expectation(rows[part], high[part]))
 
         tried = rows[second].copy()
         native.core().reweighted(tried, high[second], value_weights.WEIGHTS[found(first)])
@@ -323,12 +341,12 @@ def choose_levels(planes: np.ndarray, model: PixelModel) -> np.ndarray:
         saved = np.log2(tried[symbol] / rows[second][symbol]).mean() * height * width
         candidate = found(slice(None))
         if saved > 32 * len(value_weights.pack(candidate[None])[1]):
-            levels[channel] = candidate
-    return levels
+            indices[channel] = candidate
+    return indices
 
 
-def _weights(levels: np.ndarray) -> Weights:
-    return [None if (row == value_weights.NEUTRAL).all() else value_weights.WEIGHTS[row] for row in levels]
+def _weights(indices: np.ndarray) -> Weights:
+    return [None if (row == value_weights.NEUTRAL_INDEX).all() else value_weights.WEIGHTS[row] for row in indices]
 
 
 # -- the tiles of an image: encode and decode ------------------------------------------------------------
@@ -341,23 +359,26 @@ def encode(
     progress: Callback = ignore,
     tile: tuple[int, int] | None = None,
     push_tile: PushTile = push_words,
-    levels: Callable[[], np.ndarray] | None = None,
+    weight_indices: Callable[[], np.ndarray] | None = None,
     mirror: int = 0,
-) -> Encoded:
+) -> Payload:
     """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``.
 
-    ``levels`` gives what choose_levels said; ``mirror``: of online.rules.MIRRORS, for a model that learns.
+    tile            height and width of a tile; default: ``tile_shape``
+    push_tile       how a tile becomes words
+    weight_indices  gives the result of ``choose_weight_indices`` where that is known already
+    mirror          below online.rules.MIRRORS: how tiles are mirrored, for a model that learns
     """
     _, height, width = planes.shape
     tile = tile or tile_shape(height, width)
     changes = b""
-    if height * width >= ADAPT_FROM or mirror:
+    if height * width >= ADAPT_FROM_PIXELS or mirror:
         changes = model.fit(squares(planes, FIT_SQUARES, FIT_SIDE), height * width)
         changes += bytes([mirror]) if mirror else b""
         model = model.adapted(changes)
-    found = levels() if levels else choose_levels(planes, model)
-    mask, weight_words = value_weights.pack(found)
-    weights = _weights(found)
+    indices = weight_indices() if weight_indices else choose_weight_indices(planes, model)
+    mask, weight_words = value_weights.pack(indices)
+    weights = _weights(indices)
     parts = [planes[None, :, y, x] for y, x in tiles(height, width, tile)]
     side_by_side, each = workers(len(parts), threads)
     with Threads(side_by_side) as pool:
@@ -368,19 +389,19 @@ def encode(
     head += b"".join(map(varint.write, (*tile, *(len(words) for words, _ in coded))))
     body = b"".join(words.astype("<u4").tobytes() for words in (weight_words, *(words for words, _ in coded)))
     bits = np.sum([bits for _, bits in coded], 0) + 32.0 * len(weight_words) + 8.0 * len(changes)
-    return Encoded(head + body, float(bits[0]))
+    return Payload(head + body, float(bits[0]))
 
 
 def sampled_bits(
     planes: np.ndarray,
     model: PixelModel,
     threads: int,
-    levels: Callable[[], np.ndarray] | None,
+    weight_indices: Callable[[], np.ndarray] | None,
     progress: Callback = ignore,
 ) -> tuple[float, float] | None:
-    """About the bits of ``encode``, several times faster, and the standard error of that number.
+    """An estimate of the bits that ``encode`` takes, several times faster, and its standard error in bits.
 
-    None of a model that learns, or that is coded step by step: only local.tile_coder.TileCoder takes samples.
+    None for a model that learns, or that has no tile coder: only local.tile_coder.TileCoder takes samples.
     """
     variance: list[float] = []
 
@@ -393,8 +414,8 @@ def sampled_bits(
 
     if not hasattr(model.tile_coder, "sampled_bits"):
         return None
-    bits = encode(planes, model, threads, progress, push_tile=sample, levels=levels).estimated_bits
-    return bits, math.sqrt(math.fsum(variance))  # the same in whatever order threads finish
+    bits = encode(planes, model, threads, progress, push_tile=sample, weight_indices=weight_indices).estimated_bits
+    return bits, math.sqrt(math.fsum(variance))  # fsum: the order in which threads finish does not matter
 
 
 def decode(
@@ -415,7 +436,7 @@ def decode(
     tile, lengths, position = read_tiles(payload, position, height, width)
     if position + 4 * (weight_length + sum(lengths)) != len(payload):
         raise GmcFormatError("the lengths of the tiles do not add up to the payload")
-    if extras & 1:  # models for small images have none
+    if extras & 1:
         model = model.adapted(changes)
     words = np.frombuffer(payload, "<u4", offset=position)
     weights = _weights(value_weights.unpack(mask, words[:weight_length], channels))
@@ -434,13 +455,13 @@ def decode(
 
 
 def workers(count: int, threads: int) -> tuple[int, int]:
-    """How many of ``count`` tiles are worked on at once, and by how many threads each."""
+    """How many of ``count`` tiles are coded at once, and how many threads work on each."""
     side_by_side = min(count, threads)
     return side_by_side, threads // side_by_side
 
 
 def read_tiles(payload: bytes, position: int, height: int, width: int) -> tuple[tuple[int, int], list[int], int]:
-    """Shape of tiles, how many words each has, the position after it.  Raises GmcFormatError."""
+    """Height and width of the tiles, the number of words of each, the position behind.  Raises GmcFormatError."""
     tile_height, position = varint.read(payload, position, "the height of a tile")
     tile_width, position = varint.read(payload, position, "the width of a tile")
     if not (0 < tile_height <= height and 0 < tile_width <= width):
@@ -448,7 +469,7 @@ def read_tiles(payload: bytes, position: int, height: int, width: int) -> tuple[
     if tile_height * tile_width > MAX_TILE_PIXELS:
         raise GmcFormatError(f"tiles of {tile_width}x{tile_height} are larger than the format allows")
     count = -(-height // tile_height) * -(-width // tile_width)
-    if count > len(payload):  # every tile has at least its length
+    if count > len(payload):  # every tile takes at least one byte, for its length
         raise GmcFormatError(f"{count} tiles promised, the payload has {len(payload)} bytes")
     lengths = []
     for _ in range(count):
@@ -471,7 +492,7 @@ def decode_batch(
 ) -> np.ndarray:
     """Inverse of ``encode_batch``: uint8 ``shape`` [B, C, H, W].  Raises GmcFormatError.
 
-    Memory and time grow with ``shape``, whatever the payload: its limits are the caller's business.
+    Memory and time grow with ``shape``, whatever the payload is: the caller must limit it.
     """
     if len(payload) % 4:
         raise GmcFormatError(f"{len(payload)} bytes are no whole number of 32-bit words")

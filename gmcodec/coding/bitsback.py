@@ -8,50 +8,47 @@
                         push z with p(z)             uniform, see exact/gaussian.py
     pop it              pop z with p(z), pop x with p(x | z), push z with q(z | x): the bits are back
 
-A batch of images is coded in step, each group of latents and each part of a group at once.  The posterior of a group
-depends on the image and on the groups above it (thesis, section 2.10.2), so all latents of a batch are popped before
-the image is pushed: what is on the stack must be worth that many bits.
-
-chain.py and strips.py make sure that it is.
-"""
+A batch of images is coded in step.  Latents come in groups, and a group in one part or more (a part for each channel if
+the posterior is a flow).  The posterior of a group depends on the image and on the groups before it (thesis, section
+2.10.2), so all latents of a batch are popped before the image is pushed.  The stack must hold enough bits for that;
+chain.py and strips.py see to it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gmcodec.coding.autoregressive import Callback, PixelModel, Weights, pop, push
+from gmcodec.coding.autoregressive import PixelModel, Weights, pop, push
 from gmcodec.coding.stack import Stack
-from gmcodec.progress import ignore
+from gmcodec.progress import Callback, ignore
 
-NIBBLE = 4
-BATCH_PIXELS, LEAST_BATCHES = 1 << 18, 1  # of the images coded in step; of a chain
-SEED_MARGIN = 1.02, 256  # over the nominal cost of latents: a factor, and bits
+NIBBLE_BITS = 4
+SEED_MARGIN = 1.02, 256  # what a stack must hold beyond the nominal cost of latents: a factor, and bits
 
 
 class Posterior(Protocol):
-    """Of some latents of a batch, of one part of a group."""
+    """The posterior of one part of a group of latents, of all images of a batch."""
 
     def rows(self, first: np.ndarray, step: int) -> np.ndarray:
-        """Frequencies of a nibble, int32 [N, 16]: as ``rows`` in exact/gaussian.py."""
+        """Frequencies of a nibble, int32 [N, 16]; see ``rows`` in exact/gaussian.py."""
 
 
-class Walk(Protocol):
-    """The way from the first group of latents to the last, for a batch of images."""
+class LatentState(Protocol):
+    """What is known so far of the latents of a batch of images, from the first group to the last."""
 
     def sizes(self) -> list[int]:
-        """How many latents there are in each part, in order."""
+        """The number of latents of each part, in order."""
 
     def posterior(self) -> Posterior:
-        """Of the next part; only where the images are known."""
+        """The posterior of the next part; only if the images are known."""
 
     def observe(self, bins: np.ndarray) -> None:
-        """Tell the next part, int32 [N]."""
+        """Set the next part: bins int32 [N]."""
 
-    def given(self) -> PixelModel:
-        """The decoder, once all parts are told."""
+    def decoder(self) -> PixelModel:
+        """The decoder conditioned on the latents; all parts must be known."""
 
 
 class LatentModel(Protocol):
@@ -59,27 +56,38 @@ class LatentModel(Protocol):
 
     @property
     def latent_bits(self) -> int:
-        """Of each latent under the prior: a multiple of 4."""
+        """Bits of each latent under the prior: a multiple of 4."""
 
     @property
     def plain(self) -> PixelModel:
         """The model without latents."""
 
-    def takes(self, height: int, width: int) -> bool:
-        """Whether an image of this size can have latents; one that cannot is a seed."""
+    def supports(self, height: int, width: int) -> bool:
+        """Whether an image of this size can have latents.  One that cannot is coded as a seed (chain.py)."""
 
-    def walk(self, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> Walk: ...
+    def latent_state(self, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> LatentState: ...
 
 
 class Pushed(NamedTuple):
-    """What a batch cost: bits of each image, float64 [B], of what was pushed minus what was popped."""
+    """The cost of a batch: bits of each image, float64 [B], pushed minus popped."""
 
-    parts: Mapping[str, np.ndarray]  # by what they are of; "latents": log q - log p of those that were drawn
-    borrowed: float  # bits that came off the stack before anything was pushed onto it, all images together
+    parts: Mapping[str, np.ndarray]  # by name; "latents" is log q - log p of the sampled latents
+    borrowed: float  # bits popped before anything was pushed, of all images together
 
     @property
     def bits(self) -> np.ndarray:
         return sum(self.parts.values(), np.zeros(1))
+
+
+class Scheme(NamedTuple):
+    """How chain.py and strips.py code batches of a kind of model."""
+
+    batch_pixels: int  # of the images that are coded in step, at most
+    least_batches: int  # of a chain; more batches are smaller and need fewer seeds
+    trial: Callable[..., Pushed]
+    required_bits: Callable[..., int]
+    push_batch: Callable[..., Pushed]
+    pop_batch: Callable[..., np.ndarray]
 
 
 # -- a batch: push and pop -------------------------------------------------------------------------------
@@ -93,17 +101,17 @@ def push_batch(
     weights: Weights = None,
     above: np.ndarray | None = None,
 ) -> Pushed:
-    """Push uint8 [B, C, H, W].
+    """Push uint8 [B, C, H, W].  Inverse of ``pop_batch``.
 
-    The stack must hold ``latent_cost`` bits at least.  ``weights`` of values as in ``push``; ``above``: finished rows
-    that the images lie below.  Mirrors ``pop_batch``, backwards.
+    The stack must hold at least ``latent_cost`` bits.  ``weights`` of values as in ``push``; ``above``: the finished
+    rows above the images, uint8 [B, C, rows, W].
     """
-    walk, bits = model.walk(shape_of(planes), planes), model.latent_bits
-    drawn, divergence = draw_latents(stack, walk, len(planes), bits)
-    primary = push(stack, planes, below(walk.given(), above), progress, weights)
-    for bins in reversed(drawn):
+    state, bits = model.latent_state(shape_of(planes), planes), model.latent_bits
+    latents, divergence = pop_posteriors(stack, state, len(planes), bits)
+    primary = push(stack, planes, below(state.decoder(), above), progress, weights)
+    for bins in reversed(latents):
         stack.push_uniform(bins, 1 << bits)
-    borrowed = bits * sum(walk.sizes()) - divergence.sum()
+    borrowed = bits * sum(state.sizes()) - divergence.sum()
     return Pushed({"samples": primary, "latents": divergence}, float(borrowed))
 
 
@@ -116,55 +124,55 @@ def pop_batch(
     above: np.ndarray | None = None,
 ) -> np.ndarray:
     """Pop uint8 ``shape`` [B, C, H, W] and give the bits back."""
-    walk = model.walk(shape, None)
-    drawn = pop_latents(stack, walk, model.latent_bits)
-    planes = pop(stack, shape, below(walk.given(), above), progress, weights)
-    give_back(stack, model.walk(shape, planes), drawn, model.latent_bits)
+    state = model.latent_state(shape, None)
+    latents = pop_priors(stack, state, model.latent_bits)
+    planes = pop(stack, shape, below(state.decoder(), above), progress, weights)
+    push_posteriors(stack, model.latent_state(shape, planes), latents, model.latent_bits)
     return planes
 
 
-def draw_latents(stack: Stack, walk: Walk, count: int, bits: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Pop all parts from their posteriors; what was drawn, and log q - log p of each of ``count`` images, float64."""
-    drawn, divergence = [], np.zeros(count)
-    for _ in walk.sizes():
-        bins, cost = pop_posterior(stack, walk.posterior(), bits)
-        walk.observe(bins)
-        drawn.append(bins)
+def pop_posteriors(stack: Stack, state: LatentState, count: int, bits: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Pop all parts from their posteriors: their bins, and log2 q - log2 p of each of ``count`` images, float64."""
+    latents, divergence = [], np.zeros(count)
+    for _ in state.sizes():
+        bins, cost = pop_posterior(stack, state.posterior(), bits)
+        state.observe(bins)
+        latents.append(bins)
         divergence += (bits - cost).reshape(count, -1).sum(1)
-    return drawn, divergence
+    return latents, divergence
 
 
-def give_back(stack: Stack, walk: Walk, drawn: list[np.ndarray], bits: int) -> None:
-    """Inverse of ``draw_latents``."""
+def push_posteriors(stack: Stack, state: LatentState, latents: list[np.ndarray], bits: int) -> None:
+    """Inverse of ``pop_posteriors``."""
     posteriors = []
-    for bins in drawn:
-        posteriors.append(walk.posterior())
-        walk.observe(bins)
-    for bins, posterior in zip(reversed(drawn), reversed(posteriors), strict=True):
+    for bins in latents:
+        posteriors.append(state.posterior())
+        state.observe(bins)
+    for bins, posterior in zip(reversed(latents), reversed(posteriors), strict=True):
         push_posterior(stack, bins, posterior, bits)
 
 
-def pop_latents(stack: Stack, walk: Walk, bits: int) -> list[np.ndarray]:
+def pop_priors(stack: Stack, state: LatentState, bits: int) -> list[np.ndarray]:
     """Pop all parts by their prior."""
-    drawn = []
-    for size in walk.sizes():
-        drawn.append(stack.pop_uniform(size, 1 << bits))
-        walk.observe(drawn[-1])
-    return drawn
+    latents = []
+    for size in state.sizes():
+        latents.append(stack.pop_uniform(size, 1 << bits))
+        state.observe(latents[-1])
+    return latents
 
 
 def below(decoder: Any, above: np.ndarray | None) -> PixelModel:
-    """A decoder of strips (strips.py) told of the rows above; any other as it is."""
+    """The decoder that also sees the rows ``above`` (strips.py); without rows, the decoder itself."""
     return decoder if above is None else decoder.below(above)
 
 
 def _nibbles(bits: int) -> Iterator[int]:
-    """How far each nibble of a bin is shifted, from the highest."""
-    return iter(range(bits - NIBBLE, -1, -NIBBLE))
+    """The shift of each nibble of a bin, from the highest."""
+    return iter(range(bits - NIBBLE_BITS, -1, -NIBBLE_BITS))
 
 
 def pop_posterior(stack: Stack, posterior: Posterior, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bins int32 [N] that the stack chooses, and what they cost, float64 [N]."""
+    """Pop bins int32 [N]; returns also their cost -log2 q, float64 [N] bits."""
     bins: np.ndarray | int = 0
     cost: np.ndarray | float = 0.0
     for shift in _nibbles(bits):
@@ -178,27 +186,30 @@ def pop_posterior(stack: Stack, posterior: Posterior, bits: int) -> tuple[np.nda
 def push_posterior(stack: Stack, bins: np.ndarray, posterior: Posterior, bits: int) -> None:
     """Inverse of ``pop_posterior``."""
     for shift in reversed(list(_nibbles(bits))):
-        above = (bins >> (shift + NIBBLE)) << (shift + NIBBLE)
+        above = (bins >> (shift + NIBBLE_BITS)) << (shift + NIBBLE_BITS)
         stack.push((bins >> shift) & 15, posterior.rows(above.astype(np.int64), 1 << shift))
 
 
 def trial(model: LatentModel, images: np.ndarray, weights: Weights = None) -> Pushed:
-    """What images uint8 [B, C, H, W] would cost on a stack of random words, which choose the latents."""
-    stack = Stack.random(np.random.default_rng(0), needed(model, images))
+    """What images uint8 [B, C, H, W] cost on a stack of random words, which choose the latents."""
+    stack = Stack.random(np.random.default_rng(0), required_bits(model, images))
     return push_batch(stack, images, model, weights=weights)
 
 
-def needed(model: LatentModel, images: np.ndarray) -> int:
+def required_bits(model: LatentModel, images: np.ndarray) -> int:
     """Bits that a stack should hold before images uint8 [B, C, H, W] are pushed."""
     return latent_cost(model, shape_of(images))
 
 
 def latent_cost(model: LatentModel, shape: tuple[int, int, int, int]) -> int:
-    """The same, for images of this shape."""
+    """``required_bits`` for images of this shape."""
     factor, more = SEED_MARGIN
-    return int(factor * model.latent_bits * sum(model.walk(shape, None).sizes())) + more
+    return int(factor * model.latent_bits * sum(model.latent_state(shape, None).sizes())) + more
 
 
 def shape_of(planes: np.ndarray) -> tuple[int, int, int, int]:
     count, channels, height, width = planes.shape
     return count, channels, height, width
+
+
+BITSBACK = Scheme(1 << 18, 1, trial, required_bits, push_batch, pop_batch)

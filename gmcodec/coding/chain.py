@@ -1,47 +1,49 @@
 # SPDX-License-Identifier: MIT
-"""A chain: images on one stack, coded with bits-back, where the first ones pay for what the others borrow.
+"""A chain: many images on one bits-back stack, where the first images provide the bits that the others borrow.
 
-The first images, the *seeds*, are coded by the model's plain form, without latents or noise, until they are worth what
-a batch of images pops before it pushes anything.  No bits are wasted: a chain starts from data.
+The first images, the *seeds*, are coded by the model's plain form, without latents or noise.  There are as many seeds
+as it takes to put onto the stack what a batch of images pops before it pushes anything.  So no initial bits are wasted.
 
-Payload of a chain (numbers as in formats/varint.py): the number of seeds; the number of images of a batch, 0 if all are
-seeds; then the 32-bit words, little-endian.  Seeds, in batches of 2**18 pixels, are at the bottom; above them the
-other images in their order, batch by batch, the last one maybe smaller.
-"""
+Payload of a chain, in this order (numbers as in formats/varint.py):
+
+1. the number of seeds;
+2. the number of images of a batch, 0 if all images are seeds;
+3. 32-bit words, little-endian: the stack.  At its bottom are the seeds, in batches of 2**18 pixels; above them the
+   other images in their order, batch by batch; the last batch may be smaller."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from gmcodec.coding import bitsback, flow
-from gmcodec.coding.autoregressive import Callback, open_stack, pop, push
-from gmcodec.coding.bitsback import LatentModel, Pushed, shape_of
+from gmcodec.coding.autoregressive import open_stack, pop, push
+from gmcodec.coding.bitsback import LatentModel, Pushed, Scheme, shape_of
 from gmcodec.coding.flow import FlowModel, Underflow
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
 from gmcodec.formats import varint
-from gmcodec.progress import ignore, without_pixels
+from gmcodec.progress import Callback, ignore, without_pixels
 
-SEED_PIXELS = 1 << 18  # of the seeds coded in step
-TRIAL, SEED_EXCESS = 16, 1.05  # images that say what one costs, and how many more seeds than that makes there are
+SEED_PIXELS = 1 << 18  # of the seeds that are coded in step, at most
+TRIAL_IMAGES = 16  # from which the cost of a seed is estimated
+SEED_EXCESS = 1.05  # seeds over what that estimate asks for
 ChainModel = LatentModel | FlowModel
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Payload, and bits of each image, float64 [N]: of what was pushed minus what was popped.
+    """A payload, and the bits of each image, float64 [N]: pushed minus popped.
 
-    ``initial_bits``: that the first batch borrowed, which the seeds paid.
+    ``initial_bits``: what the first batch borrowed from the seeds.
     """
 
     payload: bytes
     bits: np.ndarray
-    divergence: np.ndarray  # of which log q - log p of the latents that were drawn
+    divergence: np.ndarray  # the part of ``bits`` that is log2 q - log2 p of the latents
     seeds: int
     initial_bits: float
 
@@ -49,15 +51,15 @@ class Chain:
 def encode_chain(images: np.ndarray, model: ChainModel, progress: Callback = ignore) -> Chain:
     """uint8 [N, C, H, W] -> payload."""
     count, _, height, width = images.shape
-    most = count // scheme(model).LEAST_BATCHES
-    batch = max(1, min(most, scheme(model).BATCH_PIXELS // (height * width)))
-    cost = scheme(model).needed(model, images[:batch]) if model.takes(height, width) else np.inf
+    largest = count // scheme(model).least_batches
+    batch = max(1, min(largest, scheme(model).batch_pixels // (height * width)))
+    cost = scheme(model).required_bits(model, images[:batch]) if model.supports(height, width) else np.inf
     while True:
         stack, seed_bits = _push_seeds(images, model, cost, progress)
         try:
             found = _push_batches(stack, images[len(seed_bits) :], batch, model, progress)
             break
-        except Underflow:  # other images borrow more than the first ones
+        except Underflow:  # later images borrow more than the first ones
             cost *= SEED_EXCESS
     bits = np.concatenate([seed_bits, *(pushed.bits for pushed in found)])
     divergence = np.concatenate([np.zeros(len(seed_bits)), *(pushed.parts["latents"] for pushed in found)])
@@ -71,16 +73,16 @@ def decode_chain(
 ) -> np.ndarray:
     """Inverse of ``encode_chain``: uint8 ``shape`` [N, C, H, W].  Raises GmcFormatError.
 
-    Memory and time grow with ``shape``, whatever the payload: its limits are the caller's business.
+    Memory and time grow with ``shape``, whatever the payload is: the caller must limit it.
     """
     count, _, height, width = shape
     seeds, position = varint.read(payload, 0, "the number of seeds")
     batch, position = varint.read(payload, position, "the size of batches")
     if seeds > count or (batch == 0) != (seeds == count) or batch > count:
         raise GmcFormatError(f"{seeds} seeds and batches of {batch} do not make a chain of {count} images")
-    if batch and not model.takes(height, width):
+    if batch and not model.supports(height, width):
         raise GmcFormatError(f"an image of {width}x{height} pixels cannot have latents of this model")
-    if batch * height * width > max(scheme(model).BATCH_PIXELS, height * width):
+    if batch * height * width > max(scheme(model).batch_pixels, height * width):
         raise GmcFormatError(f"batches of {batch} images of {width}x{height} are larger than the format allows")
     if (len(payload) - position) % 4:
         raise GmcFormatError(f"{len(payload) - position} bytes are no whole number of 32-bit words")
@@ -95,9 +97,9 @@ def decode_chain(
     return out
 
 
-def scheme(model: ChainModel) -> Any:
-    """The module that codes a batch: it has BATCH_PIXELS, LEAST_BATCHES, needed, trial, push_batch, pop_batch."""
-    return flow if hasattr(model, "passage") else bitsback
+def scheme(model: ChainModel) -> Scheme:
+    """How batches of a model are coded."""
+    return flow.FLOW if hasattr(model, "flow_state") else bitsback.BITSBACK
 
 
 def _push_batches(stack: Stack, images: np.ndarray, batch: int, model: ChainModel, progress: Callback) -> list[Pushed]:
@@ -105,9 +107,9 @@ def _push_batches(stack: Stack, images: np.ndarray, batch: int, model: ChainMode
 
 
 def _push_seeds(images: np.ndarray, model: ChainModel, cost: float, progress: Callback) -> tuple[Stack, np.ndarray]:
-    """A stack of the first images, in their order, worth ``cost`` bits or all there are, and the bits of each."""
+    """A stack of the first images, in their order, and the bits of each: ``cost`` bits together, or all images."""
     count, _, height, width = images.shape
-    trial = images[:: -(-count // TRIAL)]
+    trial = images[:: -(-count // TRIAL_IMAGES)]
     each = push(Stack(), trial, model.plain, without_pixels(progress)).mean()
     seeds = count if SEED_EXCESS * cost >= count * each else int(SEED_EXCESS * cost / each) + 1
     while True:
@@ -116,7 +118,7 @@ def _push_seeds(images: np.ndarray, model: ChainModel, cost: float, progress: Ca
             bits[part] = push(stack, images[part], model.plain, progress)
         if seeds == count or bits.sum() >= cost:
             return stack, bits
-        seeds = min(count, seeds + seeds // 4 + 1)  # the first images need fewer bits than others
+        seeds = min(count, seeds + seeds // 4 + 1)  # the first images take fewer bits than the trial
 
 
 def _parts(first: int, last: int, size: int) -> Iterator[slice]:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Conventional lossless forms, for planes that a photograph model codes badly: screenshots, palettes, masks.
+"""Conventional lossless methods, for planes that models of photographs code badly: screenshots, palettes, masks.
 
-Payloads of the four forms, for samples ``[C, H, W]`` of ``depth`` 1, 2, 4, 8 or 16 bits:
+Payloads of the four methods, for samples ``[C, H, W]`` of ``depth`` 1, 2, 4, 8 or 16 bits:
 
 ``STORED``    The samples in C H W order: packed when depth < 8 (``filters.pack_rows``), little-endian when it
               is 16.
 
-``DEFLATED``  One method byte, then a compressed stream that MUST give exactly the bytes the method and the
-              shape call for::
+``DEFLATED``  One byte, then a compressed stream that MUST give exactly as many bytes as the first byte and the
+              shape require::
 
                   bit   7 6     5 4 3    2 1 0
                       packing | filter | compressor
@@ -25,19 +25,20 @@ Payloads of the four forms, for samples ``[C, H, W]`` of ``depth`` 1, 2, 4, 8 or
               new). C = 1 is coded as grey, C = 2 as grey and alpha, 3 as RGB, 4 as RGBA. At most 16383 on a
               side, depth <= 8.
 
-``PALETTE``   A table, then another form of what indexes it::
+``PALETTE``   A table, then another method for the indices into it::
 
-                  +------+-------+=========+------+=========+
-                  | kind | n - 1 |  table  | form | payload |   form: STORED, DEFLATED or WEBP
-                  +------+-------+=========+------+=========+
+                  +------+-------+=========+--------+=========+
+                  | kind | n - 1 |  table  | method | payload |   method: STORED, DEFLATED or WEBP
+                  +------+-------+=========+--------+=========+
 
               kind bit 0: 0 = the table holds colours of C samples and the payload one plane of indices; 1 =
               it holds single samples and the payload C planes. Bit 1: the table is raw deflate. Others are 0.
-              The table is channel by channel, as differences to the entry before modulo 2**bits, 16-bit
-              little-endian. Index planes have the least depth of 1, 2, 4, 8 that n entries need.
+              The table is stored channel by channel; an entry is its difference to the one before, modulo
+              2**depth, or modulo 256 when depth < 8; 16-bit differences are little-endian. Index planes have the
+              least depth of 1, 2, 4, 8 that n entries need.
 
-``decode`` trusts nothing: sizes are known before anything is allocated, decompressors are bounded, and damage
-is always a ``GmcFormatError`` or wrong samples of the right shape, which the container's CRCs catch.
+``decode`` trusts nothing: sizes are known before anything is allocated, and decompressors are bounded. A damaged
+payload gives a ``GmcFormatError``, or wrong samples of the right shape, which the container's CRCs catch.
 """
 
 from __future__ import annotations
@@ -58,21 +59,26 @@ from gmcodec.errors import GmcFormatError, TruncatedFileError, UnknownModelError
 from gmcodec.progress import Callback, ignore
 
 STORED, DEFLATED, WEBP, PALETTE = 1, 2, 3, 4
-FORMS = {STORED: "stored", DEFLATED: "deflated", WEBP: "webp", PALETTE: "palette"}
+METHODS = {STORED: "stored", DEFLATED: "deflated", WEBP: "webp", PALETTE: "palette"}
 
 _SHARED, _DEFLATED_TABLE = 1, 2  # bits of PALETTE's kind
 _WEBP_SIDE = 16383
 _WEBP_MODES = {1: "RGB", 2: "RGBA", 3: "RGB", 4: "RGBA"}
 
-_QUICK_PIXELS = 1 << 21  # that are compressed together for an estimate
-_SMALL = 1 << 16  # bytes of samples; below, every method is tried
-_SIMPLE = 0.05  # WebP's size over raw size: nothing much is going on below
-# pixels up to which the slowest setting of WebP is tried: it takes 1 to 5 s a megapixel of a picture where nothing
-# much is going on, up to 100 s of others
-_SLOW_SIMPLE_FAST, _SLOW_FEW, _SLOW_SIMPLE, _SLOW = 1 << 19, 1 << 24, 1 << 21, 1 << 18
+_QUICK_PIXELS = 1 << 21  # of a band that is compressed for an estimate
+_SMALL_BYTES = 1 << 16  # of samples, up to which every method is tried
+_SIMPLE_RATIO = 0.05  # WebP's size over raw size, below which an image counts as simple
+# pixels up to which the slowest setting of WebP is tried: it takes 1 to 5 s a megapixel for a simple image and up to
+# 100 s for others
+_SLOW_PIXELS_SIMPLE_FAST, _SLOW_PIXELS_FEW_COLOURS, _SLOW_PIXELS_SIMPLE, _SLOW_PIXELS = (
+    1 << 19,
+    1 << 24,
+    1 << 21,
+    1 << 18,
+)
 _FEW_COLOURS = 2048
-# how much smaller that setting was than the others, at most: of few colours, and of many or grey
-_SLOW_GAIN_FEW, _SLOW_GAIN = 2.2, 1.08
+# how much smaller that setting made an image, at most: with few colours, and with many or grey
+_SLOW_GAIN_FEW_COLOURS, _SLOW_GAIN = 2.2, 1.08
 
 
 def encode(
@@ -82,12 +88,12 @@ def encode(
     below: float | None = None,
     progress: Callback = ignore,
 ) -> tuple[int, bytes]:
-    """Smallest (form, payload) found for uint8 or uint16 ``[C, H, W]``, C 1..4, values below ``2**depth``.
+    """Smallest (method, payload) found for uint8 or uint16 ``[C, H, W]``, C 1..4, values below ``2**depth``.
 
-    ``effort`` "fast" tries what has a chance, in about
-    a second per megasample of a photograph and several of a picture of few colours; "best" tries all of that and the
-    slow settings of WebP, unless they are sure to stay above ``below`` bytes: such a result is of no use.
-    ``progress`` is told of no pixels after every trial: it may end the work.
+    effort    "fast" tries all methods that can win: about a second per megasample for a photograph, several seconds
+              for a picture of few colours. "best" also tries the slow settings of WebP
+    below     bytes that a result must stay below to be of use: slow settings that cannot reach that are left out
+    progress  is called with 0 pixels after every trial: it may end the work
     """
     if effort not in ("fast", "best"):
         raise ValueError(f"effort {effort!r} is not one of 'fast', 'best'")
@@ -95,13 +101,13 @@ def encode(
     tried = _try_fast(best, planes, depth)
     if effort == "best" and tried.sizes:
         _try_slow_webp(best, planes, tried, below)
-    return best.form, best.payload
+    return best.method, best.payload
 
 
 def quick_size(planes: np.ndarray, depth: int, progress: Callback = ignore) -> int:
-    """About the bytes that ``encode`` would take, in tens of milliseconds per megasample.
+    """A rough estimate of the bytes that ``encode`` would take, in tens of milliseconds per megasample.
 
-    Of a large image band by band: what compresses it as a whole takes ten times its memory.
+    A large image is compressed band by band, since compressing it as a whole takes ten times its memory.
     """
     rows = max(1, _QUICK_PIXELS // planes.shape[2])
     total = 0
@@ -114,7 +120,7 @@ def quick_size(planes: np.ndarray, depth: int, progress: Callback = ignore) -> i
 
 
 def has_few_colours(planes: np.ndarray) -> bool:
-    """Whether uint8 [C, H, W] has few colours, by a sample of its pixels; grey levels are no colours."""
+    """Whether uint8 [C, H, W] has few colours, by a sample of its pixels; False for grey images."""
     if planes.shape[0] < 3 or planes.itemsize > 1:
         return False
     step = max(1, planes[0].size >> 16)
@@ -124,22 +130,22 @@ def has_few_colours(planes: np.ndarray) -> bool:
     return len(np.unique(keys)) <= _FEW_COLOURS
 
 
-def decode(form: int, payload: bytes, shape: tuple[int, int, int], depth: int) -> np.ndarray:
+def decode(method: int, payload: bytes, shape: tuple[int, int, int], depth: int) -> np.ndarray:
     """Inverse of ``encode``: uint8 (uint16 for depth 16) ``[C, H, W]``, values below ``2**depth``.
 
-    Raises ``UnknownModelError`` for a form not in ``FORMS`` and ``GmcFormatError`` for a damaged payload.
+    Raises ``UnknownModelError`` for a method not in ``METHODS`` and ``GmcFormatError`` for a damaged payload.
     """
     if not 1 <= shape[0] <= 4 or min(shape) < 1 or depth not in (1, 2, 4, 8, 16):
         raise GmcFormatError(f"shape {shape} with depth {depth} is not an image")
-    if form not in FORMS:
-        raise UnknownModelError(f"form {form} is unknown; this release knows {FORMS}")
+    if method not in METHODS:
+        raise UnknownModelError(f"method {method} is unknown; this release knows {METHODS}")
     decoder = {
         STORED: _decode_stored,
         DEFLATED: _decode_deflated,
         WEBP: _decode_webp,
         PALETTE: _decode_palette,
     }
-    planes = decoder[form](payload, shape, depth)
+    planes = decoder[method](payload, shape, depth)
     if depth < 8 and planes.max() >> depth:
         raise GmcFormatError(f"a sample is {planes.max()}, depth is {depth}")
     return planes
@@ -149,21 +155,21 @@ def decode(form: int, payload: bytes, shape: tuple[int, int, int], depth: int) -
 class _Smallest:
     """The smallest payload so far."""
 
-    form: int
+    method: int
     payload: bytes
     progress: Callback
 
-    def offer(self, form: int, payload: bytes) -> int:
+    def offer(self, method: int, payload: bytes) -> int:
         """Keep ``payload`` if it is smaller; returns its size."""
         self.progress(0)
         if len(payload) < len(self.payload):
-            self.form, self.payload = form, payload
+            self.method, self.payload = method, payload
         return len(payload)
 
 
 def _try_quick(best: _Smallest, planes: np.ndarray, depth: int) -> None:
-    """One fast setting of each form that may win."""
-    small = planes.nbytes <= _SMALL
+    """Offer one fast setting of each method that may win."""
+    small = planes.nbytes <= _SMALL_BYTES
     webp = max(planes.shape[1:]) <= _WEBP_SIDE
     if depth <= 8 and webp:
         size = best.offer(WEBP, _encode_webp(planes, quality=0, method=1))
@@ -182,8 +188,8 @@ def _try_quick(best: _Smallest, planes: np.ndarray, depth: int) -> None:
 
 
 @dataclass
-class _Tried:
-    """Sizes of WebP by (quality, method)."""
+class _TriedWebp:
+    """Sizes of WebP payloads by (quality, method)."""
 
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
 
@@ -195,23 +201,23 @@ class _Tried:
         return self.sizes[setting]
 
 
-def _try_fast(best: _Smallest, planes: np.ndarray, depth: int) -> _Tried:
-    """Every form, with what is known to gain nothing left out.
+def _try_fast(best: _Smallest, planes: np.ndarray, depth: int) -> _TriedWebp:
+    """Offer every method but those that are known to gain nothing.
 
-    A photograph gets one WebP run and nothing else: what LZ77 makes of such data was 10 to 50 % larger.
+    A photograph gets one WebP run and nothing else: LZ77 made such images 10 to 50 % larger.
     """
-    tried = _Tried()
-    small = planes.nbytes <= _SMALL
+    tried = _TriedWebp()
+    small = planes.nbytes <= _SMALL_BYTES
     webp = max(planes.shape[1:]) <= _WEBP_SIDE
     found = _find_palette(planes, depth)
     if depth <= 8 and webp:
         fast = tried.webp(best, planes, 0, 1)
         probe = best.offer(DEFLATED, _deflated(planes, INTERLEAVED, 0, 1))
         few = found is not None or _least_packing(planes) > 0
-        # noise leaves LZ77 and WebP less to differ by
-        photograph = not (small or few) and fast > _SIMPLE * planes.size
+        # the sizes of noise differ less between LZ77 and WebP
+        photograph = not (small or few) and fast > _SIMPLE_RATIO * planes.size
         photograph = photograph and probe > (1.4 if fast < planes.size / 2 else 1.05) * fast
-        for setting in _webp_settings(planes, few or fast < _SIMPLE * planes.size, photograph):
+        for setting in _webp_settings(planes, few or fast < _SIMPLE_RATIO * planes.size, photograph):
             tried.webp(best, planes, *setting)
         if photograph:
             return tried
@@ -227,31 +233,31 @@ def _try_fast(best: _Smallest, planes: np.ndarray, depth: int) -> _Tried:
 
 
 def _webp_settings(planes: np.ndarray, simple: bool, photograph: bool) -> list[tuple[int, int]]:
-    """(quality, method) worth trying in any case.
+    """The settings (quality, method) that are always tried.
 
-    (100, 6) tries all of WebP's transforms. It takes 20 times as long as (75, 5) and gains 1 % on photographs
-    but up to half on a picture of few colours.
+    (100, 6) tries all of WebP's transforms. It takes 20 times as long as (75, 5), gains 1 % on photographs, but up to
+    half on a picture of few colours.
     """
     pixels = planes[0].size
-    if pixels <= _SMALL // 4 or (simple and pixels <= _SLOW_SIMPLE_FAST):
+    if pixels <= _SMALL_BYTES // 4 or (simple and pixels <= _SLOW_PIXELS_SIMPLE_FAST):
         return [(100, 4), (75, 5), (100, 6)]
     return [(75, 5)] if photograph else [(100, 4), (75, 5)]
 
 
-def _try_slow_webp(best: _Smallest, planes: np.ndarray, tried: _Tried, below: float | None) -> None:
-    """WebP with its slow settings, where they can win and take seconds.
+def _try_slow_webp(best: _Smallest, planes: np.ndarray, tried: _TriedWebp, below: float | None) -> None:
+    """Offer WebP's slow settings where they can win within seconds.
 
-    Which of its transforms suit a picture WebP guesses, but for (100, 6), which tries them. It guesses wrong where
-    colours are few but do not fit a palette: a texture, or a dithered one.
+    WebP guesses which of its transforms suit a picture; only (100, 6) tries them all. The guess is wrong where
+    colours are few but too many for a palette: a texture, or a dithered image.
     """
     least, few = min(tried.sizes.values()), has_few_colours(planes)
-    simple = tried.sizes[0, 1] < _SIMPLE * planes.size
+    simple = tried.sizes[0, 1] < _SIMPLE_RATIO * planes.size
     target = len(best.payload) if below is None else min(below, len(best.payload))
-    if target * (_SLOW_GAIN_FEW if few else _SLOW_GAIN) < least:
+    if target * (_SLOW_GAIN_FEW_COLOURS if few else _SLOW_GAIN) < least:
         return
-    pixels, largest = planes[0].size, _SLOW
+    pixels, largest = planes[0].size, _SLOW_PIXELS
     if simple:
-        largest = _SLOW_FEW if few else _SLOW_SIMPLE
+        largest = _SLOW_PIXELS_FEW_COLOURS if few else _SLOW_PIXELS_SIMPLE
     for setting in [(100, 4), (100, 5)] if simple or few or pixels <= largest else []:
         tried.webp(best, planes, *setting)
     if pixels <= largest:
@@ -275,16 +281,16 @@ def _decode_stored(payload: bytes, shape: tuple[int, int, int], depth: int) -> n
     return filters.unpack_rows(packed, width, depth).copy()
 
 
-def _try_deflated(best: _Smallest, planes: np.ndarray, form: int, prefix: bytes) -> None:
-    """Every filter with a fast deflate, the promising ones with a slow one and LZMA."""
-    small = planes.nbytes <= _SMALL
+def _try_deflated(best: _Smallest, planes: np.ndarray, method: int, prefix: bytes) -> None:
+    """Offer every filter with a fast deflate, and the best of them with slow deflate and LZMA."""
+    small = planes.nbytes <= _SMALL_BYTES
     kinds = _filter_kinds(planes) if small or planes.itemsize == 2 else _filter_kinds(planes)[:3]
-    methods = [(kind, 0) for kind in kinds]
+    settings = [(kind, 0) for kind in kinds]
     if planes.shape[0] == 1 and planes.itemsize == 1:
         least = _least_packing(planes)
         packings = [code for code, bits in PACKED_BITS.items() if PACKED_BITS[least] <= bits < 8]
-        methods += [(kind, packing) for packing in packings for kind in (INTERLEAVED, PNG)]
-    tried = [(best.offer(form, prefix + _deflated(planes, *method, 6)), method) for method in methods]
+        settings += [(kind, packing) for packing in packings for kind in (INTERLEAVED, PNG)]
+    tried = [(best.offer(method, prefix + _deflated(planes, *setting, 6)), setting) for setting in settings]
     tried.sort()
     least_size = tried[0][0]
     if not small and least_size > 1.35 * len(best.payload):
@@ -292,21 +298,21 @@ def _try_deflated(best: _Smallest, planes: np.ndarray, form: int, prefix: bytes)
     for size, (kind, packing) in tried if small else tried[:2]:
         if size > (1.3 if small else 1.1) * least_size + 64:
             continue
-        method, stream = packing << 6 | kind << 3, filters.to_stream(planes, kind, packing)
+        head, stream = packing << 6 | kind << 3, filters.to_stream(planes, kind, packing)
         sizes = {
-            code: best.offer(form, prefix + bytes([method | code]) + lzma_raw(stream, code))
+            code: best.offer(method, prefix + bytes([head | code]) + lzma_raw(stream, code))
             for code in (LZMA if small else [1])
         }
         if small or sizes[1] > 0.95 * size:
             for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):
-                best.offer(form, prefix + bytes([method | DEFLATE]) + deflate(stream, 9, strategy))
+                best.offer(method, prefix + bytes([head | DEFLATE]) + deflate(stream, 9, strategy))
         if not small and sizes[1] < 1.05 * len(best.payload):
             for code in (2, 3):
-                best.offer(form, prefix + bytes([method | code]) + lzma_raw(stream, code))
+                best.offer(method, prefix + bytes([head | code]) + lzma_raw(stream, code))
 
 
 def _filter_kinds(planes: np.ndarray) -> list[int]:
-    """The filters for ``planes``, the likely ones first."""
+    """The filters for ``planes``, the likeliest first."""
     return [INTERLEAVED, PNG, *([MED_GREEN] if planes.shape[0] >= 3 else []), MED, PLANAR]
 
 
@@ -325,7 +331,7 @@ def _deflated(planes: np.ndarray, kind: int, packing: int, level: int) -> bytes:
 
 def _decode_deflated(payload: bytes, shape: tuple[int, int, int], depth: int) -> np.ndarray:
     if not payload:
-        raise TruncatedFileError("deflated payload has no method byte")
+        raise TruncatedFileError("deflated payload has no first byte")
     compressor, kind, packing = payload[0] & 7, payload[0] >> 3 & 7, payload[0] >> 6
     if kind > PLANAR or (kind == MED_GREEN and shape[0] < 3):
         raise GmcFormatError(f"filter {kind} is unknown, or not for {shape[0]} channels")
@@ -347,7 +353,7 @@ def _encode_webp(planes: np.ndarray, quality: int, method: int) -> bytes:
     image.save(file, "WEBP", lossless=True, quality=quality, method=method, exact=True)
     data = file.getvalue()
     at = 12
-    while data[at : at + 4] != b"VP8L":  # the first chunk, unless the library adds others
+    while data[at : at + 4] != b"VP8L":  # usually the first chunk, but the library may add others
         at += 8 + int.from_bytes(data[at + 4 : at + 8], "little") + 1 & ~1
     return data[at + 8 : at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")]
 
@@ -364,7 +370,7 @@ def _decode_webp(payload: bytes, shape: tuple[int, int, int], depth: int) -> np.
     padding = b"\0" * (len(payload) & 1)
     head = struct.pack("<4sI4s4sI", b"RIFF", 12 + len(payload) + len(padding), b"WEBP", b"VP8L", len(payload))
     try:
-        # not Image.open: its limit is for files whose size nobody has checked
+        # not Image.open: its limit is meant for unchecked sizes, and this size is known
         with WebPImagePlugin.WebPImageFile(io.BytesIO(head + payload + padding)) as image:
             image.load()
             found = image.size, image.mode
@@ -381,14 +387,14 @@ def _decode_webp(payload: bytes, shape: tuple[int, int, int], depth: int) -> np.
 
 
 def _find_palette(planes: np.ndarray, depth: int) -> tuple[bytes, np.ndarray, int] | None:
-    """(PALETTE payload up to the form byte, index planes, their depth) where that is smaller than samples."""
+    """(PALETTE payload up to the method byte, index planes, their depth); None if that is no smaller than samples."""
     channels = planes.shape[0]
     for shared in [False] if channels == 1 or depth <= 8 else [False, True]:
         found = _index(planes, depth, shared)
         if found is not None:
             table, indices = found
             bits = _index_bits(table.shape[1])
-            # packing alone does it for one plane of small samples
+            # one plane of small samples can be packed without a table
             before = max(1, int(planes.max()).bit_length()) if channels == 1 else depth
             if bits * indices.shape[0] >= before * channels:
                 return None
@@ -401,8 +407,8 @@ def _decode_palette(payload: bytes, shape: tuple[int, int, int], depth: int) -> 
         raise GmcFormatError("palette payload has no table")
     shared, entries = bool(payload[0] & _SHARED), payload[1] + 1
     table, rest = _decode_table(payload, (1 if shared else shape[0], entries), depth)
-    if not rest or rest[0] not in (STORED, DEFLATED, WEBP):  # no palette in a palette
-        raise GmcFormatError("palette payload has no known form of indices")
+    if not rest or rest[0] not in (STORED, DEFLATED, WEBP):  # palettes do not nest
+        raise GmcFormatError("palette payload has no known method of indices")
     inner = shape if shared else (1, *shape[1:])
     indices = decode(rest[0], rest[1:], inner, _index_bits(entries))
     if indices.max() >= entries:
@@ -419,7 +425,7 @@ def _index(planes: np.ndarray, depth: int, shared: bool) -> tuple[np.ndarray, np
         for plane in planes:
             keys[0] = keys[0] << (depth if depth == 16 else 8) | plane
     sample = keys.reshape(-1)[:: max(1, keys.size // 4096)]
-    if len(np.unique(sample)) > 256:  # before sorting everything
+    if len(np.unique(sample)) > 256:  # before all keys are sorted
         return None
     values, inverse = np.unique(keys, return_inverse=True)
     if len(values) > 256:
@@ -436,7 +442,7 @@ def _index_bits(entries: int) -> int:
 
 
 def _encode_table(table: np.ndarray, shared: bool) -> bytes:
-    """The PALETTE payload up to its form byte."""
+    """The PALETTE payload up to its method byte."""
     steps = np.diff(table, axis=1, prepend=table.dtype.type(0))
     raw = steps.astype(table.dtype.newbyteorder("<")).tobytes()
     packed = deflate(raw, 9)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Exact, reversible filters that make samples easier for a byte compressor: each stands beside its inverse.
+"""Exact, reversible filters that make samples easier for a byte compressor.  Each stands beside its inverse.
 
 ``to_stream``    planes -> the bytes to compress, by one of the filter kinds below
-``pack_rows``    small samples -> bytes, 8 / bits samples in each; rows start on a byte, first sample highest
-``png_filter``   bytes -> PNG's five row filters, each row's kind chosen by least sum of absolute differences
-``med_filter``   samples -> residual of the median edge detector (LOCO-I), folded so that small means near
+``pack_rows``    small samples -> bytes, 8 / bits samples in each, the first in the highest bits; rows start on a byte
+``png_filter``   bytes -> PNG's five row filters; a row gets the kind with the least sum of absolute differences
+``med_filter``   samples -> residual of the median edge detector (LOCO-I), folded to unsigned numbers
 
-Vectorised where the arithmetic allows. What is sequential (Paeth and MED decoding) is in the native core.
+Paeth and MED decoding are sequential and run in the native core; the rest is vectorised.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 from gmcodec import native
 from gmcodec.errors import GmcFormatError
 
-INTERLEAVED, PNG, MED, MED_GREEN, PLANAR = range(5)  # permanent: they are in payloads
+INTERLEAVED, PNG, MED, MED_GREEN, PLANAR = range(5)  # permanent: payloads hold them
 PACKED_BITS = {0: 8, 1: 1, 2: 2, 3: 4}  # packing code -> bits per sample
 
 _BAND = 1 << 20  # bytes filtered at a time, to bound the temporaries
-_PAETH = 4  # the last of PNG's kinds
+_PAETH = 4  # the last kind of PNG
 
 
 def to_stream(planes: np.ndarray, kind: int, packing: int) -> bytes:
@@ -48,7 +48,7 @@ def to_stream(planes: np.ndarray, kind: int, packing: int) -> bytes:
 
 
 def stream_size(shape: tuple[int, int, int], depth: int, kind: int, packing: int) -> int:
-    """How many bytes ``to_stream`` makes."""
+    """The number of bytes that ``to_stream`` makes."""
     channels, height, width = shape
     row = (width * PACKED_BITS[packing] + 7) // 8 * channels * (2 if depth == 16 else 1)
     return height * (row + (kind == PNG))
@@ -97,7 +97,7 @@ def pack_rows(samples: np.ndarray, bits: int) -> np.ndarray:
 
 
 def unpack_rows(packed: np.ndarray, width: int, bits: int) -> np.ndarray:
-    """Inverse of ``pack_rows``; ``packed`` has just the bytes ``width`` samples need; padding is ignored."""
+    """Inverse of ``pack_rows``; ``packed`` has exactly the bytes that ``width`` samples need; padding is ignored."""
     if bits == 8:
         return packed
     if bits == 1:
@@ -145,7 +145,7 @@ def _filter_band(here: np.ndarray, up: np.ndarray, step: int) -> np.ndarray:
 
 
 def png_unfilter(filtered: np.ndarray, step: int) -> np.ndarray:
-    """Inverse of ``png_filter``. Raises ``GmcFormatError`` for a kind that PNG does not know."""
+    """Inverse of ``png_filter``. Raises ``GmcFormatError`` for an unknown kind."""
     if (kind := filtered[:, 0].max()) > _PAETH:
         raise GmcFormatError(f"row filter {kind} is unknown")
     return native.core().undone_png(filtered, step)

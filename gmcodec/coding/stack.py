@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The ANS stack: the last symbol pushed is the first popped.
 
-constriction does the coding.  Its ``Categorical(perfect=False)`` adds 1 to every weight and scales what is
-left of 2**24; rows of ``freq - 1`` sum to 2**24 minus their length, so its scale is exactly 1.0 and the
-frequencies used are exactly ours (tests/test_stack.py checks this with a decoder in plain Python).
+constriction does the coding.  Its ``Categorical(perfect=False)`` scales the weights of a row to the sum of 2**24 minus
+the row's length, then adds 1 to each.  Rows of ``freq - 1`` have that sum already, so the scale is exactly 1.0 and
+constriction uses exactly our frequencies (tests/coding/test_stack.py checks this with a decoder in plain Python).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import constriction
 import numpy as np
 
-PRECISION = 24  # bits of a row's total; part of the format, never an argument
+PRECISION = 24  # bits of the sum of a row of frequencies; part of the format, so never an argument
 ROW_TOTAL = 1 << PRECISION
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
-_UNIFORM = constriction.stream.model.Uniform()  # of a size for each symbol
+_UNIFORM = constriction.stream.model.Uniform()  # takes a size for each symbol
 
 
 class Stack:
@@ -27,7 +27,7 @@ class Stack:
 
     @classmethod
     def random(cls, generator: np.random.Generator, bits: int) -> Stack:
-        """A stack of random bits, that many rounded down to words."""
+        """A stack of random words, ``bits`` rounded down to whole words."""
         return cls(generator.integers(1, 1 << 32, bits // 32, np.uint32))
 
     def push(self, symbols: np.ndarray, freqs: np.ndarray) -> None:
@@ -59,7 +59,7 @@ class Stack:
 
     @property
     def bits(self) -> int:
-        """How much can be popped, within a word."""
+        """The number of bits that can be popped, to within a word."""
         return self._ans.num_bits()
 
     def words(self) -> np.ndarray:

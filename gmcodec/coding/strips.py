@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Images of any size with latent variables: strips of a tile on one stack, the lowest pays for the others.
+"""Images of any size with latent variables: a tile is cut into strips on one stack, each paying for the one above it.
 
-An image is cut into tiles, as in autoregressive.py, and a tile into *strips* of whole rows, coded from the lowest to
-the uppermost on one stack, so that decoding goes down and knows what is above.  The lowest strip has no latents: it
-pays for those of the strip above it, both together pay for the next, and so on.  Where that does not make a tile
-smaller, all of it is the lowest strip.
+An image is cut into tiles, as in autoregressive.py, and a tile into *strips* of whole rows.  The strips are coded from
+the lowest to the uppermost on one stack, so a decoder goes down and has seen the rows above a strip.  The lowest strip
+has no latents: its bits pay for the latents of the strip above it, both together pay for the next one, and so on.
+Where latents do not make a tile smaller, the lowest strip is the whole tile.
 
 ::
 
@@ -12,9 +12,8 @@ smaller, all of it is the lowest strip.
             | strip 2 |  latents
             | strip 3 |  none: it pays  pushed first
 
-Payload of an image: as in autoregressive.py.  On the stack of a tile lies, above every strip, how many rows of cells
-it has, 12 bits; 0 for the lowest strip, which is the rest of the tile.
-"""
+Payload of an image: as in autoregressive.py.  On the stack of a tile the height of each strip, in rows of cells, 12
+bits, lies above the strip itself; 0 stands for the lowest strip, which is the rest of the tile."""
 
 from __future__ import annotations
 
@@ -23,31 +22,32 @@ from typing import Any, Protocol
 import numpy as np
 
 from gmcodec.coding import autoregressive
-from gmcodec.coding.autoregressive import Callback, Encoded, PixelModel, Weights, open_stack, pop, push, squares
+from gmcodec.coding.autoregressive import Payload, PixelModel, Weights, open_stack, pop, push, squares
 from gmcodec.coding.bitsback import LatentModel, below, shape_of
 from gmcodec.coding.chain import scheme
 from gmcodec.coding.flow import FlowModel, Underflow
 from gmcodec.coding.stack import Stack
 from gmcodec.errors import GmcFormatError
-from gmcodec.progress import ignore, without_pixels
+from gmcodec.progress import Callback, ignore, without_pixels
 
 ROWS_BITS = 12  # of the height of a strip, in cells
-SHARES = 16, 4  # tried: one part in so many of a tile is the lowest strip
-TRIAL_SQUARES, TRIAL_SIDE = 4, 64  # a sample of a tile, on which latents must pay before they are tried on all of it
+LOWEST_SHARES = 16, 4  # the lowest strip is a 16th of a tile, or if that cannot pay, a quarter
+# the sample of a tile on which latents must save bits before they are tried on the whole tile
+LATENT_TRIAL_SQUARES, LATENT_TRIAL_SIDE = 4, 64
 
 
 class Strips(Protocol):
-    """What a model of images of any size has beside what bits-back or flow coding need.
+    """What a model needs for images of any size, besides what bits-back or flow coding need.
 
-    Its plain form and its decoders can be told of finished rows above: ``below``.
+    Its plain form and its decoders have a method ``below``, which shows them the finished rows above a strip.
     """
 
     @property
     def cell(self) -> int:
-        """Pixels a side of the largest cell of latents."""
+        """Side of the largest cell of latents, in pixels."""
 
-    def around(self, decoder: PixelModel) -> Any:
-        """The model with a decoder, or a plain form, that was fitted to an image."""
+    def with_plain(self, decoder: PixelModel) -> Any:
+        """The model with a plain form that was fitted to an image."""
 
 
 class LatentStrips(LatentModel, Strips, Protocol): ...
@@ -59,13 +59,13 @@ class FlowStrips(FlowModel, Strips, Protocol): ...
 StripModel = LatentStrips | FlowStrips
 
 
-def encode_image(planes: np.ndarray, model: StripModel, threads: int = 1, progress: Callback = ignore) -> Encoded:
+def encode_image(planes: np.ndarray, model: StripModel, threads: int = 1, progress: Callback = ignore) -> Payload:
     """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
 
     def push_tile(
         tile: np.ndarray, fitted: PixelModel, progress: Callback, weights: Weights, threads: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        return push_strips(tile, model.around(fitted), progress, weights)
+        return push_strips(tile, model.with_plain(fitted), progress, weights)
 
     return autoregressive.encode(planes, model.plain, threads, progress, push_tile=push_tile)
 
@@ -87,7 +87,7 @@ def decode_image(
         weights: Weights,
         threads: int,
     ) -> np.ndarray:
-        return pop_strips(words, shape, model.around(fitted), progress, weights)
+        return pop_strips(words, shape, model.with_plain(fitted), progress, weights)
 
     return autoregressive.decode(payload, shape, model.plain, threads, progress, pop_tile=pop_tile)
 
@@ -95,22 +95,22 @@ def decode_image(
 def push_strips(
     tile: np.ndarray, model: StripModel, progress: Callback, weights: Weights
 ) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [1, C, H, W] -> words uint32, the fewest of what was tried, and the estimated bits, float64 [1]."""
+    """uint8 [1, C, H, W] -> words uint32 and their estimated bits, float64 [1]; latents are used if they save words."""
     stack = Stack()
     bits = push(stack, tile, model.plain, progress, weights)
     stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
     best = stack.words(), bits + ROWS_BITS
-    quietly = without_pixels(progress)
-    for share in SHARES if _may_pay(tile, model, quietly, weights) else ():
-        found = _push_latents(tile, model, tile.shape[2] // model.cell // share, weights, quietly)
+    silent = without_pixels(progress)
+    for share in LOWEST_SHARES if _may_pay(tile, model, silent, weights) else ():
+        found = _push_latents(tile, model, tile.shape[2] // model.cell // share, weights, silent)
         if found is not None:
             return min(best, found, key=lambda coded: len(coded[0]))
     return best
 
 
 def _may_pay(tile: np.ndarray, model: StripModel, progress: Callback, weights: Weights) -> bool:
-    """Whether latents make a few squares of a tile smaller, each coded on its own."""
-    sample = squares(tile[0], TRIAL_SQUARES, TRIAL_SIDE)
+    """Whether latents make a few squares of a tile, each coded on its own, smaller."""
+    sample = squares(tile[0], LATENT_TRIAL_SQUARES, LATENT_TRIAL_SIDE)
     sample = sample[:, :, : sample.shape[2] // model.cell * model.cell]
     if not sample.size:
         return False
@@ -121,24 +121,24 @@ def _may_pay(tile: np.ndarray, model: StripModel, progress: Callback, weights: W
 def _push_latents(
     tile: np.ndarray, model: StripModel, seeds: int, weights: Weights, progress: Callback = ignore
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """``push_strips`` with latents, the lowest strip of so many rows of cells; None if it cannot pay for them."""
+    """``push_strips`` with latents; None if the lowest strip, ``seeds`` rows of cells, cannot pay for them."""
     height, width = tile.shape[2:]
     cell, stack, bits = model.cell, Stack(), np.zeros(1)
     if height < 2 * cell:
         return None
-    row_cost = scheme(model).needed(model, tile[:, :, :cell])
+    row_cost = scheme(model).required_bits(model, tile[:, :, :cell])
     top = (height // cell - max(1, seeds)) * cell
     bits += push(stack, tile[:, :, top:], below(model.plain, tile[:, :, :top]), progress, weights)
     stack.push_uniform(np.zeros(1, np.int32), 1 << ROWS_BITS)
-    most = max(1, scheme(model).BATCH_PIXELS // (cell * width))
+    largest = max(1, scheme(model).batch_pixels // (cell * width))
     while top:
-        rows = min(top // cell, stack.bits // row_cost, most, (1 << ROWS_BITS) - 1)
+        rows = min(top // cell, stack.bits // row_cost, largest, (1 << ROWS_BITS) - 1)
         words, pushed = stack.words(), None
         while rows and pushed is None:
             strip, above = tile[:, :, top - rows * cell : top], tile[:, :, : top - rows * cell]
             try:
                 pushed = scheme(model).push_batch(stack, strip, model, progress, weights, above)
-            except Underflow:  # these rows borrow more than the first one
+            except Underflow:  # these rows borrow more than the trial row
                 stack, rows = Stack(words), rows // 2
         if pushed is None:
             return None
@@ -157,7 +157,7 @@ def pop_strips(
     while top < height:
         rows = model.cell * int(stack.pop_uniform(1, 1 << ROWS_BITS)[0])
         bottom = top + rows if rows else height
-        if bottom > height or (rows > model.cell and rows * width > scheme(model).BATCH_PIXELS):
+        if bottom > height or (rows > model.cell and rows * width > scheme(model).batch_pixels):
             raise GmcFormatError(f"a strip of {rows} rows is larger than the format allows")
         part, above = out[:, :, top:bottom], out[:, :, :top]
         if rows:

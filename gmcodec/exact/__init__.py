@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Integer inference with one possible result: the specification, tables, freezing."""
+"""Integer inference with the same result on every machine: the specification, its tables, and freezing."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The words of an ANS stack that the native core pushes to or pops from: those of coding/stack.py.
+"""Between the native core's ANS stacks and words in files; coding/stack.py writes the same words.
 
-A stack is a 64-bit state and 32-bit words; in a file the state's words follow the others, without zeros on top.
+A stack is a 64-bit state and 32-bit words.  In a file the state follows the words as two words of its own, the low one
+first; where the highest words are zero they are left out.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 
-def opened(words: np.ndarray) -> tuple[int, int]:
-    """State, and how many words are left, of a stack whose words are uint32 ``words``."""
+def stack_of(words: np.ndarray) -> tuple[int, int]:
+    """From the words uint32 of a file: the state, and how many of the words are the stack's."""
     if len(words) < 2:
         return int(words[0]) if len(words) else 0, 0
     return int(words[-1]) << 32 | int(words[-2]), len(words) - 2
 
 
-def closed(state: int, words: list[np.ndarray]) -> np.ndarray:
-    """All words, uint32, of a stack: what was pushed so far, then the state.  Inverse of ``opened``."""
+def words_of(state: int, words: list[np.ndarray]) -> np.ndarray:
+    """The words uint32 of a file, from a stack's state and the words below it.  Inverse of ``stack_of``."""
     rest = [state & 0xFFFFFFFF, state >> 32]
     while rest and rest[-1] == 0:
         rest.pop()

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The specification of integer layers, in plain numpy int64.
 
-The native core (native/layer.hpp) gives exactly these integers.  A layer is::
+The native core (native/layer.hpp) computes exactly these integers.  A layer is::
 
     acc = W x + bias                                   W int8 (or int16), x within +-input_limit
     y   = (acc * multiplier + 2**(shift - 1)) >> shift   per output row; >> rounds down
 
-followed by a leaky ReLU, an addition and a clamp where the net has them.  Nothing here can overflow:
+followed by a leaky ReLU, an addition or a clamp, as the net has them.  Nothing here can overflow:
 ``Layer.check`` proves it from the weights when a net is made and again when it is loaded.
 """
 
@@ -27,7 +27,7 @@ class Layer:
     """One frozen linear layer.
 
     weight int8 or int16 [M, K]; bias int32 [M]; multiplier int32 [M], in 1..2**15; shift int32 [M],
-    in 1..46; ``input_limit``: no |x| is larger.
+    in 1..46; ``input_limit``: the largest |x|.
     """
 
     weight: np.ndarray
@@ -38,7 +38,7 @@ class Layer:
 
     @property
     def product_bound(self) -> int:
-        """Largest |W x|, and of any partial sum of it, over all allowed x."""
+        """The largest |W x| over all allowed x; no partial sum is larger."""
         return int(np.abs(self.weight.astype(np.int64)).sum(1).max(initial=0)) * self.input_limit
 
     def check(self, name: str) -> None:

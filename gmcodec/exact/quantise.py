@@ -2,9 +2,9 @@
 """From a trained float layer to a frozen integer layer, with the accumulator bound proved.
 
 Weights become integers of ``bits`` bits with a scale per output row: 13 bits in local nets, 8 in others, more in first
-layers and linear predictors.  Activations are integers of 12 bits, in VAEs and flows of 15.  The row scale is
-max|w| / (2**(bits - 1) - 1), as in fake quantisation during training, unless the sum of |w| would then break a bound;
-such a row gets a coarser scale.
+layers and linear predictors.  Activations are integers of 12 bits; in VAEs and flows, of 15.  The row scale is
+max|w| / (2**(bits - 1) - 1), as in fake quantisation during training.  Where the sum of |w| would then break a bound,
+the row gets a coarser scale.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gmcodec.errors import FreezeError, WeightsError
 from gmcodec.exact.ops import Layer
 
 MULTIPLIER_BITS = 15
-SUM_BOUND = 2**24  # of the sums of a layer that is not given another: weights have been frozen with it
+SUM_BOUND = 2**24  # default bound of a layer's sums; stored weights were frozen with it
 
 
 def dyadic(ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,8 +39,8 @@ def freeze_layer(
     """Integer layer for ``y = weight x + bias``.
 
     weight float [M, K], bias float [M]; x is given in integers worth ``input_unit``, y comes out in
-    integers worth ``output_unit`` (a number or one per row).  No product may reach ``bound``.  Raises FreezeError when
-    weights are not finite, a scale cannot be represented, or a bound does not hold.
+    integers worth ``output_unit`` (a number, or one for each row).  |weight x| stays below ``bound``.  Raises
+    FreezeError when weights are not finite, a scale cannot be represented, or a bound does not hold.
     """
     weight, bias = np.asarray(weight, np.float64), np.asarray(bias, np.float64)
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):

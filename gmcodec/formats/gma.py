@@ -14,10 +14,10 @@ MUST, MAY, little-endian integers and ``v`` (``formats/varint.py``) have the sam
               +=======+=======+===   +=======+--------------+-----+---+---+---+----+
                                                   4 bytes     4 bytes     footer of 12 bytes in all
 
-    index     +-------+--------+-------------+---+===============+===============+
-              | start | method | body length | n | n bytes: body | pixel CRCs    |
-              +-------+--------+-------------+---+===============+===============+
-                  v       1          v         v                   2 bytes each
+    index     +-------+---------+-------------+---+===============+===============+
+              | start | packing | body length | n | n bytes: body | pixel CRCs    |
+              +-------+---------+-------------+---+===============+===============+
+                  v        1          v         v                   2 bytes each
 
     body      +--------+=======+=======+   +==============+==========+======+============+
               | blocks | entry | entry | ..| v per member | v per m. | text | attributes |
@@ -29,10 +29,10 @@ MUST, MAY, little-endian integers and ``v`` (``formats/varint.py``) have the sam
               +------+==============+==============+============+
                   1    permissions      seconds     nanoseconds
 
-    entry     +------+------+------+-------+--------+-------+--------+
-              | kind | mode | form | width | height | count | length |
-              +------+------+------+-------+--------+-------+--------+
-                  1      1      1      v       v        v       v
+    entry     +------+------+--------+-------+--------+-------+--------+
+              | kind | mode | method | width | height | count | length |
+              +------+------+--------+-------+--------+-------+--------+
+                  1      1       1       v       v        v       v
 
     group     +---------+=========+-----------+-----------+
               | weights | payload | pixel CRC | block CRC |
@@ -48,7 +48,7 @@ the file. Versions MUST NOT decrease from one section to the next; a reader MUST
 does not know. The blocks of a section MUST fill the bytes from ``start`` to its index without gaps. CRC: CRC-32 (ISO
 3309) of the index and of the four bytes of its length.
 
-**Index.** ``method`` 0: the body is stored uncompressed, and n MUST be the body length; 1: raw deflate (RFC 1951),
+**Index.** ``packing`` 0: the body is stored uncompressed, and n MUST be the body length; 1: raw deflate (RFC 1951),
 which MUST give exactly ``body length`` bytes, at most 2**28. Names of members follow one another in the order of the
 blocks and, within a block, of its images. A name consists of the first ``shared`` bytes of the name before it in the
 section (of none for the first name) and the next ``own`` bytes of ``text``; together names MUST use up ``text``. Names
@@ -66,16 +66,16 @@ magnitude. ``nanoseconds``: for each member whose time is known, below 10**9. No
 hints: a reader MUST NOT grant more permissions than the umask of its user does.
 
 **Entries.** ``mode``: a mode id of ``formats/gmc.py``; ``width``, ``height``: in pixels, as there. All images of a
-block have this mode and size; ``count`` >= 1 is their number. ``form``: the method id of the images; where the block
+block have this mode and size; ``count`` >= 1 is their number. ``method``: the method id of the images; where the block
 contains it again, it is for people only. ``length``: bytes of the block, at least 1. ``kind``: what the block contains.
 Kinds are permanent: append only. A reader MUST NOT decode a kind that it does not know, and MAY read the other members.
 
 ===== ======== ==========================================================================================
 kind  name     the block
 ===== ======== ==========================================================================================
-1     single   one image (``count`` 1): a whole ``.gmc`` file of the same mode and dimensions. ``form`` is
+1     single   one image (``count`` 1): a whole ``.gmc`` file of the same mode and dimensions. ``method`` is
                that of its first part.
-2     group    ``count`` images of mode L or RGB coded together by the learned model ``form`` with the weights
+2     group    ``count`` images of mode L or RGB coded together by the learned model ``method`` with the weights
                ``weights`` (as in ``formats/gmc.py``). ``count`` MUST be at most 2**12, ``count`` x ``width`` x
                ``height`` at most 2**22, because a decoder holds all images and their features in memory.
                ``payload``: a batch of ``coding/autoregressive.py`` or, if the model has latents, a chain of
@@ -150,7 +150,7 @@ class Block:
 
     kind: int
     mode_id: int
-    form: int
+    method: int
     width: int
     height: int
     length: int
@@ -242,7 +242,7 @@ def write_index(blocks: Sequence[Block], start: int) -> bytes:
             if problem := name_problem(name):
                 raise MemberNameError(f"{name!r} {problem}")
         _check(block)
-        body += bytes([block.kind, block.mode_id, block.form])
+        body += bytes([block.kind, block.mode_id, block.method])
         body += b"".join(map(varint.write, (block.width, block.height, len(block.names), block.length)))
     body += _write_names([name.encode() for block in blocks for name in block.names])
     body += _write_attributes([each for b in blocks for each in b.attributes or (Attributes(),) * len(b.names)])
@@ -250,8 +250,8 @@ def write_index(blocks: Sequence[Block], start: int) -> bytes:
         raise GmcFormatError(f"an index of {len(body)} bytes is larger than the format allows: pack fewer images")
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = deflate.compress(body) + deflate.flush()
-    method, stored = (_DEFLATED, packed) if len(packed) < len(body) else (_STORED, bytes(body))
-    head = varint.write(start) + bytes([method]) + varint.write(len(body)) + varint.write(len(stored))
+    packing, stored = (_DEFLATED, packed) if len(packed) < len(body) else (_STORED, bytes(body))
+    head = varint.write(start) + bytes([packing]) + varint.write(len(body)) + varint.write(len(stored))
     crcs = b"".join(crc.to_bytes(2, "little") for block in blocks for crc in block.crcs)
     index = head + stored + crcs
     index += len(index).to_bytes(4, "little")
@@ -322,13 +322,13 @@ def _read_section(read: ReadAt, end: int, name_bytes: int) -> tuple[list[Block],
 
 def _inflate_body(reader: Reader) -> bytes:
     """The body of an index, inflated."""
-    method, length = reader.byte("the method of the index"), reader.varint("the length of the index")
+    packing, length = reader.byte("the packing of the index"), reader.varint("the length of the index")
     stored = reader.take(reader.varint("the size of the index"), "the body of the index")
     if length > MAX_INDEX_BYTES:
         raise GmcFormatError(f"an index of {length} bytes is larger than the format allows")
-    if method == _STORED:
+    if packing == _STORED:
         body = bytes(stored)
-    elif method == _DEFLATED:
+    elif packing == _DEFLATED:
         inflate = zlib.decompressobj(-15)
         try:
             body = inflate.decompress(stored, length + 1)  # one byte more, to notice a stream that is too long
@@ -337,7 +337,7 @@ def _inflate_body(reader: Reader) -> bytes:
         if not inflate.eof or inflate.unused_data:
             raise GmcFormatError("the deflate stream of the index does not end with its data")
     else:
-        raise GmcFormatError(f"the index is packed by method {method}, which is unknown")
+        raise GmcFormatError(f"packing {packing} of the index is unknown")
     if len(body) != length:
         raise GmcFormatError(f"the index unpacks to {len(body)} bytes, not {length}")
     return body
@@ -367,11 +367,11 @@ def _read_body(body: bytes, tail: Reader, room: int, name_bytes: int, version: i
     ends = list(itertools.accumulate(counts, initial=0))
     blocks = []
     for entry, first, last in zip(entries, ends[:-1], ends[1:], strict=True):
-        kind, mode_id, form, width, height, count, length = entry
+        kind, mode_id, method, width, height, count, length = entry
         crcs = b"" if kind == SINGLE else bytes(tail.take(2 * count, "the CRCs of the members"))
         pairs = tuple(int.from_bytes(crcs[i : i + 2], "little") for i in range(0, len(crcs), 2))
         mine = tuple(names[first:last]), pairs, tuple(attributes[first:last])
-        blocks.append(Block(kind, mode_id, form, width, height, length, *mine))
+        blocks.append(Block(kind, mode_id, method, width, height, length, *mine))
         _check(blocks[-1])
     return blocks
 
@@ -470,8 +470,8 @@ def _nanoseconds(reader: Reader) -> int:
 def _check(block: Block) -> None:
     """Raise GmcFormatError if ``block`` has a value that the format does not allow."""
     b = block
-    if not (1 <= b.kind <= 255 and 1 <= b.form <= 255 and b.mode_id in MODES_BY_ID):
-        raise GmcFormatError(f"a block of kind {b.kind}, mode id {b.mode_id} and form {b.form} is not allowed")
+    if not (1 <= b.kind <= 255 and 1 <= b.method <= 255 and b.mode_id in MODES_BY_ID):
+        raise GmcFormatError(f"a block of kind {b.kind}, mode id {b.mode_id} and method {b.method} is not allowed")
     if not (1 <= b.width < MAX_SIDE and 1 <= b.height < MAX_SIDE):
         raise GmcFormatError(f"dimensions {b.width}x{b.height} are outside 1..{MAX_SIDE - 1}")
     if not b.names or (b.kind == SINGLE and len(b.names) != 1):

@@ -18,9 +18,9 @@ bytes.
               | n | n bytes: entries (tag 1, length v, ..) |
               +---+=======================================+
                 v
-    part      +------+----------+-----------+---+=========+
-              | form | channels | weights   | n | payload |   weights only if form >= 16
-              +------+----------+-----------+---+=========+
+    part      +--------+----------+-----------+---+=========+
+              | method | channels | weights   | n | payload |   weights only if method >= 16
+              +--------+----------+-----------+---+=========+
                  1        1       [4 bytes]   v   n bytes
 
 Fields, in file order:
@@ -42,7 +42,7 @@ Fields, in file order:
 ``parts``      1 to 4 parts. Each covers the next 1 to 4 channels, in channel order; together they MUST
                cover every channel of the mode exactly once. The number of parts is not stored: the last part
                is the one that covers the last channel.
-               ``form``: the id of the method that made the payload. 0 is never used, 1..15 are conventional
+               ``method``: the id of the method that made the payload. 0 is never used, 1..15 are conventional
                methods, 16..255 are learned models. Ids are permanent: append only, never renumber, never reuse.
                ``weights``: for learned models, the first 4 bytes of the SHA-256 of the weights file.
                ``payload``: v length, then that many bytes. It MAY be empty.
@@ -91,7 +91,7 @@ from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES_BY_ID
 
 MAGIC = b"gmc"
 FORMAT_VERSION = 1
-FIRST_LEARNED_FORM = 16
+FIRST_LEARNED_METHOD = 16
 WEIGHTS_ID_BYTES = 4
 
 _MODE_BITS, _RESERVED_BITS, _METADATA_FLAG = 0x1F, 0x60, 0x80
@@ -104,7 +104,7 @@ _CRC_CHUNK = 1 << 20  # bytes that pixels_crc may copy at a time
 class Part:
     """The payload of the next ``channels`` channels.  ``weights_id``: 4 bytes for a learned model, else empty."""
 
-    form: int
+    method: int
     channels: int
     payload: bytes
     weights_id: bytes = b""
@@ -154,7 +154,7 @@ def pack(header: Header) -> bytes:
         section = b"".join(bytes([tag]) + varint.write(len(data)) + data for tag, data in header.metadata)
         out += varint.write(len(section)) + section
     for part in header.parts:
-        out += bytes([part.form, part.channels]) + part.weights_id
+        out += bytes([part.method, part.channels]) + part.weights_id
         out += varint.write(len(part.payload)) + part.payload
     out += zlib.crc32(out).to_bytes(_CRC_BYTES, "little")
     return bytes(out)
@@ -208,12 +208,12 @@ def _read_body(reader: Reader) -> Header:
     parts: list[Part] = []
     missing = MODES_BY_ID[mode_id].channels
     while missing > 0:
-        form, channels = reader.byte("a part's form"), reader.byte("a part's channels")
-        if form == 0 or not 1 <= channels <= missing:  # checked here, because the loop must end
-            raise GmcFormatError(f"part of form {form} covers {channels} channels, {missing} are left")
-        weights_id = bytes(reader.take(_weights_bytes(form), "a weights id"))
+        method, channels = reader.byte("a part's method"), reader.byte("a part's channels")
+        if method == 0 or not 1 <= channels <= missing:  # checked here, because the loop must end
+            raise GmcFormatError(f"part of method {method} covers {channels} channels, {missing} are left")
+        weights_id = bytes(reader.take(_weights_bytes(method), "a weights id"))
         payload = bytes(reader.take(reader.varint("a payload length"), "a payload"))
-        parts.append(Part(form, channels, payload, weights_id))
+        parts.append(Part(method, channels, payload, weights_id))
         missing -= channels
     return Header(mode_id, width, height, crc, metadata, tuple(parts))
 
@@ -243,17 +243,17 @@ def _check(header: Header) -> None:
     if tags != sorted(tags) or (tags and not 0 <= tags[0] <= tags[-1] <= 255):
         raise GmcFormatError("metadata tags are not in order, or do not fit a byte")
     for part in header.parts:
-        if not (1 <= part.form <= 255 and 1 <= part.channels <= 4):
-            raise GmcFormatError(f"part of form {part.form} covers {part.channels} channels")
-        if len(part.weights_id) != _weights_bytes(part.form):
-            raise GmcFormatError(f"form {part.form} comes with a weights id of {len(part.weights_id)} bytes")
+        if not (1 <= part.method <= 255 and 1 <= part.channels <= 4):
+            raise GmcFormatError(f"part of method {part.method} covers {part.channels} channels")
+        if len(part.weights_id) != _weights_bytes(part.method):
+            raise GmcFormatError(f"method {part.method} comes with a weights id of {len(part.weights_id)} bytes")
     covered = sum(part.channels for part in header.parts)
     if covered != header.channels:
         raise GmcFormatError(f"parts cover {covered} channels, the mode has {header.channels}")
 
 
-def _weights_bytes(form: int) -> int:
-    return WEIGHTS_ID_BYTES if form >= FIRST_LEARNED_FORM else 0
+def _weights_bytes(method: int) -> int:
+    return WEIGHTS_ID_BYTES if method >= FIRST_LEARNED_METHOD else 0
 
 
 def pixels_crc(data: np.ndarray) -> int:
@@ -272,7 +272,7 @@ def pixels_crc(data: np.ndarray) -> int:
 
 def overhead(header: Header) -> int:
     """Bytes of the packed file that are not payload."""
-    bare = tuple(Part(part.form, part.channels, b"", part.weights_id) for part in header.parts)
+    bare = tuple(Part(part.method, part.channels, b"", part.weights_id) for part in header.parts)
     empty = Header(header.mode_id, header.width, header.height, header.pixels_crc, header.metadata, bare)
     # the length of an empty payload takes one byte
     return len(pack(empty)) + sum(len(varint.write(len(part.payload))) - 1 for part in header.parts)

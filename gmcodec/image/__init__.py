@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Image files, Pillow images and arrays <-> integer planes and metadata."""

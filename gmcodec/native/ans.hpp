@@ -11,7 +11,7 @@ constexpr int TOTAL_BITS = 24;
 constexpr int32_t ROW_TOTAL = 1 << TOTAL_BITS;
 
 // A symbol: the quantiles start .. start + freq - 1 of 0 .. 2**24 - 1.
-struct Range {
+struct Interval {
   uint32_t start, freq;
 };
 
@@ -20,22 +20,22 @@ struct Stack {
   int64_t count; // of words
 };
 
-// ``words`` has room for one more.
-GM_INLINE void push(Stack &stack, uint32_t *words, Range range) {
-  if ((stack.state >> (64 - TOTAL_BITS)) >= range.freq) {
+// ``words`` has scratch for one more.
+GM_INLINE void push(Stack &stack, uint32_t *words, Interval interval) {
+  if ((stack.state >> (64 - TOTAL_BITS)) >= interval.freq) {
     words[stack.count++] = (uint32_t)stack.state;
     stack.state >>= 32;
   }
-  uint64_t whole = stack.state / range.freq, rest = stack.state - whole * range.freq;
-  stack.state = (whole << TOTAL_BITS) + range.start + rest;
+  uint64_t whole = stack.state / interval.freq, rest = stack.state - whole * interval.freq;
+  stack.state = (whole << TOTAL_BITS) + interval.start + rest;
 }
 
 GM_INLINE int64_t quantile(const Stack &stack) { return (int64_t)(stack.state & (ROW_TOTAL - 1)); }
 
 // Inverse of ``push`` for the range that holds the quantile.  An empty stack pops zeros.
-GM_INLINE void pop(Stack &stack, const uint32_t *words, Range range) {
+GM_INLINE void pop(Stack &stack, const uint32_t *words, Interval interval) {
   uint64_t quantile = stack.state & (ROW_TOTAL - 1);
-  stack.state = (stack.state >> TOTAL_BITS) * range.freq + quantile - range.start;
+  stack.state = (stack.state >> TOTAL_BITS) * interval.freq + quantile - interval.start;
   if (stack.state < (uint64_t)1 << 32 && stack.count > 0)
     stack.state = stack.state << 32 | words[--stack.count];
 }

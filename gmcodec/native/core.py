@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The functions of one instruction set: the ones that need no object, and the makers of those that do."""
+"""The functions of one instruction set that need no object of the library."""
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 from ctypes import byref
@@ -12,63 +11,47 @@ from typing import Any
 import numpy as np
 
 from gmcodec.native.library import (
-    _FUNCTIONS,
     MAX_MIXTURES,
-    MAX_WEIGHT,
+    MAX_VALUE_WEIGHT,
     TABLE_SIZES,
     VARIABLE,
-    _at,
-    _Functions,
-    _into,
+    InstructionSet,
+    _address,
+    _in_range,
+    _output_address,
     _Stack,
-    _within,
     functions,
 )
 from gmcodec.native.nets import Layer, LayerArrays
 
-ROW_TOTAL = 1 << 24  # what the frequencies of a row add up to
+ROW_TOTAL = 1 << 24  # sum of the frequencies of a row
 
 
-class Core:
-    """The functions of one instruction set."""
-
-    def __init__(self, table: _Functions) -> None:
-        self.isa: str = table.isa.decode()
-        for name, result, arguments in _FUNCTIONS:
-            kind = ctypes.CFUNCTYPE(result, *arguments)
-            setattr(self, name, kind(getattr(table, name)))
-
-    def __getattr__(self, name: str) -> Any:  # for mypy: the functions above
-        raise AttributeError(name)
-
-    @staticmethod
-    def made(handle: int | None) -> int:
-        if not handle:
-            raise MemoryError("the native library has not enough memory")
-        return handle
+class Core(InstructionSet):
+    """The functions of one instruction set, on arrays."""
 
     def layer(self, layer: Any) -> Layer:
-        """An exact.ops.Layer, ready."""
+        """An exact.ops.Layer in the library."""
         return Layer(self, LayerArrays.of(layer))
 
-    def pushed(self, ranges: np.ndarray) -> tuple[int, np.ndarray]:
-        """State and words, uint32, of a stack with all ranges uint32 [N, 2] (left, freq), the first on top."""
-        where = _at(ranges, np.uint32, None, 2)
-        _within(ranges[:, 1], 1, ROW_TOTAL, "frequencies")
-        words, stack = np.empty(len(ranges) + 1, np.uint32), _Stack(0, 0)
-        self.push_ranges(where, len(ranges), byref(stack), words.ctypes.data)
+    def pushed(self, intervals: np.ndarray) -> tuple[int, np.ndarray]:
+        """State and words uint32 of a stack with all intervals uint32 [N, 2] (start, freq), the first on top."""
+        address = _address(intervals, np.uint32, None, 2)
+        _in_range(intervals[:, 1], 1, ROW_TOTAL, "frequencies")
+        words, stack = np.empty(len(intervals) + 1, np.uint32), _Stack(0, 0)
+        self.push_intervals(address, len(intervals), byref(stack), words.ctypes.data)
         return stack.state, words[: stack.count].copy()
 
     # -- maps of features
 
     def activated(self, x: np.ndarray, table: np.ndarray | None) -> np.ndarray:
-        """Leaky ReLU of x int16, or ELU by a table int32 of -elu(-v); |x| is below the table's length."""
-        out, where = np.empty(x.shape, np.int16), _at(x, np.int16, *x.shape)
+        """Leaky ReLU of x int16; with a table int32 of -elu(-v), ELU: no |x| may reach the table's length."""
+        out, address = np.empty(x.shape, np.int16), _address(x, np.int16, *x.shape)
         if table is None:
-            self.leaky(where, x.size, out.ctypes.data)
+            self.leaky(address, x.size, out.ctypes.data)
         else:
-            _within(x, 1 - len(table), len(table) - 1, "values")
-            self.elu(where, x.size, _at(table, np.int32, None), out.ctypes.data)
+            _in_range(x, 1 - len(table), len(table) - 1, "values")
+            self.elu(address, x.size, _address(table, np.int32, None), out.ctypes.data)
         return out
 
     # -- rows of frequencies
@@ -79,22 +62,23 @@ class Core:
         if not 0 < k <= min(MAX_MIXTURES, row):
             raise ValueError(f"{k} logistics of {row} outputs")
         weights = np.empty((n, k), np.int64)
-        table = _at(softmax, np.int32, TABLE_SIZES["softmax"])
-        self.softmax(_at(outputs, np.int32, n, row), row, n, k, table, weights.ctypes.data)
+        table = _address(softmax, np.int32, TABLE_SIZES["softmax"])
+        self.softmax(_address(outputs, np.int32, n, row), row, n, k, table, weights.ctypes.data)
         return weights
 
     def logistics(
         self, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray, channel: int, k: int, inverse: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Means and inverse scales int64 [N, k] of a channel, given samples int32 [N, C] of those before it."""
+        """Means and inverse scales int64 [N, k] of a channel, given the samples int32 [N, C] of earlier channels."""
         (n, row), channels = outputs.shape, base.shape[1]
         groups = 1 + 2 * channels + channels * (channels - 1) // 2
         if not 0 <= channel < channels or not 0 < k <= min(MAX_MIXTURES, row // groups):
             raise ValueError(f"channel {channel} of {channels} from {row} outputs")
         mean, scale = np.empty((2, n, k), np.int64)
-        self.open_channel(
-            _at(outputs, np.int32, n, row), row, _at(base, np.int32, n, channels), _at(samples, np.int32, n, channels),
-            n, channel, channels, k, _at(inverse, np.int32, TABLE_SIZES["inverse"]), mean.ctypes.data,
+        self.channel_logistics(
+            _address(outputs, np.int32, n, row), row, _address(base, np.int32, n, channels),
+            _address(samples, np.int32, n, channels), n, channel, channels, k,
+            _address(inverse, np.int32, TABLE_SIZES["inverse"]), mean.ctypes.data,
             scale.ctypes.data,
         )  # fmt: skip
         return mean, scale
@@ -103,74 +87,78 @@ class Core:
         self, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, sigmoid: np.ndarray,
         high: np.ndarray | None = None,
     ) -> np.ndarray:  # fmt: skip
-        """Frequencies int32 [N, 16] of the high nibble, or of the low one given int32 [N] high ones in 0..15."""
+        """Frequencies int32 [N, 16] of high nibbles; or of low nibbles, given the high ones int32 [N] in 0..15."""
         n, k = _mixtures(weights)
         out = np.empty((n, 16), np.int32)
-        given = None if high is None else _at(_within(high, 0, 15, "nibbles"), np.int32, n)
+        high_address = None if high is None else _address(_in_range(high, 0, 15, "nibbles"), np.int32, n)
         self.nibble_rows(
-            *(_at(a, np.int64, n, k) for a in (weights, mean, inverse)), n, k,
-            _at(sigmoid, np.int32, TABLE_SIZES["sigmoid"]), given, out.ctypes.data,
+            *(_address(a, np.int64, n, k) for a in (weights, mean, inverse)), n, k,
+            _address(sigmoid, np.int32, TABLE_SIZES["sigmoid"]), high_address, out.ctypes.data,
         )  # fmt: skip
         return out
 
     def observed(
         self, sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, sigmoid: np.ndarray
     ) -> None:
-        """Bayes' rule, in place on weights int64 [N, k]: sample int32 [N] in 0..255."""
+        """Update weights int64 [N, k] in place by Bayes' rule, given the channel's samples int32 [N] in 0..255."""
         n, k = _mixtures(weights)
         self.observe(
-            _at(_within(sample, 0, 255, "samples"), np.int32, n), n, k, _at(mean, np.int64, n, k),
-            _at(inverse, np.int64, n, k), _at(sigmoid, np.int32, TABLE_SIZES["sigmoid"]),
-            _into(weights, np.int64, n, k),
+            _address(_in_range(sample, 0, 255, "samples"), np.int32, n), n, k, _address(mean, np.int64, n, k),
+            _address(inverse, np.int64, n, k), _address(sigmoid, np.int32, TABLE_SIZES["sigmoid"]),
+            _output_address(weights, np.int64, n, k),
         )  # fmt: skip
 
     def reweighted(self, rows: np.ndarray, high: np.ndarray, values: np.ndarray) -> None:
-        """Multiply low nibbles' frequencies int32 [N, 16] by weights int64 [256] of their values, in place."""
+        """Multiply frequencies int32 [N, 16] of low nibbles by the weights int64 [256] of their values, in place."""
         n = len(rows)
-        given = _at(_within(high, 0, 15, "nibbles"), np.int32, n)
-        to = _into(_within(rows, 0, ROW_TOTAL, "frequencies"), np.int32, n, 16)
-        self.reweight(to, given, n, _at(_within(values, 0, MAX_WEIGHT, "weights of values"), np.int64, 256))
+        high_address = _address(_in_range(high, 0, 15, "nibbles"), np.int32, n)
+        out = _output_address(_in_range(rows, 0, ROW_TOTAL, "frequencies"), np.int32, n, 16)
+        weights = _address(_in_range(values, 0, MAX_VALUE_WEIGHT, "weights of values"), np.int64, 256)
+        self.reweight(out, high_address, n, weights)
 
     def latent_rows(
         self, first: np.ndarray, step: int, mean: np.ndarray, log_scale: np.ndarray, tables: Any
     ) -> np.ndarray:
-        """gaussian.rows: int32 [N, 16]; first, mean, log_scale int64 [N], gaussian.LatentTables."""
+        """gaussian.rows, int32 [N, 16]: first, mean and log_scale int64 [N]; tables: gaussian.LatentTables."""
         n, out = len(first), np.empty((len(first), 16), np.int32)
-        _within(log_scale, 0, len(tables.inverse) - 1, "log-scales")
+        _in_range(log_scale, 0, len(tables.inverse) - 1, "log-scales")
         edges, normal = tables.edges, tables.normal
         self.gaussian_rows(
-            _at(first, np.int64, n), step, _at(mean, np.int64, n), _at(log_scale, np.int64, n), n,
-            _at(edges, np.int32, None), len(edges), _at(normal, np.int32, 3073), len(normal),
-            _at(tables.inverse, np.int32, None), out.ctypes.data,
+            _address(first, np.int64, n), step, _address(mean, np.int64, n), _address(log_scale, np.int64, n), n,
+            _address(edges, np.int32, None), len(edges), _address(normal, np.int32, 3073), len(normal),
+            _address(tables.inverse, np.int32, None), out.ctypes.data,
         )  # fmt: skip
         return out
 
     # -- filters
 
     def undone_png(self, filtered: np.ndarray, step: int) -> np.ndarray:
-        """uint8 [H, 1 + B], each row's kind 0 to 4 first -> uint8 [H, B]."""
+        """uint8 [H, 1 + B], in which each row begins with its filter, 0 to 4 -> uint8 [H, B]."""
         if step < 1 or filtered.ndim != 2 or not filtered.shape[1]:
             raise ValueError(f"rows of {filtered.shape} with a step of {step}")
         height, width = filtered.shape[0], filtered.shape[1] - 1
-        kinds = np.ascontiguousarray(_within(filtered[:, 0], 0, 4, "row filters"))
+        kinds = np.ascontiguousarray(_in_range(filtered[:, 0], 0, 4, "row filters"))
         rows = np.array(filtered[:, 1:], order="C")
-        self.undo_png(_into(rows, np.uint8, height, width), width, kinds.ctypes.data, 1, height, width, step)
+        self.undo_png(_output_address(rows, np.uint8, height, width), width, kinds.ctypes.data, 1, height, width, step)
         return rows
 
     def undone_med(self, residual: np.ndarray, mask: int) -> None:
         """Residuals int32 [C, H, W] -> samples, in place, modulo mask + 1."""
-        self.undo_med(_into(residual, np.int32, None, None, None), *residual.shape, mask)
+        self.undo_med(_output_address(residual, np.int32, None, None, None), *residual.shape, mask)
 
 
 def _mixtures(weights: np.ndarray) -> tuple[int, int]:
-    """Pixels and logistics of weights [N, K]."""
+    """N and K of mixture weights [N, K].  Raises ValueError."""
     if weights.ndim != 2 or not 0 < weights.shape[1] <= MAX_MIXTURES:
         raise ValueError(f"weights of {weights.shape} are no mixtures")
     return weights.shape[0], weights.shape[1]
 
 
 def core(isa: str | None = None) -> Core:
-    """The library for an instruction set, or the one that GMCODEC_ISA names, or the best.  Raises NativeError."""
+    """The functions for an instruction set: ``isa``, else the one that GMCODEC_ISA names, else the best.
+
+    Raises NativeError.
+    """
     return _core(os.environ.get(VARIABLE, "") if isa is None else isa)
 
 

@@ -13,10 +13,10 @@ struct MapLayer {
 
 GM_INLINE const Layer &layer_of(const gm_layer *layer) { return reinterpret_cast<const MapLayer *>(layer)->layer; }
 
-// What becomes of a row of sums, written to as many elements as the layer has outputs.  ``adds``: to what is there.
+// What becomes of a row of sums, written to as count elements as the layer has outputs.  ``adds``: to what is there.
 template <typename After, typename T>
 GM_INLINE void finish_row(const Layer &layer, After after, const int32_t *sums, bool adds, T *out) {
-  alignas(64) T row[MAX_COLUMNS];
+  alignas(64) T row[MAX_OUTPUTS];
   if (adds)
     memcpy(row, out, sizeof(T) * layer.outputs);
   put_row(layer, after, sums, row);
@@ -28,19 +28,19 @@ constexpr int GATE_REACH = 2047, GATED_LIMIT = (1 << 15) - 1, GATE_SHIFT = 14 + 
 
 // stream [outputs / 2] += a * sigmoid(b), clamped; a and b are the halves of the rescaled sums.
 GM_INLINE void gate_row(const Layer &layer, int limit, const int32_t *sums, const int32_t *table, int16_t *stream) {
-  alignas(64) double v[MAX_COLUMNS + WHOLE];
+  alignas(64) double v[MAX_OUTPUTS + MAX_REALS];
   for (int m = 0; m < layer.columns; m += REALS)
     store(v + m, floor(times_plus(reals(load<Integers>(sums + m)), load<Reals>(layer.scale + m),
                                   load<Reals>(layer.offset + m))));
   const int half = layer.outputs / 2;
-  alignas(64) int16_t row[MAX_COLUMNS / 2 + WHOLE];
+  alignas(64) int16_t row[MAX_OUTPUTS / 2 + MAX_REALS];
   memcpy(row, stream, sizeof(int16_t) * half);
   for (int m = 0; m < half; m += REALS) {
-    Reals a = clamp(load<Reals>(v + m), all(-GATED_LIMIT), all(GATED_LIMIT));
-    Reals b = clamp(load<Reals>(v + half + m), all(-GATE_REACH), all(GATE_REACH));
-    Reals passed = floor(a * look_up(table + GATE_REACH, b) * all(1.0 / (1 << GATE_SHIFT)) + all(0.5));
+    Reals a = clamp(load<Reals>(v + m), splat(-GATED_LIMIT), splat(GATED_LIMIT));
+    Reals b = clamp(load<Reals>(v + half + m), splat(-GATE_REACH), splat(GATE_REACH));
+    Reals passed = floor(a * look_up(table + GATE_REACH, b) * splat(1.0 / (1 << GATE_SHIFT)) + splat(0.5));
     Reals before = reals(__builtin_convertvector(load<Shorts>(row + m), Integers));
-    Integers after = floor_to_integers(clamp(before + passed, all(-limit), all(limit)));
+    Integers after = floor_to_integers(clamp(before + passed, splat(-limit), splat(limit)));
     store(row + m, __builtin_convertvector(after, Shorts));
   }
   memcpy(stream, row, sizeof(int16_t) * half);

@@ -9,16 +9,16 @@ constexpr double ENOUGH = 1e-4;      // a step that gains fewer nats a pixel is 
 constexpr double LARGEST = 0x1p20;   // of changes; beyond, a step has gone wrong
 constexpr int FISHER_ROWS = 4;       // of a tile of the Fisher matrix that stays in registers
 constexpr int FISHER_COLUMNS = 2 * REALS;
-constexpr int FISHER_WHOLE = 2 * WHOLE; // columns are a multiple of this, whole tiles of any vectors
-constexpr int FISHER_BLOCK = 4;         // groups of pixels whose slopes stay in the first cache
+constexpr int FISHER_MULTIPLE = 2 * MAX_REALS; // columns are a multiple of this, whole tiles of any vectors
+constexpr int FISHER_BLOCK = 4;                // groups of pixels whose slopes stay in the first cache
 
 // What the search has in memory; vectors [size], of which the first ``parameters`` are not zero.
 struct Search {
   Sample sample;
   int size;
-  double *slopes;           // of a group: [parameters, WHOLE]
-  double *sums;             // of slopes: [parameters, WHOLE]
-  double *pixels;           // slopes of a block's pixels: [FISHER_BLOCK * WHOLE, size]
+  double *slopes;           // of a group: [parameters, MAX_REALS]
+  double *sums;             // of slopes: [parameters, MAX_REALS]
+  double *pixels;           // slopes of a block's pixels: [FISHER_BLOCK * MAX_REALS, size]
   double *fisher;           // [size, size]; then its factors
   double *theta, *gradient; // where the search is
   double *step, *there, *gradient_there;
@@ -26,24 +26,25 @@ struct Search {
   double curvature[STEPS]; // moves * turns
 };
 
-static Search lay_out(Arena &arena, const gm_fit_data &data) {
+static Search allocate(Arena &arena, const gm_fit_data &data) {
   Search s{};
-  s.sample = lay_out_sample(arena, data);
-  s.size = filled(s.sample.parameters, FISHER_WHOLE);
+  s.sample = allocate_pixels(arena, data);
+  s.size = round_up(s.sample.parameters, FISHER_MULTIPLE);
   const size_t size = s.size;
-  s.slopes = arena.take<double>(size * WHOLE), s.sums = arena.take<double>(size * WHOLE);
-  s.pixels = arena.take<double>(size * WHOLE * FISHER_BLOCK), s.fisher = arena.take<double>(size * size);
-  s.theta = arena.take<double>(size), s.gradient = arena.take<double>(size), s.step = arena.take<double>(size);
-  s.there = arena.take<double>(size), s.gradient_there = arena.take<double>(size);
-  s.moves = arena.take<double>(size * STEPS), s.turns = arena.take<double>(size * STEPS);
+  s.slopes = arena.allocate<double>(size * MAX_REALS), s.sums = arena.allocate<double>(size * MAX_REALS);
+  s.pixels = arena.allocate<double>(size * MAX_REALS * FISHER_BLOCK), s.fisher = arena.allocate<double>(size * size);
+  s.theta = arena.allocate<double>(size), s.gradient = arena.allocate<double>(size),
+  s.step = arena.allocate<double>(size);
+  s.there = arena.allocate<double>(size), s.gradient_there = arena.allocate<double>(size);
+  s.moves = arena.allocate<double>(size * STEPS), s.turns = arena.allocate<double>(size * STEPS);
   return s;
 }
 
 // -- sums over pixels --------------------------------------------------------------------------------------------
 
-GM_INLINE double total(const double *parts) { // of WHOLE, in their order
+GM_INLINE double total(const double *parts) { // of MAX_REALS, in their order
   double sum = 0;
-  for (int i = 0; i < WHOLE; ++i)
+  for (int i = 0; i < MAX_REALS; ++i)
     sum += parts[i];
   return sum;
 }
@@ -55,10 +56,10 @@ static void add(double *to, double factor, const double *from, int count) {
 
 // Zeros where the last group has no pixels.
 static void clear_rest(Search &s, double *logs, int live) {
-  for (int i = live; i < WHOLE; ++i) {
+  for (int i = live; i < MAX_REALS; ++i) {
     logs[i] = 0;
     for (int j = 0; j < s.sample.parameters; ++j)
-      s.slopes[j * WHOLE + i] = 0;
+      s.slopes[j * MAX_REALS + i] = 0;
   }
 }
 
@@ -85,25 +86,25 @@ static void add_fisher(Search &s, int64_t group) {
   const int block = (int)(group % FISHER_BLOCK), live = s.sample.live(group);
   for (int i = 0; i < live; ++i)
     for (int j = 0; j < s.sample.parameters; ++j)
-      s.pixels[(ptrdiff_t)(block * WHOLE + i) * s.size + j] = s.slopes[j * WHOLE + i];
+      s.pixels[(ptrdiff_t)(block * MAX_REALS + i) * s.size + j] = s.slopes[j * MAX_REALS + i];
   if (block == FISHER_BLOCK - 1 || group == s.sample.groups() - 1)
-    add_products(s, block * WHOLE + live);
+    add_products(s, block * MAX_REALS + live);
 }
 
 // Log-likelihood in nats at theta, and its gradient; with the sum of pixels' products of slopes, if that is zero now.
 static double likelihood(Search &s, const double *theta, double *gradient, bool fisher = false) {
-  double parts[WHOLE] = {}, logs[WHOLE];
-  memset(s.sums, 0, sizeof(double) * s.size * WHOLE);
+  double parts[MAX_REALS] = {}, logs[MAX_REALS];
+  memset(s.sums, 0, sizeof(double) * s.size * MAX_REALS);
   for (int64_t group = 0; group < s.sample.groups(); ++group) {
     evaluate_group(s.sample, group, theta, logs, s.slopes);
     clear_rest(s, logs, s.sample.live(group));
-    add(parts, 1, logs, WHOLE);
-    add(s.sums, 1, s.slopes, s.sample.parameters * WHOLE);
+    add(parts, 1, logs, MAX_REALS);
+    add(s.sums, 1, s.slopes, s.sample.parameters * MAX_REALS);
     if (fisher)
       add_fisher(s, group);
   }
   for (int j = 0; j < s.sample.parameters; ++j)
-    gradient[j] = total(s.sums + j * WHOLE);
+    gradient[j] = total(s.sums + j * MAX_REALS);
   return total(parts);
 }
 
@@ -208,14 +209,14 @@ static double climb(Search &s) {
 
 static void round_changes(Search &s, const double *quanta, double *changes) {
   for (int i = 0; i < s.sample.parameters; ++i) {
-    changes[i] = clamp(s.theta[i] / quanta[i], -LARGEST, LARGEST) + WHOLE_NUMBER - WHOLE_NUMBER;
+    changes[i] = clamp(s.theta[i] / quanta[i], -LARGEST, LARGEST) + TO_INTEGER - TO_INTEGER;
     s.theta[i] = changes[i] * quanta[i];
   }
 }
 
 int32_t fit_changes(const gm_fit_data *data, const double *quanta, double *changes, double *gain) {
   Arena arena;
-  Search s = lay_out(arena, *data);
+  Search s = allocate(arena, *data);
   if (!arena.failed) {
     fill_sample(*data, s.sample);
     const double start = climb(s);
@@ -228,7 +229,7 @@ int32_t fit_changes(const gm_fit_data *data, const double *quanta, double *chang
 
 int32_t fit_likelihood(const gm_fit_data *data, const double *theta, double *value, double *gradient, double *fisher) {
   Arena arena;
-  Search s = lay_out(arena, *data);
+  Search s = allocate(arena, *data);
   if (!arena.failed) {
     fill_sample(*data, s.sample);
     *value = likelihood(s, theta, gradient, true);

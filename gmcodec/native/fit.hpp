@@ -14,47 +14,45 @@
 
 namespace gm::GM_ISA {
 
-constexpr int MOST_LOGISTICS = 32;
-constexpr double LEAST_LOG_SCALE = -4, LARGEST_LOG_SCALE = 6;
 constexpr double FLOOR = 0x1p-24; // mass that every value has at least; what keeps outliers from ruling the fit
 
-// Pixels in groups of WHOLE: outputs, centres, samples and what the linear predictor reads, each of all the group's
+// Pixels in groups of MAX_REALS: outputs, centres, samples and what the linear predictor reads, each of all the group's
 // pixels.  All are exact as float.  Behind the last pixel are zeros.
 struct Sample {
   int64_t n;
   int channels, mixtures, outputs, near;
   int parameters; // changes: of the outputs, then of the predictor's weights [channels, near]
   int row;        // numbers of a pixel
-  float *values;  // [groups, row, WHOLE]
+  float *values;  // [groups, row, MAX_REALS]
 
-  int64_t groups() const { return (n + WHOLE - 1) / WHOLE; }
-  const float *group(int64_t g) const { return values + g * row * WHOLE; }
-  int live(int64_t g) const { return (int)smaller<int64_t>(WHOLE, n - g * WHOLE); }
+  int64_t groups() const { return (n + MAX_REALS - 1) / MAX_REALS; }
+  const float *group(int64_t g) const { return values + g * row * MAX_REALS; }
+  int live(int64_t g) const { return (int)smaller<int64_t>(MAX_REALS, n - g * MAX_REALS); }
 };
 
-inline Sample lay_out_sample(Arena &arena, const gm_fit_data &data) {
+inline Sample allocate_pixels(Arena &arena, const gm_fit_data &data) {
   Sample s{};
   const int c = data.channels;
   s.n = data.n, s.channels = c, s.mixtures = data.mixtures, s.near = data.near_count;
   s.outputs = data.mixtures * (1 + 2 * c + c * (c - 1) / 2);
   s.parameters = s.outputs + c * s.near;
   s.row = s.outputs + 2 * c + s.near;
-  s.values = arena.take<float>((size_t)s.groups() * s.row * WHOLE);
+  s.values = arena.allocate<float>((size_t)s.groups() * s.row * MAX_REALS);
   return s;
 }
 
 inline void fill_sample(const gm_fit_data &data, Sample &s) {
   for (int64_t i = 0; i < s.n; ++i) {
-    float *to = s.values + i / WHOLE * s.row * WHOLE + i % WHOLE;
+    float *to = s.values + i / MAX_REALS * s.row * MAX_REALS + i % MAX_REALS;
     const int32_t *outputs = data.outputs + i * s.outputs;
     const int16_t *features = data.features + i * data.feature_count;
-    for (int j = 0; j < s.outputs; ++j, to += WHOLE)
+    for (int j = 0; j < s.outputs; ++j, to += MAX_REALS)
       *to = (float)(outputs[j] * data.units[j]);
-    for (int c = 0; c < s.channels; ++c, to += WHOLE)
+    for (int c = 0; c < s.channels; ++c, to += MAX_REALS)
       *to = (float)(data.base[i * s.channels + c] * (1.0 / POSITION));
-    for (int c = 0; c < s.channels; ++c, to += WHOLE)
+    for (int c = 0; c < s.channels; ++c, to += MAX_REALS)
       *to = data.target[c * s.n + i];
-    for (int j = 0; j < s.near; ++j, to += WHOLE)
+    for (int j = 0; j < s.near; ++j, to += MAX_REALS)
       *to = features[data.near[j]];
   }
 }
@@ -62,12 +60,12 @@ inline void fill_sample(const gm_fit_data &data, Sample &s) {
 // REALS pixels of a group at changes theta; CHANNELS is known when this is compiled, for loops to disappear.
 template <int CHANNELS> struct Pixels {
   const int mixtures, near;
-  const float *values; // theirs: [row, WHOLE]
+  const float *values; // theirs: [row, MAX_REALS]
   const double *theta; // [parameters]
-  double *slopes;      // where to: [parameters, WHOLE]
+  double *slopes;      // where to: [parameters, MAX_REALS]
   Reals residual[CHANNELS], by_base[CHANNELS];
-  Reals weight[MOST_LOGISTICS], joint[MOST_LOGISTICS];
-  Reals by_mean[CHANNELS][MOST_LOGISTICS], by_scale[CHANNELS][MOST_LOGISTICS];
+  Reals weight[MAX_MIXTURES], joint[MAX_MIXTURES];
+  Reals by_mean[CHANNELS][MAX_MIXTURES], by_scale[CHANNELS][MAX_MIXTURES];
 
   // The arrays hold nothing yet: they are large, and little of them is used.
   Pixels(const Sample &sample, const float *numbers, const double *changes, double *to)
@@ -82,13 +80,13 @@ template <int CHANNELS> struct Pixels {
   static constexpr int GROUPS = coupling_group(CHANNELS, 0);
 
   int outputs() const { return GROUPS * mixtures; }
-  Reals value(int at) const { return reals(load<Floats>(values + at * WHOLE)); }
+  Reals value(int at) const { return reals(load<Floats>(values + at * MAX_REALS)); }
   Reals base(int channel) const { return value(outputs() + channel); }
   Reals target(int channel) const { return value(outputs() + CHANNELS + channel); }
   Reals difference(int at) const { return value(outputs() + 2 * CHANNELS + at); }
   Reals output(int group, int k) const { return value(group * mixtures + k) + theta[group * mixtures + k]; }
 
-  void put_slope(int group, int k, Reals slope) { store(slopes + (group * mixtures + k) * WHOLE, slope); }
+  void put_slope(int group, int k, Reals slope) { store(slopes + (group * mixtures + k) * MAX_REALS, slope); }
 };
 
 template <int CHANNELS> GM_INLINE void find_residuals(Pixels<CHANNELS> &p) {
@@ -100,7 +98,7 @@ template <int CHANNELS> GM_INLINE void find_residuals(Pixels<CHANNELS> &p) {
     for (int c = 0; c < CHANNELS; ++c)
       centre[c] += change[c * p.near + j] * p.difference(j);
   for (int c = 0; c < CHANNELS; ++c)
-    p.residual[c] = p.target(c) - centre[c], p.by_base[c] = all(0);
+    p.residual[c] = p.target(c) - centre[c], p.by_base[c] = splat(0);
 }
 
 template <int CHANNELS> GM_INLINE void find_weights(Pixels<CHANNELS> &p) {
@@ -116,7 +114,7 @@ template <int CHANNELS> GM_INLINE void find_weights(Pixels<CHANNELS> &p) {
 // A logistic's mass from 1/2 below a sample, which is ``off`` the mean, to 1/2 above; what is outside 0..255 belongs to
 // the samples at the ends.
 template <int CHANNELS> GM_INLINE void weigh(Pixels<CHANNELS> &p, int channel, int k, Reals off, Reals inverse) {
-  const Reals target = p.target(channel), one = all(1), none = all(0);
+  const Reals target = p.target(channel), one = splat(1), none = splat(0);
   Reals a = (off + 0.5) * inverse, b = (off - 0.5) * inverse;
   Reals ea = exponential(a < 0 ? a : -a), eb = exponential(b < 0 ? b : -b);
   Reals quotient = 1 / ((1 + ea) * (1 + eb)), qa = quotient * (1 + eb), qb = quotient * (1 + ea); // 1 / (1 + e)
@@ -135,7 +133,7 @@ template <int CHANNELS> GM_INLINE void find_logistics(Pixels<CHANNELS> &p, int k
     Reals mean = p.output(p.mean_group(c), k);
     for (int before = 0; before < c; ++before)
       mean += p.output(p.coupling_group(c, before), k) * p.residual[before];
-    Reals scale = clamp(p.output(p.scale_group(c), k), all(LEAST_LOG_SCALE), all(LARGEST_LOG_SCALE));
+    Reals scale = clamp(p.output(p.scale_group(c), k), splat(LOG_SCALE_MIN), splat(LOG_SCALE_MAX));
     weigh(p, c, k, p.residual[c] - mean, exponential(-scale));
   }
 }
@@ -156,15 +154,15 @@ template <int CHANNELS> GM_INLINE void put_slopes(Pixels<CHANNELS> &p, int k, Re
 }
 
 template <int CHANNELS> GM_INLINE void put_predictor_slopes(const Pixels<CHANNELS> &p) {
-  double *to = p.slopes + (ptrdiff_t)p.outputs() * WHOLE;
-  for (int j = 0; j < p.near; ++j, to += WHOLE)
+  double *to = p.slopes + (ptrdiff_t)p.outputs() * MAX_REALS;
+  for (int j = 0; j < p.near; ++j, to += MAX_REALS)
     for (int c = 0; c < CHANNELS; ++c)
-      store(to + c * p.near * WHOLE, p.by_base[c] * p.difference(j));
+      store(to + c * p.near * MAX_REALS, p.by_base[c] * p.difference(j));
 }
 
 template <int CHANNELS>
 inline void evaluate(const Sample &sample, int64_t group, const double *theta, double *logs, double *slopes) {
-  for (int lane = 0; lane < WHOLE; lane += REALS) {
+  for (int lane = 0; lane < MAX_REALS; lane += REALS) {
     Pixels<CHANNELS> p(sample, sample.group(group) + lane, theta, slopes + lane);
     find_residuals(p);
     find_weights(p);
@@ -181,7 +179,7 @@ inline void evaluate(const Sample &sample, int64_t group, const double *theta, d
   }
 }
 
-// Log-likelihoods of a group's pixels, [WHOLE], and their slopes, [parameters, WHOLE].
+// Log-likelihoods of a group's pixels, [MAX_REALS], and their slopes, [parameters, MAX_REALS].
 inline void evaluate_group(const Sample &sample, int64_t group, const double *theta, double *logs, double *slopes) {
   const auto run = sample.channels == 3 ? evaluate<3> : sample.channels == 2 ? evaluate<2> : evaluate<1>;
   run(sample, group, theta, logs, slopes);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The likelihood of some pixels as a function of small changes of a net, and its maximum."""
+"""The likelihood of some pixels as a function of small changes of a net, and its maximisation."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from ctypes import byref, c_double
 
 import numpy as np
 
-from gmcodec.native.core import Core
-from gmcodec.native.library import MAX_FEATURES, MAX_MIXTURES, MAX_NEAR, _at, _Fit, _within
+from gmcodec.native.library import MAX_FEATURES, MAX_MIXTURES, MAX_NEAR, InstructionSet, _address, _Fit, _in_range
 
 
 class Fit:
-    """Pixels that a net is fitted to, as a function of changes of its outputs and of its linear predictor."""
+    """The pixels that a net is fitted to.  Parameters: changes of its outputs, then of the linear predictor."""
 
     def __init__(
-        self, core: Core, mixtures: int, outputs: np.ndarray, units: np.ndarray, base: np.ndarray, target: np.ndarray,
-        features: np.ndarray, near: np.ndarray,
+        self, core: InstructionSet, mixtures: int, outputs: np.ndarray, units: np.ndarray, base: np.ndarray,
+        target: np.ndarray, features: np.ndarray, near: np.ndarray,
     ) -> None:  # fmt: skip
         """outputs int32 [N, outputs] of K logistics, in float64 units [outputs]; base int32 [N, C]: centres of means;
-        target uint8 [C, N]; features int16 [N, F] of the net, of which ``near`` int32 are the linear predictor's.
+        target uint8 [C, N]: the samples; features int16 [N, F] that the net reads; near int32: indices of the features
+        that the linear predictor reads.  Raises ValueError, TypeError.
         """
         (n, row), channels, count = outputs.shape, base.shape[1], features.shape[1]
         groups = 1 + 2 * channels + channels * (channels - 1) // 2
@@ -27,36 +27,36 @@ class Fit:
             raise ValueError(f"{row} outputs of {n} pixels are not {mixtures} logistics of {channels} channels")
         if not 0 < len(near) <= MAX_NEAR or count > MAX_FEATURES or not (np.frexp(units)[0] == 0.5).all():
             raise ValueError("the linear predictor or the units do not fit")
-        for numbers in (outputs, base):  # as float32 they are exact
-            _within(numbers, -(2**24), 2**24, "outputs")
-        _within(near, 0, count - 1, "features of the predictor")
+        for numbers in (outputs, base):  # so that float32 holds them exactly
+            _in_range(numbers, -(2**24), 2**24, "outputs")
+        _in_range(near, 0, count - 1, "features of the predictor")
         self.core, self.parameters = core, row + channels * len(near)
-        self._kept = outputs, units, base, target, features, near
+        self._keep_alive = outputs, units, base, target, features, near
         self._data = _Fit(
-            n, channels, mixtures, _at(outputs, np.int32, n, row), _at(units, np.float64, row),
-            _at(base, np.int32, n, channels), _at(target, np.uint8, channels, n), count, len(near),
-            _at(features, np.int16, n, count), _at(near, np.int32, None),
+            n, channels, mixtures, _address(outputs, np.int32, n, row), _address(units, np.float64, row),
+            _address(base, np.int32, n, channels), _address(target, np.uint8, channels, n), count, len(near),
+            _address(features, np.int16, n, count), _address(near, np.int32, None),
         )  # fmt: skip
 
     def changes(self, quanta: np.ndarray) -> tuple[np.ndarray, float]:
-        """What makes the pixels likelier: int64 [parameters] multiples of ``quanta``, float64; and nats gained."""
+        """The likeliest changes, int64 [parameters] in multiples of ``quanta`` float64, and the gain in nats."""
         if not (np.isfinite(quanta) & (quanta > 0)).all():
             raise ValueError("quanta must be positive")
         out, gain = np.empty(self.parameters), c_double()
         if self.core.fit_changes(
-            byref(self._data), _at(quanta, np.float64, self.parameters), out.ctypes.data, byref(gain)
+            byref(self._data), _address(quanta, np.float64, self.parameters), out.ctypes.data, byref(gain)
         ):
             raise MemoryError
         return out.astype(np.int64), gain.value
 
     def likelihood(self, theta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """In nats at changes ``theta``, float64, its gradient, and the sum of pixels' products of slopes."""
+        """The log-likelihood in nats at changes ``theta`` float64, its gradient, and its empirical Fisher matrix."""
         if not (np.abs(theta) <= 2**20).all():
             raise ValueError("changes are too large")
         size, value = self.parameters, c_double()
         gradient, fisher = np.empty(size), np.empty((size, size))
         if self.core.fit_likelihood(
-            byref(self._data), _at(theta, np.float64, size), byref(value), gradient.ctypes.data, fisher.ctypes.data
+            byref(self._data), _address(theta, np.float64, size), byref(value), gradient.ctypes.data, fisher.ctypes.data
         ):
             raise MemoryError
         return value.value, gradient, fisher

@@ -10,52 +10,52 @@ namespace gm::GM_ISA {
 
 struct Fixed {
   const Net *net;
-  Activations room;
+  Activations scratch;
   Mixture mix;
   int64_t *at;                       // [most]
   int32_t *outputs, *base, *samples; // [most, ...]
-  Range *ranges;                     // [2 * channels, most]
+  Interval *intervals;               // [2 * channels, most]
 };
 
-void lay_out_fixed(Tile &tile, const Net &net) {
+void allocate_fixed(Tile &tile, const Net &net) {
   Arena &arena = tile.arena;
-  const size_t most = tile.place.most;
-  Fixed *fixed = tile.fixed = arena.take<Fixed>(1);
+  const size_t most = tile.geometry.max_step_pixels;
+  Fixed *fixed = tile.fixed = arena.allocate<Fixed>(1);
   if (!fixed)
     return;
   fixed->net = &net;
-  fixed->room = lay_out_activations(arena, net);
-  fixed->mix = lay_out_mixture(arena, tile.place.most, net.mixtures);
-  fixed->at = arena.take<int64_t>(most);
-  fixed->outputs = arena.take<int32_t>(most * net.output_columns);
-  fixed->base = arena.take<int32_t>(most * net.channels);
-  fixed->samples = arena.take<int32_t>(most * net.channels);
-  fixed->ranges = arena.take<Range>(most * 2 * net.channels);
+  fixed->scratch = allocate_activations(arena, net);
+  fixed->mix = allocate_mixture(arena, tile.geometry.max_step_pixels, net.mixtures);
+  fixed->at = arena.allocate<int64_t>(most);
+  fixed->outputs = arena.allocate<int32_t>(most * net.output_columns);
+  fixed->base = arena.allocate<int32_t>(most * net.channels);
+  fixed->samples = arena.allocate<int32_t>(most * net.channels);
+  fixed->intervals = arena.allocate<Interval>(most * 2 * net.channels);
 }
 
 static void evaluate(const Tile &tile, int n) {
   const Fixed &fixed = *tile.fixed;
   const Net &net = *fixed.net;
-  const int16_t *samples = static_cast<const int16_t *>(tile.place.at.samples);
-  for (int start = 0; start < n; start += BLOCK)
-    evaluate_block(net, samples, tile.place.at.row_size, fixed.at + start, smaller(BLOCK, n - start), nullptr,
-                   fixed.room, fixed.outputs + (ptrdiff_t)start * net.output_columns,
+  const int16_t *samples = static_cast<const int16_t *>(tile.geometry.data.samples);
+  for (int start = 0; start < n; start += BLOCK_PIXELS)
+    evaluate_block(net, samples, tile.geometry.data.row_size, fixed.at + start, smaller(BLOCK_PIXELS, n - start),
+                   nullptr, fixed.scratch, fixed.outputs + (ptrdiff_t)start * net.output_columns,
                    fixed.base + (ptrdiff_t)start * net.channels);
 }
 
-static Member member(const Fixed &fixed) {
+static MemberOutputs member(const Fixed &fixed) {
   return {fixed.outputs, fixed.net->output_columns, fixed.base, fixed.net->mixtures, fixed.net->tables};
 }
 
 constexpr int64_t ALL[1] = {(int64_t)1 << MIXING_BITS}; // one net has all of the mixture
 
 // Ranges of the samples of n pixels that are located; their bits.
-static double ranges_of_step(Tile &tile, int n) {
+static double step_intervals(Tile &tile, int n) {
   Fixed &fixed = *tile.fixed;
   evaluate(tile, n);
-  read_samples<int16_t>(tile.place, fixed.at, n, fixed.samples);
-  const Member said = member(fixed);
-  return find_ranges<false>(fixed.mix, &said, 1, ALL, nullptr, fixed.samples, n, tile.coding, fixed.ranges, 0, n);
+  read_samples<int16_t>(tile.geometry, fixed.at, n, fixed.samples);
+  const MemberOutputs said = member(fixed);
+  return find_intervals<false>(fixed.mix, &said, 1, ALL, nullptr, fixed.samples, n, tile.coding, fixed.intervals, 0, n);
 }
 
 double tile_push(gm_tile *handle, int32_t first, int32_t last, gm_stack *stack, uint32_t *words) {
@@ -63,10 +63,10 @@ double tile_push(gm_tile *handle, int32_t first, int32_t last, gm_stack *stack, 
   Stack now = {stack->state, stack->count};
   double bits = 0;
   for (int step = last - 1; step >= first; --step) {
-    const int n = locate(tile.place, step, tile.fixed->at);
-    bits += ranges_of_step(tile, n);
+    const int n = step_pixels(tile.geometry, step, tile.fixed->at);
+    bits += step_intervals(tile, n);
     for (ptrdiff_t i = (ptrdiff_t)2 * tile.coding.channels * n - 1; i >= 0; --i)
-      push(now, words, tile.fixed->ranges[i]);
+      push(now, words, tile.fixed->intervals[i]);
   }
   *stack = {now.state, now.count};
   return bits;
@@ -77,26 +77,26 @@ void tile_pop(gm_tile *handle, int32_t first, int32_t last, gm_stack *stack, con
   Fixed &fixed = *tile.fixed;
   Stack now = {stack->state, stack->count};
   for (int step = first; step < last; ++step) {
-    const int n = locate(tile.place, step, fixed.at);
+    const int n = step_pixels(tile.geometry, step, fixed.at);
     evaluate(tile, n);
-    const Member said = member(fixed);
+    const MemberOutputs said = member(fixed);
     pop_samples<false>(fixed.mix, &said, 1, ALL, nullptr, fixed.samples, n, tile.coding, now, words);
-    write_samples<int16_t>(tile.place, fixed.at, n, fixed.samples);
+    write_samples<int16_t>(tile.geometry, fixed.at, n, fixed.samples);
   }
   *stack = {now.state, now.count};
 }
 
-// One in ``every`` pixels of the ``every`` steps that end with ``step``, as if by chance; returns how many.
-static int locate_some(const Place &place, int step, int every, int64_t *at) {
+// One in ``every`` pixels of the ``every`` steps that end with ``step``, as if by chance; returns how count.
+static int sampled_step_pixels(const TileGeometry &geometry, int step, int every, int64_t *at) {
   int n = 0;
   uint64_t chance = (uint64_t)step;
   for (int s = larger(0, step - every + 1); s <= step; ++s) {
-    const Part rows = rows_of_step(place, s);
+    const Span rows = step_rows(geometry, s);
     for (int begin = rows.first; begin < rows.end; begin += every) {
       chance = chance * 6364136223846793005u + 1442695040888963407u; // Knuth's generator
       const int row = begin + (int)((chance >> 33) % (unsigned)every);
-      if (row < rows.end && n < place.most)
-        at[n++] = position(place, s, row);
+      if (row < rows.end && n < geometry.max_step_pixels)
+        at[n++] = pixel_offset(geometry, s, row);
     }
   }
   return n;
@@ -105,25 +105,25 @@ static int locate_some(const Place &place, int step, int every, int64_t *at) {
 void tile_sample(gm_tile *handle, int32_t first, int32_t last, int32_t every, int64_t *pixels, double *bits) {
   Tile &tile = tile_of(handle);
   for (int step = last - 1; step >= first; step -= every, ++pixels, ++bits) {
-    const int n = locate_some(tile.place, step, every, tile.fixed->at);
-    *pixels = n, *bits = ranges_of_step(tile, n);
+    const int n = sampled_step_pixels(tile.geometry, step, every, tile.fixed->at);
+    *pixels = n, *bits = step_intervals(tile, n);
   }
 }
 
 int64_t tile_evaluate(gm_tile *handle) {
   Tile &tile = tile_of(handle);
   int64_t total = 0;
-  for (int step = 0; step < tile.place.steps; ++step) {
-    evaluate(tile, locate(tile.place, step, tile.fixed->at));
+  for (int step = 0; step < tile.geometry.steps; ++step) {
+    evaluate(tile, step_pixels(tile.geometry, step, tile.fixed->at));
     total += tile.fixed->outputs[0];
   }
   return total;
 }
 
-void push_ranges(const gm_range *ranges, int64_t count, gm_stack *stack, uint32_t *words) {
+void push_intervals(const gm_interval *intervals, int64_t count, gm_stack *stack, uint32_t *words) {
   Stack now = {0, 0};
   while (count-- > 0)
-    push(now, words, {ranges[count].start, ranges[count].freq});
+    push(now, words, {intervals[count].start, intervals[count].freq});
   *stack = {now.state, now.count};
 }
 

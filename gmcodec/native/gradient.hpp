@@ -17,27 +17,27 @@
 
 namespace gm::GM_ISA {
 
-constexpr double GRADIENT_LIMIT = 137438953472.0; // 2**37, of a coupling's
+constexpr double COUPLING_GRADIENT_LIMIT = 137438953472.0; // 2**37, of a coupling's
 
 GM_INLINE double scaled(double value, int shift) { return __builtin_floor(value * power(-shift)); }
-GM_INLINE Reals scaled(Reals value, int shift) { return floor(value * all(power(-shift))); }
+GM_INLINE Reals scaled(Reals value, int shift) { return floor(value * splat(power(-shift))); }
 
 // u sigma'(u), in 1/512 * 2**-24.
-GM_INLINE Reals sloped(Reals u, Reals sigma) { return u * scaled(sigma * (all(ROW_TOTAL) - sigma), TOTAL_BITS); }
+GM_INLINE Reals sloped(Reals u, Reals sigma) { return u * scaled(sigma * (splat(ROW_TOTAL) - sigma), TOTAL_BITS); }
 
 // Logistics of the channels of a pixel, where its samples' edges lie on them and the masses below those.
 struct Edges {
-  alignas(64) double mean[MAX_MIXTURES], inverse[MAX_MIXTURES];
-  alignas(64) double lower[MAX_MIXTURES], upper[MAX_MIXTURES], below[MAX_MIXTURES], above[MAX_MIXTURES];
+  alignas(64) double mean[MAX_LOGISTICS], inverse[MAX_LOGISTICS];
+  alignas(64) double lower[MAX_LOGISTICS], upper[MAX_LOGISTICS], below[MAX_LOGISTICS], above[MAX_LOGISTICS];
 };
 
 // Gradients by the outputs, float64 [outputs] out, and by the base, float64 [channels] out, of one pixel.
 static inline void mixture_gradient(const Tables &tables, const Scale &scale, int channels, int mixtures,
                                     const int32_t *outputs, const int32_t *base, const int32_t *samples, double *out,
                                     double *centre) {
-  const int size = filled(mixtures, WHOLE);
-  const int32_t *sigmoid = tables.sigmoid + REACH;
-  alignas(64) double prior[MAX_MIXTURES] = {}, weight[MAX_MIXTURES];
+  const int size = round_up(mixtures, MAX_REALS);
+  const int32_t *sigmoid = tables.sigmoid + SIGMOID_REACH;
+  alignas(64) double prior[MAX_LOGISTICS] = {}, weight[MAX_LOGISTICS];
   Edges edges[MAX_CHANNELS];
   softmax(outputs, mixtures, tables.softmax, prior);
   memcpy(weight, prior, sizeof weight);
@@ -50,11 +50,12 @@ static inline void mixture_gradient(const Tables &tables, const Scale &scale, in
     Reals total{};
     for (int k = 0; k < size; k += REALS) {
       Reals mean = load<Reals>(e.mean + k), inverse = load<Reals>(e.inverse + k);
-      Reals a = place(all(at - scale.half), mean, inverse), b = place(all(at + scale.half), mean, inverse);
+      Reals a = table_index(splat(at - scale.half_width), mean, inverse),
+            b = table_index(splat(at + scale.half_width), mean, inverse);
       Reals s = samples[c] > 0 ? look_up(sigmoid, a) : Reals{};
-      Reals t = samples[c] < scale.top ? look_up(sigmoid, b) : all(ROW_TOTAL);
+      Reals t = samples[c] < scale.max_sample ? look_up(sigmoid, b) : splat(ROW_TOTAL);
       store(e.lower + k, a), store(e.upper + k, b), store(e.below + k, s), store(e.above + k, t);
-      Reals known = load<Reals>(weight + k) * (t - s + all(1));
+      Reals known = load<Reals>(weight + k) * (t - s + splat(1));
       store(weight + k, known);
       total += known;
     }
@@ -65,14 +66,14 @@ static inline void mixture_gradient(const Tables &tables, const Scale &scale, in
     out[k] = (prior[k] - weight[k]) * 4;
   for (int c = 0; c < channels; ++c) {
     const Edges &e = edges[c];
-    alignas(64) double by_mean[MAX_MIXTURES], by_scale[MAX_MIXTURES];
+    alignas(64) double by_mean[MAX_LOGISTICS], by_scale[MAX_LOGISTICS];
     for (int k = 0; k < size; k += REALS) {
       Reals r = load<Reals>(weight + k), s = load<Reals>(e.below + k), t = load<Reals>(e.above + k);
-      Reals inside = scaled(r * (all(ROW_TOTAL) - s - t), WEIGHT_BITS);
+      Reals inside = scaled(r * (splat(ROW_TOTAL) - s - t), WEIGHT_BITS);
       store(by_mean + k, scaled(inside * load<Reals>(e.inverse + k), 27));
       Reals ratio =
-          floor((sloped(load<Reals>(e.upper + k), t) - sloped(load<Reals>(e.lower + k), s)) / (t - s + all(1)));
-      store(by_scale + k, scaled(r * clamp(ratio, all(-REACH), all(REACH)), 7));
+          floor((sloped(load<Reals>(e.upper + k), t) - sloped(load<Reals>(e.lower + k), s)) / (t - s + splat(1)));
+      store(by_scale + k, scaled(r * clamp(ratio, splat(-SIGMOID_REACH), splat(SIGMOID_REACH)), 7));
     }
     for (int k = 0; k < mixtures; ++k) {
       out[mixtures * (1 + c) + k] = by_mean[k];
@@ -84,7 +85,7 @@ static inline void mixture_gradient(const Tables &tables, const Scale &scale, in
       const double residual = (double)(((int64_t)samples[p] * POSITION >> scale.shift) - base[p]);
       for (int k = 0; k < mixtures; ++k) {
         double change = scaled(by_mean[k] * residual, 6);
-        out[first + k] = clamp(change, -GRADIENT_LIMIT, GRADIENT_LIMIT);
+        out[first + k] = clamp(change, -COUPLING_GRADIENT_LIMIT, COUPLING_GRADIENT_LIMIT);
         centre[p] -= scaled(by_mean[k] * outputs[first + k], COUPLING_BITS);
       }
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The native library: its structures (gmcodec.h), how it is loaded, and what every array that it gets must be."""
+"""The native library: its structures (gmcodec.h), how it is loaded, and the checks of arrays that are passed to it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from gmcodec.errors import NativeError
 
 VARIABLE = "GMCODEC_ISA"
 LIBRARY = {"win32": "gmcodec.dll", "darwin": "libgmcodec.dylib"}.get(sys.platform, "libgmcodec.so")
-MAX_ROWS, MAX_FEATURES, MAX_MIXTURES, MAX_NEAR, MAX_RUN, MAX_RANKS = 1024, 1024, 32, 1024, 34, 8
-MAX_WEIGHT = 2**14  # of a value: what is multiplied with it stays below 2**63
-HIDDEN, OUTPUT, RESIDUAL, OUTPUT_WIDE, GATE = range(5)  # what follows the sums of a layer
+MAX_OUTPUTS, MAX_FEATURES, MAX_MIXTURES, MAX_NEAR, MAX_RUN, MAX_WORKERS = 1024, 1024, 32, 1024, 34, 8
+MAX_VALUE_WEIGHT = 2**14  # so that weighted frequencies, which sum to 2**38 at most, times 2**24 stay below 2**63
+HIDDEN, OUTPUT, RESIDUAL, OUTPUT_WIDE, GATE = range(5)  # kinds of a layer: what becomes of its sums
 TABLE_SIZES = {"softmax": 1024, "inverse": 321, "sigmoid": 17409}
 
 
@@ -35,7 +35,7 @@ class _Layer(Structure):
 
 
 class _Scale(Structure):
-    _fields_ = (("shift", c_int32), ("more", c_int32), ("top", c_int32), ("half", c_int32))
+    _fields_ = (("shift", c_int32), ("extra_bits", c_int32), ("max_sample", c_int32), ("half_width", c_int32))
 
 
 class _Net(Structure):
@@ -47,17 +47,20 @@ class _Net(Structure):
     )  # fmt: skip
 
 
-class _Rules(Structure):
-    _fields_ = (("scale", c_void_p), ("rate", c_void_p), ("cut", c_void_p), ("limit", c_int32), ("unit", c_int32))
-
-
-class _Learning(Structure):
+class _RmspropLayer(Structure):
     _fields_ = (
-        ("layers", POINTER(_Rules)), ("block_unit", c_void_p), ("linear_rate", c_void_p), ("averaged", c_int32)
+        ("delta_scale", c_void_p), ("rate", c_void_p), ("backward_shift", c_void_p), ("weight_limit", c_int32),
+        ("bias_input", c_int32),
     )  # fmt: skip
 
 
-class _Place(Structure):
+class _RmspropNet(Structure):
+    _fields_ = (
+        ("layers", POINTER(_RmspropLayer)), ("block_unit", c_void_p), ("linear_rate", c_void_p), ("averaged", c_int32)
+    )  # fmt: skip
+
+
+class _TileGeometry(Structure):
     _fields_ = (
         ("height", c_int32), ("width", c_int32), ("channels", c_int32), ("slope", c_int32), ("high_depth", c_int32),
         ("row_size", c_int32), ("origin", c_int64), ("samples", c_void_p),
@@ -81,21 +84,22 @@ class _Fit(Structure):
 
 
 _P, _I, _L = c_void_p, c_int32, c_int64
+# name, result, arguments: in the order of gm_functions
 _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("net_new", _P, (POINTER(_Net),)),
     ("net_free", None, (_P,)),
     ("net_evaluate", _I, (_P, _P, _L, _P, _L, _P, _P, _P)),
     ("net_features", None, (_P, _P, _L, _P, _L, _P, _P)),
-    ("tile_new", _P, (POINTER(_P), POINTER(_Learning), _I, POINTER(_Place), POINTER(_Coding), _I)),
+    ("tile_new", _P, (POINTER(_P), POINTER(_RmspropNet), _I, POINTER(_TileGeometry), POINTER(_Coding), _I)),
     ("tile_free", None, (_P,)),
     ("tile_push", c_double, (_P, _I, _I, POINTER(_Stack), _P)),
     ("tile_sample", None, (_P, _I, _I, _I, _P, _P)),
     ("tile_pop", None, (_P, _I, _I, POINTER(_Stack), _P)),
     ("tile_evaluate", _L, (_P,)),
     ("tile_symbols", None, (_P, POINTER(_L))),
-    ("tile_ranges", c_double, (_P, _I, _I, _I, POINTER(_P))),
+    ("tile_intervals", c_double, (_P, _I, _I, _I, POINTER(_P))),
     ("tile_pop_online", None, (_P, _I, _I, _I, POINTER(_Stack), POINTER(_P))),
-    ("push_ranges", None, (_P, _L, POINTER(_Stack), _P)),
+    ("push_intervals", None, (_P, _L, POINTER(_Stack), _P)),
     ("layer_new", _P, (POINTER(_Layer),)),
     ("layer_free", None, (_P,)),
     ("layer_run", None, (_P, _I, _I, _P, _L, _L, _P, _P, _L)),
@@ -107,7 +111,7 @@ _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("streams_free", None, (_P,)),
     ("streams_run", None, (_P, _I, _I, _I, _P, _P)),
     ("softmax", None, (_P, _L, _L, _I, _P, _P)),
-    ("open_channel", None, (_P, _L, _P, _P, _L, _I, _I, _I, _P, _P, _P)),
+    ("channel_logistics", None, (_P, _L, _P, _P, _L, _I, _I, _I, _P, _P, _P)),
     ("nibble_rows", None, (_P, _P, _P, _L, _I, _P, _P, _P)),
     ("observe", None, (_P, _L, _I, _P, _P, _P, _P)),
     ("reweight", None, (_P, _P, _L, _P)),
@@ -139,7 +143,7 @@ def _library() -> ctypes.CDLL:
 
 
 def isas() -> list[str]:
-    """Instruction sets that the library has and this processor too, the best first."""
+    """The instruction sets that both the library and this processor have, the best first."""
     return _library().gm_isas().decode().split(",")  # type: ignore[no-any-return]
 
 
@@ -151,11 +155,34 @@ def functions(isa: str) -> _Functions:
     return table.contents  # type: ignore[no-any-return]
 
 
+class InstructionSet:
+    """The functions of gmcodec.h, compiled for one instruction set."""
+
+    def __init__(self, table: _Functions) -> None:
+        self.isa: str = table.isa.decode()
+        for name, result, arguments in _FUNCTIONS:
+            kind = ctypes.CFUNCTYPE(result, *arguments)
+            setattr(self, name, kind(getattr(table, name)))
+
+    def __getattr__(self, name: str) -> Any:  # tells mypy that the functions above are attributes
+        raise AttributeError(name)
+
+    @staticmethod
+    def made(handle: int | None) -> int:
+        """The handle that a function of the library returned.  Raises MemoryError if it is null."""
+        if not handle:
+            raise MemoryError("the native library has not enough memory")
+        return handle
+
+
 # -- arrays ------------------------------------------------------------------------------------------------------
 
 
-def _at(array: np.ndarray, dtype: Any, *shape: int | None) -> int:
-    """Address of an array's first element; TypeError or ValueError if it is not as the library needs it."""
+def _address(array: np.ndarray, dtype: Any, *shape: int | None) -> int:
+    """The address of an array's first element.  Raises TypeError or ValueError if its type or shape is another.
+
+    None in ``shape`` stands for any size.
+    """
     if array.dtype != dtype or not array.flags.c_contiguous:
         strides = "" if array.flags.c_contiguous else " in strides"
         raise TypeError(f"expected contiguous {np.dtype(dtype)}, got {array.dtype}{strides}")
@@ -164,23 +191,25 @@ def _at(array: np.ndarray, dtype: Any, *shape: int | None) -> int:
     return array.ctypes.data
 
 
-def _into(array: np.ndarray, dtype: Any, *shape: int | None) -> int:
-    """``_at`` of an array that the library writes to."""
+def _output_address(array: np.ndarray, dtype: Any, *shape: int | None) -> int:
+    """The ``_address`` of an array that the library writes to."""
     if not array.flags.writeable:
         raise ValueError("the array cannot be written")
-    return _at(array, dtype, *shape)
+    return _address(array, dtype, *shape)
 
 
-def _within(array: np.ndarray, low: int, high: int, what: str) -> np.ndarray:
+def _in_range(array: np.ndarray, low: int, high: int, what: str) -> np.ndarray:
+    """The array itself.  Raises ValueError if a number in it lies outside low..high."""
     if array.size and (int(array.min()) < low or int(array.max()) > high):
         raise ValueError(f"{what} must lie in {low}..{high}")
     return array
 
 
-def _paired(x: np.ndarray) -> np.ndarray:
-    """int16 [N, K], filled up with a zero if K is odd: the library reads pairs."""
+def _even_columns(x: np.ndarray) -> np.ndarray:
+    """int16 [N, K] with an even K, because the library reads pairs: an odd K gets a column of zeros."""
     return x if x.shape[1] % 2 == 0 else np.ascontiguousarray(np.pad(x, ((0, 0), (0, 1))))
 
 
-def _array(structures: Sequence[Any], kind: Any) -> Any:
+def _c_array(structures: Sequence[Any], kind: Any) -> Any:
+    """A C array of structures or addresses."""
     return (kind * len(structures))(*structures)

@@ -8,8 +8,8 @@ gm_layer *layer_new(const gm_layer_data *data) {
   MapLayer *layer = Arena::make<MapLayer>();
   if (!layer)
     return nullptr;
-  lay_out(layer->arena, *data, layer->layer);
-  if ((layer = Arena::whole(layer)))
+  allocate(layer->arena, *data, layer->layer);
+  if ((layer = Arena::complete(layer)))
     fill(*data, layer->layer);
   return reinterpret_cast<gm_layer *>(layer);
 }
@@ -63,12 +63,12 @@ int32_t convolve(const gm_layer *handle, int32_t kind, int32_t limit, const int1
   const Grid grid = {height, width, features, size, stride};
   const int64_t n = images * rows * columns, area = (int64_t)rows * columns;
   Arena arena;
-  int16_t *inputs = arena.take<int16_t>((size_t)TILE_ROWS * 2 * layer.pairs);
+  int16_t *inputs = arena.allocate<int16_t>((size_t)TILE_ROWS * 2 * layer.pairs);
   for (int64_t first = 0; first < n && inputs; first += TILE_ROWS) {
     const int some = (int)smaller<int64_t>(TILE_ROWS, n - first);
     for (int r = 0; r < some; ++r) {
-      const int64_t image = (first + r) / area, place = (first + r) % area;
-      gather(grid, x + image * height * width * features, (int)(place / columns), (int)(place % columns),
+      const int64_t image = (first + r) / area, cell = (first + r) % area;
+      gather(grid, x + image * height * width * features, (int)(cell / columns), (int)(cell % columns),
              inputs + (ptrdiff_t)r * 2 * layer.pairs);
     }
     each_row(layer, rows_of(inputs, 2 * layer.pairs), some, [&](int64_t row, const int32_t *sums) {

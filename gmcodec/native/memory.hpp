@@ -10,22 +10,22 @@ namespace gm::GM_ISA {
 
 class Arena {
 public:
-  // Zeroed memory for so many T, aligned for vectors; null, and ``failed``, when there is none.
-  template <typename T> T *take(size_t count) { return static_cast<T *>(take_bytes(count * sizeof(T))); }
+  // Zeroed memory for so count T, aligned for vectors; null, and ``failed``, when there is none.
+  template <typename T> T *allocate(size_t count) { return static_cast<T *>(allocate_bytes(count * sizeof(T))); }
 
   bool failed = false;
 
   // An object T with a member ``arena`` that owns its memory; null when there is none.
   template <typename T> static T *make() {
     Arena arena;
-    T *object = arena.take<T>(1);
+    T *object = arena.allocate<T>(1);
     if (object)
       object->arena = arena;
     return object;
   }
 
   // The object, if there was memory for all of it; else null, and nothing is left of it.
-  template <typename T> static T *whole(T *object) {
+  template <typename T> static T *complete(T *object) {
     if (!object->arena.failed)
       return object;
     destroy(object);
@@ -55,7 +55,7 @@ private:
   };
   static constexpr size_t ALIGNMENT = 64;
 
-  void *take_bytes(size_t bytes) {
+  void *allocate_bytes(size_t bytes) {
     // one line for the block, one to align, one that vectors may read behind the end
     void *start = bytes < SIZE_MAX / 2 ? calloc(bytes + 3 * ALIGNMENT, 1) : nullptr;
     if (!start) {

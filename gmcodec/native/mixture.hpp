@@ -15,12 +15,12 @@ constexpr int NIBBLES = 16;
 constexpr int64_t SPREAD = ROW_TOTAL - NIBBLES; // what is left to share once every frequency has its 1
 constexpr int WEIGHT_BITS = 14;
 constexpr int64_t TOP = (int64_t)1 << (WEIGHT_BITS + TOTAL_BITS); // mass of everything
-constexpr int SOFTMAX_ENTRIES = 1024, INVERSE_ENTRIES = 321, LOG_SCALE_ZERO = 128;
-constexpr int REACH = 17 * 512; // of the logistic table, to either side
+constexpr int SOFTMAX_ENTRIES = 1024, INVERSE_ENTRIES = (LOG_SCALE_MAX - LOG_SCALE_MIN) * LOG_SCALE_UNIT + 1;
+constexpr int SIGMOID_REACH = 17 * 512; // of the logistic table, to either side
 constexpr int COUPLING_BITS = 12, INVERSE_BITS = 16;
-constexpr int MAX_MIXTURES = 64, MAX_NETS = 2;
-constexpr int MIXING_BITS = 24, MIXING_MEMORY = 9;
-constexpr int64_t MIXING_PIXELS = 1 << 8, MIXING_LEAST = 1 << (MIXING_BITS - 6);
+constexpr int MAX_MEMBERS = 2, MAX_LOGISTICS = MAX_MEMBERS * MAX_MIXTURES;
+constexpr int MIXING_BITS = 24, MIXING_RATE_BITS = 9;
+constexpr int64_t MAX_MIXING_PIXELS = 1 << 8, MIN_MIXING_WEIGHT = 1 << (MIXING_BITS - 6);
 
 GM_INLINE double power(int exponent) { return __builtin_ldexp(1.0, exponent); }
 
@@ -29,7 +29,7 @@ struct Tables {
 };
 
 // What one net says of some pixels.
-struct Member {
+struct MemberOutputs {
   const int32_t *outputs; // [N, stride]: logits, means, log-scales, couplings of K logistics
   ptrdiff_t stride;
   const int32_t *base; // [N, C]
@@ -37,20 +37,20 @@ struct Member {
   Tables tables;
 };
 
-// Scratch: the logistics of N pixels, [N, size], filled up with some that weigh nothing.
+// Scratch: the logistics of N pixels, [N, size], round_up up with some that weigh nothing.
 struct Mixture {
   int size;
   double *weight, *mean, *inverse;
   int64_t *first, *below, *above; // [N]: a sample's nibbles so far, the mass at both ends of what is left
 };
 
-inline Mixture lay_out_mixture(Arena &arena, int pixels, int mixtures) {
+inline Mixture allocate_mixture(Arena &arena, int pixels, int mixtures) {
   Mixture mix;
-  mix.size = filled(mixtures, WHOLE);
+  mix.size = round_up(mixtures, MAX_REALS);
   size_t count = (size_t)pixels * mix.size;
-  mix.weight = arena.take<double>(count), mix.mean = arena.take<double>(count);
-  mix.inverse = arena.take<double>(count), mix.first = arena.take<int64_t>(pixels);
-  mix.below = arena.take<int64_t>(pixels), mix.above = arena.take<int64_t>(pixels);
+  mix.weight = arena.allocate<double>(count), mix.mean = arena.allocate<double>(count);
+  mix.inverse = arena.allocate<double>(count), mix.first = arena.allocate<int64_t>(pixels);
+  mix.below = arena.allocate<int64_t>(pixels), mix.above = arena.allocate<int64_t>(pixels);
   return mix;
 }
 
@@ -60,13 +60,13 @@ GM_INLINE void normalise(double *weight, int size, double total) {
   int largest = 0;
   for (int k = 1; k < size; ++k)
     largest = weight[k] > weight[largest] ? k : largest;
-  Reals given{};
+  Reals assigned{};
   for (int k = 0; k < size; k += REALS) {
-    Reals share = floor(load<Reals>(weight + k) * all(1 << WEIGHT_BITS) / all(total));
+    Reals share = floor(load<Reals>(weight + k) * splat(1 << WEIGHT_BITS) / splat(total));
     store(weight + k, share);
-    given += share;
+    assigned += share;
   }
-  weight[largest] += (1 << WEIGHT_BITS) - sum(given);
+  weight[largest] += (1 << WEIGHT_BITS) - sum(assigned);
 }
 
 // Mixture weights of a pixel before anything is known of it, of one net: tables.softmax.
@@ -79,22 +79,22 @@ GM_INLINE void softmax(const int32_t *logits, int mixtures, const int32_t *table
     int64_t below = smaller((int64_t)top - logits[k], (int64_t)SOFTMAX_ENTRIES - 1);
     weight[k] = table[below], total += weight[k];
   }
-  double given = 0;
+  double assigned = 0;
   int largest = 0;
   for (int k = 1; k < mixtures; ++k)
     largest = weight[k] > weight[largest] ? k : largest;
   for (int k = 0; k < mixtures; ++k)
-    weight[k] = __builtin_floor(weight[k] * (1 << WEIGHT_BITS) / total), given += weight[k];
-  weight[largest] += (1 << WEIGHT_BITS) - given;
+    weight[k] = __builtin_floor(weight[k] * (1 << WEIGHT_BITS) / total), assigned += weight[k];
+  weight[largest] += (1 << WEIGHT_BITS) - assigned;
 }
 
 // Weights of all nets' logistics, of n pixels.  ``mixing``: the nets' mixing weights, in 2**-MIXING_BITS.
-static inline void open_weights(Mixture &mix, const Member *members, int nets, const int64_t *mixing, int n) {
+static inline void open_weights(Mixture &mix, const MemberOutputs *members, int nets, const int64_t *mixing, int n) {
   for (int i = 0; i < n; ++i) {
     double *weight = mix.weight + (ptrdiff_t)i * mix.size, total = 0;
     int first = 0;
     for (int v = 0; v < nets; ++v) {
-      const Member &member = members[v];
+      const MemberOutputs &member = members[v];
       softmax(member.outputs + i * member.stride, member.mixtures, member.tables.softmax, weight + first);
       double share = (double)(mixing[v] >> (MIXING_BITS - WEIGHT_BITS));
       total += share * (1 << WEIGHT_BITS);
@@ -116,7 +116,7 @@ GM_INLINE void open_logistics(const int32_t *outputs, const int32_t *base, const
   const int32_t *couplings = outputs + mixtures * (1 + 2 * channels + channel * (channel - 1) / 2);
   for (int k = 0; k < mixtures; ++k) {
     mean[k] = (double)base[channel] + means[k];
-    int index = clamp(scales[k] + LOG_SCALE_ZERO, 0, INVERSE_ENTRIES - 1);
+    int index = clamp(scales[k] - LOG_SCALE_MIN * LOG_SCALE_UNIT, 0, INVERSE_ENTRIES - 1);
     inverse[k] = inverse_table[index];
   }
   for (int before = 0; before < channel; ++before, couplings += mixtures) {
@@ -127,8 +127,8 @@ GM_INLINE void open_logistics(const int32_t *outputs, const int32_t *base, const
 }
 
 // The same of all nets and n pixels; samples [N, C].
-static inline void open_channel(Mixture &mix, const Member *members, int nets, const int32_t *samples, int channel,
-                                int channels, int shift, int n) {
+static inline void open_channel(Mixture &mix, const MemberOutputs *members, int nets, const int32_t *samples,
+                                int channel, int channels, int shift, int n) {
   for (int i = 0; i < n; ++i) {
     ptrdiff_t at = (ptrdiff_t)i * mix.size;
     for (int v = 0; v < nets; at += members[v].mixtures, ++v)
@@ -138,10 +138,10 @@ static inline void open_channel(Mixture &mix, const Member *members, int nets, c
   }
 }
 
-// Place of an edge on logistics, in entries of their table, not beyond its ends.
-GM_INLINE Reals place(Reals edge, Reals mean, Reals inverse) {
-  Reals u = floor((edge - mean) * inverse * all(1.0 / (1 << INVERSE_BITS)));
-  return clamp(u, all(-REACH), all(REACH));
+// TileGeometry of an edge on logistics, in entries of their table, not beyond its ends.
+GM_INLINE Reals table_index(Reals edge, Reals mean, Reals inverse) {
+  Reals u = floor((edge - mean) * inverse * splat(1.0 / (1 << INVERSE_BITS)));
+  return clamp(u, splat(-SIGMOID_REACH), splat(SIGMOID_REACH));
 }
 
 // One pixel's logistics.
@@ -154,33 +154,34 @@ struct Logistics {
 
 GM_INLINE Logistics logistics(const Mixture &mix, ptrdiff_t i, const Tables &tables) {
   ptrdiff_t at = i * mix.size;
-  return {mix.size, mix.weight + at, mix.mean + at, mix.inverse + at, tables.sigmoid + REACH};
+  return {mix.size, mix.weight + at, mix.mean + at, mix.inverse + at, tables.sigmoid + SIGMOID_REACH};
 }
 
 // Mass of a mixture below a sample, in 0..2**38: logistic.cumulative.
 GM_INLINE int64_t mass_below(const Logistics &p, int64_t sample, const Scale &) {
-  Reals edge = all((double)(sample * POSITION - POSITION / 2)), total{};
+  Reals edge = splat((double)(sample * POSITION - POSITION / 2)), total{};
   for (int k = 0; k < p.size; k += REALS) {
-    Reals u = place(edge, load<Reals>(p.mean + k), load<Reals>(p.inverse + k));
+    Reals u = table_index(edge, load<Reals>(p.mean + k), load<Reals>(p.inverse + k));
     total += load<Reals>(p.weight + k) * look_up(p.sigmoid, u);
   }
   return (int64_t)sum(total);
 }
 
-constexpr int FINE = 4;         // bits of a place below the 1/64 grey level of means
-constexpr int BETWEEN = 1 << 8; // places between two entries of the logistic table
+constexpr int EDGE_BITS = 4;            // bits of an edge below the unit of means
+constexpr int SIGMOID_BETWEEN_BITS = 8; // bits of a position between two entries of the logistic table
+constexpr int SIGMOID_BETWEEN = 1 << SIGMOID_BETWEEN_BITS;
 
 // The same of a sample of more than 8 bits, models/online/high_depth_spec.py: the logistic table is interpolated.
 GM_INLINE int64_t fine_mass_below(const Logistics &p, int64_t sample, const Scale &scale) {
-  int64_t at = (sample * (POSITION << FINE) - (POSITION << FINE) / 2) >> scale.shift;
-  Reals edge = all((double)at), total{};
+  int64_t at = (sample * (POSITION << EDGE_BITS) - (POSITION << EDGE_BITS) / 2) >> scale.shift;
+  Reals edge = splat((double)at), total{};
   for (int k = 0; k < p.size; k += REALS) {
-    Reals u = (edge - load<Reals>(p.mean + k) * all(1 << FINE)) * load<Reals>(p.inverse + k);
-    u = floor(u * all(power(8 - INVERSE_BITS - FINE)));
-    u = clamp(u, all(-REACH * (double)BETWEEN), all(REACH * (double)BETWEEN));
-    Reals entry = minimum(floor(u * all(1.0 / BETWEEN)), all(REACH - 1));
+    Reals u = (edge - load<Reals>(p.mean + k) * splat(1 << EDGE_BITS)) * load<Reals>(p.inverse + k);
+    u = floor(u * splat(power(SIGMOID_BETWEEN_BITS - INVERSE_BITS - EDGE_BITS)));
+    u = clamp(u, splat(-SIGMOID_REACH * (double)SIGMOID_BETWEEN), splat(SIGMOID_REACH * (double)SIGMOID_BETWEEN));
+    Reals entry = minimum(floor(u * splat(1.0 / SIGMOID_BETWEEN)), splat(SIGMOID_REACH - 1));
     Reals low = look_up(p.sigmoid, entry), high = look_up(p.sigmoid + 1, entry);
-    Reals value = low + floor((high - low) * (u - entry * all(BETWEEN)) * all(1.0 / BETWEEN));
+    Reals value = low + floor((high - low) * (u - entry * splat(SIGMOID_BETWEEN)) * splat(1.0 / SIGMOID_BETWEEN));
     total += load<Reals>(p.weight + k) * value;
   }
   return (int64_t)sum(total);
@@ -189,12 +190,12 @@ GM_INLINE int64_t fine_mass_below(const Logistics &p, int64_t sample, const Scal
 // Mixture weights after a sample is known, in place: logistic.observe, online.spec.observe.
 GM_INLINE void observe(const Logistics &p, int64_t sample, const Scale &scale) {
   double at = (double)(sample * POSITION >> scale.shift);
-  Reals lower = all(at - scale.half), upper = all(at + scale.half), total{};
+  Reals lower = splat(at - scale.half_width), upper = splat(at + scale.half_width), total{};
   for (int k = 0; k < p.size; k += REALS) {
     Reals mean = load<Reals>(p.mean + k), inverse = load<Reals>(p.inverse + k);
-    Reals below = sample > 0 ? look_up(p.sigmoid, place(lower, mean, inverse)) : Reals{};
-    Reals above = sample < scale.top ? look_up(p.sigmoid, place(upper, mean, inverse)) : all(ROW_TOTAL);
-    Reals weight = load<Reals>(p.weight + k) * (above - below + all(1));
+    Reals below = sample > 0 ? look_up(p.sigmoid, table_index(lower, mean, inverse)) : Reals{};
+    Reals above = sample < scale.max_sample ? look_up(p.sigmoid, table_index(upper, mean, inverse)) : splat(ROW_TOTAL);
+    Reals weight = load<Reals>(p.weight + k) * (above - below + splat(1));
     store(p.weight + k, weight);
     total += weight;
   }
@@ -202,7 +203,7 @@ GM_INLINE void observe(const Logistics &p, int64_t sample, const Scale &scale) {
 }
 
 // A net's responsibility, by Bayes' rule: its part of the mixture's weights once the samples of n pixels are known.
-static inline void add_responsibilities(const Mixture &mix, const Member *members, int nets, int n,
+static inline void add_responsibilities(const Mixture &mix, const MemberOutputs *members, int nets, int n,
                                         int64_t *responsibilities) {
   for (int i = 0; i < n; ++i) {
     const double *weight = mix.weight + (ptrdiff_t)i * mix.size;
@@ -212,12 +213,12 @@ static inline void add_responsibilities(const Mixture &mix, const Member *member
   }
 }
 
-// Move the mixing weights towards the nets' responsibilities for so many pixels: online expectation-maximisation.
+// Move the mixing weights towards the nets' responsibilities for so count pixels: online expectation-maximisation.
 static inline void update_mixing(int64_t *mixing, const int64_t *responsibilities, int nets, int64_t pixels) {
   for (int v = 0; v < nets; ++v) {
     int64_t mean = (responsibilities[v] << (MIXING_BITS - WEIGHT_BITS)) / pixels;
-    int64_t moved = mixing[v] + (((mean - mixing[v]) * smaller(pixels, MIXING_PIXELS)) >> MIXING_MEMORY);
-    mixing[v] = larger(moved, MIXING_LEAST);
+    int64_t moved = mixing[v] + (((mean - mixing[v]) * smaller(pixels, MAX_MIXING_PIXELS)) >> MIXING_RATE_BITS);
+    mixing[v] = larger(moved, MIN_MIXING_WEIGHT);
   }
 }
 

@@ -7,8 +7,8 @@ gm_net *net_new(const gm_net_data *data) {
   Net *net = Arena::make<Net>();
   if (!net)
     return nullptr;
-  lay_out(*data, *net);
-  if ((net = Arena::whole(net)))
+  allocate(*data, *net);
+  if ((net = Arena::complete(net)))
     fill(*data, *net);
   return reinterpret_cast<gm_net *>(net);
 }
@@ -19,13 +19,13 @@ int32_t net_evaluate(const gm_net *handle, const int16_t *samples, int64_t row_s
                      const int16_t *condition, int32_t *outputs, int32_t *base) {
   const Net &net = net_of(handle);
   Arena arena;
-  Activations room = lay_out_activations(arena, net);
-  for (int64_t start = 0; start < n && !arena.failed; start += BLOCK) {
-    const int many = (int)smaller<int64_t>(BLOCK, n - start);
-    evaluate_block(net, samples, row_size, at + start, many, condition ? condition + start * net.condition : nullptr,
-                   room, room.outputs, base + start * net.channels);
-    for (int i = 0; i < many; ++i)
-      memcpy(outputs + (start + i) * net.outputs, room.outputs + (ptrdiff_t)i * net.output_columns,
+  Activations scratch = allocate_activations(arena, net);
+  for (int64_t start = 0; start < n && !arena.failed; start += BLOCK_PIXELS) {
+    const int count = (int)smaller<int64_t>(BLOCK_PIXELS, n - start);
+    evaluate_block(net, samples, row_size, at + start, count, condition ? condition + start * net.condition : nullptr,
+                   scratch, scratch.outputs, base + start * net.channels);
+    for (int i = 0; i < count; ++i)
+      memcpy(outputs + (start + i) * net.outputs, scratch.outputs + (ptrdiff_t)i * net.output_columns,
              sizeof(int32_t) * net.outputs);
   }
   arena.release();

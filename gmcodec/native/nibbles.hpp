@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Code the samples of some pixels, nibble by nibble from the highest, each within the mass that those before it left.
 //
-// ``find_ranges`` and ``pop_samples`` mirror each other: the coder's quantiles of known samples, and samples from a
+// ``find_intervals`` and ``pop_samples`` mirror each other: the coder's quantiles of known samples, and samples from a
 // stack. Samples of 8 bits: the high nibbles of all pixels, then the low ones.  Of more: pixel by pixel.
 #pragma once
 
@@ -56,24 +56,24 @@ static inline void weigh(const Logistics &p, int64_t first, int64_t below, int64
 
 GM_INLINE int64_t weighted_mark(int64_t j, const int64_t *sums) { return sums[j] * SPREAD / sums[NIBBLES] + j; }
 
-GM_INLINE Range range(int64_t left, int64_t right) { return {(uint32_t)left, (uint32_t)(right - left)}; }
+GM_INLINE Interval interval_between(int64_t left, int64_t right) { return {(uint32_t)left, (uint32_t)(right - left)}; }
 
 // -- one nibble --------------------------------------------------------------------------------------------------
 
-// Range of nibble j; ``below`` and ``above`` become the mass at its ends.
+// Interval of nibble j; ``below`` and ``above`` become the mass at its ends.
 template <bool HIGH_DEPTH>
-GM_INLINE Range find_range(const Logistics &p, int64_t j, int64_t first, int64_t unit, int64_t &below, int64_t &above,
-                           const Scale &scale) {
+GM_INLINE Interval find_interval(const Logistics &p, int64_t j, int64_t first, int64_t unit, int64_t &below,
+                                 int64_t &above, const Scale &scale) {
   Mark low = mark<HIGH_DEPTH>(p, j, first, unit, below, above, scale);
   Mark high = mark<HIGH_DEPTH>(p, j + 1, first, unit, below, above, scale);
   below = low.mass, above = high.mass;
-  return range(low.at, high.at);
+  return interval_between(low.at, high.at);
 }
 
 // Inverse: the nibble whose range holds the quantile.  The search starts where the likeliest logistic has its mean.
 template <bool HIGH_DEPTH>
 GM_INLINE int64_t find_nibble(const Logistics &p, int64_t wanted, int64_t likely, int64_t first, int64_t unit,
-                              int64_t &below, int64_t &above, const Scale &scale, Range &found) {
+                              int64_t &below, int64_t &above, const Scale &scale, Interval &found) {
   int64_t low = 0, high = NIBBLES, middle = likely;
   Mark left{0, below}, right{ROW_TOTAL, above};
   for (int tried = 0; high - low > 1; ++tried) {
@@ -87,15 +87,15 @@ GM_INLINE int64_t find_nibble(const Logistics &p, int64_t wanted, int64_t likely
       high = middle--, right = here;
   }
   below = left.mass, above = right.mass;
-  found = range(left.at, right.at);
+  found = interval_between(left.at, right.at);
   return low;
 }
 
-GM_INLINE int64_t find_weighted(const int64_t *sums, int64_t wanted, Range &found) {
+GM_INLINE int64_t find_weighted(const int64_t *sums, int64_t wanted, Interval &found) {
   int64_t low = 0;
   while (low < NIBBLES - 1 && weighted_mark(low + 1, sums) <= wanted)
     ++low;
-  found = range(weighted_mark(low, sums), weighted_mark(low + 1, sums));
+  found = interval_between(weighted_mark(low, sums), weighted_mark(low + 1, sums));
   return low;
 }
 
@@ -107,13 +107,14 @@ GM_INLINE int64_t likely_sample(const Logistics &p, const Scale &scale) {
   return ((int64_t)at << scale.shift) / POSITION;
 }
 
-// -- a part of a step: find_ranges and take mirror each other ------------------------------------------------------
+// -- a part of a step: find_intervals and allocate mirror each other
+// ------------------------------------------------------
 
-// Bits of ranges, with few logarithms.
+// Bits of intervals, with few logarithms.
 struct Cost {
   double bits = 0, product = 1;
-  void add(Range range) {
-    product *= range.freq;
+  void add(Interval interval) {
+    product *= interval.freq;
     bits += TOTAL_BITS;
     if (product > 1e200)
       flush();
@@ -121,19 +122,19 @@ struct Cost {
   void flush() { bits -= __builtin_log2(product), product = 1; }
 };
 
-// Ranges of samples int32 [n, C].  Those of the step's nibbles begin at ``out``; of its ``many`` pixels in this stack
+// Ranges of samples int32 [n, C].  Those of the step's nibbles begin at ``out``; of its ``count`` pixels in this stack
 // ``before`` come before these.  Returns their bits.
 template <bool HIGH_DEPTH>
-static double find_ranges(Mixture &mix, const Member *members, int nets, const int64_t *mixing,
-                          int64_t *responsibilities, const int32_t *samples, int n, const Coding &coding, Range *out,
-                          int before, int many) {
+static double find_intervals(Mixture &mix, const MemberOutputs *members, int nets, const int64_t *mixing,
+                             int64_t *responsibilities, const int32_t *samples, int n, const Coding &coding,
+                             Interval *out, int before, int count) {
   const int channels = coding.channels, rounds = HIGH_DEPTH ? 1 : 2, together = coding.nibbles / rounds;
   const Tables &tables = members[0].tables;
   Cost cost;
   open_weights(mix, members, nets, mixing, n);
   for (int channel = 0; channel < channels; ++channel) {
     open_channel(mix, members, nets, samples, channel, channels, coding.scale.shift, n);
-    Range *to = out + (ptrdiff_t)channel * coding.nibbles * many;
+    Interval *to = out + (ptrdiff_t)channel * coding.nibbles * count;
     const bool weighted = !HIGH_DEPTH && coding.values && coding.weighted[channel];
     for (int i = 0; i < n; ++i) {
       const Logistics p = logistics(mix, i, tables);
@@ -141,17 +142,17 @@ static double find_ranges(Mixture &mix, const Member *members, int nets, const i
       int64_t first = 0, below = 0, above = TOP;
       for (int nibble = coding.nibbles - 1; nibble >= 0; --nibble) {
         const int64_t j = (sample >> (4 * nibble)) & 15, unit = (int64_t)1 << (4 * nibble);
-        Range found{};
+        Interval found{};
         int64_t sums[NIBBLES + 1];
         if (weighted && nibble == 0)
           weigh(p, first, below, above, coding.scale, coding.values + channel * 256, sums);
         if (weighted && nibble == 0 && sums[NIBBLES])
-          found = range(weighted_mark(j, sums), weighted_mark(j + 1, sums));
+          found = interval_between(weighted_mark(j, sums), weighted_mark(j + 1, sums));
         else
-          found = find_range<HIGH_DEPTH>(p, j, first, unit, below, above, coding.scale);
+          found = find_interval<HIGH_DEPTH>(p, j, first, unit, below, above, coding.scale);
         first += j * unit;
         const int number = coding.nibbles - 1 - nibble, round = number / together;
-        to[(ptrdiff_t)round * many + (ptrdiff_t)(before + i) * together + number % together] = found;
+        to[(ptrdiff_t)round * count + (ptrdiff_t)(before + i) * together + number % together] = found;
         cost.add(found);
       }
       if (channel + 1 < channels || nets > 1)
@@ -166,8 +167,9 @@ static double find_ranges(Mixture &mix, const Member *members, int nets, const i
 
 // Pop samples int32 [n, C].
 template <bool HIGH_DEPTH>
-static void pop_samples(Mixture &mix, const Member *members, int nets, const int64_t *mixing, int64_t *responsibilities,
-                        int32_t *samples, int n, const Coding &coding, Stack &stack, const uint32_t *words) {
+static void pop_samples(Mixture &mix, const MemberOutputs *members, int nets, const int64_t *mixing,
+                        int64_t *responsibilities, int32_t *samples, int n, const Coding &coding, Stack &stack,
+                        const uint32_t *words) {
   const int channels = coding.channels, rounds = HIGH_DEPTH ? 1 : 2, together = coding.nibbles / rounds;
   const Tables &tables = members[0].tables;
   open_weights(mix, members, nets, mixing, n);
@@ -184,7 +186,7 @@ static void pop_samples(Mixture &mix, const Member *members, int nets, const int
         for (int number = 0; number < together; ++number) {
           const int nibble = coding.nibbles - 1 - round * together - number;
           const int64_t unit = (int64_t)1 << (4 * nibble), wanted = quantile(stack);
-          Range found{};
+          Interval found{};
           int64_t j, sums[NIBBLES + 1];
           if (weighted && nibble == 0)
             weigh(p, first, mix.below[i], mix.above[i], coding.scale, coding.values + channel * 256, sums);

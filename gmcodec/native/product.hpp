@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Products of int16 matrices with int32 sums; who makes the layers proves that sums stay below 2**31.
 //
-// Weights [M, K] are packed as [K / 2, columns, 2]: inputs in pairs, outputs filled up to whole vectors, so that one
+// Weights [M, K] are packed as [K / 2, columns, 2]: inputs in pairs, outputs round_up up to whole vectors, so that one
 // instruction multiplies a pair of inputs with the weights of several outputs.
 #pragma once
 
@@ -9,9 +9,9 @@
 
 namespace gm::GM_ISA {
 
-constexpr int COLUMNS = 16; // packed outputs are a multiple of this, a whole number of any vectors
+constexpr int MAX_SUMS = 16; // packed outputs are a multiple of this, a whole number of any vectors
 
-// sums[r][v] += the inputs of row r times the weights of vector v, of so many pairs: the innermost loop of everything.
+// sums[r][v] += the inputs of row r times the weights of vector v, of so count pairs: the innermost loop of everything.
 template <int ROWS, int VECTORS>
 GM_INLINE void add_pairs(Sums (&sums)[ROWS][VECTORS], const char *x, ptrdiff_t row, ptrdiff_t step,
                          const int16_t *weight, int pairs, ptrdiff_t columns) {

@@ -6,25 +6,25 @@
 
 namespace gm::GM_ISA {
 
-// A pixel's logistics, k of them, filled up.
+// A pixel's logistics, k of them, round_up up.
 struct Pixel {
-  alignas(64) double weight[MAX_MIXTURES], mean[MAX_MIXTURES], inverse[MAX_MIXTURES];
+  alignas(64) double weight[MAX_LOGISTICS], mean[MAX_LOGISTICS], inverse[MAX_LOGISTICS];
   Logistics logistics;
 };
 
 GM_INLINE void load_pixel(Pixel &p, const int64_t *weight, const int64_t *mean, const int64_t *inverse, int k,
                           const int32_t *sigmoid) {
-  const int size = filled(k, WHOLE);
+  const int size = round_up(k, MAX_REALS);
   for (int i = 0; i < size; ++i) {
     p.weight[i] = i < k ? (double)weight[i] : 0;
     p.mean[i] = i < k ? (double)mean[i] : 0;
     p.inverse[i] = i < k ? (double)inverse[i] : 0;
   }
-  p.logistics = {size, p.weight, p.mean, p.inverse, sigmoid + REACH};
+  p.logistics = {size, p.weight, p.mean, p.inverse, sigmoid + SIGMOID_REACH};
 }
 
 void softmax_rows(const int32_t *outputs, int64_t row, int64_t n, int32_t k, const int32_t *table, int64_t *weights) {
-  double weight[MAX_MIXTURES];
+  double weight[MAX_LOGISTICS];
   for (int64_t i = 0; i < n; ++i) {
     softmax(outputs + i * row, k, table, weight);
     for (int j = 0; j < k; ++j)
@@ -35,7 +35,7 @@ void softmax_rows(const int32_t *outputs, int64_t row, int64_t n, int32_t k, con
 void channel_rows(const int32_t *outputs, int64_t row, const int32_t *base, const int32_t *samples, int64_t n,
                   int32_t channel, int32_t channels, int32_t k, const int32_t *inverse_table, int64_t *mean,
                   int64_t *inverse) {
-  double means[MAX_MIXTURES], inverses[MAX_MIXTURES];
+  double means[MAX_LOGISTICS], inverses[MAX_LOGISTICS];
   for (int64_t i = 0; i < n; ++i) {
     open_logistics(outputs + i * row, base + i * channels, samples + i * channels, channel, channels, k, inverse_table,
                    BYTES.shift, means, inverses);

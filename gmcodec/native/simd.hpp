@@ -42,7 +42,7 @@ namespace gm::GM_ISA {
 template <typename T> GM_INLINE constexpr T smaller(T a, T b) { return a < b ? a : b; }
 template <typename T> GM_INLINE constexpr T larger(T a, T b) { return a > b ? a : b; }
 template <typename T> GM_INLINE constexpr T clamp(T value, T low, T high) { return smaller(larger(value, low), high); }
-GM_INLINE constexpr int filled(int count, int whole) { return (count + whole - 1) / whole * whole; }
+GM_INLINE constexpr int round_up(int count, int whole) { return (count + whole - 1) / whole * whole; }
 
 // -- Pairs: sums[i] += weight[2 i] * x[0] + weight[2 i + 1] * x[1] -------------------------------------------------
 
@@ -125,7 +125,7 @@ constexpr int REALS = 4;
 #else
 constexpr int REALS = 2;
 #endif
-constexpr int WHOLE = 8; // arrays of Reals have a multiple of this many elements, a whole number of any vectors
+constexpr int MAX_REALS = 8; // arrays of Reals have a multiple of this count elements, a whole number of any vectors
 
 typedef double Reals __attribute__((vector_size(8 * REALS)));
 typedef int64_t Mask __attribute__((vector_size(8 * REALS)));
@@ -140,7 +140,7 @@ template <typename V, typename T> GM_INLINE V load(const T *at) {
 }
 template <typename V, typename T> GM_INLINE void store(T *at, V value) { memcpy(at, &value, sizeof value); }
 
-GM_INLINE Reals all(double value) { return Reals{} + value; }
+GM_INLINE Reals splat(double value) { return Reals{} + value; }
 GM_INLINE Reals reals(Integers value) { return __builtin_convertvector(value, Reals); }
 #if GM_AVX512
 GM_INLINE Reals reals(Floats value) { return _mm512_maskz_cvtps_pd(255, (__m256)value); } // gcc: in halves

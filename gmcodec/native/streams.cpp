@@ -26,10 +26,10 @@ struct Streams {
 };
 
 static gm_step *copy_steps(Arena &arena, const gm_streams_data &data) {
-  gm_step *steps = arena.take<gm_step>(data.steps);
+  gm_step *steps = arena.allocate<gm_step>(data.steps);
   for (int n = 0; n < data.steps && steps; ++n) {
     steps[n] = data.step[n];
-    gm_tap *taps = arena.take<gm_tap>(steps[n].taps);
+    gm_tap *taps = arena.allocate<gm_tap>(steps[n].taps);
     if (taps)
       memcpy(taps, steps[n].tap, sizeof(gm_tap) * steps[n].taps);
     steps[n].tap = taps;
@@ -38,18 +38,19 @@ static gm_step *copy_steps(Arena &arena, const gm_streams_data &data) {
 }
 
 static Map *make_maps(Arena &arena, const gm_streams_data &data) {
-  Map *maps = arena.take<Map>(data.maps);
+  Map *maps = arena.allocate<Map>(data.maps);
   for (int n = 0; n < data.maps && maps; ++n) {
     const gm_map &from = data.map[n];
     const size_t size = (size_t)from.depth * (from.columns + 2 * from.margin) * data.images * from.features;
-    int16_t *own = from.known ? const_cast<int16_t *>(from.known) : arena.take<int16_t>(size); // no step writes there
+    int16_t *own =
+        from.known ? const_cast<int16_t *>(from.known) : arena.allocate<int16_t>(size); // no step writes there
     maps[n] = {own, from.depth, from.columns, from.margin, from.features};
   }
   return maps;
 }
 
 static int32_t *copy_table(Arena &arena, const int32_t *from, size_t count) {
-  int32_t *table = arena.take<int32_t>(count);
+  int32_t *table = arena.allocate<int32_t>(count);
   if (table)
     memcpy(table, from, sizeof(int32_t) * count);
   return table;
@@ -65,8 +66,8 @@ gm_streams *streams_new(const gm_streams_data *data) {
   streams->map = make_maps(arena, *data);
   streams->gate = copy_table(arena, data->gate, 2 * GATE_REACH + 1);
   streams->elu = copy_table(arena, data->elu, ELU_ENTRIES);
-  lay_out(arena, data->channels, data->runs, *data->linear, streams->window);
-  if ((streams = Arena::whole(streams)))
+  allocate(arena, data->channels, data->runs, *data->linear, streams->window);
+  if ((streams = Arena::complete(streams)))
     fill(data->run, data->near, *data->linear, streams->window);
   return reinterpret_cast<gm_streams *>(streams);
 }
@@ -80,7 +81,7 @@ GM_INLINE int16_t *cells(const Streams &s, int number, int row, int column) {
   return map.data + ((line * (map.columns + 2 * map.margin) + column + map.margin) * s.data.images) * map.features;
 }
 
-// Inputs of a product that lie apart: tap by tap, rows as many bytes apart in each.
+// Inputs of a product that lie apart: tap by tap, rows as count bytes apart in each.
 struct Apart {
   const char *const *data;
   int taps, pairs; // of each tap
@@ -88,7 +89,7 @@ struct Apart {
 
   GM_INLINE_MEMBER Apart after(int rows) const { return {data, taps, pairs, row, offset + rows * row}; }
 
-  // The inputs of so many rows will be wanted soon: there are more than fit the caches near the processor.
+  // The inputs of so count rows will be wanted soon: there are more than fit the caches near the processor.
   GM_INLINE_MEMBER void fetch(int rows) const {
     for (int tap = 0; tap < taps; ++tap)
       for (ptrdiff_t at = 0; at < rows * row; at += 64)
@@ -128,7 +129,7 @@ static void run_cells(const Streams &s, const gm_step &step, int row, int column
   int16_t *out = step.out < 0 ? nullptr : cells(s, step.out, row, column);
   int16_t *active = step.active < 0 ? nullptr : cells(s, step.active, row, column);
   const int out_row = out ? s.map[step.out].features : 0, active_row = active ? s.map[step.active].features : 0;
-  alignas(64) int16_t passing[MAX_COLUMNS];
+  alignas(64) int16_t passing[MAX_OUTPUTS];
   each_row(layer, x, n, [&](int64_t r, const int32_t *sums) {
     if (outputs)
       return finish(layer, GM_OUTPUT_WIDE, step.limit, sums, nullptr, outputs + r * layer.outputs);
@@ -198,8 +199,8 @@ void streams_run(gm_streams *handle, int32_t row, int32_t first, int32_t last, i
   for (int n = 0; n < data.upper && first == 0; ++n)
     run_step(s, s.step[n], row, 0, data.width, nullptr);
   const ptrdiff_t made = layer_of(s.step[data.steps - 1].layer).outputs, images = data.images;
-  for (int j = first; j < last; j += data.together) {
-    const int end = smaller(j + data.together, last);
+  for (int j = first; j < last; j += data.block_columns) {
+    const int end = smaller(j + data.block_columns, last);
     const ptrdiff_t at = (j - first) * images;
     fill_windows(s, row, j, end, base + at * data.channels);
     for (int n = data.upper; n < data.steps; ++n)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The binding of the streams of a PixelCNN++ (gm_streams_data in gmcodec.h): a program of steps over maps.
 
-As in ``gmcodec.native``, everything is checked here, once, when the streams are made.
+The library trusts its arguments; they are checked here, once, when the streams are made.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from gmcodec.native.library import (
     OUTPUT,
     OUTPUT_WIDE,
     RESIDUAL,
-    _array,
-    _at,
-    _into,
+    _address,
+    _c_array,
+    _in_range,
     _Layer,
-    _within,
+    _output_address,
 )
 from gmcodec.native.nets import Layer, LayerArrays
 
 COPY, LEAKY, ELU, CONCAT_ELU = range(4)  # activations
-MAX_TAPS, ELU_ENTRIES, GATES = 256, 2048, 4095
+MAX_TAPS, ELU_ENTRIES, GATE_ENTRIES = 256, 2048, 4095
 
 
 class _Map(Structure):
@@ -57,7 +57,7 @@ class _Step(Structure):
 class _Streams(Structure):
     _fields_ = (
         ("images", c_int32), ("width", c_int32), ("channels", c_int32), ("maps", c_int32), ("steps", c_int32),
-        ("upper", c_int32), ("together", c_int32), ("map", POINTER(_Map)), ("step", POINTER(_Step)),
+        ("upper", c_int32), ("block_columns", c_int32), ("map", POINTER(_Map)), ("step", POINTER(_Step)),
         ("planes", c_int32),
         ("windows", c_int32), ("samples", c_void_p), ("image_size", c_int64), ("row_size", c_int64),
         ("linear", POINTER(_Layer)), ("near", c_void_p), ("runs", c_int32), ("run", c_void_p), ("gate", c_void_p),
@@ -67,7 +67,7 @@ class _Streams(Structure):
 
 @dataclass(frozen=True)
 class Map:
-    """gm_map.  ``known``: int16 [depth, columns, images, features], contiguous, of a map without margins."""
+    """gm_map.  ``known``: cells int16 [depth, columns, images, features] of a map that no step writes; no margin."""
 
     depth: int
     columns: int
@@ -77,7 +77,7 @@ class Map:
 
 
 class Tap(NamedTuple):
-    """gm_tap: number of a map, rows and columns away."""
+    """gm_tap: the number of a map, and how many rows and columns away the cell lies."""
 
     map: int
     row: int
@@ -101,7 +101,7 @@ class Step:
 
 
 class Streams:
-    """The streams of a batch of images while it is coded.  Not for several threads."""
+    """The streams of a batch of images while it is coded.  One thread at a time."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Streams:
         maps: Sequence[Map],
         steps: Sequence[Step],
         upper: int,
-        together: int,
+        block_columns: int,
         planes: int,
         windows: int,
         linear: LayerArrays,
@@ -129,32 +129,32 @@ class Streams:
             core, canvas.height, canvas.width, images, channels,
         )  # fmt: skip
         self._check_window(reach, maps[windows], linear, near, runs)
-        if min(images, canvas.width, together) < 1 or not 0 <= upper < len(steps) or reach < 1:
+        if min(images, canvas.width, block_columns) < 1 or not 0 <= upper < len(steps) or reach < 1:
             raise ValueError("streams need images, steps and margins")
         if maps[planes].features < 2 * channels + 1 or maps[planes].columns < canvas.width:
             raise ValueError("the map of what the upper stream sees is too small")
         if maps[planes].known is not None or maps[windows].known is not None:
-            raise ValueError("maps that are known are written to")
+            raise ValueError("the library writes to these maps: they cannot be known")
         if maps[windows].columns < canvas.width:
             raise ValueError("the map of windows is too small")
         for step in steps:
             self._check_step(step, maps, step is steps[-1])
         near, runs = np.ascontiguousarray(near, np.int32), np.ascontiguousarray(runs, np.int32)
-        at = _at(samples, np.int16, images, None, None, channels)
+        at = _address(samples, np.int16, images, None, None, channels)
         strides = [s // 2 for s in samples.strides]
         first = reach * strides[1] + reach * strides[2]
         data = _Streams(
-            images, canvas.width, channels, len(maps), len(steps), upper, together,
-            _array([self._map(m) for m in maps], _Map), _array([_step(s) for s in steps], _Step), planes, windows,
+            images, canvas.width, channels, len(maps), len(steps), upper, block_columns,
+            _c_array([self._map(m) for m in maps], _Map), _c_array([_step(s) for s in steps], _Step), planes, windows,
             at + 2 * first, strides[0], strides[1], ctypes.pointer(linear.structure()),
-            _at(near, np.int32, None), len(runs), _at(runs, np.int32, None, 3), _at(gate, np.int32, GATES),
-            _at(elu, np.int32, ELU_ENTRIES),
+            _address(near, np.int32, None), len(runs), _address(runs, np.int32, None, 3),
+            _address(gate, np.int32, GATE_ENTRIES), _address(elu, np.int32, ELU_ENTRIES),
         )  # fmt: skip
         self._handle = core.made(core.streams_new(byref(data)))
-        weakref.finalize(self, core.streams_free, self._handle).atexit = False  # threads may be in it then
+        weakref.finalize(self, core.streams_free, self._handle).atexit = False  # at exit a thread may still use it
         self.outputs = steps[-1].layer.rows
-        # the library has addresses in them
-        self._kept = samples, [m.known for m in maps], [step.layer for step in steps]
+        # the library keeps addresses in them
+        self._keep_alive = samples, [m.known for m in maps], [step.layer for step in steps]
 
     def _check_window(self, reach: int, windows: Map, linear: LayerArrays, near: np.ndarray, runs: np.ndarray) -> None:
         features = (int(runs[:, 2].sum()) + 1) * self._channels
@@ -165,7 +165,7 @@ class Streams:
             raise ValueError(f"{features} features of a window do not fit")
         if linear.weight.shape != (self._channels, len(near)) or len(near) > MAX_NEAR:
             raise ValueError("the linear predictor does not fit")
-        _within(near, 0, features - 1, "features of the predictor")
+        _in_range(near, 0, features - 1, "features of the predictor")
 
     def _map(self, m: Map) -> _Map:
         if m.depth < 1 or m.columns < 1 or m.margin < 0 or m.features < 1 or m.features % 2:
@@ -175,7 +175,7 @@ class Streams:
         if m.margin:
             raise ValueError("a map that is known has no margins")
         return _Map(
-            m.depth, m.columns, 0, m.features, _at(m.known, np.int16, m.depth, m.columns, self._images, m.features)
+            m.depth, m.columns, 0, m.features, _address(m.known, np.int16, m.depth, m.columns, self._images, m.features)
         )
 
     def _check_step(self, step: Step, maps: Sequence[Map], last: bool) -> None:
@@ -185,16 +185,16 @@ class Streams:
             raise ValueError("a step's place is not possible")
         if not all(0 <= tap.map < len(maps) for tap in step.taps):
             raise ValueError("a step reads maps that are not there")
-        cells = -(-self._width >> step.level)  # of a row of what it makes
+        cells = -(-self._width >> step.level)  # in a row that the step makes
         features = maps[step.taps[0].map].features
         if features * len(step.taps) != step.layer.columns:
             raise ValueError(f"{len(step.taps)} inputs of {features} do not fit a layer of {step.layer.columns}")
-        final = 2 * (cells - 1) if step.scale > 0 else (cells - 1) >> -step.scale
+        last_column = 2 * (cells - 1) if step.scale > 0 else (cells - 1) >> -step.scale
         for tap in step.taps:
             source = maps[tap.map]
             if source.features != features or source.margin + tap.column < 0:
                 raise ValueError(f"{tap} does not fit its step")
-            if final + tap.column >= source.columns + source.margin:
+            if last_column + tap.column >= source.columns + source.margin:
                 raise ValueError(f"{tap} lies outside its map")
         self._check_results(step, maps, cells, last)
 
@@ -227,14 +227,14 @@ class Streams:
         n = (last - first) * self._images
         outputs, base = np.empty((n, self.outputs), np.int32), np.empty((n, self._channels), np.int32)
         self._core.streams_run(
-            self._handle, row, first, last, _into(outputs, np.int32, n, self.outputs),
-            _into(base, np.int32, n, self._channels),
+            self._handle, row, first, last, _output_address(outputs, np.int32, n, self.outputs),
+            _output_address(base, np.int32, n, self._channels),
         )  # fmt: skip
         return outputs, base
 
 
 def _step(s: Step) -> _Step:
-    taps = _array([_Tap(*tap) for tap in s.taps], _Tap)
+    taps = _c_array([_Tap(*tap) for tap in s.taps], _Tap)
     return _Step(
         s.layer.handle, s.kind, s.limit, s.level, s.scale, s.parity, len(s.taps), taps, s.out, s.active, s.activation
     )

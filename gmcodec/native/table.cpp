@@ -12,7 +12,7 @@ void net_free(gm_net *);
 int32_t net_evaluate(const gm_net *, const int16_t *, int64_t, const int64_t *, int64_t, const int16_t *, int32_t *,
                      int32_t *);
 void net_features(const gm_net *, const int16_t *, int64_t, const int64_t *, int64_t, int16_t *, int32_t *);
-gm_tile *tile_new(const gm_net *const *, const gm_learning_data *, int32_t, const gm_place *, const gm_coding *,
+gm_tile *tile_new(const gm_net *const *, const gm_rmsprop_net *, int32_t, const gm_tile_geometry *, const gm_coding *,
                   int32_t);
 void tile_free(gm_tile *);
 double tile_push(gm_tile *, int32_t, int32_t, gm_stack *, uint32_t *);
@@ -20,9 +20,9 @@ void tile_sample(gm_tile *, int32_t, int32_t, int32_t, int64_t *, double *);
 void tile_pop(gm_tile *, int32_t, int32_t, gm_stack *, const uint32_t *);
 int64_t tile_evaluate(gm_tile *);
 void tile_symbols(const gm_tile *, int64_t *);
-double tile_ranges(gm_tile *, int32_t, int32_t, int32_t, gm_range *const *);
+double tile_intervals(gm_tile *, int32_t, int32_t, int32_t, gm_interval *const *);
 void tile_pop_online(gm_tile *, int32_t, int32_t, int32_t, gm_stack *, const uint32_t *const *);
-void push_ranges(const gm_range *, int64_t, gm_stack *, uint32_t *);
+void push_intervals(const gm_interval *, int64_t, gm_stack *, uint32_t *);
 gm_layer *layer_new(const gm_layer_data *);
 void layer_free(gm_layer *);
 void layer_run(const gm_layer *, int32_t, int32_t, const int16_t *, int64_t, int64_t, const int32_t *, void *, int64_t);
@@ -50,12 +50,12 @@ int32_t fit_likelihood(const gm_fit_data *, const double *, double *, double *, 
 
 extern const gm_functions functions;
 const gm_functions functions = {
-    GM_NAME(GM_ISA), net_new,         net_free,     net_evaluate, net_features,   tile_new,
-    tile_free,       tile_push,       tile_sample,  tile_pop,     tile_evaluate,  tile_symbols,
-    tile_ranges,     tile_pop_online, push_ranges,  layer_new,    layer_free,     layer_run,
-    layer_sums,      convolve,        leaky,        elu,          streams_new,    streams_free,
-    streams_run,     softmax_rows,    channel_rows, nibble_rows,  observe_rows,   reweight,
-    gaussian_rows,   undo_png,        undo_med,     fit_changes,  fit_likelihood,
+    GM_NAME(GM_ISA), net_new,         net_free,       net_evaluate, net_features,   tile_new,
+    tile_free,       tile_push,       tile_sample,    tile_pop,     tile_evaluate,  tile_symbols,
+    tile_intervals,  tile_pop_online, push_intervals, layer_new,    layer_free,     layer_run,
+    layer_sums,      convolve,        leaky,          elu,          streams_new,    streams_free,
+    streams_run,     softmax_rows,    channel_rows,   nibble_rows,  observe_rows,   reweight,
+    gaussian_rows,   undo_png,        undo_med,       fit_changes,  fit_likelihood,
 };
 
 } // namespace gm::GM_ISA

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Several threads that work on one tile: they share arrays, each does its part of a step, and wait for one another.
 //
-//   rank 0   part of a step | wait | part of the next step ...
-//   rank 1   part of a step | wait | part of the next step ...
+//   worker 0   part of a step | wait | part of the next step ...
+//   worker 1   part of a step | wait | part of the next step ...
 //
-// How many there are never changes what is computed.  Waiting spins for a moment, since steps take less than a
+// How count there are never changes what is computed.  Waiting spins for a moment, since steps allocate less than a
 // millisecond, and then lets the system wait.  While it spins, it offers the processor again and again: on a busy
 // machine the thread that all wait for may be the one that needs it.  Without that, two threads beside another
 // program were five times as slow as one.
@@ -34,7 +34,7 @@ struct alignas(64) Counter {
 
 struct Team {
   Counter arrived, generation, sleepers, task;
-  int32_t ranks;
+  int32_t workers;
 };
 
 constexpr int SPINS = 20000; // a fraction of a millisecond
@@ -83,12 +83,12 @@ static inline void wake_all(Counter &counter) {
 
 // Wait until all have come here.  What any wrote before, all see afterwards; tasks begin anew.
 static inline void wait_for_all(Team &team) {
-  if (team.ranks == 1) {
+  if (team.workers == 1) {
     team.task.value = 0;
     return;
   }
   const int32_t generation = look(team.generation);
-  if (__atomic_add_fetch(&team.arrived.value, 1, __ATOMIC_SEQ_CST) == team.ranks) {
+  if (__atomic_add_fetch(&team.arrived.value, 1, __ATOMIC_SEQ_CST) == team.workers) {
     __atomic_store_n(&team.arrived.value, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&team.task.value, 0, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&team.generation.value, 1, __ATOMIC_SEQ_CST);
@@ -110,14 +110,14 @@ static inline void wait_for_all(Team &team) {
 // The number of a task that nobody else has taken since all waited.
 static inline int32_t next_task(Team &team) { return __atomic_fetch_add(&team.task.value, 1, __ATOMIC_SEQ_CST); }
 
-struct Part {
+struct Span {
   int first, end;
 };
 
-// A rank's part of ``count`` things, in multiples of ``whole``.
-GM_INLINE Part share_of(int count, int rank, int ranks, int whole) {
-  int each = filled((count + ranks - 1) / ranks, whole);
-  return {smaller(count, rank * each), smaller(count, (rank + 1) * each)};
+// A worker's part of ``count`` things, in multiples of ``whole``.
+GM_INLINE Span share_of(int count, int worker, int workers, int whole) {
+  int each = round_up((count + workers - 1) / workers, whole);
+  return {smaller(count, worker * each), smaller(count, (worker + 1) * each)};
 }
 
 } // namespace gm::GM_ISA

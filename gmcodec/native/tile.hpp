@@ -2,60 +2,62 @@
 // A tile while it is coded: where its pixels are, in the order of the wavefront, and what its coders share.
 #pragma once
 
-#include "learner.hpp"
 #include "net.hpp"
 #include "nibbles.hpp"
+#include "rmsprop.hpp"
 #include "team.hpp"
 
 namespace gm::GM_ISA {
 
 constexpr int STACKS = 2, GROUP = 4; // a stack has a multiple of GROUP of a step's pixels, but for the last: the format
-constexpr int MAX_RANKS = 8;
+constexpr int MAX_WORKERS = 8;
 
-struct Place {
-  gm_place at;
-  int steps, most; // of the wavefront; pixels of a step at most
+struct TileGeometry {
+  gm_tile_geometry data;
+  int steps;           // of the wavefront
+  int max_step_pixels; // no step has more
 };
 
 GM_INLINE int floor_quotient(int value, int by) { return value / by - (value % by < 0); }
 
-inline Place place_of(const gm_place &at) {
-  return {at, at.slope * (at.height - 1) + at.width, smaller(at.height, (at.width + at.slope - 1) / at.slope)};
+inline TileGeometry tile_geometry(const gm_tile_geometry &data) {
+  return {data, data.slope * (data.height - 1) + data.width,
+          smaller(data.height, (data.width + data.slope - 1) / data.slope)};
 }
 
 // Rows of a step's pixels: the first, and one behind the last.
-GM_INLINE Part rows_of_step(const Place &place, int step) {
-  int first = larger(0, -floor_quotient(place.at.width - 1 - step, place.at.slope));
-  return {first, smaller(place.at.height - 1, step / place.at.slope) + 1};
+GM_INLINE Span step_rows(const TileGeometry &geometry, int step) {
+  int first = larger(0, -floor_quotient(geometry.data.width - 1 - step, geometry.data.slope));
+  return {first, smaller(geometry.data.height - 1, step / geometry.data.slope) + 1};
 }
 
-GM_INLINE int64_t position(const Place &place, int step, int row) {
-  return place.at.origin + (int64_t)row * place.at.row_size +
-         (int64_t)(step - place.at.slope * row) * place.at.channels;
+GM_INLINE int64_t pixel_offset(const TileGeometry &geometry, int step, int row) {
+  return geometry.data.origin + (int64_t)row * geometry.data.row_size +
+         (int64_t)(step - geometry.data.slope * row) * geometry.data.channels;
 }
 
-// Positions of a step's pixels, by row; returns how many.
-static inline int locate(const Place &place, int step, int64_t *at) {
-  const Part rows = rows_of_step(place, step);
+// Positions of a step's pixels, by row; returns how count.
+static inline int step_pixels(const TileGeometry &geometry, int step, int64_t *at) {
+  const Span rows = step_rows(geometry, step);
   for (int row = rows.first; row < rows.end; ++row)
-    at[row - rows.first] = position(place, step, row);
+    at[row - rows.first] = pixel_offset(geometry, step, row);
   return larger(0, rows.end - rows.first);
 }
 
 template <typename Sample>
-static inline void read_samples(const Place &place, const int64_t *at, int n, int32_t *samples) {
-  const Sample *from = static_cast<const Sample *>(place.at.samples);
+static inline void read_samples(const TileGeometry &geometry, const int64_t *at, int n, int32_t *samples) {
+  const Sample *from = static_cast<const Sample *>(geometry.data.samples);
   for (int i = 0; i < n; ++i)
-    for (int c = 0; c < place.at.channels; ++c)
-      samples[i * place.at.channels + c] = from[at[i] + c];
+    for (int c = 0; c < geometry.data.channels; ++c)
+      samples[i * geometry.data.channels + c] = from[at[i] + c];
 }
 
 template <typename Sample>
-static inline void write_samples(const Place &place, const int64_t *at, int n, const int32_t *samples) {
-  Sample *to = static_cast<Sample *>(place.at.samples);
+static inline void write_samples(const TileGeometry &geometry, const int64_t *at, int n, const int32_t *samples) {
+  Sample *to = static_cast<Sample *>(geometry.data.samples);
   for (int i = 0; i < n; ++i)
-    for (int c = 0; c < place.at.channels; ++c)
-      to[at[i] + c] = (Sample)samples[i * place.at.channels + c];
+    for (int c = 0; c < geometry.data.channels; ++c)
+      to[at[i] + c] = (Sample)samples[i * geometry.data.channels + c];
 }
 
 struct Fixed;  // of a net that stays as it is: fixed.cpp
@@ -63,7 +65,7 @@ struct Online; // of nets that learn: online.cpp
 
 struct Tile {
   Arena arena;
-  Place place;
+  TileGeometry geometry;
   Coding coding;
   Fixed *fixed; // one of both
   Online *online;
@@ -71,7 +73,7 @@ struct Tile {
 
 GM_INLINE Tile &tile_of(gm_tile *tile) { return *reinterpret_cast<Tile *>(tile); }
 
-void lay_out_fixed(Tile &tile, const Net &net);
-void lay_out_online(Tile &tile, const gm_net *const *nets, const gm_learning_data *learning, int count, int ranks);
+void allocate_fixed(Tile &tile, const Net &net);
+void allocate_online(Tile &tile, const gm_net *const *nets, const gm_rmsprop_net *rmsprop, int count, int workers);
 
 } // namespace gm::GM_ISA

@@ -1,22 +1,17 @@
 // SPDX-License-Identifier: MIT
-// From a canvas of samples to the inputs of a local net: models/local/spec.py is the specification.
+// The inputs of a local net, from a canvas of samples: models/local/spec.py is the specification.
 #pragma once
 
-#include "gmcodec.h"
 #include "memory.hpp"
+#include "units.hpp"
 
 namespace gm::GM_ISA {
 
-constexpr int CLAMP = 127;   // of differences to the local mean, in grey levels
-constexpr int OUTSIDE = -1;  // a sample outside the image
-constexpr int POSITION = 64; // units of a mean per grey level
-constexpr int MAX_CHANNELS = 3;
+constexpr int CLAMP = 127;  // no difference to the local mean is larger, in grey levels
+constexpr int OUTSIDE = -1; // a sample outside the image
 constexpr int MAX_FEATURES = 1024;
-constexpr int WIDE = 16; // samples of a run that are taken at once
-
-// How samples lie on the grey levels of a net: logistic.Scale.
-typedef gm_scale Scale;
-constexpr Scale BYTES = {0, 0, 255, POSITION / 2}; // samples of 8 bits
+constexpr int WIDE = 16;              // samples in a vector
+constexpr int MAX_RUN = 2 * WIDE + 2; // pixels of a run
 
 struct Window {
   int channels, features, runs;
@@ -27,11 +22,11 @@ struct Window {
   int32_t multiplier[MAX_CHANNELS], shift[MAX_CHANNELS];
 };
 
-inline void lay_out(Arena &arena, int channels, int runs, const gm_layer_data &linear, Window &window) {
+inline void allocate(Arena &arena, int channels, int runs, const gm_layer_data &linear, Window &window) {
   window.channels = channels, window.runs = runs, window.near = linear.columns;
-  window.run = arena.take<int32_t>(3 * runs);
-  window.near_column = arena.take<int32_t>(window.near);
-  window.near_weight = arena.take<int32_t>((size_t)channels * window.near);
+  window.run = arena.allocate<int32_t>(3 * runs);
+  window.near_column = arena.allocate<int32_t>(window.near);
+  window.near_weight = arena.allocate<int32_t>((size_t)channels * window.near);
 }
 
 inline void fill(const int32_t *run, const int32_t *near, const gm_layer_data &linear, Window &window) {
@@ -43,18 +38,19 @@ inline void fill(const int32_t *run, const int32_t *near, const gm_layer_data &l
     window.multiplier[c] = linear.multiplier[c], window.shift[c] = linear.shift[c];
 }
 
-typedef int16_t Wide __attribute__((vector_size(2 * WIDE)));
+typedef int16_t WideVector __attribute__((vector_size(2 * WIDE)));
 
-// A run of the window minus the means.  Samples of 8 bits are taken WIDE at a time, the last ones once more.
+// A run of the window minus the means.  Samples of 8 bits are read WIDE at a time; the last vector may overlap the one
+// before, so that no read passes the end.
 GM_INLINE void differences(const int16_t *from, int length, const int16_t *means, const Scale &scale, int16_t *out) {
   if (scale.shift == 0 && length >= WIDE) {
     for (int e = 0; e < length; e += WIDE) {
       int at = smaller(e, length - WIDE);
-      Wide value = load<Wide>(from + at), mean = load<Wide>(means + at);
-      Wide difference = value - mean, top = Wide{} + (int16_t)CLAMP;
+      WideVector value = load<WideVector>(from + at), mean = load<WideVector>(means + at);
+      WideVector difference = value - mean, top = WideVector{} + (int16_t)CLAMP;
       difference = difference < top ? difference : top;
       difference = difference > -top ? difference : -top;
-      store(out + at, value != (int16_t)OUTSIDE ? difference : Wide{});
+      store(out + at, value != (int16_t)OUTSIDE ? difference : WideVector{});
     }
     return;
   }
@@ -72,25 +68,26 @@ GM_INLINE void differences(const int32_t *from, int length, const int32_t *means
   }
 }
 
-// Mean of left and above; the one that exists; mid-grey where none does.
-template <typename Sample> GM_INLINE int local_mean(const Sample *here, int channels, ptrdiff_t row_size, int more) {
+// The mean of the samples to the left and above; if only one exists, that one; if none does, mid-grey.
+template <typename Sample>
+GM_INLINE int local_mean(const Sample *here, int channels, ptrdiff_t row_size, int extra_bits) {
   int left = here[-channels], above = here[-row_size];
   left = left == OUTSIDE ? above : left;
   above = above == OUTSIDE ? left : above;
-  return left == OUTSIDE ? 128 << more : (left + above) >> 1;
+  return left == OUTSIDE ? 128 << extra_bits : (left + above) >> 1;
 }
 
-// Features int16 [features] of the pixel whose first sample is ``here``, and the centre of its means, int32 [channels]
-// in 1/64 grey level: local mean plus linear prediction.
+// Features int16 [features] of the pixel whose first sample is ``here``, and the centres of its means, int32 [channels]
+// in 1/64 grey level: the local mean plus the linear prediction.
 template <typename Sample>
 static void features(const Window &window, const Sample *here, ptrdiff_t row_size, const Scale &scale, int16_t *out,
                      int32_t *base) {
   const int channels = window.channels;
   int mean[MAX_CHANNELS];
-  Sample means[MAX_CHANNELS * (2 * WIDE + 2)]; // repeated, as long as the longest run
+  Sample means[MAX_CHANNELS * MAX_RUN]; // the means again and again, as long as the longest run
   for (int c = 0; c < channels; ++c)
-    mean[c] = local_mean(here + c, channels, row_size, scale.more);
-  for (int e = 0; e < 2 * WIDE + 2; ++e)
+    mean[c] = local_mean(here + c, channels, row_size, scale.extra_bits);
+  for (int e = 0; e < MAX_RUN; ++e)
     for (int c = 0; c < channels; ++c)
       means[e * channels + c] = (Sample)mean[c];
   int16_t *to = out;
@@ -101,18 +98,18 @@ static void features(const Window &window, const Sample *here, ptrdiff_t row_siz
     to += length;
   }
   for (int c = 0; c < channels; ++c)
-    to[c] = (int16_t)((mean[c] >> scale.more) - 128);
+    to[c] = (int16_t)((mean[c] >> scale.extra_bits) - 128);
   int32_t near[MAX_FEATURES];
   for (int k = 0; k < window.near; ++k)
     near[k] = out[window.near_column[k]];
   for (int c = 0; c < channels; ++c) {
     const int32_t *weight = window.near_weight + (ptrdiff_t)c * window.near;
-    int32_t acc = 0;
+    int32_t sum = 0;
     for (int k = 0; k < window.near; ++k)
-      acc += near[k] * weight[k];
+      sum += near[k] * weight[k];
     int64_t half = (int64_t)1 << (window.shift[c] - 1);
-    int64_t step = ((int64_t)acc * window.multiplier[c] + half) >> window.shift[c];
-    base[c] = (int32_t)(((mean[c] * POSITION) >> scale.shift) + step);
+    int64_t correction = ((int64_t)sum * window.multiplier[c] + half) >> window.shift[c];
+    base[c] = (int32_t)(((mean[c] * POSITION) >> scale.shift) + correction);
   }
 }
 

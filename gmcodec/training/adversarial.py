@@ -105,7 +105,7 @@ class AdversarialTrainer(Trainer):
         """
         count, _, height, width = batch.images.shape
         with fixed(self.net.flow):
-            grey = self.net.draw(count, height, width, self.adversary.deviation, **batch.condition)
+            grey = self.net.sample(count, height, width, self.adversary.deviation, **batch.condition)
         images = grey / 127.5 - 1
         if not self.adversary.likelihood:
             return ClampWithReturn.apply(images)

@@ -19,9 +19,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from gmcodec.errors import TrainingError
-from gmcodec.models.ade.model import AdeConfig
-from gmcodec.models.agave.model import AgaveConfig
-from gmcodec.models.local.frozen import LocalConfig
+from gmcodec.models.ade.config import AdeConfig
+from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.shared.window import OUTSIDE
 from gmcodec.training.presets import ModelConfig, Preset
 

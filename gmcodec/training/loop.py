@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from gmcodec.errors import TrainingError
+from gmcodec.errors import TrainingError, WeightsError
 from gmcodec.files import write_then_rename
-from gmcodec.models.agave.model import AgaveConfig
+from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.training import data as images
 from gmcodec.training.data import Batch
 from gmcodec.training.losses import objective_bits
@@ -173,7 +173,7 @@ class Trainer:
             saved = preset_from_dict(state["preset"])
         except FileNotFoundError as error:
             raise TrainingError(f"there is no checkpoint to resume in {self.out}") from error
-        except (UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        except (UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, WeightsError) as error:
             raise TrainingError(f"{path} is damaged or not a checkpoint: {error}") from error
         if replace(saved, steps=0) != replace(self.preset, steps=0):
             raise TrainingError(f"the checkpoint in {self.out} was made with another preset: {saved}")

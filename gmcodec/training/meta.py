@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gmcodec.exact.rmsprop import CLIP, MEMORY
+from gmcodec.exact.rmsprop import MOVE_LIMIT, SQUARE_MEMORY
 from gmcodec.models.local import freeze as local_freeze
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.float import INPUT_UNIT, SLOPE, mixture_bits, relative
-from gmcodec.models.local.frozen import LocalConfig
-from gmcodec.models.online.rules import FIRST_UNIT, LINEAR_RATE, RATE_BITS, RATES, SHARES, UNIT
+from gmcodec.models.online.rules import BIAS_INPUT, FIRST_BIAS_INPUT, LAYER_SHARES, LINEAR_RATE, RATE_BITS, RATES
 from gmcodec.training.data import Patches
 from gmcodec.training.loop import Trainer
 
-STEP_PIXELS = 104  # pixels of a photograph in one step: about online.rules.BATCH, a multiple of 8
+STEP_PIXELS = 104  # pixels of a photograph in one step: about online.rules.BATCH_PIXELS, a multiple of 8
 MIRROR_PROBABILITY = 0.5  # that a photograph's mirror image follows it, with the same copy: some copies must get old
 UNIT_EVENNESS = 0.75  # argument of local.freeze.spread_units for the units of activations
 CALIBRATION_BATCHES = 8  # batches of patches on which the range of activations is measured
@@ -181,13 +181,14 @@ class MetaTrainer(Trainer):
             return LearnedLayer(name, bias, unit, ones.new_tensor(bias_input), ones.new_tensor(rate))
 
         layers = [
-            layer("first", "first_bias", ones * INPUT_UNIT, FIRST_UNIT, rate * SHARES["first"] / 16),
-            layer("last", "last_bias", units[0], UNIT, rate * SHARES["last"] / 16),
+            layer("first", "first_bias", ones * INPUT_UNIT, FIRST_BIAS_INPUT, rate * LAYER_SHARES["first"] / 16),
+            layer("last", "last_bias", units[0], BIAS_INPUT, rate * LAYER_SHARES["last"] / 16),
             layer("linear", None, ones[: c.channels * c.neighbours], 0, LINEAR_RATE / 2**RATE_BITS),
         ]
         for b in range(c.blocks):
-            layers.append(layer(f"up.{b}", f"up_bias.{b}", units[0], UNIT, rate * SHARES["up"] / 16))
-            layers.append(layer(f"down.{b}", f"down_bias.{b}", units[b + 1], UNIT, rate * SHARES["down"] / 16))
+            layers.append(layer(f"up.{b}", f"up_bias.{b}", units[0], BIAS_INPUT, rate * LAYER_SHARES["up"] / 16))
+            down = rate * LAYER_SHARES["down"] / 16
+            layers.append(layer(f"down.{b}", f"down_bias.{b}", units[b + 1], BIAS_INPUT, down))
         return layers
 
     def _activation_units(self, patches: Patches) -> list[Tensor]:
@@ -313,10 +314,10 @@ def _update_layer(
     """
     g = gradient / unit
     mean = g.square().mean(2)
-    mean_square += (mean - mean_square) / counts.clamp_max(MEMORY)[:, None]
+    mean_square += (mean - mean_square) / counts.clamp_max(SQUARE_MEMORY)[:, None]
     root = torch.maximum(mean_square, mean).sqrt().clamp_min(1e-20)
     step = rate.expand_as(root) if absolute else rate * (now * unit).square().mean(1).sqrt()[None]
-    copy += change - (g / root[:, :, None]).clamp(-CLIP, CLIP) * step[:, :, None] / unit
+    copy += change - (g / root[:, :, None]).clamp(-MOVE_LIMIT, MOVE_LIMIT) * step[:, :, None] / unit
     if bias is not None:
         value, bias_gradient, bias_change = bias
-        value += bias_change - (bias_gradient * bias_input / root).clamp(-CLIP, CLIP) * step * bias_input
+        value += bias_change - (bias_gradient * bias_input / root).clamp(-MOVE_LIMIT, MOVE_LIMIT) * step * bias_input

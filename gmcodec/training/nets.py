@@ -19,36 +19,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
-from gmcodec.errors import TrainingError
+from gmcodec.errors import TrainingError, WeightsError
 from gmcodec.files import write_then_rename
-from gmcodec.models.ade import model as ade
-from gmcodec.models.ade.float import Ade
-from gmcodec.models.ade.model import AdeConfig
-from gmcodec.models.agave import model as agave
+from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.models.agave.float import Agave
-from gmcodec.models.agave.model import AgaveConfig, tuples
-from gmcodec.models.local import frozen as local
-from gmcodec.models.local.float import LocalNet
-from gmcodec.models.local.frozen import LocalConfig
-from gmcodec.models.pixelcnnpp import model as pixelcnnpp
-from gmcodec.models.pixelcnnpp.float import PixelCNN
-from gmcodec.models.pixelcnnpp.model import PixelCNNConfig
+from gmcodec.models.families import FAMILIES, LOCAL, family_of
+from gmcodec.models.local.config import LocalConfig
+from gmcodec.models.shared.family import as_tuples
+from gmcodec.training.families import TRAINABLE
 from gmcodec.training.presets import PRESETS, Adversary, DiscriminatorConfig, ModelConfig, Objective, Preset
 
 PART_BYTES = 8_000_000  # largest size of a part of large float weights
-
-CONFIGS: dict[str, Callable[..., ModelConfig]] = {
-    local.KIND: LocalConfig,
-    pixelcnnpp.KIND: PixelCNNConfig,
-    agave.KIND: AgaveConfig,
-    ade.KIND: AdeConfig,
-}
-NETS: dict[str, Callable[[Any], nn.Module]] = {
-    local.KIND: LocalNet,
-    pixelcnnpp.KIND: PixelCNN,
-    agave.KIND: Agave,
-    ade.KIND: Ade,
-}
 
 
 class DensityNet(Protocol):
@@ -94,26 +75,21 @@ def learns(preset: Preset, name: str) -> bool:
 
 def build(config: ModelConfig) -> Any:
     """A new float net of an architecture: a ``DensityNet`` and an ``nn.Module``."""
-    return NETS[config_kind(config)](config)
+    return TRAINABLE[type(config)].net(config)
 
 
 def config_kind(config: ModelConfig) -> str:
     """The kind of an architecture, as files name it."""
-    return next(kind for kind, make in CONFIGS.items() if type(config) is make)
+    return family_of(config).kind
 
 
 def make_config(kind: str, values: Mapping[str, Any]) -> ModelConfig:
     """Inverse of ``dataclasses.asdict`` for an architecture; ``values`` may also come from JSON.
 
-    Raises KeyError, TypeError, ValueError.
+    Raises KeyError, TypeError, ValueError, WeightsError.
     """
-    plain: dict[str, Any] = {k: tuples(v) for k, v in values.items()}
-    if kind == agave.KIND and plain["decoder"] is not None:
-        local_net = agave.decoder_kind(plain["decoder"]) is LocalConfig
-        plain["decoder"] = make_config(local.KIND if local_net else pixelcnnpp.KIND, plain["decoder"])
-    if kind == ade.KIND:
-        plain["vae"] = make_config(agave.KIND, plain["vae"])
-    return CONFIGS[kind](**plain)
+    config: ModelConfig = FAMILIES[kind].read_config(json.loads(json.dumps(values)))
+    return config
 
 
 def preset_to_dict(preset: Preset) -> dict[str, Any]:
@@ -124,11 +100,11 @@ def preset_to_dict(preset: Preset) -> dict[str, Any]:
 def preset_from_dict(saved: Mapping[str, Any]) -> Preset:
     """Inverse of ``preset_to_dict``.  Raises KeyError, TypeError, ValueError."""
     values = copy.deepcopy(dict(saved))
-    kind = values.pop("kind")
+    kind = values.pop("kind", LOCAL.kind)  # the first checkpoints were of local nets and did not say so
     if values.get("objective") is not None:
         values["objective"] = Objective(**values["objective"])
     if values.get("adversary") is not None:
-        discriminator = {name: tuples(value) for name, value in values["adversary"].pop("discriminator").items()}
+        discriminator = {name: as_tuples(value) for name, value in values["adversary"].pop("discriminator").items()}
         values["adversary"] = Adversary(DiscriminatorConfig(**discriminator), **values["adversary"])
     return Preset(**{**values, "model": make_config(kind, values["model"])})
 
@@ -246,5 +222,5 @@ def read_config(path: Path) -> ModelConfig:
             return make_config(metadata["kind"], json.loads(metadata["config"]))
         # local-rgb and local-grey were written before there was an entry "config": they have one for every field
         return LocalConfig(**{f.name: int(metadata[f.name]) for f in fields(LocalConfig) if f.name in metadata})
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, WeightsError) as error:
         raise TrainingError(f"{path} is not a file of float weights: {error}") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gmcodec.models.ade.model import AdeConfig
-from gmcodec.models.agave.model import AgaveConfig, DecoderConfig
-from gmcodec.models.local.frozen import LocalConfig
-from gmcodec.models.pixelcnnpp.model import PixelCNNConfig
+from gmcodec.models.ade.config import AdeConfig
+from gmcodec.models.agave.config import AgaveConfig, DecoderConfig
+from gmcodec.models.local.config import LocalConfig
+from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
 
 DISCRIMINATORS = ("plain", "residual", "points")
 ADVERSARIAL_LOSSES = ("samples", "m-bgan", "bgan")
@@ -121,7 +121,21 @@ def small_images(
     weight_norm: bool = False,
 ) -> PixelCNNConfig:
     """A PixelCNN++ for RGB without a condition; arguments as in PixelCNNConfig."""
-    return PixelCNNConfig(3, filters, blocks, upper, 40, 12, 4, 4, mixtures, nonlinearity, dropout, weight_norm, 0)
+    return PixelCNNConfig(
+        channels=3,
+        filters=filters,
+        blocks=blocks,
+        upper=upper,
+        radius2=40,
+        neighbours=12,
+        rows=4,
+        columns=4,
+        mixtures=mixtures,
+        nonlinearity=nonlinearity,
+        dropout=dropout,
+        weight_norm=weight_norm,
+        condition=0,
+    )
 
 
 def latent_images(
@@ -140,7 +154,20 @@ def latent_images(
     """AGAVE for RGB, or a plain VAE without ``decoder``; with ``hidden`` features its posterior has a flow."""
     decoder = replace(decoder, condition=condition) if decoder else None
     posterior = "iaf" if hidden else "gaussian"
-    return AgaveConfig(3, filters, groups, latents, stride, posterior, hidden, "elu", auxiliary, levels, grey, decoder)
+    return AgaveConfig(
+        channels=3,
+        filters=filters,
+        groups=groups,
+        latents=latents,
+        stride=stride,
+        posterior=posterior,
+        hidden=hidden,
+        nonlinearity="elu",
+        auxiliary=auxiliary,
+        levels=levels,
+        grey=grey,
+        decoder=decoder,
+    )
 
 
 def flow_images(
@@ -168,16 +195,42 @@ def flow_images(
     noise   features of a net for variational dequantisation; 0: uniform dequantisation
     """
     posterior = "iaf" if hidden else "gaussian"
-    inner = AgaveConfig(12, vae, groups, latents, 1, posterior, hidden, "elu", 1, 256, False, None)
+    inner = AgaveConfig(
+        channels=12,
+        filters=vae,
+        groups=groups,
+        latents=latents,
+        stride=1,
+        posterior=posterior,
+        hidden=hidden,
+        nonlinearity="elu",
+        auxiliary=1,
+        levels=256,
+        grey=False,
+        decoder=None,
+    )
     couplings = (order,) * (scales - 1) + (order + last,) * (scales > 0)
     dequantisation = "variational" if noise else "uniform"
     return AdeConfig(
-        3, couplings, filters, blocks, window, kernels, "leaky", weight_norm, dequantisation, noise, mixtures, inner,
-        classes,
-    )  # fmt: skip
+        channels=3,
+        scales=couplings,
+        filters=filters,
+        blocks=blocks,
+        window=window,
+        kernels=kernels,
+        nonlinearity="leaky",
+        weight_norm=weight_norm,
+        dequantisation=dequantisation,
+        noise=noise,
+        mixtures=mixtures,
+        vae=inner,
+        classes=classes,
+    )
 
 
-LOCAL_RGB = LocalConfig(3, 49, 4, 160, 4, 5, 12)  # the shipped model of photographs
+LOCAL_RGB = LocalConfig(
+    channels=3, radius2=49, slope=4, width=160, blocks=4, mixtures=5, neighbours=12
+)  # the shipped model of photographs
 # Decoders of AGAVE: one for experiments, which two cores train in minutes, and the shipped one.
 SMALL_DECODER = small_images((64, 48, 48), (1, 1, 1), 48, mixtures=5, nonlinearity="leaky")
 MEDIUM_DECODER = small_images((160,) * 3, (1,) * 3, nonlinearity="leaky")
@@ -186,11 +239,22 @@ V_ADE = flow_images(2, 48, 2, (16, 24, 32), (1, 1, 1), 4)
 # With one scale and checkerboards the latents carry information, and a discriminator can then improve samples.
 AV_ADE = flow_images(1, 32, 2, (32, 48, 64), (1, 1, 1), 16, mixtures=1, order=CHECKERBOARD, last=())
 V_ADE_PUBLISHED = flow_images(
-    2, 64, 2, (64, 128, 256), (1, 1, 1), 32, noise=64, mixtures=1, kernels=(3, 3), order=CHECKERBOARD, last=(),
-    hidden=64, weight_norm=True,
-)  # fmt: skip
-# Small nets diverge with the published penalty of 100, momentum and rates: samples turn black and white within a
-# hundred steps, and features follow.  With these settings they learn, on two cores.
+    2,
+    64,
+    2,
+    (64, 128, 256),
+    (1, 1, 1),
+    32,
+    noise=64,
+    mixtures=1,
+    kernels=(3, 3),
+    order=CHECKERBOARD,
+    last=(),
+    hidden=64,
+    weight_norm=True,
+)
+# What small nets on two cores learn from without diverging: with the published penalty of 100, momentum and rates
+# samples turn black and white within a hundred steps, and features follow.
 SMALL_ADVERSARY = Adversary(
     DiscriminatorConfig("residual", (8, 16, 32, 64)), coefficient=20.0, penalty=1.0, rate=1e-3, momentum=0.0
 )
@@ -198,7 +262,13 @@ SMALL_ADVERSARY = Adversary(
 PLAIN_DISCRIMINATOR = DiscriminatorConfig("plain", (64, 128, 256, 512))
 RESIDUAL_DISCRIMINATOR = DiscriminatorConfig("residual", (16, 32, 64, 128, 256))
 
-LOCAL_RGB_FAST, LOCAL_GREY = LocalConfig(3, 36, 4, 96, 3, 4, 12), LocalConfig(1, 49, 4, 96, 4, 5, 12)
+LOCAL_RGB_FAST, LOCAL_GREY = (
+    LocalConfig(channels=3, radius2=36, slope=4, width=96, blocks=3, mixtures=4, neighbours=12),
+    LocalConfig(channels=1, radius2=49, slope=4, width=96, blocks=4, mixtures=5, neighbours=12),
+)
+LOCAL_RGB_LARGE = LocalConfig(channels=3, radius2=64, slope=4, width=384, blocks=6, mixtures=8, neighbours=12)
+TOY_RGB = LocalConfig(channels=3, radius2=9, slope=3, width=16, blocks=1, mixtures=3, neighbours=4)
+TOY_GREY = replace(TOY_RGB, channels=1)
 
 # fmt: off
 PRESETS = {
@@ -216,7 +286,7 @@ PRESETS = {
         Preset("learning-grey", LOCAL_GREY, 16, 128, 60_000, 0.01, 2e-3, 0.1, 1.0, 0.999, 28, adaptation=4),
         # A GPU: larger batches, about 20 minutes on a recent data-centre card.
         Preset(
-            "local-rgb-large", LocalConfig(3, 64, 4, 384, 6, 8, 12),
+            "local-rgb-large", LOCAL_RGB_LARGE,
             48, 64, 40_000, 0.02, 2e-3, 0.3, 0.8, 0.9995, 3,
         ),
         # Images of 32x32, whole.  Two cores, some hours.
@@ -289,12 +359,12 @@ PRESETS = {
             V_ADE_PUBLISHED,
             32, 64, 400_000, 0.0, 2e-3, 0.5, 0.95, 0.9995, 20, adamax=True, adversary=Adversary(RESIDUAL_DISCRIMINATOR),
         ),
-        # Seconds: for tests, and to check a data folder.
-        Preset("toy-rgb", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 4),
+        # Seconds: for tests, and to try a data folder.
+        Preset("toy-rgb", TOY_RGB, 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 4),
         Preset(
-            "toy-learning", LocalConfig(3, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 1.0, 0.9, 29, adaptation=4,
+            "toy-learning", TOY_RGB, 16, 4, 60, 0.02, 3e-3, 0.4, 1.0, 0.9, 29, adaptation=4,
         ),
-        Preset("toy-grey", LocalConfig(1, 9, 3, 16, 1, 3, 4), 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 5),
+        Preset("toy-grey", TOY_GREY, 16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 5),
         Preset(
             "toy-pixelcnnpp", small_images((8, 12), (1, 1), mixtures=3, dropout=0.1),
             16, 4, 60, 0.02, 3e-3, 0.4, 0.8, 0.9, 9,

@@ -41,14 +41,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gmcodec.models.ade.flow_state import LOG_SCALE_MAX
-from gmcodec.models.ade.model import AdeConfig
-from gmcodec.models.agave.float import VAE, Divergence, log_scales
+from gmcodec.models.ade.config import AdeConfig
+from gmcodec.models.ade.tables import COUPLING_LOG_SCALE_MAX
+from gmcodec.models.agave.float import NAT, VAE, Divergence, log_scales
 from gmcodec.models.local.float import FIRST_BITS
-from gmcodec.models.pixelcnnpp.float import ACTIVATIONS, BLOCK_GAIN, CENTRE, Conv, RoundedNet, start_layers
+from gmcodec.models.pixelcnnpp.float import ACTIVATIONS, BLOCK_GAIN, Conv, RoundedNet, start_layers
+from gmcodec.models.shared.activations import MID_GREY
 
-NAT = 1 / log(2)  # bits
-UNIT = 32  # grey levels in 1
+UNIT_LEVELS = 32  # grey levels in 1
 FIRST_DEVIATION = 0.25  # of every feature of h when a net starts
 FIRST_GAIN = 0.02  # initial scale of the mean of h
 FIRST_SPREAD = 0.7  # nats between the deviation of all samples and that of the narrowest or widest Gaussian
@@ -76,7 +76,7 @@ def tiled(pattern: Tensor, shape: Sequence[int]) -> Tensor:
     return pattern.repeat(*[1] * (pattern.ndim - 2), shape[-2] // side, shape[-1] // side)
 
 
-class Inner(nn.Module):
+class ResidualBlock(nn.Module):
     """x + second(activation(first(activation(x))))."""
 
     def __init__(self, config: AdeConfig, filters: int) -> None:
@@ -98,7 +98,7 @@ class Net(nn.Module):
         size = config.window
         self.activation = ACTIVATIONS[config.nonlinearity]
         self.first = Conv("around", inputs, filters, size, size, weight_norm=config.weight_norm, bits=FIRST_BITS)
-        self.blocks = nn.ModuleList([Inner(config, filters) for _ in range(config.blocks)])
+        self.blocks = nn.ModuleList([ResidualBlock(config, filters) for _ in range(config.blocks)])
         self.last = Conv("around", filters, 2 * outputs, 1, 1)
         self.last.weight.data.zero_()
         self.linear = Conv("around", inputs, outputs, size, size, bits=FIRST_BITS) if linear else None
@@ -129,7 +129,7 @@ class Coupling(nn.Module):
 
     def parts(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         mean, log_scale = self.net(x[:, self.kept], dtype)
-        return mean, log_scale.clamp(-LOG_SCALE_MAX, LOG_SCALE_MAX)
+        return mean, log_scale.clamp(-COUPLING_LOG_SCALE_MAX, COUPLING_LOG_SCALE_MAX)
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """f: [B, 4C, H, W] -> the same shape, and the logarithm of the determinant, nats [B]."""
@@ -259,7 +259,7 @@ class Ade(RoundedNet):
         """Those that depend on the class, where there are any."""
         return [layer for layer in self.vae.modules() if isinstance(layer, Conv)]
 
-    def _tell(self, labels: Tensor | None) -> None:
+    def _set_labels(self, labels: Tensor | None) -> None:
         """Say of what classes the images are that come next, int64 [B].  Raises ValueError."""
         if (labels is None) != (self.config.classes == 0):
             raise ValueError(f"{self.config.classes} classes, and labels {'missing' if labels is None else 'given'}")
@@ -274,7 +274,7 @@ class Ade(RoundedNet):
         net = copy.deepcopy(self)
         net.config = replace(self.config, classes=0)
         for layer in net._layers():
-            layer.decide_for(label)
+            layer.fix_class(label)
         return net
 
     # -- what a trainer needs: members of DensityNet -----------------------------------------------
@@ -328,16 +328,16 @@ class Ade(RoundedNet):
 
     def dequantised(self, images: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Divergence]:
         """Samples y, float32 [B, C, H, W], and what their noise costs."""
-        x = images.float() - CENTRE
+        x = images.float() - MID_GREY
         if self.noise is None:
-            return (x + torch.rand_like(x)) / UNIT, Divergence.none(x)
-        mean, log_scale = self.noise(squeeze(x / UNIT), dtype)
+            return (x + torch.rand_like(x)) / UNIT_LEVELS, Divergence.none(x)
+        mean, log_scale = self.noise(squeeze(x / UNIT_LEVELS), dtype)
         log_scale = log_scales(log_scale)
         drawn = torch.randn_like(mean)
         e = mean + log_scale.exp() * drawn
         expected = ((mean.square() + (2 * log_scale).exp() - 1) / 2 - log_scale).sum((1, 2, 3))
         sampled = ((e.square() - drawn.square()) / 2 - log_scale).sum((1, 2, 3))
-        return (x + unsqueeze(torch.special.ndtr(e))) / UNIT, Divergence(expected, sampled)
+        return (x + unsqueeze(torch.special.ndtr(e))) / UNIT_LEVELS, Divergence(expected, sampled)
 
     def terms(
         self,
@@ -347,14 +347,16 @@ class Ade(RoundedNet):
         labels: Tensor | None = None,
     ) -> Terms:
         """What eq. 5.5 is made of, one sample of the posterior and of u."""
-        self._tell(labels)
+        self._set_labels(labels)
         count, channels, height, width = images.shape
         y, cost = self.dequantised(images, dtype)
         h, determinant = self.flow(y, dtype)
         if noise is None:
             noise = self.vae.noise(count, height // 2, width // 2)
         mean, _, divergence = self.vae(noise, self.vae.features(h, dtype))
-        features = (self.nats(h - mean).sum((1, 2, 3)) - determinant) * NAT + log2(UNIT) * channels * height * width
+        features = (self.nats(h - mean).sum((1, 2, 3)) - determinant) * NAT + log2(
+            UNIT_LEVELS
+        ) * channels * height * width
         return Terms(features, *(part * NAT for part in (*divergence, *cost)))
 
     def nats(self, rest: Tensor) -> Tensor:
@@ -367,9 +369,11 @@ class Ade(RoundedNet):
         parts = [share - squares * scale / 2 for share, scale in zip(shares, (-2 * log_deviation).exp(), strict=True)]
         return log(2 * pi) / 2 - torch.logsumexp(torch.stack(parts), 0)
 
-    def draw(self, count: int, height: int, width: int, deviation: float = 1.0, labels: Tensor | None = None) -> Tensor:
+    def sample(
+        self, count: int, height: int, width: int, deviation: float = 1.0, labels: Tensor | None = None
+    ) -> Tensor:
         """Images drawn from the prior, float32 [B, C, H, W] in grey levels; ``deviation`` 0: f^-1 of the mean."""
-        self._tell(labels)
+        self._set_labels(labels)
         mean, _, _ = self.vae(self.vae.noise(count, height // 2, width // 2))
         each = tiled(self.log_deviation[0], mean.shape).exp().expand_as(mean)
         if self.logits is not None:
@@ -377,4 +381,4 @@ class Ade(RoundedNet):
             which = torch.multinomial(shares.flatten(0, -2), 1).view(1, *mean.shape)
             each = tiled(self.log_deviation, mean.shape)[:, None].expand(-1, *mean.shape).gather(0, which)[0].exp()
         h = mean + deviation * each * torch.randn_like(mean)
-        return self.flow.inverse(h) * UNIT + CENTRE
+        return self.flow.inverse(h) * UNIT_LEVELS + MID_GREY

@@ -7,26 +7,21 @@ see them in 1/16 (shared/conv.py).  What couplings do with these numbers is the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gmcodec.exact import gaussian
 from gmcodec.exact.gaussian import Gaussians
 from gmcodec.exact.logistic import LOG_SCALE_UNIT
-from gmcodec.models.shared.conv import to_activation
-from gmcodec.models.vae.latent_state import Descent, Rows, climb, split_latents
+from gmcodec.models.ade.config import AdeConfig
+from gmcodec.models.ade.tables import COUPLING_LOG_SCALE_MAX, SAMPLE_BITS, FlowTables
+from gmcodec.models.shared.activations import MID_GREY
+from gmcodec.models.shared.conv import ConvLayers, to_activation
+from gmcodec.models.vae.frozen import FrozenVAE
+from gmcodec.models.vae.latent_state import LatentState, PosteriorFrequencies, bottom_up, split_latents
 
-if TYPE_CHECKING:
-    from gmcodec.models.ade.model import AdeModel
-
-CENTRE = 128
-SAMPLE_BITS = 8  # of the noise, below a grey level
-SAMPLES_UNIT = 32 << SAMPLE_BITS  # of samples that are 1 in the float net
-MULTIPLIER_BITS = 10  # a coupling multiplies by R / 2**10, see coding/flow.py
-TO_MAP = 4  # bits that a net does not see
-LOG_SCALE_MAX = 4  # of couplings
-LARGEST_SCALE, LARGEST_SHIFT = 2**16, 20  # R of a coupling, bits of a feature that are coded as they are
+MAP_SHIFT = 4  # bits of a sample that a net does not see
 
 
 def cells(x: np.ndarray) -> np.ndarray:
@@ -48,14 +43,20 @@ class Affine(NamedTuple):
     scale: np.ndarray
 
 
-class Passage:
+class FrozenFlow(NamedTuple):
+    """A frozen flow in the native core, and the VAE of its features."""
+
+    config: AdeConfig
+    conv: ConvLayers
+    tables: FlowTables
+    vae: FrozenVAE
+
+
+class FlowState:
     """Images on their way through the flow, either way.  All vectors are image by image, in the order of cells."""
 
-    def __init__(self, model: AdeModel, shape: tuple[int, int, int, int]) -> None:
+    def __init__(self, model: FrozenFlow, shape: tuple[int, int, int, int]) -> None:
         count, channels, height, width = shape
-        if not model.takes(height, width):
-            cell = model.config.cell
-            raise ValueError(f"an image of {width}x{height} pixels does not consist of cells of {cell}x{cell}")
         self._model, self._count, self._size = model, count, (height // 2, width // 2)
         self._x: np.ndarray = np.zeros((count, height // 2, width // 2, 4 * channels), np.int64)
 
@@ -66,24 +67,26 @@ class Passage:
         """How many there are in the batch."""
         return self._x.size
 
-    def noise(self, planes: np.ndarray) -> Rows | None:
+    def noise(self, planes: np.ndarray) -> PosteriorFrequencies | None:
         """Posteriors of the noise of uint8 [B, C, H, W]; None where it is uniform."""
         model = self._model
         if not model.config.noise:
             return None
-        x = (cells(planes.transpose(0, 2, 3, 1)).astype(np.int16) - np.int16(CENTRE)) << (SAMPLE_BITS - TO_MAP)
+        x = (cells(planes.transpose(0, 2, 3, 1)).astype(np.int16) - np.int16(MID_GREY)) << (SAMPLE_BITS - MAP_SHIFT)
         mean, log_scale = split_latents(self._inner("noise", x))
-        index, limit = gaussian.scale_index(log_scale), gaussian.LARGEST_MEAN
-        return Rows(Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), model.latent_tables)
+        index, limit = gaussian.scale_index(log_scale), gaussian.LATENT_MEAN_LIMIT
+        return PosteriorFrequencies(
+            Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), model.vae.latent_tables
+        )
 
-    def enter(self, planes: np.ndarray, noise: np.ndarray) -> None:
+    def from_pixels(self, planes: np.ndarray, noise: np.ndarray) -> None:
         """Begin with images uint8 [B, C, H, W] and the noise of every sample, int32 [N] in 0..255."""
-        x = cells(planes.transpose(0, 2, 3, 1)).astype(np.int64) - CENTRE
+        x = cells(planes.transpose(0, 2, 3, 1)).astype(np.int64) - MID_GREY
         self._x = (x << SAMPLE_BITS) + noise.reshape(x.shape)
 
-    def leave(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inverse of ``enter``: int64 [B, C, H, W], to be checked by who takes it, and the noise."""
-        grey = pixels((self._x >> SAMPLE_BITS) + CENTRE).transpose(0, 3, 1, 2)
+    def to_pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inverse of ``from_pixels``: int64 [B, C, H, W], which may be out of range, and the noise."""
+        grey = pixels((self._x >> SAMPLE_BITS) + MID_GREY).transpose(0, 3, 1, 2)
         return grey, (self._x & ((1 << SAMPLE_BITS) - 1)).astype(np.int32).ravel()
 
     # -- couplings -----------------------------------------------------------------------------------------
@@ -96,11 +99,11 @@ class Passage:
     def affine(self, n: int) -> Affine:
         """What coupling n does to the samples it changes, as the others say."""
         model, (level, name) = self._model, self._model.config.couplings[n]
-        kept = to_activation(self._at(level)[..., model.config.kept(name)], TO_MAP)
+        kept = to_activation(self._at(level)[..., model.config.kept(name)], MAP_SHIFT)
         outputs = self._inner(f"flow.{n}", kept)
         mean, log_scale = np.split(outputs, 2, 3)
-        mean = mean + model.maps.outputs(f"flow.{n}.linear", kept, model.config.window)
-        top = LOG_SCALE_MAX * LOG_SCALE_UNIT
+        mean = mean + model.conv.outputs(f"flow.{n}.linear", kept, model.config.window)
+        top = COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT
         return Affine(mean.ravel(), model.tables.scale[np.clip(log_scale, -top, top) + top].astype(np.int64).ravel())
 
     def changed(self, n: int) -> np.ndarray:
@@ -117,25 +120,25 @@ class Passage:
 
     def _at(self, level: int) -> np.ndarray:
         """Cells of a scale: of the finest one itself, of others a copy; theirs are at a of the scale before."""
-        return self._x if level == 0 else cells(self._at(level - 1)[..., : self._model.channels])
+        return self._x if level == 0 else cells(self._at(level - 1)[..., : self._model.config.channels])
 
     def _put(self, level: int, x: np.ndarray) -> None:
         """Inverse of ``_at``."""
         if level:
             finer = self._at(level - 1)
-            finer[..., : self._model.channels] = pixels(x)
+            finer[..., : self._model.config.channels] = pixels(x)
             self._put(level - 1, finer)
         else:
             self._x = x
 
     def _inner(self, name: str, x: np.ndarray) -> np.ndarray:
         """What a net says, means and log-scales int64 [B, H', W', 2M], without the linear part."""
-        maps, c = self._model.maps, self._model.config
-        inner = maps.convolve(f"{name}.first", x, c.window)
+        conv, c = self._model.conv, self._model.config
+        inner = conv.convolve(f"{name}.first", x, c.window)
         for n in range(c.blocks):
-            first = maps.active(maps.convolve(f"{name}.{n}.first", maps.active(inner), c.kernels[0]))
-            inner = maps.residual(inner, f"{name}.{n}.second", first, c.kernels[1])
-        return maps.outputs(f"{name}.last", maps.active(inner), 1).astype(np.int64)
+            first = conv.active(conv.convolve(f"{name}.{n}.first", conv.active(inner), c.kernels[0]))
+            inner = conv.residual(inner, f"{name}.{n}.second", first, c.kernels[1])
+        return conv.outputs(f"{name}.last", conv.active(inner), 1).astype(np.int64)
 
     # -- features and latents ------------------------------------------------------------------------------
 
@@ -147,13 +150,13 @@ class Passage:
         """Begin with features int64 [N], for the way back."""
         self._x = values.reshape(self._x.shape)
 
-    def walk(self, known: bool) -> Descent:
-        """The way through the latents of the features, with posteriors if these are ``known``."""
+    def latent_state(self, known: bool) -> LatentState:
+        """The latents of the features, with posteriors if these are ``known``."""
         model, up = self._model, None
         if known:
-            x = to_activation(self._x, TO_MAP)
-            up = climb(model.vae, x)
-        return Descent(model.vae, self._count, self._size, up)
+            x = to_activation(self._x, MAP_SHIFT)
+            up = bottom_up(model.vae, x)
+        return LatentState(model.vae, self._count, self._size, up)
 
     def kinds(self) -> np.ndarray:
         """Which feature of the coarsest cell each feature is, int64 [N]: entries of the tables of features."""

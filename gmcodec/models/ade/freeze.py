@@ -17,18 +17,24 @@ from torch import Tensor
 from gmcodec.exact.gaussian import make_latent_tables
 from gmcodec.exact.logistic import LOG_SCALE_UNIT
 from gmcodec.exact.ops import Layer
+from gmcodec.models.ade.config import VAE_PREFIX
 from gmcodec.models.ade.float import Ade, Coupling, Net
-from gmcodec.models.ade.flow_state import MULTIPLIER_BITS, SAMPLE_BITS, SAMPLES_UNIT, Passage
-from gmcodec.models.ade.model import VAE, AdeModel
-from gmcodec.models.ade.tables import FEATURE_BINS, Gaussians, make_tables
-from gmcodec.models.agave.model import Base, Constants
-from gmcodec.models.pixelcnnpp.tables import make_elu
-from gmcodec.models.shared.conv import ACTIVATION_LIMIT
-from gmcodec.models.shared.conv import UNIT as MAP_UNIT
-from gmcodec.models.vae.freeze import drawn_bins, integers_of, map_layer, of_latents, vae_layers
+from gmcodec.models.ade.model import AdeModel
+from gmcodec.models.ade.tables import (
+    COUPLING_SCALE_BITS,
+    FEATURE_BINS,
+    SAMPLE_BITS,
+    SAMPLES_UNIT,
+    Gaussians,
+    make_tables,
+)
+from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT, make_elu
+from gmcodec.models.shared.family import Base
+from gmcodec.models.vae.freeze import integers_of, map_layer, of_latents, sample_bins, vae_layers
+from gmcodec.models.vae.frozen import Constants
 
-BATCH = 50  # images at once
-MARGIN = 1.5  # over the largest activation that was found
+IMAGES_AT_ONCE = 50  # images at once
+ACTIVATION_MARGIN = 1.5  # over the largest activation that was found
 PRIOR_COUNT = 200.0  # samples that Gaussians count for beside those that were counted
 
 
@@ -39,15 +45,17 @@ def freeze(net: Ade, images: np.ndarray, base: Base) -> AdeModel:
     """
     net, c = net.eval(), net.config
     units = _units(net, images)
-    layers = {f"{VAE}{name}": layer for name, layer in vae_layers(net.vae, 1 / MAP_UNIT, 1 / SAMPLES_UNIT).items()}
+    layers = {
+        f"{VAE_PREFIX}{name}": layer for name, layer in vae_layers(net.vae, 1 / MAP_UNIT, 1 / SAMPLES_UNIT).items()
+    }
     for n, coupling in enumerate(net.flow.couplings):
         assert isinstance(coupling, Coupling)
         split = np.repeat([1 / SAMPLES_UNIT, 1 / LOG_SCALE_UNIT], len(coupling.changed))
         layers |= _net_layers(f"flow.{n}", coupling.net, split, units[coupling.net])
     if net.noise is not None:
         layers |= _net_layers("noise", net.noise, of_latents(4 * c.channels), units[net.noise])
-    expected = [*c.flow_shapes(), *(f"{VAE}{name}" for name in c.vae.layer_names())]
-    elu = make_elu(ACTIVATION_LIMIT, MAP_UNIT)
+    expected = [*c.flow_shapes(), *(f"{VAE_PREFIX}{name}" for name in c.vae.layer_names())]
+    elu = make_elu(MAP_LIMIT, MAP_UNIT)
     constants = Constants(integers_of(net.vae.top, MAP_UNIT), np.zeros(c.vae.planes, np.int32), elu)
     deviations = net.log_deviation.detach().double().exp().flatten(1).numpy() * SAMPLES_UNIT
     shares = np.ones_like(deviations)
@@ -87,11 +95,11 @@ def _units(net: Ade, images: np.ndarray) -> dict[Net, int]:
         largest[inner] = 0.0
         watched = [inner.first, *inner.blocks, *(block.first for block in inner.blocks)]  # type: ignore[union-attr]
         hooks += [layer.register_forward_hook(watch(inner)) for layer in watched]  # type: ignore[union-attr, arg-type]
-    for start in range(0, len(images), BATCH):
-        net.terms(torch.from_numpy(images[start : start + BATCH]))
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        net.terms(torch.from_numpy(images[start : start + IMAGES_AT_ONCE]))
     for hook in hooks:
         hook.remove()
-    room = {inner: ACTIVATION_LIMIT / (MARGIN * max(found, 1.0)) for inner, found in largest.items()}
+    room = {inner: MAP_LIMIT / (ACTIVATION_MARGIN * max(found, 1.0)) for inner, found in largest.items()}
     return {inner: min(MAP_UNIT, 1 << int(np.log2(limit))) for inner, limit in room.items()}
 
 
@@ -111,19 +119,19 @@ def _net_layers(name: str, net: Net, out: np.ndarray, steps: int) -> dict[str, L
 def _features(model: AdeModel, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What features of images are beside their means, int64, and their kinds; noise, remainders, latents are drawn."""
     random, rests, kinds = np.random.default_rng(0), [], []
-    for start in range(0, len(images), BATCH):
-        part = images[start : start + BATCH]
-        passage = Passage(model, (len(part), *part.shape[1:]))
-        noise, posterior = random.integers(1 << SAMPLE_BITS, size=part.size), passage.noise(part)
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        part = images[start : start + IMAGES_AT_ONCE]
+        state = model.flow_state((len(part), *part.shape[1:]))
+        noise, posterior = random.integers(1 << SAMPLE_BITS, size=part.size), state.noise(part)
         if posterior is not None:
-            noise = drawn_bins(posterior, part.size, SAMPLE_BITS, random)[0]
-        passage.enter(part, noise)
-        for n in range(passage.couplings):
-            mean, scale = passage.affine(n)
-            passage.change(n, ((passage.changed(n) - mean) * scale + random.integers(scale)) >> MULTIPLIER_BITS)
-        walk = passage.walk(True)
-        for size in walk.sizes():
-            walk.observe(drawn_bins(walk.posterior(), size, SAMPLE_BITS, random)[0])
-        rests.append(passage.features() - walk.means().ravel())
-        kinds.append(passage.kinds())
+            noise = sample_bins(posterior, part.size, SAMPLE_BITS, random)[0]
+        state.from_pixels(part, noise)
+        for n in range(state.couplings):
+            mean, scale = state.affine(n)
+            state.change(n, ((state.changed(n) - mean) * scale + random.integers(scale)) >> COUPLING_SCALE_BITS)
+        latents = state.latent_state(True)
+        for size in latents.sizes():
+            latents.observe(sample_bins(latents.posterior(), size, SAMPLE_BITS, random)[0])
+        rests.append(state.features() - latents.means().ravel())
+        kinds.append(state.kinds())
     return np.concatenate(rests), np.concatenate(kinds)

@@ -1,165 +1,36 @@
 # SPDX-License-Identifier: MIT
-"""Adaptive density estimation: a VAE in the feature space of a flow (thesis, chapter 5): its architecture.
+"""The frozen adaptive density estimation, as coding uses it, without torch.
 
-::
-
-    image x + noise u --Real-NVP f--> features h --bottom up--> features of the VAE --.
-                                          ^                                           v
-                                          |                constant --top down, latent groups z_1 .. z_G--> mean of h
-
-f is a bijection, h given z is independent Gaussians, one each or several of the same mean, and so p(x) follows from
-p(h) by the change of variables (eq. 5.4 and 5.5).  There is no loop over pixels: a decoder runs every net once.
-
-All nets work on *cells* of 2x2 pixels, whose samples are features of one position::
-
-    a b     12 features for RGB: a's red, green, blue, b's red, ...
-    c d
-
-A coupling changes some of these by an affine function whose mean and scale are computed from the others.  It is named
-by what it changes: "bc:rgb" is the odd half of a checkerboard, "ad:rgb" the even half, "cd:rgb" half of the channels,
-"bc:b" blue at b and c.  A scale ends by factoring out b, c and d; a goes on as an image of half the size.
-
-The float net is ade/float.py, the specification of the frozen form ade/spec.py, its evaluation ade/flow_state.py and
-vae/latent_state.py, its coding coding/flow.py.
+The float net is float.py, the specification of the flow's nets spec.py; flow_state.py takes images through the flow,
+vae/latent_state.py through the latents of the features.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from gmcodec import native
 from gmcodec.errors import WeightsError
 from gmcodec.exact.gaussian import LatentTables
 from gmcodec.exact.ops import Layer
-from gmcodec.models.ade.flow_state import LARGEST_SCALE, MULTIPLIER_BITS, Passage
-from gmcodec.models.ade.tables import FlowTables
-from gmcodec.models.agave.model import AgaveConfig, Base, Constants, Decoder
-from gmcodec.models.pixelcnnpp.model import NONLINEARITIES
-from gmcodec.models.shared.conv import ACTIVATION_LIMIT, OUTPUT_LIMIT, Maps
-
-KIND = "ade-1"
-VAE = "vae."  # how names of the VAE's layers start
-POSITIONS = "abcd"
-COLOURS = {3: "rgb", 1: "y"}
-SAMPLE_REACH, LARGEST_FEATURE = 1 << 16, 1 << 46  # of samples before any coupling, of features
-Shapes = dict[str, tuple[int, int]]
-DEQUANTISATIONS = ("uniform", "variational")
-
-
-@dataclass(frozen=True)
-class AdeConfig:
-    """Architecture; stored with the weights."""
-
-    channels: int  # 3 (RGB) or 1 (grey)
-    scales: tuple[tuple[str, ...], ...]  # of each, from the finest, couplings in the order of f; none: a plain VAE
-    filters: int  # features of a coupling's net
-    blocks: int  # its residual blocks
-    window: int  # cells a side that its first layer and its linear part see
-    kernels: tuple[int, ...]  # cells a side that the two layers of a block see
-    nonlinearity: str  # of couplings: one that does not widen
-    weight_norm: bool
-    dequantisation: str  # one of DEQUANTISATIONS
-    noise: int  # features of the net that gives variational noise, 0 for uniform noise
-    mixtures: int  # Gaussians around the mean of a feature; 1 in the thesis
-    vae: AgaveConfig  # of ``4 * channels`` features in cells, stride 1
-    classes: int = 0  # that the VAE depends on: eq. 5.8; frozen models are of one class or of all
-
-    def __post_init__(self) -> None:
-        if self.channels not in COLOURS:
-            raise ValueError(f"{self.channels} channels are not supported")
-        if self.vae.channels != 4 * self.channels or self.vae.stride != 1 or self.vae.decoder or self.vae.grey:
-            raise ValueError("the VAE must be a plain one of cells of 2x2 pixels")
-        if self.classes < 0:
-            raise ValueError(f"there are no {self.classes} classes")
-        if self.dequantisation not in DEQUANTISATIONS or (self.noise > 0) != (self.dequantisation == "variational"):
-            raise ValueError(f"dequantisation {self.dequantisation!r} does not fit {self.noise} features")
-        if (
-            len(self.kernels) != 2
-            or {self.window, *self.kernels} - {1, 3, 5, 7}
-            or min(self.blocks, self.filters, self.mixtures) < 1
-        ):
-            raise ValueError("couplings must have blocks and features, and see an odd number of cells a side")
-        if self.nonlinearity not in NONLINEARITIES or self.nonlinearity == "concat_elu":
-            raise ValueError(f"nonlinearity {self.nonlinearity!r} is not one that a coupling may have")
-        for names in self.scales:
-            for name in names:
-                if not 0 < len(self.changed(name)) < 4 * self.channels:
-                    raise ValueError(f"coupling {name!r} must change some samples of a cell, not all")
-        if self.reach >= LARGEST_FEATURE:
-            raise ValueError(f"a sample passes too many couplings: it could reach 2**{self.reach.bit_length()}")
-
-    def changed(self, name: str) -> list[int]:
-        """Features of a cell that a coupling changes, sorted.  Raises ValueError."""
-        positions, _, colours = name.partition(":")
-        order = COLOURS[self.channels]
-        if not positions or not colours or set(positions) - set(POSITIONS) or set(colours) - set(order):
-            raise ValueError(f"{name!r} does not name samples of a cell")
-        return sorted({self.channels * POSITIONS.index(p) + order.index(c) for p in positions for c in colours})
-
-    def kept(self, name: str) -> list[int]:
-        """The other features, sorted."""
-        changed = self.changed(name)
-        return [n for n in range(4 * self.channels) if n not in changed]
-
-    @property
-    def reach(self) -> int:
-        """What no sample exceeds behind all couplings, whatever their nets say."""
-        found = at_a = SAMPLE_REACH
-        for names in self.scales:
-            largest = [at_a] * 4 * self.channels
-            for name in names:
-                for k in self.changed(name):  # a mean and its linear part: OUTPUT_LIMIT each
-                    largest[k] = (largest[k] + 2 * OUTPUT_LIMIT) * LARGEST_SCALE >> MULTIPLIER_BITS
-            found, at_a = max(found, *largest), max(largest[: self.channels])
-        return found
-
-    @property
-    def couplings(self) -> list[tuple[int, str]]:
-        """Scale and name of every coupling, in the order of f."""
-        return [(level, name) for level, names in enumerate(self.scales) for name in names]
-
-    @property
-    def levels(self) -> int:
-        """How often an image is halved by f: at least once, since the VAE sees cells."""
-        return max(1, len(self.scales))
-
-    @property
-    def cell(self) -> int:
-        """Pixels that the sides of an image must be a multiple of."""
-        return max(2 * self.vae.cell, 2**self.levels)
-
-    def _net_shapes(self, name: str, inputs: int, outputs: int, filters: int, linear: bool) -> Shapes:
-        """Rows and columns of the integer layers of a net, see ``AgaveConfig.layer_shapes``."""
-        a, b = self.kernels
-        shapes = {f"{name}.first": (filters, self.window**2 * inputs)}
-        for n in range(self.blocks):
-            shapes[f"{name}.{n}.first"] = filters, a * a * filters
-            shapes[f"{name}.{n}.second"] = filters, b * b * filters
-        shapes[f"{name}.last"] = 2 * outputs, filters
-        return shapes | ({f"{name}.linear": (outputs, self.window**2 * inputs)} if linear else {})
-
-    def flow_shapes(self) -> Shapes:
-        """Of all layers but the VAE's."""
-        shapes: Shapes = {}
-        features = 4 * self.channels
-        for n, (_, name) in enumerate(self.couplings):
-            kept = features - len(self.changed(name))
-            shapes |= self._net_shapes(f"flow.{n}", kept, features - kept, self.filters, True)
-        return shapes | (self._net_shapes("noise", features, features, self.noise, False) if self.noise else {})
+from gmcodec.models.ade.config import VAE_PREFIX, AdeConfig, read_config
+from gmcodec.models.ade.flow_state import FlowState, FrozenFlow
+from gmcodec.models.ade.tables import SAMPLE_BITS, FlowTables, read_flow_tables
+from gmcodec.models.shared.conv import ConvLayers
+from gmcodec.models.shared.family import Base, Family
+from gmcodec.models.shared.tensors import (
+    Tensors,
+    check_layers,
+    read_latent_tables,
+    read_layers,
+    write_layers,
+    write_tables,
+)
+from gmcodec.models.vae.frozen import Constants, FrozenVAE, LatentModel, read_constants
 
 
-class FlowVAE(NamedTuple):
-    """The VAE of features: what vae/latent_state.py needs."""
-
-    config: AgaveConfig
-    maps: Maps
-    constants: Constants
-    latent_tables: LatentTables
-
-
-class AdeModel:
+class AdeModel(LatentModel):
     """A frozen model in the native core.  Immutable; safe to share by threads."""
 
     def __init__(
@@ -174,56 +45,62 @@ class AdeModel:
     ) -> None:
         if config.classes:
             raise WeightsError("a model that depends on a class must be frozen for one of them")
-        expected = config.flow_shapes() | {f"{VAE}{name}": s for name, s in config.vae.layer_shapes().items()}
-        for name, shape in expected.items():
-            layers[name].check(name)
-            if layers[name].weight.shape != shape or layers[name].input_limit != ACTIVATION_LIMIT:
-                raise WeightsError(f"{name}: shape {layers[name].weight.shape} does not fit the architecture")
+        check_layers(config, layers)
         if base.model.channels != config.channels:
             raise WeightsError(f"{base.name} does not code {config.channels} channels")
         self.config, self.layers, self.constants, self.tables = config, layers, constants, tables
         self.latent_tables, self.base = latent_tables, base
         self.core = core or native.core()
         flow = {name: layers[name] for name in config.flow_shapes()}
-        inner = {name: layers[f"{VAE}{name}"] for name in config.vae.layer_shapes()}
-        self.maps = Maps(flow, tables.elu, config.nonlinearity, self.core)
-        maps = Maps(inner, constants.elu, config.vae.nonlinearity, self.core)
-        self.vae = FlowVAE(config.vae, maps, constants, latent_tables)
+        inner = {name: layers[f"{VAE_PREFIX}{name}"] for name in config.vae.layer_shapes()}
+        self.conv = ConvLayers(flow, tables.elu, config.nonlinearity, self.core)
+        conv = ConvLayers(inner, constants.elu, config.vae.nonlinearity, self.core)
+        self.vae = FrozenVAE(config.vae, conv, constants, latent_tables)
 
     @property
-    def channels(self) -> int:
-        return self.config.channels
-
-    @property
-    def latent_bits(self) -> int:
-        """Of each latent under the prior, and of the noise of each sample."""
-        return self.latent_tables.bits
-
-    @property
-    def plain(self) -> Decoder:
-        """What pays for the first noise and latents: an autoregressive model."""
+    def plain(self) -> Any:
+        """The autoregressive model whose images pay for the first noise and latents."""
         return self.base.model
 
-    def takes(self, height: int, width: int) -> bool:
-        """Whether an image consists of whole cells."""
-        return height % self.config.cell == 0 and width % self.config.cell == 0
+    def supports(self, height: int, width: int) -> bool:
+        """Whether an image can have latents: it must consist of whole cells."""
+        return self.has_whole_cells(height, width)
 
     @property
     def any_size(self) -> bool:
         """Whether it codes images of any size, strip by strip: always, the base codes what is no whole cell."""
         return True
 
-    @property
-    def cell(self) -> int:
-        """Pixels a side of a cell of the coarsest resolution."""
-        return self.config.cell
-
-    def around(self, decoder: Any) -> AdeModel:
+    def with_plain(self, decoder: Any) -> AdeModel:
         """The model with its base fitted to an image."""
         model = copy.copy(self)
         model.base = self.base._replace(model=decoder)
         return model
 
-    def passage(self, shape: tuple[int, int, int, int]) -> Passage:
-        """The way of ``shape`` [B, C, H, W] images through the flow."""
-        return Passage(self, shape)
+    def flow_state(self, shape: tuple[int, int, int, int]) -> FlowState:
+        """Images ``shape`` [B, C, H, W] before they enter the flow.  Raises ValueError unless they have whole cells."""
+        if not self.supports(*shape[2:]):
+            size, cell = f"{shape[3]}x{shape[2]}", self.cell
+            raise ValueError(f"an image of {size} pixels does not consist of cells of {cell}x{cell}")
+        return FlowState(FrozenFlow(self.config, self.conv, self.tables, self.vae), shape)
+
+
+# -- on disk: write and read mirror each other ---------------------------------------------------------------
+
+
+def write(model: AdeModel) -> Tensors:
+    tensors = write_layers(model.layers) | write_tables("table", model.tables)
+    return tensors | write_tables("constant", model.constants) | write_tables("latent", model.latent_tables)
+
+
+def read(config: AdeConfig, tensors: Tensors, base: Base | None) -> AdeModel:
+    if base is None:
+        raise WeightsError("a flow needs the weights of a base")
+    tables = read_flow_tables(tensors, 4 * config.channels * 4 ** (config.levels - 1))
+    constants, latents = read_constants(tensors, config.vae), read_latent_tables(tensors)
+    if latents.bits != SAMPLE_BITS:
+        raise WeightsError(f"noise has {SAMPLE_BITS} bits, not {latents.bits}")
+    return AdeModel(config, read_layers(tensors, config), constants, tables, latents, base)
+
+
+FAMILY = Family(kind="ade-1", config=AdeConfig, model=AdeModel, read_config=read_config, write=write, read=read)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The specification of a frozen flow's nets: what ade/flow_state.py computes, in plain numpy int64.
 
-Slow and without tricks: one image, maps are int64 [H, W, F].  tests/test_ade_frozen.py compares, number by number.
+Slow and without tricks: one image, maps are int64 [H, W, F].  tests/models/test_ade_frozen.py compares, number by
+number.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import numpy as np
 
 from gmcodec.exact import ops
 from gmcodec.exact.ops import Layer
-from gmcodec.models.ade.model import AdeConfig
-from gmcodec.models.vae.spec import LIMIT, MEAN_SHIFT, OUTPUT_LIMIT, clamp, convolution
+from gmcodec.models.ade.config import AdeConfig
+from gmcodec.models.shared.activations import MAP_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.vae.spec import MEAN_SHIFT, clamp, convolution
 
 LARGEST_LOG_SCALE = 128  # 4 nats in 1/32
 
@@ -20,7 +22,7 @@ def kept(config: AdeConfig, name: str, samples: np.ndarray) -> np.ndarray:
     """What the net of a coupling sees, [h, w, F]: of samples [H, W, C] of its scale, in 1/16 grey level and clamped."""
     features = [(k // config.channels // 2, k // config.channels % 2, k % config.channels) for k in config.kept(name)]
     seen = [samples[row::2, column::2, channel] for row, column, channel in features]
-    return np.clip((np.stack(seen, 2) + 8) >> 4, -LIMIT, LIMIT)
+    return np.clip((np.stack(seen, 2) + 8) >> 4, -MAP_LIMIT, MAP_LIMIT)
 
 
 class Spec:

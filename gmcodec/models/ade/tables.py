@@ -14,14 +14,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gmcodec.errors import WeightsError
 from gmcodec.exact.logistic import LOG_SCALE_UNIT, ROW_TOTAL, SPREAD
-from gmcodec.models.ade.flow_state import LARGEST_SHIFT, LOG_SCALE_MAX, MULTIPLIER_BITS
-from gmcodec.models.pixelcnnpp.tables import make_elu
-from gmcodec.models.shared.conv import ACTIVATION_LIMIT
-from gmcodec.models.shared.conv import UNIT as MAP_UNIT
+from gmcodec.models.shared.activations import MAP_LIMIT, make_elu
+from gmcodec.models.shared.activations import MAP_UNIT as MAP_UNIT
+from gmcodec.models.shared.tensors import Tensors, check_table, read_tables
 
+SAMPLE_BITS = 8  # of the noise, below a grey level
+SAMPLES_UNIT = 32 << SAMPLE_BITS  # of samples that are 1 in the float net
+COUPLING_SCALE_BITS = 10  # a coupling multiplies by R / 2**10, see coding/flow.py
+COUPLING_LOG_SCALE_MAX = 4  # of couplings
+MAX_COUPLING_SCALE, MAX_FEATURE_SHIFT = 2**16, 20  # R of a coupling, bits of a feature that are coded as they are
 FEATURE_BINS = 256
-FINE = 4  # bins that a typical deviation is wide, at least: more, and wide ones would not do for heavy tails
+BINS_PER_DEVIATION = (
+    4  # bins that a typical deviation is wide, at least: more, and wide ones would not do for heavy tails
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,8 @@ class Gaussians(NamedTuple):
     @property
     def shifts(self) -> np.ndarray:
         """Bits of a feature that are coded as they are, int64 [K]."""
-        core = (self.shares * np.log2(self.deviations)).sum(0) - log2(FINE)
-        return np.clip(np.floor(core), 0, LARGEST_SHIFT).astype(np.int64)
+        core = (self.shares * np.log2(self.deviations)).sum(0) - log2(BINS_PER_DEVIATION)
+        return np.clip(np.floor(core), 0, MAX_FEATURE_SHIFT).astype(np.int64)
 
     def masses(self) -> np.ndarray:
         """Of each bin, float64 [K, 256]; bin 0 is everything outside."""
@@ -67,11 +74,14 @@ class Gaussians(NamedTuple):
 
 def make_tables(shifts: np.ndarray, masses: np.ndarray) -> FlowTables:
     """The tables of a model; masses of the bins of K features, float64 [K, 256], in any unit."""
-    log_scale = np.arange(-LOG_SCALE_MAX * LOG_SCALE_UNIT, LOG_SCALE_MAX * LOG_SCALE_UNIT + 1) / LOG_SCALE_UNIT
-    scale = np.rint(np.exp(log_scale) * 2**MULTIPLIER_BITS).astype(np.int32)
+    log_scale = (
+        np.arange(-COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT, COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT + 1)
+        / LOG_SCALE_UNIT
+    )
+    scale = np.rint(np.exp(log_scale) * 2**COUPLING_SCALE_BITS).astype(np.int32)
     nibbles = masses.reshape(len(masses), 16, 16)
     return FlowTables(
-        make_elu(ACTIVATION_LIMIT, MAP_UNIT),
+        make_elu(MAP_LIMIT, MAP_UNIT),
         scale,
         shifts.astype(np.int32),
         frequencies(nibbles.sum(2)),
@@ -86,3 +96,18 @@ def frequencies(masses: np.ndarray) -> np.ndarray:
     rows = np.floor(share * SPREAD).astype(np.int64) + 1
     rows[np.arange(len(rows)), share.argmax(1)] += ROW_TOTAL - rows.sum(1)
     return rows.astype(np.int32)
+
+
+def read_flow_tables(tensors: Tensors, kinds: int) -> FlowTables:
+    """The tables of a flow with features of so many ``kinds``.  Raises WeightsError."""
+    tables: FlowTables = read_tables("table", FlowTables, tensors)
+    check_table("elu", tables.elu, MAP_LIMIT + 1, MAP_UNIT)
+    check_table("scale", tables.scale, 2 * COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT + 1, MAX_COUPLING_SCALE)
+    check_table("shift", tables.shift, kinds, MAX_FEATURE_SHIFT)
+    if tables.scale.min() < 1:
+        raise WeightsError("a coupling multiplies by 0")
+    for field, shape in (("high", (kinds, 16)), ("low", (kinds, 16, 16))):
+        rows = getattr(tables, field)
+        if rows.shape != shape or rows.dtype != np.int32 or rows.min() < 1 or (rows.sum(-1) != ROW_TOTAL).any():
+            raise WeightsError(f"table {field} does not hold frequencies")
+    return tables

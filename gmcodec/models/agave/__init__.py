@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""AGAVE: a VAE whose decoder is an autoregressive net (thesis, chapter 3)."""

@@ -30,20 +30,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gmcodec.exact.gaussian import LOG_SCALE_MAX, LOG_SCALE_MIN
-from gmcodec.models.agave.model import AgaveConfig
+from gmcodec.exact.gaussian import LATENT_LOG_SCALE_MAX, LATENT_LOG_SCALE_MIN
+from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.float import FIRST_BITS, LocalNet
-from gmcodec.models.local.frozen import LocalConfig
 from gmcodec.models.pixelcnnpp.float import (
     ACTIVATIONS,
     BLOCK_GAIN,
-    CENTRE,
     SAMPLE_UNIT,
     Conv,
     PixelCNN,
     RoundedNet,
     start_layers,
 )
+from gmcodec.models.shared.activations import MID_GREY
 
 NAT = 1 / log(2)  # bits
 FIRST_LOG_SCALE = 3.0  # of the logistics of y, nats above a grey level
@@ -61,7 +61,7 @@ def twice(x: Tensor) -> Tensor:
 
 def log_scales(x: Tensor) -> Tensor:
     """What a net gives, clamped to what tables hold."""
-    return x.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX)
+    return x.clamp(LATENT_LOG_SCALE_MIN, LATENT_LOG_SCALE_MAX)
 
 
 class Divergence(NamedTuple):
@@ -231,18 +231,18 @@ class Conditioner(nn.Module):
         self.config, self.activation = config, ACTIVATIONS[config.nonlinearity]
         d = config.decoder.condition
         self.first = around(config.planes, d, bits=FIRST_BITS)
-        self.shrink = nn.ModuleList([around(d, d, stride=2) for _ in range(max(config.told))])
-        self.chain = nn.ModuleList([around(d, d, gain=BLOCK_GAIN) for _ in config.told])
+        self.shrink = nn.ModuleList([around(d, d, stride=2) for _ in range(max(config.condition_levels))])
+        self.chain = nn.ModuleList([around(d, d, gain=BLOCK_GAIN) for _ in config.condition_levels])
 
     def forward(self, means: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-        """f(z) [B, planes, H'', W''] in grey levels -> [B, D, H', W'] for each of ``AgaveConfig.told``."""
-        x = ((means - CENTRE) * SAMPLE_UNIT).to(dtype)
+        """f(z) [B, planes, H'', W''] in grey levels -> [B, D, H', W'] for each of ``AgaveConfig.condition_levels``."""
+        x = ((means - MID_GREY) * SAMPLE_UNIT).to(dtype)
         x = functional.interpolate(x, size, mode="nearest")
         streams = [self.first(x)]
         for layer in self.shrink:
             streams.append(layer(self.activation(streams[-1])))
         found = []
-        for layer, level in zip(self.chain, self.config.told, strict=True):
+        for layer, level in zip(self.chain, self.config.condition_levels, strict=True):
             streams[level] = streams[level] + layer(self.activation(streams[level]))
             found.append(self.activation(streams[level]))
         return found
@@ -347,8 +347,8 @@ class Agave(RoundedNet):
         self, images: Tensor, noise: Sequence[Tensor], dtype: torch.dtype = torch.float32
     ) -> tuple[Tensor, Divergence]:
         """f(z) in grey levels, float32 [B, planes, H'', W''], with z from the posterior; its divergences."""
-        found, _, divergence = self.vae(noise, self.vae.features((images.to(dtype) - CENTRE) * SAMPLE_UNIT, dtype))
-        return CENTRE + found / SAMPLE_UNIT, divergence
+        found, _, divergence = self.vae(noise, self.vae.features((images.to(dtype) - MID_GREY) * SAMPLE_UNIT, dtype))
+        return MID_GREY + found / SAMPLE_UNIT, divergence
 
     def conditions(self, means: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
         """What f(z) tells the blocks of the decoder."""

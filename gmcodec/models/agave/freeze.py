@@ -15,19 +15,20 @@ from gmcodec.exact.gaussian import make_latent_tables
 from gmcodec.exact.logistic import LOG_SCALE_UNIT, make_tables
 from gmcodec.exact.ops import Layer
 from gmcodec.models.agave.float import Agave
-from gmcodec.models.agave.latent_state import MEANS_UNIT, AgaveWalk, by_position
-from gmcodec.models.agave.model import AgaveModel, Base, Constants, Decoder
+from gmcodec.models.agave.latent_state import MEANS_UNIT, AgaveState, Decoder, by_position
+from gmcodec.models.agave.model import AgaveModel
 from gmcodec.models.local import freeze as local_freeze
 from gmcodec.models.local.float import LocalNet
 from gmcodec.models.local.freeze import estimate_bits as decoder_bits
-from gmcodec.models.local.frozen import LocalModel
+from gmcodec.models.local.model import LocalModel
 from gmcodec.models.pixelcnnpp import freeze as pixelcnnpp_freeze
 from gmcodec.models.pixelcnnpp.float import SAMPLE_UNIT
-from gmcodec.models.pixelcnnpp.freeze import Told
-from gmcodec.models.pixelcnnpp.model import Conditions
-from gmcodec.models.pixelcnnpp.tables import make_elu
-from gmcodec.models.shared.conv import ACTIVATION_LIMIT, UNIT
-from gmcodec.models.vae.freeze import drawn_bins, integers_of, map_layer, vae_layers
+from gmcodec.models.pixelcnnpp.freeze import ConditionsOf
+from gmcodec.models.pixelcnnpp.streams import Conditions
+from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT, make_elu
+from gmcodec.models.shared.family import Base
+from gmcodec.models.vae.freeze import integers_of, map_layer, sample_bins, vae_layers
+from gmcodec.models.vae.frozen import Constants
 
 LATENT_BITS = 8  # of a latent; bins are then a hundredth of the prior's deviation wide where most of them are
 
@@ -48,7 +49,9 @@ def freeze(
     c = net.config
     layers = _layers(net)
     constants = Constants(
-        integers_of(net.vae.top, UNIT), integers_of(net.vae.log_scale, LOG_SCALE_UNIT), make_elu(ACTIVATION_LIMIT, UNIT)
+        integers_of(net.vae.top, MAP_UNIT),
+        integers_of(net.vae.log_scale, LOG_SCALE_UNIT),
+        make_elu(MAP_LIMIT, MAP_UNIT),
     )
 
     def made(decoder: Decoder | None) -> AgaveModel:
@@ -64,34 +67,34 @@ def freeze(
         if isinstance(base.model, LocalModel):
             raise FreezeError(f"the decoder is a PixelCNN++, {base.name} is not")
         return made(pixelcnnpp_freeze.freeze_onto(base.model, net.decoder))
-    decoder, without = net.decoder, made(None)  # enough to know what the decoder is told
+    decoder, without = net.decoder, made(None)  # enough to know the conditions of the decoder
 
     def floats(images: Tensor) -> list[Tensor]:
         noise = net.vae.noise(len(images), *images.shape[2:])
         return net.conditions(net.means(images, noise)[0], (images.shape[2], images.shape[3]))
 
     def integers(images: np.ndarray) -> Conditions:
-        return by_position(decoder.config, drawn(without, images)[0].conditions())
+        return by_position(decoder.config, sample_latents(without, images)[0].conditions())
 
-    return made(pixelcnnpp_freeze.freeze(net.decoder, batches, trials, Told(floats, integers)))
+    return made(pixelcnnpp_freeze.freeze(net.decoder, batches, trials, ConditionsOf(floats, integers)))
 
 
-def drawn(model: AgaveModel, images: np.ndarray, seed: int = 0) -> tuple[AgaveWalk, np.ndarray]:
-    """The way through latents drawn from the posterior of uint8 [B, C, H, W], and their bits log q - log p, [B]."""
+def sample_latents(model: AgaveModel, images: np.ndarray, seed: int = 0) -> tuple[AgaveState, np.ndarray]:
+    """Latents drawn from the posterior of uint8 [B, C, H, W], and their bits log q - log p, [B]."""
     random, shape = np.random.default_rng(seed), (len(images), *images.shape[1:])
-    walk, tables = model.walk(shape, images), model.latent_tables  # type: ignore[arg-type]
+    state, tables = model.latent_state(shape, images), model.latent_tables  # type: ignore[arg-type]
     divergence = np.zeros(len(images))
-    for size in walk.sizes():
-        bins, share = drawn_bins(walk.posterior(), size, tables.bits, random)
+    for size in state.sizes():
+        bins, share = sample_bins(state.posterior(), size, tables.bits, random)
         divergence += (share + tables.bits).reshape(len(images), -1).sum(1)
-        walk.observe(bins)
-    return walk, divergence
+        state.observe(bins)
+    return state, divergence
 
 
 def estimate_bits(model: AgaveModel, images: np.ndarray, seed: int = 0) -> np.ndarray:
     """A frozen model's own estimate for uint8 [B, C, H, W], -ELBO with one sample: bits of each image, float64 [B]."""
-    walk, divergence = drawn(model, images, seed)
-    return decoder_bits(walk.given(), images) + divergence
+    state, divergence = sample_latents(model, images, seed)
+    return decoder_bits(state.decoder(), images) + divergence
 
 
 def _layers(net: Agave) -> dict[str, Layer]:

@@ -1,79 +1,100 @@
 # SPDX-License-Identifier: MIT
-"""The frozen AGAVE over a batch of images: latents by way of the VAE, then what f(z) tells the decoder."""
+"""The frozen AGAVE over a batch of images: latents by way of the VAE, then a decoder conditioned on f(z)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
 from gmcodec import native
 from gmcodec.exact.logistic import LOG_SCALE_UNIT, POSITION, Tables
-from gmcodec.models.pixelcnnpp.model import Conditions, PixelCNNConfig, PixelCNNModel
-from gmcodec.models.shared.conv import UNIT, to_activation
+from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.models.local.model import LocalModel
+from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
+from gmcodec.models.pixelcnnpp.model import PixelCNNModel
+from gmcodec.models.pixelcnnpp.streams import Conditions
+from gmcodec.models.shared.activations import MAP_UNIT, MID_GREY
+from gmcodec.models.shared.conv import to_activation
 from gmcodec.models.shared.mixture import Prediction
-from gmcodec.models.vae.latent_state import Descent, climb
+from gmcodec.models.vae.frozen import FrozenVAE
+from gmcodec.models.vae.latent_state import LatentState, bottom_up
 
-if TYPE_CHECKING:
-    from gmcodec.models.agave.model import AgaveModel, Decoder
+Decoder = PixelCNNModel | LocalModel
 
 MEANS_UNIT = 128 * POSITION  # of f(z): 1/64 of a grey level, relative to samples within -1..1
-MEANS_SHIFT = (MEANS_UNIT // UNIT).bit_length() - 1
-CENTRE = 128
-WIDE = 5 * LOG_SCALE_UNIT  # log-scale of samples of which nothing is known
+MEANS_SHIFT = (MEANS_UNIT // MAP_UNIT).bit_length() - 1
+WIDE_LOG_SCALE = 5 * LOG_SCALE_UNIT  # log-scale of samples of which nothing is known
 
 
-class AgaveWalk(Descent):
-    """The way through the latents of images, and the decoder at its end."""
+class FrozenAgave(NamedTuple):
+    """A frozen AGAVE in the native core: ``vae.config`` is an AgaveConfig; without a decoder it is a plain VAE."""
 
-    def __init__(self, model: AgaveModel, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> None:
+    vae: FrozenVAE
+    tables: Tables
+    decoder: Decoder | None
+    core: native.Core
+
+    @property
+    def config(self) -> AgaveConfig:
+        assert isinstance(self.vae.config, AgaveConfig)
+        return self.vae.config
+
+    def factorised(self, means: np.ndarray | None) -> FactorisedDecoder:
+        """The decoder of a plain VAE."""
+        return FactorisedDecoder(self.core, self.tables, means, self.vae.constants.log_scale, self.config.channels)
+
+
+class AgaveState(LatentState):
+    """Latents of images, and the decoder that they condition."""
+
+    def __init__(self, model: FrozenAgave, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> None:
+        """``shape``: [B, C, H, W]; ``planes``: the images, if posteriors are wanted."""
         cell = model.config.cell
         count, _, height, width = shape
-        if not model.takes(height, width):
-            raise ValueError(f"an image of {width}x{height} pixels does not consist of cells of {cell}x{cell}")
         padded = -(-height // cell) * cell, -(-width // cell) * cell  # whole cells
         up = None
         if planes is not None:
             more = padded[0] - height, padded[1] - width
             planes = np.pad(planes, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), "edge")
-            up = climb(model, planes.transpose(0, 2, 3, 1).astype(np.int16) - np.int16(CENTRE))
-        super().__init__(model, count, padded, up)
+            up = bottom_up(model.vae, planes.transpose(0, 2, 3, 1).astype(np.int16) - np.int16(MID_GREY))
+        super().__init__(model.vae, count, padded, up)
         self._model, self._shape = model, shape
 
-    def given(self) -> Decoder | Factored:
-        """The decoder that knows f(z)."""
+    def decoder(self) -> Decoder | FactorisedDecoder:
+        """The decoder conditioned on f(z)."""
         model = self._model
         if model.decoder is None:
-            return Factored(model.core, model.tables, self.means(), model.constants.log_scale, model.channels)
+            return model.factorised(self.means())
         conditions = self.conditions()
         if isinstance(model.decoder, PixelCNNModel):
-            return model.decoder.given(by_position(model.decoder.config, conditions))
-        return model.decoder.given(conditions[0][:, : self._shape[2], : self._shape[3]])
+            return model.decoder.conditioned_on(by_position(model.decoder.config, conditions))
+        return model.decoder.conditioned_on(conditions[0][:, : self._shape[2], : self._shape[3]])
 
     def conditions(self) -> list[np.ndarray]:
-        """What f(z) tells the decoder, integers [B, H', W', D] for each of ``AgaveConfig.told``."""
-        c, maps = self._model.config, self._model.maps
+        """Conditions from f(z), integers [B, H', W', D] for each of ``AgaveConfig.condition_levels``."""
+        c, conv = self._model.config, self._model.vae.conv
         x = to_activation(self.means(), MEANS_SHIFT).repeat(c.auxiliary, 1).repeat(c.auxiliary, 2)
-        streams = [maps.convolve("told.first", x)]
-        for n in range(max(c.told)):
-            streams.append(maps.convolve(f"told.shrink.{n}", maps.active(streams[-1]), stride=2))
+        streams = [conv.convolve("told.first", x)]
+        for n in range(max(c.condition_levels)):
+            streams.append(conv.convolve(f"told.shrink.{n}", conv.active(streams[-1]), stride=2))
         found = []
-        for n, level in enumerate(c.told):
-            streams[level] = maps.residual(streams[level], f"told.{n}", maps.active(streams[level]))
-            found.append(maps.active(streams[level]))
+        for n, level in enumerate(c.condition_levels):
+            streams[level] = conv.residual(streams[level], f"told.{n}", conv.active(streams[level]))
+            found.append(conv.active(streams[level]))
         return found
 
 
 def by_position(decoder: PixelCNNConfig, conditions: list[np.ndarray]) -> Conditions:
-    """``AgaveWalk.conditions`` as a PixelCNN++ takes them."""
+    """``AgaveState.conditions`` as a PixelCNN++ takes them."""
     cells_first = [np.ascontiguousarray(x.transpose(1, 2, 0, 3)) for x in conditions]
     return dict(zip(decoder.positions, cells_first, strict=True))
 
 
-class Factored:
+class FactorisedDecoder:
     """Samples that do not depend on one another: a logistic each (eq. 3.17 with 256 colours), for plain VAEs.
 
-    ``means`` as of ``AgaveWalk.means``, or None: the centre, and wide logistics.
+    ``means`` as of ``AgaveState.means``, or None: the centre, and wide logistics.
     """
 
     slope = 0
@@ -84,27 +105,27 @@ class Factored:
     ) -> None:
         self._core, self._tables, self.channels = core, tables, channels
         self._means = None if means is None else means.reshape(-1, means.shape[3]).astype(np.int32)
-        log_scales = np.full(channels, WIDE) if means is None else np.broadcast_to(log_scale, channels)
+        log_scales = np.full(channels, WIDE_LOG_SCALE) if means is None else np.broadcast_to(log_scale, channels)
         couplings = channels * (channels - 1) // 2
         self._outputs = np.concatenate([np.zeros(1 + channels), log_scales, np.zeros(couplings)]).astype(np.int32)
 
     def fit(self, sample: np.ndarray, pixels: int) -> bytes:
         return b""
 
-    def adapted(self, changes: bytes) -> Factored:
+    def adapted(self, changes: bytes) -> FactorisedDecoder:
         return self
 
-    def canvas(self, height: int, width: int, count: int = 1) -> FactoredCanvas:
-        return FactoredCanvas(count, self.channels, height, width)
+    def canvas(self, height: int, width: int, count: int = 1) -> FactorisedCanvas:
+        return FactorisedCanvas(count, self.channels, height, width)
 
-    def predict(self, canvas: FactoredCanvas, pixels: np.ndarray) -> Prediction:
-        base = np.full((len(pixels), self.channels), CENTRE * POSITION, np.int32)
+    def predict(self, canvas: FactorisedCanvas, pixels: np.ndarray) -> Prediction:
+        base = np.full((len(pixels), self.channels), MID_GREY * POSITION, np.int32)
         if self._means is not None:
             base += self._means[pixels]
         return Prediction(self._core, self.channels, self._tables, np.tile(self._outputs, (len(pixels), 1)), base)
 
 
-class FactoredCanvas:
+class FactorisedCanvas:
     """Images of which nothing needs to be known."""
 
     def __init__(self, count: int, channels: int, height: int, width: int) -> None:

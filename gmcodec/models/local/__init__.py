@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The local causal PixelCNN, which codes photographs."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,13 +24,13 @@ from gmcodec.errors import GmcFormatError, WeightsError
 from gmcodec.exact.logistic import POSITION
 from gmcodec.exact.ops import Layer
 from gmcodec.formats import varint
+from gmcodec.models.local.config import LocalConfig
+from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.shared.mixture import output_units
-
-if TYPE_CHECKING:
-    from gmcodec.models.local.frozen import LocalConfig, LocalModel
+from gmcodec.models.shared.window import Canvas
 
 QUANTA = {"logit": 2, "mean": 1, "log_scale": 1, "coupling": 16}  # units of the outputs (exact/logistic.py)
-LINEAR_BITS = 10  # changes of the linear predictor are multiples of 2**-8
+LINEAR_STEP_BITS = 10  # changes of the linear predictor are multiples of 2**-8
 MAX_CHANGE = 2**20
 
 
@@ -66,9 +65,9 @@ def unpack(data: bytes, count: int) -> np.ndarray:
     return np.array(changes, np.int64)
 
 
-def adapted(model: LocalModel, data: bytes) -> LocalModel:
-    """The model with the changes of ``fit``; integers only.  Raises GmcFormatError."""
-    config, last, linear = model.config, model.layers["last"], model.layers["linear"]
+def adapted(net: FrozenLocal, data: bytes) -> FrozenLocal:
+    """The net with the changes that ``fit`` found; integers only.  Raises GmcFormatError."""
+    config, last, linear = net.config, net.layers["last"], net.layers["linear"]
     changes = unpack(data, config.outputs + linear.weight.size)
     # y = ((acc + bias) * multiplier + half) >> shift: a bias of 2**shift / multiplier is one unit of the output
     units, shift = changes[: config.outputs] * quanta(config), last.shift.astype(np.int64)
@@ -78,16 +77,16 @@ def adapted(model: LocalModel, data: bytes) -> LocalModel:
     if (np.abs(units) > 2**48 >> shift).any() or (np.abs(steps) > 2**40 // np.maximum(one, 1)[:, None]).any():
         raise GmcFormatError("the changes fitted to the image are too large")
     bias = last.bias + (units << shift) // last.multiplier
-    weight = linear.weight + ((steps * one[:, None]) >> LINEAR_BITS)
+    weight = linear.weight + ((steps * one[:, None]) >> LINEAR_STEP_BITS)
     if np.abs(bias).max(initial=0) >= 2**31 or np.abs(weight).max(initial=0) >= 2**15:
         raise GmcFormatError("the changes fitted to the image are too large")
     layers: dict[str, Layer] = {
-        **model.layers,
+        **net.layers,
         "last": replace(last, bias=bias.astype(np.int32)),
         "linear": replace(linear, weight=weight.astype(np.int16)),
     }
     try:
-        return type(model)(config, layers, model.tables, model.core)
+        return FrozenLocal(config, layers, net.tables)
     except WeightsError as error:
         raise GmcFormatError(f"the changes fitted to the image do not fit the model: {error}") from error
 
@@ -95,21 +94,21 @@ def adapted(model: LocalModel, data: bytes) -> LocalModel:
 # -- finding them ------------------------------------------------------------------------------------------
 
 
-def fit(model: LocalModel, sample: np.ndarray, pixels: int) -> bytes:
+def fit(frozen: FrozenLocal, net: native.Net, sample: np.ndarray, pixels: int) -> bytes:
     """Changes that make an image of ``pixels`` pixels smaller, or nothing where they would not pay.
 
     sample uint8 [B, C, h, w]: squares of the image; those of their pixels that have their whole window are used.
     """
-    chosen = inner_pixels(model.config, sample)
+    chosen = inner_pixels(frozen.config, sample)
     if not len(chosen):
         return b""
-    changes, gain = prepare(model, sample, chosen).changes(worth(model.config))
+    changes, gain = prepare(frozen.config, net, sample, chosen).changes(step_sizes(frozen.config))
     data = pack(changes)
     gain -= len(changes)  # what chance would gain taken off, twice
     if gain / math.log(2) * pixels / len(chosen) <= 8 * len(data):
         return b""
     try:
-        adapted(model, data)
+        adapted(frozen, data)
     except GmcFormatError:  # an image so odd that the changes leave the integers' range
         return b""
     return data
@@ -122,19 +121,20 @@ def inner_pixels(config: LocalConfig, sample: np.ndarray) -> np.ndarray:
     return np.flatnonzero(inner)
 
 
-def prepare(model: LocalModel, sample: np.ndarray, chosen: np.ndarray) -> native.Fit:
+def prepare(config: LocalConfig, net: native.Net, sample: np.ndarray, chosen: np.ndarray) -> native.Fit:
     """What the net says of chosen pixels of squares uint8 [B, C, h, w]: the net itself is evaluated only here."""
-    c = model.config
-    canvas = model.canvas(sample.shape[2], sample.shape[3], len(sample))
+    c = config
+    canvas = Canvas(c.window, sample.shape[2], sample.shape[3], len(sample))
     canvas.fill(sample)
-    outputs, base = model.evaluate(canvas, chosen)
+    where = canvas.flat, canvas.row_size, canvas.locate(chosen)
+    outputs, base = net.evaluate(*where, None)
     target = np.ascontiguousarray(sample.transpose(1, 0, 2, 3).reshape(c.channels, -1)[:, chosen])
     near = np.ascontiguousarray(c.window.near_columns(c.neighbours), np.int32)
-    features = model.features(canvas, chosen)[0]
-    return native.Fit(model.core, c.mixtures, outputs, output_units(c), base, target, features, near)
+    features = net.features(*where)[0]
+    return native.Fit(net.core, c.mixtures, outputs, output_units(c), base, target, features, near)
 
 
-def worth(config: LocalConfig) -> np.ndarray:
+def step_sizes(config: LocalConfig) -> np.ndarray:
     """float64 [changes]: what a change of one is worth, in nats, grey levels and weights."""
     weights = config.channels * config.channels * config.neighbours
-    return np.concatenate([quanta(config) * output_units(config), np.full(weights, 2.0**-LINEAR_BITS)])
+    return np.concatenate([quanta(config) * output_units(config), np.full(weights, 2.0**-LINEAR_STEP_BITS)])

@@ -2,7 +2,7 @@
 """The specification of the search of local/fit.py, in plain numpy float64: native/fit.hpp and fit.cpp do the same.
 
 They are not equal number by number, as everything else is: numpy sums in an order of its own and takes exp and log from
-the system's library, the native core does neither.  tests/test_local_fit.py compares them.
+the system's library, the native core does neither.  tests/models/test_local_fit.py compares them.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from gmcodec.exact.logistic import LOG_SCALE_MAX, LOG_SCALE_MIN, POSITION
+from gmcodec.models.local.fit import MAX_CHANGE
 from gmcodec.models.shared.mixture import MixtureOutputs, output_units
 
-STEPS, TRIALS = 8, 5  # more steps no longer make photographs smaller
-ENOUGH = 1e-4  # a step that gains fewer nats a pixel is the last one
-LARGEST = 2.0**20  # of changes
-FLOOR = 2.0**-24  # mass that every value has at least; what keeps outliers from ruling the fit
+MAX_STEPS, MAX_TRIALS = 8, 5  # more steps no longer make photographs smaller
+MIN_GAIN = 1e-4  # a step that gains fewer nats a pixel is the last one
+MASS_FLOOR = 2.0**-24  # mass that every value has at least; what keeps outliers from ruling the fit
 
 
 class Mixture:
@@ -54,18 +54,18 @@ class Mixture:
             below, db = _logistic(b)
             top, bottom = self.target[channel] > 254.5, self.target[channel] < 0.5
             above[:, top], da[:, top], below[:, bottom], db[:, bottom] = 1, 0, 0, 0
-            mass = above - below + FLOOR
+            mass = above - below + MASS_FLOOR
             joint *= mass
             slopes.append((inverse * (db - da) / mass, (b * db - a * da) / mass))  # by mean, by log-scale
         total = joint.sum(0)
-        share = joint / total  # of each component, once the pixel is known
+        responsibility = joint / total  # of each component, once the pixel is known
         gradient = np.empty((self.parameters, n))
-        gradient[:k] = share - weight
+        gradient[:k] = responsibility - weight
         by_base = np.zeros((c, n))
         for channel, (by_mean, by_scale) in enumerate(slopes):
-            by_mean *= share
+            by_mean *= responsibility
             gradient[k * (1 + channel) : k * (2 + channel)] = by_mean
-            gradient[k * (1 + c + channel) : k * (2 + c + channel)] = by_scale * share
+            gradient[k * (1 + c + channel) : k * (2 + c + channel)] = by_scale * responsibility
             by_base[channel] += by_mean.sum(0)
             for previous in range(channel):
                 pair = channel * (channel - 1) // 2 + previous
@@ -82,8 +82,8 @@ def _logistic(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(x < 0, e, 1) / (1 + e), e / (1 + e) ** 2
 
 
-def search(mixture: Mixture, worth: np.ndarray) -> tuple[np.ndarray, float]:
-    """Changes, float64 [parameters] whole multiples of ``worth``, and the nats that they gain.
+def search(mixture: Mixture, step_sizes: np.ndarray) -> tuple[np.ndarray, float]:
+    """Changes, float64 [parameters] whole multiples of ``step_sizes``, and the nats that they gain.
 
     Quasi-Newton steps (L-BFGS, Nocedal 1980) that start from the inverse of the empirical Fisher matrix (Amari 1998):
     the curvature is known well before the first step, and is seen to change on the way.
@@ -93,11 +93,11 @@ def search(mixture: Mixture, worth: np.ndarray) -> tuple[np.ndarray, float]:
     fisher, gradient, best = slopes @ slopes.T, slopes.sum(1), start
     fisher += np.diag(0.001 * fisher.diagonal() + 1)
     seen: list[tuple[np.ndarray, np.ndarray]] = []  # how theta moved, and the gradient, downwards
-    for _ in range(STEPS):
+    for _ in range(MAX_STEPS):
         step = _step(fisher, gradient, seen)
-        for _ in range(TRIALS):
+        for _ in range(MAX_TRIALS):
             value, slopes = mixture.likelihood(theta + step)
-            if value > best and np.abs(theta + step).max() <= LARGEST:
+            if value > best and np.abs(theta + step).max() <= MAX_CHANGE:
                 break
             step = step / 2
         else:
@@ -106,10 +106,10 @@ def search(mixture: Mixture, worth: np.ndarray) -> tuple[np.ndarray, float]:
         theta, gained, best = theta + step, value - best, value
         if step @ turn > 0:
             seen.append((step, turn))
-        if gained < ENOUGH * mixture.target.shape[1]:
+        if gained < MIN_GAIN * mixture.target.shape[1]:
             break
-    changes = np.rint(np.clip(theta / worth, -LARGEST, LARGEST))
-    return changes, mixture.likelihood(changes * worth)[0] - start
+    changes = np.rint(np.clip(theta / step_sizes, -MAX_CHANGE, MAX_CHANGE))
+    return changes, mixture.likelihood(changes * step_sizes)[0] - start
 
 
 def _step(fisher: np.ndarray, gradient: np.ndarray, seen: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gmcodec.exact.logistic import LOG_SCALE_MAX, LOG_SCALE_MIN
 from gmcodec.exact.ops import LEAK_SHIFT
-from gmcodec.models.local.frozen import LocalConfig
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.shared.window import CLAMP, OUTSIDE, Window
 
 SLOPE = 2.0**-LEAK_SHIFT  # of the leaky ReLU: a shift in the frozen net
@@ -75,13 +75,13 @@ class LocalNet(nn.Module):
     def bits(self, padded: Tensor, dtype: torch.dtype = torch.float32, condition: Tensor | None = None) -> Tensor:
         """Bits of each scored pixel, float32 [B*H*W], of padded patches int16 [B, C, H + r, W + 2r].
 
-        ``condition`` [B, D, H, W]: what a net with a condition is told.
+        ``condition`` [B, D, H, W]: what a net with a condition is condition.
         """
         r, c = self.config.reach, self.config
         height, width = padded.shape[2] - r, padded.shape[3] - 2 * r
         features, mean = self.features(padded, height, width)
-        told = None if condition is None else condition.transpose(0, 1).flatten(1)
-        out, linear = self(features, dtype, told)
+        flat = None if condition is None else condition.transpose(0, 1).flatten(1)
+        out, linear = self(features, dtype, flat)
         target = padded[:, :, r:, r : r + width].transpose(0, 1).reshape(mean.shape).float()
         return self.mixture(out, mean.float() + linear, target, c.channels, c.mixtures)
 
@@ -90,9 +90,9 @@ class LocalNet(nn.Module):
         return window_features(self.config.window, padded, height, width)
 
     def forward(
-        self, features: Tensor, dtype: torch.dtype = torch.float32, told: Tensor | None = None
+        self, features: Tensor, dtype: torch.dtype = torch.float32, condition: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Raw outputs float32 [outputs, N] and the linear prediction minus the mean [C, N]; ``told`` [D, N]."""
+        """Raw outputs float32 [outputs, N] and the linear prediction minus the mean [C, N]; ``condition`` [D, N]."""
         q = quantise_rows if self.fake_quant else (lambda w, bits: w)
 
         def product(weight: Tensor, bias: Tensor, x: Tensor, bits: int = WEIGHT_BITS) -> Tensor:
@@ -105,8 +105,8 @@ class LocalNet(nn.Module):
             if b:
                 inner = nn.functional.leaky_relu(product(self.up[b - 1], self.up_bias[b - 1], h), SLOPE)
                 h = h + product(self.down[b - 1], self.down_bias[b - 1], inner)
-            if told is not None:
-                h = h + q(self.condition[b], 8).to(dtype) @ told.to(dtype)
+            if condition is not None:
+                h = h + q(self.condition[b], 8).to(dtype) @ condition.to(dtype)
         out = product(self.last, self.last_bias, h).float()
         near = x[: c.channels * c.neighbours]
         return out, (self.linear.to(dtype) @ near).float() / INPUT_UNIT

@@ -22,19 +22,17 @@ from gmcodec.exact.logistic import POSITION, ROW_TOTAL, make_tables
 from gmcodec.exact.ops import INT32_BOUND, Layer
 from gmcodec.exact.quantise import freeze_layer
 from gmcodec.models.local.float import FIRST_BITS, INPUT_UNIT, SLOPE, WEIGHT_BITS, LocalNet, quantise_rows
-from gmcodec.models.local.frozen import ACTIVATION_LIMIT, CONDITION, INPUT_LIMIT, LocalModel
-from gmcodec.models.online.gradient_units import gradient_units
-from gmcodec.models.online.tile_coder import OnlineTileCoder
-from gmcodec.models.pixelcnnpp.tables import CONDITION_LIMIT, CONDITION_UNIT
+from gmcodec.models.local.frozen import FrozenLocal
+from gmcodec.models.local.model import LocalModel
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, INPUT_LIMIT, MAP_LIMIT, MAP_UNIT
 from gmcodec.models.shared.mixture import output_units
-from gmcodec.progress import ignore
+from gmcodec.models.shared.tensors import CONDITION_PREFIX
 
 EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp
-SHRINK = 0.7  # ratio of one trial of the units to the one before
+UNIT_RATIO = 0.7  # ratio of one trial of the units to the one before
 LINEAR_BITS = 13  # of the linear predictor's weights
-GROWTH = 1.25  # of the largest weight, that there is room for at least
-TRIALS = 4  # batches of patches on which trials are compared
-THREADS = 2  # that learn from a photograph
+WEIGHT_ROOM = 1.25  # of the largest weight, that there is room for at least
+TRIAL_BATCHES = 4  # batches of patches on which trials are compared
 FOUND_ERROR = 4  # steps between a weight and its integer: rounding, and errors of the input units found before
 
 
@@ -60,32 +58,23 @@ def activation_peaks(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, i
 def freeze(
     net: LocalNet,
     patches: Sequence[tuple[torch.Tensor, int, int]],
-    rate: int | None = None,
-    photographs: Sequence[np.ndarray] = (),
+    judge: Callable[[LocalModel], float] | None = None,
 ) -> LocalModel:
     """Frozen model of ``net``; ``patches`` are (padded int16 [B, C, H + r, W + 2r], H, W) to calibrate on.
 
-    The model can learn while it codes: weights have 13 bits or so and room to grow.  One that was trained for that is
-    judged by what it costs when it learns from ``photographs``, uint8 [C, H, W], with ``rate`` of
-    online.rules.RATES.  Raises FreezeError when a bound cannot be proved.
+    Weights have 13 bits or so and room to grow, for models that learn while they code.  ``judge`` gives the bits of a
+    model, by which units are chosen; default: the model's estimate for some patches.  Raises FreezeError when a bound
+    cannot be proved.
     """
     peaks = activation_peaks(net, patches)
-    squares = [_whole(batch, h, w) for batch, h, w in patches[:TRIALS]]
-
-    def frozen(units: dict[str, np.ndarray], seen: Sequence[np.ndarray]) -> LocalModel:
-        model = _freeze(net, list(units.values()))
-        if not net.config.blocks:
-            return model
-        return LocalModel(model.config, model.layers, model.tables, units=gradient_units(model, seen))
+    squares = [scored_squares(batch, h, w) for batch, h, w in patches[:TRIAL_BATCHES]]
 
     def bits(units: dict[str, np.ndarray]) -> float:
-        if rate is None:
-            model = _freeze(net, list(units.values()))
-            return sum(estimate_bits(model, images).sum() for images in squares)
-        coder = OnlineTileCoder((frozen(units, squares[:1]).learning(rate),))  # all would take most of the time
-        return sum(coder.ranges(image, ignore, None, THREADS)[1] for image in photographs)
+        model = _freeze(net, list(units.values()))
+        return judge(model) if judge else sum(estimate_bits(model, images).sum() for images in squares)
 
-    return frozen(search_units({str(place): peak for place, peak in enumerate(peaks)}, bits), squares)
+    units = search_units({str(place): peak for place, peak in enumerate(peaks)}, bits)
+    return _freeze(net, list(units.values()))
 
 
 def search_units(peaks: dict[str, np.ndarray], bits: Callable[[dict[str, np.ndarray]], float]) -> dict[str, np.ndarray]:
@@ -98,7 +87,7 @@ def search_units(peaks: dict[str, np.ndarray], bits: Callable[[dict[str, np.ndar
     best, units = min(((bits(units), units) for units in tried), key=lambda trial: trial[0])
     for place in units:
         while True:
-            trial = {**units, place: units[place] * SHRINK}
+            trial = {**units, place: units[place] * UNIT_RATIO}
             if (found := bits(trial)) >= best:
                 break
             units, best = trial, found
@@ -110,7 +99,7 @@ def spread_units(peaks: dict[str, np.ndarray], evenness: float) -> dict[str, np.
     return {p: peak**evenness * peak.max() ** (1 - evenness) / ACTIVATION_LIMIT for p, peak in peaks.items()}
 
 
-def _whole(padded: torch.Tensor, height: int, width: int) -> np.ndarray:
+def scored_squares(padded: torch.Tensor, height: int, width: int) -> np.ndarray:
     """The scored squares of padded patches, uint8 [B, C, H, W]."""
     reach = (padded.shape[3] - width) // 2
     return padded[:, :, -height:, reach : reach + width].numpy().astype(np.uint8)
@@ -136,7 +125,7 @@ def _freeze(net: LocalNet, units: list[np.ndarray]) -> LocalModel:
 
     def layer(name: str, weight: np.ndarray, bias: torch.Tensor, unit_in: float | np.ndarray,
               unit_out: float | np.ndarray, limit: int, bits: int = WEIGHT_BITS) -> Layer:  # fmt: skip
-        bits = min(bits, int(np.log2(rmsprop.weight_limit(len(weight), weight.shape[1], limit) / GROWTH)) + 1)
+        bits = min(bits, int(np.log2(rmsprop.weight_limit(len(weight), weight.shape[1], limit) / WEIGHT_ROOM)) + 1)
         bound = INT32_BOUND - rmsprop.BIAS_ROOM
         return freeze_layer(name, weight * unit_in, _array(bias), 1.0, unit_out, limit, bits, bound)
 
@@ -153,10 +142,10 @@ def _freeze(net: LocalNet, units: list[np.ndarray]) -> LocalModel:
         up, down = _array(net.up[b]), _array(net.down[b])
         layers[f"up.{b}"] = layer(f"up.{b}", up, net.up_bias[b], stream, inner[b], ACTIVATION_LIMIT)
         layers[f"down.{b}"] = layer(f"down.{b}", down, net.down_bias[b], inner[b], stream, ACTIVATION_LIMIT)
-    return LocalModel(c, layers, make_tables())
+    return LocalModel(FrozenLocal(c, layers, make_tables()))
 
 
-# -- what a frozen net is told -----------------------------------------------------------------------------
+# -- conditions of a frozen net -----------------------------------------------------------------------------
 
 
 def freeze_onto(base: LocalModel, net: LocalNet) -> LocalModel:
@@ -171,14 +160,14 @@ def freeze_onto(base: LocalModel, net: LocalNet) -> LocalModel:
     layers = dict(base.layers)
     stream = found_unit(base, "first", _array(net.first)[:, c.window.raster_columns()] * INPUT_UNIT)
     for n, weight in enumerate(net.condition):
-        layers[f"{CONDITION}{n}"] = freeze_condition(f"{CONDITION}{n}", weight, stream)
-    return LocalModel(c, layers, base.tables)
+        layers[f"{CONDITION_PREFIX}{n}"] = freeze_condition(f"{CONDITION_PREFIX}{n}", weight, stream)
+    return LocalModel(FrozenLocal(c, layers, base.tables))
 
 
 def freeze_condition(name: str, weight: torch.Tensor, stream: np.ndarray) -> Layer:
-    """What a stream of units float64 [M] is told: a layer of a condition, weight [M, D]."""
+    """The layer of a condition, weight [M, D], that is added to a stream of units float64 [M]."""
     zero = np.zeros(len(stream))
-    return freeze_layer(name, _array(weight), zero, 1 / CONDITION_UNIT, stream, CONDITION_LIMIT, bound=INT32_BOUND // 2)
+    return freeze_layer(name, _array(weight), zero, 1 / MAP_UNIT, stream, MAP_LIMIT, bound=INT32_BOUND // 2)
 
 
 def found_unit(base: Any, name: str, weight: np.ndarray) -> np.ndarray:

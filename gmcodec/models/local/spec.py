@@ -2,7 +2,7 @@
 """The specification of the local model: what local/frozen.py and its kernels compute, in plain numpy int64.
 
 Slow and without tricks; every function here works on all pixels [N] of an image at once, in raster order.
-tests/test_local.py compares ``rows`` with the fast model, number by number.
+tests/models/test_local.py compares ``rows`` with the fast model, number by number.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import numpy as np
 from gmcodec.exact import logistic, ops
 from gmcodec.exact.logistic import BYTES, COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION, Scale, Tables
 from gmcodec.exact.ops import Layer
-from gmcodec.models.local.frozen import ACTIVATION_LIMIT, CONDITION, OUTPUT_LIMIT, LocalConfig
+from gmcodec.models.local.config import LocalConfig
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.shared.tensors import CONDITION_PREFIX
 from gmcodec.models.shared.window import CLAMP, OUTSIDE, Window
 
 
@@ -32,7 +34,7 @@ def local_mean(planes: np.ndarray, scale: Scale = BYTES) -> np.ndarray:
     """int64 [C, N]: mean of left and above, rounded down; the one that exists; mid-grey where none does."""
     left, above = shifted(planes, 0, -1), shifted(planes, -1, 0)
     left, above = np.where(left == OUTSIDE, above, left), np.where(above == OUTSIDE, left, above)
-    return np.where(left == OUTSIDE, 128 << scale.more, (left + above) >> 1)
+    return np.where(left == OUTSIDE, 128 << scale.extra_bits, (left + above) >> 1)
 
 
 def difference(planes: np.ndarray, mean: np.ndarray, offset: tuple[int, int], scale: Scale = BYTES) -> np.ndarray:
@@ -46,7 +48,7 @@ def window_features(window: Window, planes: np.ndarray, scale: Scale = BYTES) ->
     """int64 [N, inputs]: differences of the window in raster order, channels inside, then the means - 128."""
     mean = local_mean(planes, scale)
     differences = [difference(planes, mean, offset, scale) for offset in sorted(window.offsets)]
-    return np.concatenate([*differences, (mean >> scale.more) - 128]).T
+    return np.concatenate([*differences, (mean >> scale.extra_bits) - 128]).T
 
 
 def centre(window: Window, linear: Layer, planes: np.ndarray) -> np.ndarray:
@@ -58,7 +60,7 @@ def centre(window: Window, linear: Layer, planes: np.ndarray) -> np.ndarray:
 
 
 def activations(
-    config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, told: np.ndarray | None = None
+    config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, condition: np.ndarray | None = None
 ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
     """Features int64 [N, inputs], and a condition [N, D] or nothing -> the stream before every block and after the
     last, the blocks' insides, the outputs int64 [N, outputs].
@@ -70,17 +72,19 @@ def activations(
             up, down = layers[f"up.{b - 1}"], layers[f"down.{b - 1}"]
             inner.append(ops.hidden(ops.product(up, stream), up, ACTIVATION_LIMIT))
             stream = ops.residual(ops.product(down, inner[-1]), down, ACTIVATION_LIMIT, stream)
-        if told is not None:
-            layer = layers[f"{CONDITION}{b}"]
-            stream = ops.residual(ops.product(layer, told), layer, ACTIVATION_LIMIT, stream)
+        if condition is not None:
+            layer = layers[f"{CONDITION_PREFIX}{b}"]
+            stream = ops.residual(ops.product(layer, condition), layer, ACTIVATION_LIMIT, stream)
         streams.append(stream)
     layer = layers["last"]
     return streams, inner, ops.output(ops.product(layer, stream), layer, OUTPUT_LIMIT)
 
 
-def net(config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, told: np.ndarray | None = None) -> np.ndarray:
+def net(
+    config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, condition: np.ndarray | None = None
+) -> np.ndarray:
     """Outputs of ``activations``."""
-    return activations(config, layers, x, told)[2]
+    return activations(config, layers, x, condition)[2]
 
 
 def logistics(
@@ -118,8 +122,8 @@ def mixture_rows(t: Tables, outputs: np.ndarray, base: np.ndarray, planes: np.nd
 
 
 def rows(
-    config: LocalConfig, layers: dict[str, Layer], t: Tables, planes: np.ndarray, told: np.ndarray | None = None
+    config: LocalConfig, layers: dict[str, Layer], t: Tables, planes: np.ndarray, condition: np.ndarray | None = None
 ) -> np.ndarray:
     """uint8 [C, H, W] -> int32 [2 * C, H * W, 16]: frequencies of the high and the low nibble of each channel."""
-    outputs = net(config, layers, window_features(config.window, planes), told)
+    outputs = net(config, layers, window_features(config.window, planes), condition)
     return mixture_rows(t, outputs, centre(config.window, layers["linear"], planes), planes)

@@ -1,46 +1,42 @@
 # SPDX-License-Identifier: MIT
-"""Code a tile with a local model that stays as it is: the words that ``coding.autoregressive.push`` makes, only faster.
+"""Code a tile with a local model that does not learn: the same words as ``coding.autoregressive.push``, but faster.
 
-The native core goes through the steps of the wavefront; one thread works on a tile.
+The native core goes through the steps of the wavefront.  One thread works on a tile.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gmcodec import native
 from gmcodec.exact import ans
 from gmcodec.exact.logistic import BYTES
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.shared.mixture import Weights, value_weights
-from gmcodec.models.shared.window import Canvas
+from gmcodec.models.shared.window import Canvas, report, split_steps
 from gmcodec.progress import Callback
 
-if TYPE_CHECKING:
-    from gmcodec.models.local.frozen import LocalModel
-
-SAMPLED = 4  # one pixel of so many tells about what a tile takes
-CALL_PIXELS = 1 << 15  # coded between two reports of progress, which may end the work
+SAMPLE_EVERY = 4  # pixels of a tile, of which one is sampled
+LOCAL_CALL_PIXELS = 1 << 15  # of a call, between two reports of progress, which may stop the work
 
 
 class TileCoder:
-    """Codes tiles with a model.  Immutable; safe to share by threads."""
+    """Codes tiles with a net.  Immutable; safe to share by threads."""
 
-    def __init__(self, model: LocalModel) -> None:
-        self._model = model
+    def __init__(self, config: LocalConfig, net: native.Net) -> None:
+        self._config, self._net = config, net
 
     def _open(self, height: int, width: int, weights: Weights) -> tuple[Canvas, native.Tile, list[tuple[int, int]]]:
-        """An empty canvas, the tile on it, the runs of steps that are coded between two reports of progress."""
-        model, canvas = self._model, self._model.canvas(height, width)
-        values = value_weights(weights, model.channels)
-        tile = native.Tile([model.net], None, canvas, model.slope, BYTES, 2, values, 1)
-        return canvas, tile, calls_of(tile.steps, height * width, CALL_PIXELS)
+        """An empty canvas, the tile on it, and the steps of each call, between which progress is reported."""
+        canvas = Canvas(self._config.window, height, width)
+        values = value_weights(weights, self._config.channels)
+        tile = native.Tile([self._net], None, canvas, self._config.slope, BYTES, 2, values, 1)
+        return canvas, tile, split_steps(tile.steps, height * width, LOCAL_CALL_PIXELS)
 
     def push_words(
         self, planes: np.ndarray, progress: Callback, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A tile uint8 [C, H, W] -> words uint32, and the estimated bits [1].  Mirrors ``pop_words``, backwards."""
+        """A tile uint8 [C, H, W] -> words uint32, and the estimated bits [1].  Inverse of ``pop_words``."""
         canvas, tile, calls = self._open(planes.shape[1], planes.shape[2], weights)
         canvas.fill(planes[None])
         state, out, bits = 0, [], 0.0
@@ -49,32 +45,33 @@ class TileCoder:
             out.append(words)
             bits += cost
             report(progress, planes[0].size, number, len(calls))
-        return ans.closed(state, out), np.array([bits])
+        return ans.words_of(state, out), np.array([bits])
 
     def pop_words(
         self, words: np.ndarray, height: int, width: int, progress: Callback, weights: Weights, threads: int = 1
     ) -> tuple[np.ndarray, bool]:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
         canvas, tile, calls = self._open(height, width, weights)
-        words = np.array(words, np.uint32)  # of this machine's byte order, whatever file they lie in
-        state, count = ans.opened(words)
+        words = np.array(words, np.uint32)  # a copy in the byte order of this machine
+        state, count = ans.stack_of(words)
         for number, (first, last) in enumerate(calls):
             state, count = tile.pop(first, last, state, words, count)
             report(progress, height * width, number, len(calls))
         return canvas.planes()[0], state == 0 and count == 0
 
     def sampled_bits(self, planes: np.ndarray, progress: Callback, weights: Weights) -> tuple[float, float]:
-        """About the bits of a tile uint8 [C, H, W], from one of SAMPLED of its pixels, and the variance of that number.
+        """Estimated bits of a tile uint8 [C, H, W], from one in SAMPLE_EVERY of its pixels, and their variance.
 
-        The variance is that of samples side by side: the tile is no different there (von Neumann 1941).
+        The variance comes from differences between neighbouring samples, where the tile hardly changes (von Neumann
+        1941).
         """
         canvas, tile, calls = self._open(planes.shape[1], planes.shape[2], weights)
         canvas.fill(planes[None])
         found = []
-        each = SAMPLED * calls[0][1]
+        each = SAMPLE_EVERY * calls[0][1]
         for last in range(tile.steps, 0, -each):
-            found.append(tile.sample(max(0, last - each), last, SAMPLED))
-            progress(0)  # it may end the work
+            found.append(tile.sample(max(0, last - each), last, SAMPLE_EVERY))
+            progress(0)  # may stop the work
         seen, bits = (np.concatenate(part) for part in zip(*found, strict=True))
         bits, seen = bits[seen > 0], seen[seen > 0]
         more = planes[0].size / max(seen.sum(), 1)
@@ -82,18 +79,7 @@ class TileCoder:
         return float(bits.sum() * more), float(differences.sum() * more**2)
 
     def evaluate(self, planes: np.ndarray) -> None:
-        """Only the net, for a tile uint8 [C, H, W]: to measure what it takes."""
+        """Evaluate only the net for a tile uint8 [C, H, W], to measure its time."""
         canvas, tile, _ = self._open(planes.shape[1], planes.shape[2], None)
         canvas.fill(planes[None])
         tile.evaluate()
-
-
-def calls_of(steps: int, pixels: int, each: int) -> list[tuple[int, int]]:
-    """Runs of the steps of a tile of so many pixels, with about ``each`` pixels."""
-    many = max(1, each * steps // pixels)
-    return [(start, min(start + many, steps)) for start in range(0, steps, many)]
-
-
-def report(progress: Callback, pixels: int, number: int, calls: int) -> None:
-    """Pass on the pixels of call ``number``; those of all calls are ``pixels``."""
-    progress(pixels * (number + 1) // calls - pixels * number // calls)

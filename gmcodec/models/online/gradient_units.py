@@ -1,27 +1,25 @@
 # SPDX-License-Identifier: MIT
 """Choose the units of a local model's gradients, from images, when it is frozen: see online/rules.py.
 
-Gradients of every row's sums are found in floats; a row's unit makes their root mean square about TARGET integers.
+Gradients of every row's sums are found in floats; a row's unit makes their root mean square about TARGET_RMS integers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gmcodec.exact import ops
 from gmcodec.models.local import spec as local_spec
+from gmcodec.models.local.frozen import FrozenLocal
+from gmcodec.models.local.model import LocalModel
 from gmcodec.models.online import spec as learning_spec
-from gmcodec.models.online.rules import GRADIENT_BITS, LARGEST_CUT
+from gmcodec.models.online.rules import GRADIENT_BITS, MAX_UNIT_SPREAD
 from gmcodec.models.shared.mixture import output_units
 
-if TYPE_CHECKING:
-    from gmcodec.models.local.frozen import LocalModel
-
-TARGET = 64.0  # integers; gradients beyond rmsprop.DELTA_LIMIT are clipped
-LEAST = 1e-18
+TARGET_RMS = 64.0  # integers; gradients beyond rmsprop.DELTA_LIMIT are clipped
+EPSILON = 1e-18
 
 
 def gradient_units(model: LocalModel, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -32,8 +30,8 @@ def gradient_units(model: LocalModel, images: Sequence[np.ndarray]) -> dict[str,
             squares[name] = squares.get(name, 0.0) + (delta * delta).mean(0) / len(images)
     out = {}
     for name, square in squares.items():
-        exponent = np.floor(np.log2(TARGET / np.sqrt(square + LEAST))).astype(np.int32)
-        out[name] = np.minimum(exponent, exponent.min() + LARGEST_CUT)
+        exponent = np.floor(np.log2(TARGET_RMS / np.sqrt(square + EPSILON))).astype(np.int32)
+        out[name] = np.minimum(exponent, exponent.min() + MAX_UNIT_SPREAD)
     return out
 
 
@@ -62,3 +60,11 @@ def _deltas(model: LocalModel, images: np.ndarray) -> dict[str, np.ndarray]:
         stream = stream + back(back(stream, f"down.{b}") * slope(inner[b]), f"up.{b}")
     back(stream * slope(streams[0]), "first")
     return found
+
+
+def with_gradient_units(model: LocalModel, images: Sequence[np.ndarray]) -> LocalModel:
+    """The model with units of its gradients on images uint8 [B, C, h, w]; one without blocks stays as it is."""
+    if not model.config.blocks:
+        return model
+    net = model.frozen
+    return LocalModel(FrozenLocal(net.config, net.layers, net.tables, gradient_units(model, images)), model.core)

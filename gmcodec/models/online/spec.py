@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The specification of a local model that learns while it codes, in plain numpy integers.
 
-Slow and without tricks; tests/test_local_learning.py compares with the native core, symbol by symbol.  ``Learner``
-holds master weights; ``ranges`` goes through a tile::
+Slow and without tricks; tests/models/test_online.py compares with the native core, symbol by symbol.  ``Learner``
+holds master weights; ``intervals`` goes through a tile::
 
     for every step of the wavefront:
         if a batch has been gathered: learn from it
@@ -27,7 +27,6 @@ from gmcodec.exact.logistic import (
     POSITION,
     ROW_TOTAL,
     SIGMOID_REACH,
-    SIGMOID_UNIT,
     WEIGHT_BITS,
     Scale,
     Tables,
@@ -35,24 +34,23 @@ from gmcodec.exact.logistic import (
 from gmcodec.exact.ops import Layer
 from gmcodec.exact.rmsprop import (
     BIAS_ROOM,
-    CLIP,
     DELTA_LIMIT,
     FINE_BITS,
-    LEARNT,
-    MEMORY,
+    MAX_BATCH_PIXELS,
+    MOVE_LIMIT,
+    SQUARE_MEMORY,
     SQUARE_SHIFT,
     STEP_BITS,
     STEP_MAX,
 )
 from gmcodec.models.local import spec as local_spec
-from gmcodec.models.local.frozen import ACTIVATION_LIMIT, LocalConfig
+from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.online import rules
-from gmcodec.models.shared.mixture import SHARE_BITS
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT
+from gmcodec.models.shared.mixture import MIXING_BITS
 
-REACH = SIGMOID_REACH * SIGMOID_UNIT
 
-
-def half_up(values: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+def round_half_up(values: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
     """values * 2**-shift, rounded half up: integers of any size in an array of objects; shifts may be negative."""
     shift = np.broadcast_to(np.asarray(shift, object), np.shape(values))
     flat = [
@@ -70,10 +68,10 @@ def edges(t: Tables, sample: np.ndarray, mean: np.ndarray, inverse: np.ndarray, 
     """Where the edges of samples [N] lie on the logistics, and the masses below them: int64 [N, K] each."""
     x = sample[:, None]
     place = x * POSITION >> scale.shift
-    a = np.clip(((place - scale.half - mean) * inverse) >> INVERSE_BITS, -REACH, REACH)
-    b = np.clip(((place + scale.half - mean) * inverse) >> INVERSE_BITS, -REACH, REACH)
-    s = np.where(x == 0, 0, t.sigmoid[a + REACH].astype(np.int64))
-    e = np.where(x >= scale.top, ROW_TOTAL, t.sigmoid[b + REACH].astype(np.int64))
+    a = np.clip(((place - scale.half_width - mean) * inverse) >> INVERSE_BITS, -SIGMOID_REACH, SIGMOID_REACH)
+    b = np.clip(((place + scale.half_width - mean) * inverse) >> INVERSE_BITS, -SIGMOID_REACH, SIGMOID_REACH)
+    s = np.where(x == 0, 0, t.sigmoid[a + SIGMOID_REACH].astype(np.int64))
+    e = np.where(x >= scale.max_sample, ROW_TOTAL, t.sigmoid[b + SIGMOID_REACH].astype(np.int64))
     return a, b, s, e
 
 
@@ -107,7 +105,7 @@ def mixture_gradient(
         by_mean = (((weights * (ROW_TOTAL - s - e)) >> 14) * inverses[c]) >> 27
         sloped = b * ((e * (ROW_TOTAL - e)) >> 24) - a * ((s * (ROW_TOTAL - s)) >> 24)
         out[:, 1 + c] = by_mean
-        out[:, 1 + channels + c] = (weights * np.clip(sloped // (e - s + 1), -REACH, REACH)) >> 7
+        out[:, 1 + channels + c] = (weights * np.clip(sloped // (e - s + 1), -SIGMOID_REACH, SIGMOID_REACH)) >> 7
         centre[:, c] += by_mean.sum(1)
         for p in range(c):
             pair = 1 + 2 * channels + c * (c - 1) // 2 + p
@@ -118,7 +116,7 @@ def mixture_gradient(
 
 
 @dataclass
-class Learning:
+class LearningLayer:
     """A layer that learns: master weights int64 [M, K] and bias [M], mean squares [M]."""
 
     layer: Layer
@@ -133,8 +131,8 @@ class Learning:
         self.means = self.master.copy(), self.bias.copy()
 
     def _layer(self, master: np.ndarray, bias: np.ndarray) -> Layer:
-        weight = half_up(master, FINE_BITS).astype(np.int16)
-        return replace(self.layer, weight=weight, bias=half_up(bias, FINE_BITS).astype(np.int32))
+        weight = round_half_up(master, FINE_BITS).astype(np.int16)
+        return replace(self.layer, weight=weight, bias=round_half_up(bias, FINE_BITS).astype(np.int32))
 
     @property
     def now(self) -> Layer:
@@ -149,15 +147,15 @@ class Learning:
     def learn(self, gradient: np.ndarray, total: np.ndarray | None, count: int, columns: int) -> None:
         """One step: gradient int64 [M, K] by the weights, total [M] by the bias; the sums are over ``columns``."""
         now = ((gradient >> SQUARE_SHIFT) ** 2).sum(1) // columns
-        self.square += (now - self.square) // min(count, MEMORY)
+        self.square += (now - self.square) // min(count, SQUARE_MEMORY)
         for m, square in enumerate(np.maximum(self.square, now)):
             root = max(math.isqrt(int(square)), 1)
             size = min((int(self.rate[m]) << STEP_BITS) // (root << SQUARE_SHIFT), STEP_MAX)
-            most = CLIP * int(self.rate[m])
-            change = clipped(half_up(gradient[m] * size, STEP_BITS), most)
+            most = MOVE_LIMIT * int(self.rate[m])
+            change = clipped(round_half_up(gradient[m] * size, STEP_BITS), most)
             self.master[m] = clipped(self.master[m] - change, self.limit << FINE_BITS)
             if total is not None:
-                change = clipped(half_up(total[m : m + 1] * self.unit * size, STEP_BITS), most)
+                change = clipped(round_half_up(total[m : m + 1] * self.unit * size, STEP_BITS), most)
                 room = (BIAS_ROOM - 1) << FINE_BITS
                 self.bias[m] = clipped(self.bias[m] - change * self.unit, room)[0]
         for mean, value in zip(self.means, (self.master, self.bias), strict=True):
@@ -169,49 +167,48 @@ class Learner:
 
     def __init__(
         self,
-        config: LocalConfig,
-        layers: dict[str, Layer],
-        t: Tables,
-        units: dict[str, np.ndarray],
+        frozen: FrozenLocal,
         rate: int,
         scale: Scale = BYTES,
         averaged: bool = False,
     ) -> None:
+        layers, units = frozen.layers, frozen.gradient_units
+        assert units is not None
         self.scale, self.averaged = scale, averaged
-        self.config, self.tables, self.units, self.count = config, t, units, 0
+        self.config, self.tables, self.units, self.count = frozen.config, frozen.tables, units, 0
         others = [n for n in units if n != "first"]
         inner = min(rmsprop.limit(layers[n]) for n in others)
         step = rules.RATES[rate]
 
-        def made(name: str) -> Learning:
-            layer, share = layers[name], rules.SHARES[name.partition(".")[0]]
+        def made(name: str) -> LearningLayer:
+            layer, share = layers[name], rules.LAYER_SHARES[name.partition(".")[0]]
             square = (layer.weight.astype(np.int64) ** 2).sum(1) // layer.weight.shape[1]
             rates = [max(1, (math.isqrt(int(s) << 16) * step * share) >> 22) for s in square]
             first = name == "first"
-            unit = rules.FIRST_UNIT if first else rules.UNIT
-            return Learning(layer, np.array(rates), unit, rmsprop.limit(layer) if first else inner)
+            unit = rules.FIRST_BIAS_INPUT if first else rules.BIAS_INPUT
+            return LearningLayer(layer, np.array(rates), unit, rmsprop.limit(layer) if first else inner)
 
         self.layers = {name: made(name) for name in units}
         linear = layers["linear"]
         one = (np.int64(64) << linear.shift.astype(np.int64)) // linear.multiplier
         rates = np.maximum(1, (one * rules.LINEAR_RATE) >> 10)
-        self.linear = Learning(linear, rates, 0, 2**15 - 1)
+        self.linear = LearningLayer(linear, rates, 0, 2**15 - 1)
 
     def forward(self, x: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
         """Features [N, K] -> the stream before every block and after the last, blocks' insides, outputs."""
-        now = {name: learnt.now for name, learnt in self.layers.items()}
+        now = {name: learning.now for name, learning in self.layers.items()}
         return local_spec.activations(self.config, now, x)
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
-        """Of features [N, K], what pixels are coded with."""
-        layers = {name: learnt.mean if self.averaged else learnt.now for name, learnt in self.layers.items()}
+        """Of features [N, K], what pixels are coder with."""
+        layers = {name: learning.mean if self.averaged else learning.now for name, learning in self.layers.items()}
         return local_spec.activations(self.config, layers, x)[2]
 
     def _deltas(self, name: str, gradient: np.ndarray, exponent: np.ndarray | int) -> np.ndarray:
         """Gradients by a layer's sums, in 2**-units, from those by its results in 2**-exponent."""
         layer = self.layers[name].layer
         shift = layer.shift.astype(object) - self.units[name].astype(object) + exponent
-        return clipped(half_up(gradient * layer.multiplier.astype(object), shift), DELTA_LIMIT)
+        return clipped(round_half_up(gradient * layer.multiplier.astype(object), shift), DELTA_LIMIT)
 
     def _back(self, name: str, delta: np.ndarray) -> np.ndarray:
         """Gradients by a layer's inputs, in 2**-coarsest."""
@@ -221,7 +218,12 @@ class Learner:
     def learn(self, x: np.ndarray, near: np.ndarray, base: np.ndarray, samples: np.ndarray) -> None:
         """Learn from gathered pixels: features [N, K], the linear predictor's inputs, base and samples [C, N]."""
         self.count += 1
-        x, near, base, samples = x[:LEARNT], near[:LEARNT], base[:, :LEARNT], samples[:, :LEARNT]
+        x, near, base, samples = (
+            x[:MAX_BATCH_PIXELS],
+            near[:MAX_BATCH_PIXELS],
+            base[:, :MAX_BATCH_PIXELS],
+            samples[:, :MAX_BATCH_PIXELS],
+        )
         c, coarsest = self.config, {name: int(unit.min()) for name, unit in self.units.items()}
         streams, inner, outputs = self.forward(x)
         by_outputs, centre = mixture_gradient(self.tables, outputs, base, samples, self.scale)
@@ -238,14 +240,14 @@ class Learner:
             shift = coarsest[up] - coarsest["last"]
             back = self._back(up, deltas[up])
             back = back >> shift if shift > 0 else back << -shift
-            stream = clipped(stream + back, rmsprop.SUM_LIMIT)
+            stream = clipped(stream + back, rmsprop.STREAM_GRADIENT_LIMIT)
         deltas["first"] = self._deltas("first", inward(stream, streams[0]), coarsest["last"] + leak(streams[0]))
         inputs = {"first": x, "last": streams[-1]}
         for b in range(c.blocks):
             inputs |= {f"up.{b}": streams[b], f"down.{b}": inner[b]}
-        for name, learnt in self.layers.items():
+        for name, learning in self.layers.items():
             columns = -(-inputs[name].shape[1] // 8) * 8  # as many as compiled code has, filled up with zeros
-            learnt.learn(deltas[name].T @ inputs[name], deltas[name].sum(0), self.count, columns)
+            learning.learn(deltas[name].T @ inputs[name], deltas[name].sum(0), self.count, columns)
         limit = rules.CENTRE_LIMIT
         gradient = (np.clip(centre, -limit, limit).T @ near) >> rules.CENTRE_SHIFT
         self.linear.learn(gradient, None, self.count, near.shape[1])
@@ -263,32 +265,32 @@ def leak(activation: np.ndarray) -> np.ndarray:
 
 
 # of pixels: tables, outputs, base and samples [C, N] -> left and freq of all their nibbles in coding order
-Coded = Callable[[Tables, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-Voice = tuple[Tables, np.ndarray, np.ndarray]  # what a net says of pixels: its tables, outputs, base
+NibbleCoder = Callable[[Tables, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+MemberOutputs = tuple[Tables, np.ndarray, np.ndarray]  # what a net says of pixels: its tables, outputs, base
 
 
 class Mixture:
     """Samples of 8 bits as nibbles, from the logistics of all nets as one mixture."""
 
     def __init__(self, nets: int) -> None:
-        self.shares, self.worth, self.pixels = [2**SHARE_BITS // nets] * nets, [0] * nets, 0
+        self.mixing_weights, self.responsibilities, self.pixels = [2**MIXING_BITS // nets] * nets, [0] * nets, 0
 
-    def follow(self) -> None:
+    def update_mixing_weights(self) -> None:
         """Move the nets' shares to what they were worth for the pixels since the last time."""
-        for v, share in enumerate(self.shares):
-            mean = self.worth[v] * 2 ** (SHARE_BITS - WEIGHT_BITS) // self.pixels
-            self.shares[v] = max(share + ((mean - share) * min(self.pixels, 256) >> 9), 2**SHARE_BITS // 64)
-        self.worth, self.pixels = [0] * len(self.worth), 0
+        for v, share in enumerate(self.mixing_weights):
+            mean = self.responsibilities[v] * 2 ** (MIXING_BITS - WEIGHT_BITS) // self.pixels
+            self.mixing_weights[v] = max(share + ((mean - share) * min(self.pixels, 256) >> 9), 2**MIXING_BITS // 64)
+        self.responsibilities, self.pixels = [0] * len(self.responsibilities), 0
 
-    def two_nibbles(self, voices: list[Voice], samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def nibble_intervals(self, members: list[MemberOutputs], samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Channel 0 high nibbles, channel 0 low nibbles, channel 1 high ..., of samples [C, N]."""
-        t, left, freq, priors = voices[0][0], [], [], []
-        for share, (own, outputs, _) in zip(self.shares, voices, strict=True):
+        t, left, freq, priors = members[0][0], [], [], []
+        for share, (own, outputs, _) in zip(self.mixing_weights, members, strict=True):
             mixtures = outputs.shape[1] // logistic.output_groups(len(samples))
-            priors.append(logistic.softmax(outputs[:, :mixtures], own) * (share >> (SHARE_BITS - WEIGHT_BITS)))
+            priors.append(logistic.softmax(outputs[:, :mixtures], own) * (share >> (MIXING_BITS - WEIGHT_BITS)))
         weights = logistic.normalise(np.concatenate(priors, 1))
         for channel, sample in enumerate(samples):
-            parts = [local_spec.logistics(own, outputs, base, samples, channel) for own, outputs, base in voices]
+            parts = [local_spec.logistics(own, outputs, base, samples, channel) for own, outputs, base in members]
             mean, inverse = (np.concatenate(part, 1) for part in zip(*parts, strict=True))
             high, low = sample >> 4, sample & 15
             for rows, nibble in (
@@ -301,18 +303,18 @@ class Mixture:
             weights = logistic.observe(sample, weights, mean, inverse, t)
         ends = np.cumsum([prior.shape[1] for prior in priors])[:-1]
         for v, part in enumerate(np.split(weights, ends, 1)):
-            self.worth[v] += int(part.sum())
+            self.responsibilities[v] += int(part.sum())
         self.pixels += len(weights)
         return np.concatenate(left), np.concatenate(freq)
 
 
-def ranges(
-    learners: Sequence[Learner], planes: np.ndarray, coded: Coded | None = None
+def intervals(
+    learners: Sequence[Learner], planes: np.ndarray, coder: NibbleCoder | None = None
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """A tile [C, H, W] -> left and freq of every nibble, int64 each, and how many are of the first stack.
 
-    Those of the first stack in coding order, then those of the second.  ``coded``: how samples of more than 8 bits are
-    coded, by one net.
+    Those of the first stack in coding order, then those of the second.  ``coder``: how samples of more than 8 bits are
+    coder, by one net.
     """
     (channels, height, width), config, scale = planes.shape, learners[0].config, learners[0].scale
     xs = [local_spec.window_features(net.config.window, planes, scale) for net in learners]
@@ -320,29 +322,29 @@ def ranges(
     mean, mixture = local_spec.local_mean(planes, scale), Mixture(len(learners))
     samples = planes.reshape(channels, -1).astype(np.int64)
     step = (config.slope * np.arange(height)[:, None] + np.arange(width)).ravel()
-    most = max(LEARNT, min(height, -(-width // config.slope)))
+    most = max(MAX_BATCH_PIXELS, min(height, -(-width // config.slope)))
     gathered, bases = np.empty(0, np.int64), [np.empty((channels, 0), np.int64) for _ in learners]
     stacks: tuple[list[tuple[np.ndarray, np.ndarray]], ...] = ([], [])
     for number in range(step.max() + 1):
         pixels = np.flatnonzero(step == number)
-        if len(gathered) >= rules.BATCH or len(gathered) + len(pixels) > most:
+        if len(gathered) >= rules.BATCH_PIXELS or len(gathered) + len(pixels) > most:
             for x, near, base, net in zip(xs, nears, bases, learners, strict=True):
                 net.learn(x[gathered], near[gathered], base, samples[:, gathered])
-            if coded is None:
-                mixture.follow()
+            if coder is None:
+                mixture.update_mixing_weights()
             gathered, bases = gathered[:0], [base[:, :0] for base in bases]
-        voices: list[Voice] = []
+        members: list[MemberOutputs] = []
         for v, net in enumerate(learners):
             linear = net.linear.now
             moved = ops.rescale(ops.product(linear, nears[v][pixels]), linear).T
             base = (mean[:, pixels] * POSITION >> scale.shift) + moved
-            voices.append((net.tables, net.outputs(xs[v][pixels]), base))
+            members.append((net.tables, net.outputs(xs[v][pixels]), base))
             bases[v] = np.concatenate([bases[v], base], 1)
         half = -(-len(pixels) // 8) * 4
         for stack, part in zip(stacks, (slice(half), slice(half, None)), strict=True):
             if len(pixels[part]):
-                said, truth = [(t, out[part], base[:, part]) for t, out, base in voices], samples[:, pixels[part]]
-                stack.append(coded(*said[0], truth) if coded else mixture.two_nibbles(said, truth))
+                said, truth = [(t, out[part], base[:, part]) for t, out, base in members], samples[:, pixels[part]]
+                stack.append(coder(*said[0], truth) if coder else mixture.nibble_intervals(said, truth))
         gathered = np.concatenate([gathered, pixels])
     left, freq = (np.concatenate(found) for found in zip(*stacks[0], *stacks[1], strict=True))
     return left, freq, sum(len(found[0]) for found in stacks[0])

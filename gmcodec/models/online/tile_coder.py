@@ -1,59 +1,63 @@
 # SPDX-License-Identifier: MIT
-"""Code a tile with local models that learn on their way: online/spec.py says how, the native core does it.
+"""Code a tile with local nets that learn on their way: spec.py says how, the native core does it.
 
-Encoder and decoder both go forwards, since what was coded changes the models.  ANS is a stack: the encoder keeps every
-symbol's range and pushes them backwards when the tile is done, 48 bytes a pixel of three channels of 8 bits.
+Encoder and decoder both go forwards, since coded pixels change the nets.  ANS is a stack: the encoder keeps the
+interval of every symbol and pushes them backwards when the tile is done, 48 bytes a pixel of three channels of 8 bits.
 
-Several threads may share a tile: each evaluates its part of a step's pixels, goes back through its part of a batch,
+Several threads may share a tile: each evaluates its share of a step's pixels, goes back through its share of a batch,
 and moves the weights of some layers.  A tile has two stacks, whatever the number of threads, each of a part of every
 step's pixels, so that two threads can take symbols at once::
 
     words of a tile, uint32:  number of words of the first stack | those words | those of the second stack
 
-Samples of more than 8 bits are coded by the nets of 8, on a scale of the image's own: what a net of photographs knows
-holds for photographs of more bits as well once noise has the size that it is used to, and learning does the rest.
+Samples of more than 8 bits are coded by the nets of 8, on a scale of the image's own.  What a net of photographs knows
+holds for photographs of more bits as well once noise has the size that the net is used to, and learning does the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from gmcodec import native
-from gmcodec.errors import GmcFormatError, WeightsError
 from gmcodec.exact import ans
-from gmcodec.exact.logistic import BYTES, MAX_SHIFT, Scale, scale_of
-from gmcodec.models.local.tile_coder import Callback, calls_of, report
-from gmcodec.models.online import rules
+from gmcodec.exact.logistic import Scale
+from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.shared.mixture import Weights, value_weights
-from gmcodec.models.shared.window import Canvas
+from gmcodec.models.shared.window import Canvas, report, split_steps
+from gmcodec.progress import Callback
 from gmcodec.threads import Threads
 
-if TYPE_CHECKING:
-    from gmcodec.models.local.frozen import LocalModel
-
 T = TypeVar("T")
-MOST = 4  # threads that share a tile: a step has about a hundred pixels
-CALL_PIXELS = 1 << 12  # coded between two reports of progress, which may end the work: a tenth of a second
+MAX_TILE_THREADS = 4  # that share a tile: a step has about a hundred pixels
+ONLINE_CALL_PIXELS = 1 << 12  # coded between two reports of progress, which may end the work: a tenth of a second
 
 
-class Team:
-    """The threads that share a tile; the first is the one that calls."""
+class Member(NamedTuple):
+    """A net and the rules by which it learns."""
+
+    config: LocalConfig
+    net: native.Net
+    rules: native.RmspropNet
+
+
+class ThreadTeam:
+    """The threads that share a tile; worker 0 is the calling thread."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        # a pool of theirs alone: one that had to wait for a thread would keep all waiting
+        # a pool of theirs alone: a worker that waited for a thread of a shared pool would keep the team waiting
         self._others = Threads(count - 1) if count > 1 else None
 
-    def work(self, part: Callable[[int], T]) -> list[T]:
-        """What ``part`` gives every rank, side by side."""
-        others = [self._others.submit(part, rank) for rank in range(1, self.count)] if self._others else []
-        return [part(0), *(other.result() for other in others)]
+    def run(self, work: Callable[[int], T]) -> list[T]:
+        """The results of ``work(0)``, ``work(1)``, ..., done side by side."""
+        others = [self._others.submit(work, worker) for worker in range(1, self.count)] if self._others else []
+        return [work(0), *(other.result() for other in others)]
 
-    def __enter__(self) -> Team:
+    def __enter__(self) -> ThreadTeam:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,108 +65,74 @@ class Team:
             self._others.shutdown()
 
 
-class OnlineCoder:
-    """Codes tiles with one net that learns from each, starting anew, or with two.  Immutable; safe to share by threads.
+class OnlineTileCoder:
+    """Codes tiles with nets that learn from each, starting anew.  Immutable; safe to share by threads."""
 
-    A grey level of the nets is 2**scale.shift steps of samples.
-    """
+    def __init__(
+        self, members: Sequence[Member], scale: Scale, nibbles: int, dtype: type[np.signedinteger], mirror: int = 0
+    ) -> None:
+        """One net, or for samples of 8 bits two, of one slope.
 
-    def __init__(self, models: Sequence[LocalModel], scale: Scale, nibbles: int, dtype: type[np.signedinteger]) -> None:
-        """Models that learn, of one slope; ``dtype`` of samples on the canvas.  Raises WeightsError."""
-        self._models, self._scale, self._nibbles, self._dtype = tuple(models), scale, nibbles, dtype
-        if len({(m.channels, m.slope) for m in models}) > 1:
-            raise WeightsError("nets of one mixture go through a tile in the same way")
-        self._learning = [rules.rules(model) for model in models]
-
-    def _open(self, height: int, width: int, weights: Weights, ranks: int) -> tuple[Canvas, native.Tile]:
-        """An empty canvas and the tile on it."""
-        window = max((m.config.window for m in self._models), key=lambda w: w.reach)
-        canvas = Canvas(window, height, width, 1, self._dtype)
-        values = value_weights(weights, window.channels)
-        nets = [m.net for m in self._models]
-        slope = self._models[0].slope
-        return canvas, native.Tile(nets, self._learning, canvas, slope, self._scale, self._nibbles, values, ranks)
-
-    def ranges(
-        self, planes: np.ndarray, progress: Callback, weights: Weights, threads: int = 1
-    ) -> tuple[tuple[np.ndarray, np.ndarray], float]:
-        """Ranges of all nibbles of a tile [C, H, W] in coding order, uint32 [symbols, 2] (left, freq) of both stacks;
-        their bits.
+        A grey level of the nets is 2**scale.shift steps of samples, which have so many ``nibbles`` and lie on a canvas
+        of ``dtype``; tiles are coded ``mirrored``.
         """
-        _, height, width = planes.shape
-        with Team(min(threads, MOST)) as team:
-            canvas, tile = self._open(height, width, weights, team.count)
-            canvas.fill(planes[None])
-            ranges = np.empty((tile.symbols[0], 2), np.uint32), np.empty((tile.symbols[1], 2), np.uint32)
-            calls, bits = calls_of(tile.steps, height * width, CALL_PIXELS), 0.0
-            for number, (first, last) in enumerate(calls):
-                bits += sum(team.work(partial(tile.find_ranges, first=first, last=last, ranges=ranges)))
-                report(progress, height * width, number, len(calls))
-        return ranges, bits
-
-    def push(self, planes: np.ndarray, progress: Callback, weights: Weights, threads: int) -> tuple[np.ndarray, float]:
-        """A tile [C, H, W] -> words uint32, and the estimated bits.  The words do not depend on ``threads``."""
-        ranges, bits = self.ranges(planes, progress, weights, threads)
-        return joined([self._models[0].core.pushed(part) for part in ranges]), bits
-
-    def pop(
-        self, words: np.ndarray, height: int, width: int, progress: Callback, weights: Weights, threads: int
-    ) -> tuple[np.ndarray, bool]:
-        """Inverse of ``push``: the tile [C, H, W], and whether the words were used up exactly."""
-        parts = split(words)
-        stacks = native.Stacks(parts, [ans.opened(part) for part in parts])
-        with Team(min(threads, MOST)) as team:
-            canvas, tile = self._open(height, width, weights, team.count)
-            calls = calls_of(tile.steps, height * width, CALL_PIXELS)
-            for number, (first, last) in enumerate(calls):
-                team.work(partial(tile.pop_online, first=first, last=last, stacks=stacks))
-                report(progress, height * width, number, len(calls))
-        return canvas.planes()[0], stacks.empty
-
-
-class OnlineTileCoder(OnlineCoder):
-    """Of samples of 8 bits; tiles are coded ``mirrored``."""
-
-    def __init__(self, models: Sequence[LocalModel], mirror: int = 0) -> None:
-        super().__init__(models, BYTES, 2, np.int16)
+        self._members, self._scale, self._nibbles, self._dtype = tuple(members), scale, nibbles, dtype
         self._mirror = mirror
 
+    def _open(self, height: int, width: int, weights: Weights, threads: int) -> tuple[Canvas, native.Tile]:
+        """An empty canvas and the tile on it."""
+        first = self._members[0].config
+        window = max((member.config.window for member in self._members), key=lambda w: w.reach)
+        canvas = Canvas(window, height, width, 1, self._dtype)
+        values = value_weights(weights, window.channels)
+        nets, rules = [member.net for member in self._members], [member.rules for member in self._members]
+        return canvas, native.Tile(nets, rules, canvas, first.slope, self._scale, self._nibbles, values, threads)
+
+    def intervals(
+        self, planes: np.ndarray, progress: Callback, weights: Weights = None, threads: int = 1
+    ) -> tuple[tuple[np.ndarray, np.ndarray], float]:
+        """Intervals of all nibbles of a tile [C, H, W] in coding order, of both stacks, and the bits they take.
+
+        uint32 [symbols, 2]: start and frequency, in 2**-24.
+        """
+        _, height, width = planes.shape
+        with ThreadTeam(min(threads, MAX_TILE_THREADS)) as team:
+            canvas, tile = self._open(height, width, weights, team.count)
+            canvas.fill(mirrored(planes, self._mirror)[None])
+            found = np.empty((tile.symbols[0], 2), np.uint32), np.empty((tile.symbols[1], 2), np.uint32)
+            calls, bits = split_steps(tile.steps, height * width, ONLINE_CALL_PIXELS), 0.0
+            for number, (first, last) in enumerate(calls):
+                bits += sum(team.run(partial(tile.find_intervals, first=first, last=last, intervals=found)))
+                report(progress, height * width, number, len(calls))
+        return found, bits
+
     def push_words(
-        self, planes: np.ndarray, progress: Callback, weights: Weights, threads: int = 1
+        self, planes: np.ndarray, progress: Callback, weights: Weights = None, threads: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A tile uint8 [C, H, W] -> words uint32, and the estimated bits [1]."""
-        words, bits = self.push(mirrored(planes, self._mirror), progress, weights, threads)
-        return words, np.array([bits])
+        """A tile [C, H, W] -> words uint32, and the estimated bits [1].  The words do not depend on ``threads``."""
+        found, bits = self.intervals(planes, progress, weights, threads)
+        core = self._members[0].net.core
+        return joined([core.pushed(part) for part in found]), np.array([bits])
 
     def pop_words(
-        self, words: np.ndarray, height: int, width: int, progress: Callback, weights: Weights, threads: int = 1
+        self,
+        words: np.ndarray,
+        height: int,
+        width: int,
+        progress: Callback,
+        weights: Weights = None,
+        threads: int = 1,
     ) -> tuple[np.ndarray, bool]:
-        """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
-        planes, finished = self.pop(words, height, width, progress, weights, threads)
-        return mirrored(planes, self._mirror), finished
-
-
-class DeepTileCoder(OnlineCoder):
-    """Of samples of ``bits`` bits, 8 to 16, with one net.
-
-    A grey level of the net is 2**shift steps; ``rate`` is one of online.rules.RATES.  Raises GmcFormatError for
-    other numbers, WeightsError.
-    """
-
-    def __init__(self, model: LocalModel, bits: int, shift: int, rate: int) -> None:
-        if not (8 <= bits <= 16 and shift <= MAX_SHIFT and rate < len(rules.RATES)):
-            raise GmcFormatError(f"{bits} bits, shift {shift}, rate {rate} are not of this format")
-        super().__init__((model.learning(rate),), scale_of(bits, shift), -(-bits // 4), np.int32)
-
-    def push_words(self, planes: np.ndarray, progress: Callback, threads: int = 1) -> tuple[np.ndarray, float]:
-        """A tile uint16 [C, H, W] -> words uint32, and the estimated bits."""
-        return self.push(planes, progress, None, threads)
-
-    def pop_words(
-        self, words: np.ndarray, height: int, width: int, progress: Callback, threads: int = 1
-    ) -> tuple[np.ndarray, bool]:
-        """Inverse of ``push_words``: the tile uint16 [C, H, W], and whether the words were used up exactly."""
-        return self.pop(words, height, width, progress, None, threads)
+        """Inverse of ``push_words``: the tile [C, H, W], and whether the words were used up exactly."""
+        parts = split(words)
+        stacks = native.Stacks(parts, [ans.stack_of(part) for part in parts])
+        with ThreadTeam(min(threads, MAX_TILE_THREADS)) as team:
+            canvas, tile = self._open(height, width, weights, team.count)
+            calls = split_steps(tile.steps, height * width, ONLINE_CALL_PIXELS)
+            for number, (first, last) in enumerate(calls):
+                team.run(partial(tile.pop_online, first=first, last=last, stacks=stacks))
+                report(progress, height * width, number, len(calls))
+        return mirrored(canvas.planes()[0], self._mirror), stacks.empty
 
 
 def mirrored(planes: np.ndarray, mirror: int) -> np.ndarray:
@@ -173,14 +143,14 @@ def mirrored(planes: np.ndarray, mirror: int) -> np.ndarray:
 
 def joined(stacks: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     """A tile's words uint32 from state and words of both stacks."""
-    parts = [ans.closed(state, [words]) for state, words in stacks]
+    parts = [ans.words_of(state, [words]) for state, words in stacks]
     if not any(map(len, parts)):
         return parts[0]
     return np.concatenate([np.array([len(parts[0])], np.uint32), *parts])
 
 
 def split(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse of ``joined``: the words of both stacks, as good as any words say."""
+    """Inverse of ``joined``: the words of both stacks; any words can be split."""
     words = np.array(words, np.uint32)  # of this machine's byte order, whatever file they lie in
     first = min(int(words[0]), len(words) - 1) if len(words) else 0
     return words[1 : first + 1], words[first + 1 :]

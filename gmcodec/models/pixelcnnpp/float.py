@@ -50,10 +50,11 @@ from gmcodec.models.local.float import (
     quantise_rows,
     window_features,
 )
-from gmcodec.models.pixelcnnpp.model import PixelCNNConfig
+from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
+from gmcodec.models.shared.activations import MID_GREY
 from gmcodec.models.shared.window import CLAMP, OUTSIDE
 
-CENTRE, SAMPLE_UNIT = 128, 1 / 128  # grey levels -> inputs within -1..1
+SAMPLE_UNIT = 1 / 128  # grey levels, less MID_GREY -> inputs within -1..1
 BLOCK_GAIN = 0.1  # initial scale of what a block adds to its stream, as in the paper
 LAST_GAIN = 0.05  # initial scale of the last layer: the first bits come from its bias
 SMALLEST_NORM = 1e-6  # of a row of weights, all of which may be masked
@@ -119,7 +120,7 @@ class Conv(nn.Module):
         self.length = nn.Parameter(self.length.data.repeat(classes, 1))
         self.bias = nn.Parameter(self.bias.data.repeat(classes, 1))
 
-    def decide_for(self, label: int) -> None:
+    def fix_class(self, label: int) -> None:
         """Be the layer of one class for all images."""
         assert self.length is not None
         self.classes = 0
@@ -364,12 +365,12 @@ class PixelCNN(RoundedNet):
         conditions: Iterator[Tensor | None] = iter([None] * len(c.positions) if condition is None else condition)
         if c.upper:
             ul = self.activation(ul)
-            for block, given in zip(self.fine_down, conditions, strict=False):
-                ul = block(ul, given)
+            for block, known in zip(self.fine_down, conditions, strict=False):
+                ul = block(ul, known)
             coarse = self._gated(self.activation(u), ul, conditions)
             ul = ul + self.grow_left[0](coarse, images.shape[2:])
-            for block, given in zip(self.fine_up, conditions, strict=False):
-                ul = block(ul, given)
+            for block, known in zip(self.fine_up, conditions, strict=False):
+                ul = block(ul, known)
         else:
             ul = self._gated(u, ul, conditions)
         return self.last(ul).transpose(0, 1).reshape(c.outputs, -1).float(), base
@@ -394,7 +395,7 @@ class PixelCNN(RoundedNet):
         features = features.unflatten(1, (count, height, width)).transpose(0, 1)
         image_mean = mean.unflatten(1, (count, height, width)).transpose(0, 1)
         difference = (samples - image_mean).clamp(-CLAMP, CLAMP).to(dtype) * INPUT_UNIT
-        known = [(images.to(dtype) - CENTRE) * SAMPLE_UNIT, difference, torch.ones_like(difference[:, :1])]
+        known = [(images.to(dtype) - MID_GREY) * SAMPLE_UNIT, difference, torch.ones_like(difference[:, :1])]
         above = functional.pad(torch.cat(known, 1), (0, 0, 1, -1))
         layout = torch.channels_last
         return above.contiguous(memory_format=layout), features.contiguous(memory_format=layout), near, mean.float()
@@ -413,19 +414,19 @@ class PixelCNN(RoundedNet):
                     for shrink, x in zip((self.shrink_upper, self.shrink_left), streams[-1], strict=True)
                 )
             streams.append((act(u), act(ul)))
-            for upper, leftward in islice(down, c.blocks[level]):
-                given = next(conditions)
-                u = upper(u, streams[-1][0], [], given)
-                ul = leftward(ul, streams[-1][1], [act_u := act(u)], given)
+            for upper_block, left_block in islice(down, c.blocks[level]):
+                condition = next(conditions)
+                u = upper_block(u, streams[-1][0], [], condition)
+                ul = left_block(ul, streams[-1][1], [act_u := act(u)], condition)
                 streams.append((act_u, act(ul)))
         active_u, active_ul = streams.pop()
         up = zip(self.up_upper, self.up_left, strict=True)
         for level in reversed(range(fine, len(c.filters))):
-            for upper, leftward in islice(up, c.ups[level]):
-                (skip_u, skip_ul), given = streams.pop(), next(conditions)
-                u = upper(u, active_u, [skip_u], given)
+            for upper_block, left_block in islice(up, c.ups[level]):
+                (skip_u, skip_ul), condition = streams.pop(), next(conditions)
+                u = upper_block(u, active_u, [skip_u], condition)
                 active_u = act(u)
-                ul = leftward(ul, active_ul, [active_u, skip_ul], given)
+                ul = left_block(ul, active_ul, [active_u, skip_ul], condition)
                 active_ul = act(ul)
             if level > fine:
                 size = streams[-1][0].shape[2:]

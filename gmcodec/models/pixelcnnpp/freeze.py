@@ -23,20 +23,23 @@ from gmcodec.exact.quantise import freeze_layer
 from gmcodec.models.local.float import FIRST_BITS, INPUT_UNIT
 from gmcodec.models.local.freeze import LINEAR_BITS, estimate_bits, found_unit, freeze_condition, search_units
 from gmcodec.models.pixelcnnpp.float import SAMPLE_UNIT, Conv, GatedBlock, PixelCNN, PointwiseBlock
-from gmcodec.models.pixelcnnpp.model import CONDITION, Conditions, PixelCNNModel
-from gmcodec.models.pixelcnnpp.tables import ELU_UNIT, GATE_UNIT, GATED_BITS, ONE, make_net_tables
+from gmcodec.models.pixelcnnpp.model import PixelCNNModel
+from gmcodec.models.pixelcnnpp.streams import Conditions
+from gmcodec.models.pixelcnnpp.tables import GATE_UNIT, GATED_BITS, INSIDE, make_net_tables
+from gmcodec.models.shared.activations import ELU_UNIT
 from gmcodec.models.shared.mixture import output_units
+from gmcodec.models.shared.tensors import CONDITION_PREFIX
 
 Units = dict[str, np.ndarray]
 
 
-class _Places:
-    """Where activations are: names of the streams' stretches and of the blocks' insides, and the blocks themselves."""
+class _Segments:
+    """Where activations are: names of the streams' segments and of the blocks' insides, and the blocks themselves."""
 
     def __init__(self, net: PixelCNN) -> None:
         c = net.config
         self.blocks: dict[str, GatedBlock | PointwiseBlock] = {}
-        self.stream: dict[str, str] = {}  # of a block, the stretch that it adds to
+        self.stream: dict[str, str] = {}  # of a block, the segment that it adds to
         for way, counts in (("down", c.blocks), ("up", c.ups)):
             for n, block in enumerate(getattr(net, f"fine_{way}")):
                 self._add(f"fine_{way}.{n}", block, "left.0")
@@ -44,30 +47,30 @@ class _Places:
             numbers = [(level, n) for level in levels for n in range(counts[level])]
             for stream in ("upper", "left"):
                 for (level, n), block in zip(numbers, getattr(net, f"{way}_{stream}"), strict=True):
-                    self._add(f"{way}_{stream}.{level}.{n}", block, self.stretch(net, stream, level, way))
+                    self._add(f"{way}_{stream}.{level}.{n}", block, self.segment(net, stream, level, way))
 
-    def _add(self, name: str, block: nn.Module, stretch: str) -> None:
+    def _add(self, name: str, block: nn.Module, segment: str) -> None:
         self.blocks[name] = block  # type: ignore[assignment]
-        self.stream[name] = stretch
+        self.stream[name] = segment
 
     @staticmethod
-    def stretch(net: PixelCNN, stream: str, level: int, way: str) -> str:
+    def segment(net: PixelCNN, stream: str, level: int, way: str) -> str:
         """A stream of a resolution, down and up apart unless one goes on as the other."""
         joined = level == len(net.config.filters) - 1 or level not in net.config.levels
         return f"{stream}.{level}" if joined else f"{stream}.{level}.{way}"
 
 
-class Told(NamedTuple):
-    """What a net with a condition is told of images, uint8 [B, C, H, W]: as floats, and as integers."""
+class ConditionsOf(NamedTuple):
+    """Functions from images, uint8 [B, C, H, W], to their conditions: of the float net, and of the frozen one."""
 
     floats: Callable[[Tensor], list[Tensor]]
     integers: Callable[[np.ndarray], Conditions]
 
 
 @torch.no_grad()
-def activation_peaks(net: PixelCNN, batches: list[Tensor], told: Told | None = None) -> Units:
-    """Largest absolute value of each channel, float64 [F]: of every stretch of a stream, and inside every block."""
-    places, hooks = _Places(net), []
+def activation_peaks(net: PixelCNN, batches: list[Tensor], conditions: ConditionsOf | None = None) -> Units:
+    """Largest absolute value of each channel, float64 [F]: of every segment of a stream, and inside every block."""
+    segments, hooks = _Segments(net), []
     peaks: Units = {}
 
     def see(place: str, x: Tensor) -> None:
@@ -77,40 +80,42 @@ def activation_peaks(net: PixelCNN, batches: list[Tensor], told: Told | None = N
     def watch(module: nn.Module, place: str) -> None:
         hooks.append(module.register_forward_hook(lambda m, i, y: see(place, y)))
 
-    for name, block in places.blocks.items():
-        watch(block, places.stream[name])
-        hooks.append(block.register_forward_pre_hook(lambda m, i, place=places.stream[name]: see(place, i[0])))
+    for name, block in segments.blocks.items():
+        watch(block, segments.stream[name])
+        hooks.append(block.register_forward_pre_hook(lambda m, i, place=segments.stream[name]: see(place, i[0])))
         hooks.append(block.second.register_forward_pre_hook(lambda m, i, place=name: see(place, i[0])))
     if net.config.upper:
         watch(net.first_upper, "upper.0")
     quantised = net.fake_quant
     net.fake_quant = True
     for batch in batches:
-        net(batch, condition=told.floats(batch) if told else None)
+        net(batch, condition=conditions.floats(batch) if conditions else None)
     net.fake_quant = quantised
     for hook in hooks:
         hook.remove()
     return peaks
 
 
-def freeze(net: PixelCNN, batches: list[Tensor], trials: list[np.ndarray], told: Told | None = None) -> PixelCNNModel:
+def freeze(
+    net: PixelCNN, batches: list[Tensor], trials: list[np.ndarray], conditions: ConditionsOf | None = None
+) -> PixelCNNModel:
     """Frozen model of ``net``; calibrated on ``batches``, uint8 [B, C, H, W] each, its units compared on ``trials``.
 
     Raises FreezeError when a bound cannot be proved.
     """
     net = net.eval()
-    peaks = activation_peaks(net, batches, told)
-    known = [told.integers(images) for images in trials] if told else [None] * len(trials)
+    peaks = activation_peaks(net, batches, conditions)
+    known = [conditions.integers(images) if conditions else None for images in trials]
 
     def bits(units: Units) -> float:
         model = _freeze(net, units)
-        given = [model if conditions is None else model.given(conditions) for conditions in known]
-        return sum(estimate_bits(one, images).sum() for one, images in zip(given, trials, strict=True))
+        models = [model if found is None else model.conditioned_on(found) for found in known]
+        return sum(estimate_bits(one, images).sum() for one, images in zip(models, trials, strict=True))
 
     if net.config.nonlinearity == "leaky":
         return _freeze(net, search_units(peaks, bits))
     width = net.config.widening  # the inside of a block was seen after the non-linearity
-    inside = set(_Places(net).blocks)
+    inside = set(_Segments(net).blocks)
     sizes = {place: len(peak) // (width if place in inside else 1) for place, peak in peaks.items()}
     return _freeze(net, {place: np.full(size, 1 / ELU_UNIT) for place, size in sizes.items()})
 
@@ -121,7 +126,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 def _freeze(net: PixelCNN, units: Units) -> PixelCNNModel:
     """Freeze with given units, float64 [F] for every place."""
-    c, places = net.config, _Places(net)
+    c, segments = net.config, _Segments(net)
     layers: dict[str, Layer] = {}
 
     def add(name: str, parts: list[tuple[Conv, np.ndarray]], out: np.ndarray, bits: int = 8) -> None:
@@ -135,13 +140,13 @@ def _freeze(net: PixelCNN, units: Units) -> PixelCNNModel:
     def wide(unit: np.ndarray) -> np.ndarray:
         return np.tile(unit, c.widening)
 
-    def stretch(stream: str, level: int, way: str) -> np.ndarray:
-        return units[places.stretch(net, stream, level, way)]
+    def segment(stream: str, level: int, way: str) -> np.ndarray:
+        return units[segments.segment(net, stream, level, way)]
 
     def first(stream: str) -> np.ndarray:
-        return stretch(stream, 0, "down")
+        return segment(stream, 0, "down")
 
-    known = [SAMPLE_UNIT] * c.channels + [INPUT_UNIT] * c.channels + [1 / ONE]
+    known = [SAMPLE_UNIT] * c.channels + [INPUT_UNIT] * c.channels + [1 / INSIDE]
     add("first_upper", [(net.first_upper, np.array(known))], first("upper"), FIRST_BITS)
     order = c.window.raster_columns()
     window = _array(net.first_left.matrix())[:, order] * INPUT_UNIT
@@ -153,8 +158,8 @@ def _freeze(net: PixelCNN, units: Units) -> PixelCNNModel:
     layers["linear"] = freeze_layer(
         "linear", _array(net.linear), zero, 1.0, 1 / POSITION, c.input_limit("linear"), LINEAR_BITS
     )
-    for name, block in places.blocks.items():
-        out, inner = units[places.stream[name]], units[name]
+    for name, block in segments.blocks.items():
+        out, inner = units[segments.stream[name]], units[name]
         if isinstance(block, PointwiseBlock):
             add(f"{name}.first", [(block.first, out)], inner)
             add(f"{name}.second", [(block.second, inner)], out)
@@ -166,24 +171,26 @@ def _freeze(net: PixelCNN, units: Units) -> PixelCNNModel:
     fine = bool(c.upper)
     for n in range(len(c.filters) - 1):
         for stream, shrink in (("upper", net.shrink_upper), ("left", net.shrink_left)):
-            unit = stretch(stream, n, "down")
+            unit = segment(stream, n, "down")
             unit = unit if fine and n == 0 and stream == "left" else wide(unit)
-            add(f"shrink_{stream}.{n}", [(_conv(shrink[n]), unit)], stretch(stream, n + 1, "down"))
-        add(f"grow_left.{n}", [(_conv(net.grow_left[n]), wide(stretch("left", n + 1, "up")))], stretch("left", n, "up"))
+            add(f"shrink_{stream}.{n}", [(_conv(shrink[n]), unit)], segment(stream, n + 1, "down"))
+        add(f"grow_left.{n}", [(_conv(net.grow_left[n]), wide(segment("left", n + 1, "up")))], segment("left", n, "up"))
         if n >= fine:
             grow = _conv(net.grow_upper[n - fine])
-            add(f"grow_upper.{n}", [(grow, wide(stretch("upper", n + 1, "up")))], stretch("upper", n, "up"))
-    unit = stretch("left", 0, "up")
+            add(f"grow_upper.{n}", [(grow, wide(segment("upper", n + 1, "up")))], segment("upper", n, "up"))
+    unit = segment("left", 0, "up")
     add("last", [(net.last, unit if fine else wide(unit))], output_units(c))
-    layers |= _freeze_conditions(net, {name: units[place] for name, place in places.stream.items()})
+    layers |= _freeze_conditions(net, {name: units[place] for name, place in segments.stream.items()})
     return PixelCNNModel(c, {n: layers[n] for n in c.layer_names()}, make_tables(), make_net_tables())
 
 
 def _freeze_conditions(net: PixelCNN, outs: Units) -> dict[str, Layer]:
     """What blocks are told, in the units of the streams that they add to; none without a condition."""
     layers = {}
-    for name, block in _Places(net).blocks.items() if net.config.condition else ():
-        layers[f"{CONDITION}{name}"] = freeze_condition(f"{CONDITION}{name}", block.condition.matrix(), outs[name])
+    for name, block in _Segments(net).blocks.items() if net.config.condition else ():
+        layers[f"{CONDITION_PREFIX}{name}"] = freeze_condition(
+            f"{CONDITION_PREFIX}{name}", block.condition.matrix(), outs[name]
+        )
     return layers
 
 
@@ -203,22 +210,22 @@ def freeze_onto(base: PixelCNNModel, net: PixelCNN) -> PixelCNNModel:
 
 def _found_units(base: PixelCNNModel, net: PixelCNN) -> Units:
     """For every block the unit of the stream that it adds to, float64 [F]."""
-    c, places = net.config, _Places(net)
+    c, segments = net.config, _Segments(net)
     found: Units = {}
 
     def unit(stream: str, level: int, way: str) -> np.ndarray:
-        place = places.stretch(net, stream, level, way)
+        place = segments.segment(net, stream, level, way)
         if place not in found:
             found[place] = found_unit(base, *source(stream, level, way))
         return found[place]
 
     def source(stream: str, level: int, way: str) -> tuple[str, np.ndarray]:
-        """The layer that a stretch starts from, and its float weight times the units of its inputs."""
-        top = places.stretch(net, stream, level, "down") == places.stretch(net, stream, level, "up")
+        """The layer that a segment starts from, and its float weight times the units of its inputs."""
+        top = segments.segment(net, stream, level, "down") == segments.segment(net, stream, level, "up")
         if level == 0 and (way == "down" or top):
             if stream == "left":
                 return "first_left", _array(net.first_left.matrix())[:, c.window.raster_columns()] * INPUT_UNIT
-            known = np.array([SAMPLE_UNIT] * c.channels + [INPUT_UNIT] * c.channels + [1 / ONE])
+            known = np.array([SAMPLE_UNIT] * c.channels + [INPUT_UNIT] * c.channels + [1 / INSIDE])
             return "first_upper", scaled(net.first_upper, known)
         if way == "down" or top:
             conv = getattr(net, f"shrink_{stream}")[level - 1]
@@ -232,7 +239,7 @@ def _found_units(base: PixelCNNModel, net: PixelCNN) -> Units:
         return position_major(conv) * np.tile(wide, conv.kernel[1] * conv.kernel[2])
 
     outs = {}
-    for name, place in places.stream.items():
+    for name, place in segments.stream.items():
         stream, level, *way = place.split(".")
         outs[name] = unit(stream, int(level), way[0] if way else "down")
     return outs
@@ -243,9 +250,9 @@ def _sides(net: PixelCNN, name: str, units: Units, wide: Callable[[np.ndarray], 
     kind, level, _ = name.split(".")
     way, stream = kind.split("_")
     if stream == "left":
-        yield wide(units[_Places.stretch(net, "upper", int(level), way)])
+        yield wide(units[_Segments.segment(net, "upper", int(level), way)])
     if way == "up":
-        yield wide(units[_Places.stretch(net, stream, int(level), "down")])
+        yield wide(units[_Segments.segment(net, stream, int(level), "down")])
 
 
 def _conv(module: nn.Module) -> Conv:

@@ -2,7 +2,7 @@
 """The specification of the frozen PixelCNN++: what pixelcnnpp/streams.py computes, in plain numpy int64.
 
 Slow and without tricks: whole images, layer by layer, as the float net does it; maps of features are int64 [H, W, F].
-tests/test_pixelcnnpp_frozen.py compares, number by number.
+tests/models/test_pixelcnnpp_frozen.py compares, number by number.
 """
 
 from __future__ import annotations
@@ -12,18 +12,11 @@ import numpy as np
 from gmcodec.exact import ops
 from gmcodec.exact.ops import Layer
 from gmcodec.models.local import spec as local_spec
-from gmcodec.models.pixelcnnpp.model import Conditions, PixelCNNConfig
-from gmcodec.models.pixelcnnpp.streams import position
-from gmcodec.models.pixelcnnpp.tables import (
-    ACTIVATION_LIMIT,
-    GATE_BITS,
-    GATE_REACH,
-    GATED_BITS,
-    GATED_LIMIT,
-    ONE,
-    OUTPUT_LIMIT,
-    NetTables,
-)
+from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
+from gmcodec.models.pixelcnnpp.streams import Conditions, position
+from gmcodec.models.pixelcnnpp.tables import GATE_BITS, GATE_REACH, GATED_BITS, GATED_LIMIT, INSIDE, NetTables
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.shared.tensors import CONDITION_PREFIX
 
 UPPER = [
     (dy, dx) for dy in (-1, 0) for dx in (-1, 0, 1)
@@ -111,14 +104,16 @@ class Spec:
         """x and what the condition tells the block."""
         if self.conditions is None:
             return x
-        return clamp(x + linear(self.layers[f"condition.{name}"], self.conditions[position(name)]))
+        return clamp(x + linear(self.layers[f"{CONDITION_PREFIX}{name}"], self.conditions[position(name)]))
 
     def first_upper(self, planes: np.ndarray) -> np.ndarray:
         """The upper stream before any block, from uint8 [C, H, W]."""
         c, (h, w) = self.config, planes.shape[1:]
         mean = local_spec.local_mean(planes).reshape(planes.shape)
         difference = np.clip(planes - mean, -local_spec.CLAMP, local_spec.CLAMP)
-        known = np.concatenate([planes.astype(np.int64) - 128, difference, np.full((1, h, w), ONE)]).transpose(1, 2, 0)
+        known = np.concatenate([planes.astype(np.int64) - 128, difference, np.full((1, h, w), INSIDE)]).transpose(
+            1, 2, 0
+        )
         near = range(-c.columns, c.columns + 1)
         taps = [shifted(known, -dy, dx) for dy in range(c.rows, 0, -1) for dx in near]
         return clamp(linear(self.layers["first_upper"], np.concatenate(taps, 2)))

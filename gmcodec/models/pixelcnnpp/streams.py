@@ -13,24 +13,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gmcodec import native
 from gmcodec.exact.ops import Layer
-from gmcodec.models.pixelcnnpp.tables import ACTIVATION_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
+from gmcodec.models.pixelcnnpp.tables import NetTables
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.shared.tensors import CONDITION_PREFIX
+from gmcodec.models.shared.window import Canvas
 from gmcodec.native import GATE, HIDDEN, OUTPUT, OUTPUT_WIDE, RESIDUAL, LayerArrays
 from gmcodec.native import streams as native_streams
 from gmcodec.native.streams import COPY, Map, Step, Tap
 
-if TYPE_CHECKING:
-    from gmcodec.models.pixelcnnpp.model import PixelCNNCanvas, PixelCNNConfig, PixelCNNModel
-
-BLOCK = 1024  # cells of the left stream that pass all its layers at once: they stay in a core's cache
-COLUMNS = {"upper": (-1, 0, 1), "left": (-1, 0)}  # that a layer of either stream sees, of this row and the one above
-ACTIVATIONS = {"leaky": native_streams.LEAKY, "elu": native_streams.ELU, "concat_elu": native_streams.CONCAT_ELU}
+CACHED_CELLS = 1024  # cells of the left stream that pass all its layers at once: they stay in a core's cache
+LAYER_COLUMNS = {
+    "upper": (-1, 0, 1),
+    "left": (-1, 0),
+}  # that a layer of either stream sees, of this row and the one above
+ACTIVATION_IDS = {"leaky": native_streams.LEAKY, "elu": native_streams.ELU, "concat_elu": native_streams.CONCAT_ELU}
 Prepared = dict[str, native.Layer]
+# of each of ``PixelCNNConfig.positions``: int16 within MAP_LIMIT, [H', W', B, D] at its resolution
+Conditions = dict[tuple[str, int, int], np.ndarray]
 
 
 def even(features: int) -> int:
@@ -40,7 +45,7 @@ def even(features: int) -> int:
 
 def around(stream: str) -> list[tuple[int, int]]:
     """Rows and columns away that a convolution of a stream sees, in raster order."""
-    return list(product((-1, 0), COLUMNS[stream]))
+    return list(product((-1, 0), LAYER_COLUMNS[stream]))
 
 
 def growing(stream: str, row: int, column: int) -> list[tuple[int, int]]:
@@ -69,7 +74,7 @@ def taps_of(config: PixelCNNConfig, name: str) -> int:
     if way in ("first", "last", "fine", "condition"):
         return 1
     sides = (way == "up") + (stream == "left") if rest.endswith("first") else 0
-    return 2 * len(COLUMNS[stream]) + sides
+    return 2 * len(LAYER_COLUMNS[stream]) + sides
 
 
 def prepare(config: PixelCNNConfig, layers: dict[str, Layer], core: native.Core) -> Prepared:
@@ -94,13 +99,13 @@ def prepare(config: PixelCNNConfig, layers: dict[str, Layer], core: native.Core)
 
 
 class Program:
-    """Maps and steps of the streams of a model over a canvas."""
+    """Maps and steps of the streams of a net over images of ``width`` pixels."""
 
-    def __init__(self, model: PixelCNNModel, canvas: PixelCNNCanvas) -> None:
-        c = model.config
-        self._config, self._prepared, self._conditions = c, model.prepared, model.conditions
-        self._widths = [-(-canvas.width >> level) for level in range(len(c.filters))]
-        self._activation = ACTIVATIONS[c.nonlinearity]
+    def __init__(self, config: PixelCNNConfig, prepared: Prepared, conditions: Conditions | None, width: int) -> None:
+        c = config
+        self._config, self._prepared, self._conditions = c, prepared, conditions
+        self._widths = [-(-width >> level) for level in range(len(c.filters))]
+        self._activation = ACTIVATION_IDS[c.nonlinearity]
         self.maps: list[Map] = []
         self.steps: list[Step] = []
         self.planes = self._map(0, c.planes, c.rows, c.columns)
@@ -109,7 +114,7 @@ class Program:
         self._fine = {"upper": self._map(0, c.upper), "left": self._map(0, c.filters[0])} if c.upper else {}
         self._down: dict[tuple[str, int], list[int]] = {}  # activations before and after every block
         self._up: dict[tuple[str, int], list[int]] = {}
-        for stream, level in product(COLUMNS, c.levels):
+        for stream, level in product(LAYER_COLUMNS, c.levels):
             wide = c.filters[level] * c.widening
             down = self._down[stream, level] = [self._map(level, wide) for _ in range(c.blocks[level] + 1)]
             top = level == len(c.filters) - 1
@@ -124,8 +129,8 @@ class Program:
         self.maps.append(Map(depth, self._widths[level], margin, even(features)))
         return len(self.maps) - 1
 
-    def _known(self, block: str) -> int:
-        """A map of what the condition tells a block."""
+    def _condition_map(self, block: str) -> int:
+        """A map of the condition of a block."""
         assert self._conditions is not None
         known = self._conditions[position(block)]
         known = np.ascontiguousarray(np.pad(known, ((0, 0), (0, 0), (0, 0), (0, known.shape[3] % 2))))
@@ -177,12 +182,12 @@ class Program:
         self, block: str, kind: int, level: int, taps: list[Tap], values: int, active: int,
         activation: int | None = None,
     ) -> None:  # fmt: skip
-        """The second layer of a block, onto ``values``, then what the condition tells; ``active`` gets the result."""
-        told = self._conditions is not None
-        self._layer(f"{block}.second", kind, level, taps, values, -1 if told else active, activation)
-        if told:
-            known = [Tap(self._known(block), 0, 0)]
-            self._layer(f"condition.{block}", RESIDUAL, level, known, values, active, activation)
+        """The second layer of a block, onto ``values``, then its condition; ``active`` gets the result."""
+        conditioned = self._conditions is not None
+        self._layer(f"{block}.second", kind, level, taps, values, -1 if conditioned else active, activation)
+        if conditioned:
+            known = [Tap(self._condition_map(block), 0, 0)]
+            self._layer(f"{CONDITION_PREFIX}{block}", RESIDUAL, level, known, values, active, activation)
 
     def _pointwise(self, way: str, values: int, inner: int, copy: int) -> None:
         """The pointwise blocks on the way down or up, in place on ``values``; a copy for the coarser resolution."""
@@ -237,13 +242,21 @@ class Program:
 class Streams:
     """Features of a batch of images while it is coded."""
 
-    def __init__(self, model: PixelCNNModel, canvas: PixelCNNCanvas) -> None:
-        c, program = model.config, Program(model, canvas)
+    def __init__(
+        self,
+        config: PixelCNNConfig,
+        prepared: Prepared,
+        conditions: Conditions | None,
+        linear: Layer,
+        tables: NetTables,
+        canvas: Canvas,
+    ) -> None:
+        c, program = config, Program(config, prepared, conditions, canvas.width)
         self._width = canvas.width
         self._native = native_streams.Streams(
-            canvas, program.maps, program.steps, program.upper, max(1, BLOCK // len(canvas.samples)), program.planes,
-            program.windows, LayerArrays.of(model.layers["linear"]), c.window.near_columns(c.neighbours),
-            np.array(c.window.runs), model.net_tables.gate, model.net_tables.elu,
+            canvas, program.maps, program.steps, program.upper, max(1, CACHED_CELLS // len(canvas.samples)),
+            program.planes, program.windows, LayerArrays.of(linear), c.window.near_columns(c.neighbours),
+            np.array(c.window.runs), tables.gate, tables.elu,
         )  # fmt: skip
 
     def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:

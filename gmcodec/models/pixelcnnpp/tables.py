@@ -7,16 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ACTIVATION_LIMIT = 2047  # 12-bit streams and activations; part of the format of the weights
-OUTPUT_LIMIT = 2**17
-INPUT_LIMIT = 128
-CONDITION_LIMIT = 2**14 - 1  # of what a condition tells the blocks
-CONDITION_UNIT = 512  # integers per unit of it
-ONE = 128  # the one that tells the inside of an image from the outside, in the unit of samples
+from gmcodec.models.shared.activations import ACTIVATION_LIMIT, ELU_UNIT, make_elu
+from gmcodec.models.shared.tensors import Tensors, check_table, read_tables
+
+INSIDE = 128  # the one that tells the inside of an image from the outside, in the unit of samples
 GATE_UNIT, GATE_REACH = 256, 2047  # the sigmoid table's steps per unit, and its reach in steps
 GATE_BITS = 14  # 2**14 is a fully open gate
 GATED_LIMIT, GATED_BITS = 2**15 - 1, 4  # what passes a gate comes in 1/16 of the stream's unit
-ELU_UNIT = 256  # integers per unit of every activation of a net with ELUs
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,9 @@ def make_net_tables() -> NetTables:
     return NetTables(gate, make_elu(ACTIVATION_LIMIT, ELU_UNIT))
 
 
-def make_elu(limit: int, unit: int) -> np.ndarray:
-    """-elu(-v / unit) * unit at v = 0 .. limit, int32: called when freezing, never when coding."""
-    return np.rint(-np.expm1(-np.arange(limit + 1) / unit) * unit).astype(np.int32)
+def read_net_tables(tensors: Tensors) -> NetTables:
+    """Tables that ``shared.tensors.write_tables`` wrote.  Raises WeightsError."""
+    net: NetTables = read_tables("table", NetTables, tensors)
+    for field, size, top in (("gate", 2 * GATE_REACH + 1, 1 << GATE_BITS), ("elu", ACTIVATION_LIMIT + 1, ELU_UNIT)):
+        check_table(field, getattr(net, field), size, top)
+    return net

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Integer layers over maps of features, for frozen nets that see all sides: VAEs and couplings.
+"""Integer convolutions over maps of features, for frozen nets that see all sides: VAEs and couplings.
 
 Maps are [B, H, W, F], integers within +-16383 worth 1/512 each, or what freezing found inside the net of a coupling.
 """
@@ -10,22 +10,18 @@ import numpy as np
 
 from gmcodec import native
 from gmcodec.exact.ops import Layer
-from gmcodec.models.pixelcnnpp import tables as pixelcnnpp_kernels
+from gmcodec.models.shared.activations import MAP_LIMIT, OUTPUT_LIMIT
 from gmcodec.native import OUTPUT, OUTPUT_WIDE, RESIDUAL
-
-# every activation has the unit and the limit of what a PixelCNN++ is told
-UNIT, ACTIVATION_LIMIT = pixelcnnpp_kernels.CONDITION_UNIT, pixelcnnpp_kernels.CONDITION_LIMIT
-OUTPUT_LIMIT = 2**17  # of means and log-scales
 
 
 def to_activation(x: np.ndarray, shift: int) -> np.ndarray:
     """Round away ``shift`` bits and clamp: int16."""
     rounded = (x.astype(np.int64) + (1 << shift >> 1)) >> shift
-    return np.clip(rounded, -ACTIVATION_LIMIT, ACTIVATION_LIMIT).astype(np.int16)
+    return np.clip(rounded, -MAP_LIMIT, MAP_LIMIT).astype(np.int16)
 
 
-class Maps:
-    """Layers over whole maps, int16."""
+class ConvLayers:
+    """Convolutions over whole maps, int16."""
 
     def __init__(self, layers: dict[str, Layer], elu: np.ndarray, nonlinearity: str, core: native.Core) -> None:
         self._core, self._elu = core, None if nonlinearity == "leaky" else elu
@@ -37,7 +33,7 @@ class Maps:
 
     def convolve(self, name: str, x: np.ndarray, size: int = 3, stride: int = 1) -> np.ndarray:
         """A layer that sees ``size`` x ``size`` cells, clamped: [B, H, W, F] -> [B, H / stride, W / stride, M]."""
-        return self._prepared[name].convolve(OUTPUT, np.ascontiguousarray(x), size, stride, ACTIVATION_LIMIT)
+        return self._prepared[name].convolve(OUTPUT, np.ascontiguousarray(x), size, stride, MAP_LIMIT)
 
     def outputs(self, name: str, x: np.ndarray, size: int = 3) -> np.ndarray:
         """The same, int32 within OUTPUT_LIMIT."""
@@ -46,7 +42,7 @@ class Maps:
     def residual(self, x: np.ndarray, name: str, inner: np.ndarray, size: int = 3) -> np.ndarray:
         """x plus a layer of ``inner``, clamped."""
         out = np.array(x, np.int16, order="C")
-        return self._prepared[name].convolve(RESIDUAL, np.ascontiguousarray(inner), size, 1, ACTIVATION_LIMIT, out)
+        return self._prepared[name].convolve(RESIDUAL, np.ascontiguousarray(inner), size, 1, MAP_LIMIT, out)
 
 
 def twice(x: np.ndarray) -> np.ndarray:

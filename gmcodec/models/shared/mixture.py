@@ -14,16 +14,16 @@ from gmcodec.exact.logistic import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, PO
 from gmcodec.native import Core
 
 Weights = Sequence[np.ndarray | None] | None  # of values, as in coding/value_weights.py
-SHARE_BITS = 24  # several nets' shares of a mixture are in 2**-SHARE_BITS
+MIXING_BITS = 24  # mixing weights of an ensemble are in 2**-MIXING_BITS
 
 
 def value_weights(weights: Weights, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Weights of values int64 [C, 256], and which channels have any; nothing where none has."""
-    given = weights or [None] * channels
-    if all(w is None for w in given):
+    listed = weights or [None] * channels
+    if all(w is None for w in listed):
         return None
-    values = [np.ones(256, np.int64) if w is None else w for w in given]
-    return np.stack(values), np.array([w is not None for w in given])
+    values = [np.ones(256, np.int64) if w is None else w for w in listed]
+    return np.stack(values), np.array([w is not None for w in listed])
 
 
 class MixtureOutputs:
@@ -62,10 +62,10 @@ class Prediction:
         self._mixtures = outputs.shape[1] // output_groups(channels)
         self._weights = core.priors(outputs, self._mixtures, tables.softmax)
         self.samples = np.zeros((len(outputs), channels), np.int32)
-        self._open(0)
+        self._begin_channel(0)
 
-    def _open(self, channel: int) -> None:
-        """Means and scales of a channel, given those before it."""
+    def _begin_channel(self, channel: int) -> None:
+        """Means and scales of a channel, listed those before it."""
         self._channel = channel
         self._mean, self._inverse = self._core.logistics(
             self._outputs, self._base, self.samples, channel, self._mixtures, self._tables.inverse
@@ -76,7 +76,7 @@ class Prediction:
         return self._core.rows(self._weights, self._mean, self._inverse, self._tables.sigmoid)
 
     def low(self, high: np.ndarray) -> np.ndarray:
-        """Rows of the low nibble given the high one, int32 [N]: int32 [N, 16]."""
+        """Rows of the low nibble listed the high one, int32 [N]: int32 [N, 16]."""
         return self._core.rows(self._weights, self._mean, self._inverse, self._tables.sigmoid, high)
 
     def observe(self, sample: np.ndarray) -> None:
@@ -84,4 +84,4 @@ class Prediction:
         self.samples[:, self._channel] = sample
         if self._channel + 1 < self._channels:
             self._core.observed(sample, self._weights, self._mean, self._inverse, self._tables.sigmoid)
-            self._open(self._channel + 1)
+            self._begin_channel(self._channel + 1)

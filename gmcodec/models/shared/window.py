@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gmcodec.progress import Callback
+
 # A sample outside the image.  Every use replaces it by "no difference", so its value never shows.
 OUTSIDE = -1
 CLAMP = 127  # of differences to the local mean, in grey levels
@@ -131,3 +133,17 @@ class Canvas:
         """[B, C, H, W], uint8; uint16 from int32."""
         dtype = np.uint8 if self.samples.dtype == np.int16 else np.uint16
         return np.ascontiguousarray(self.inner.transpose(0, 3, 1, 2)).astype(dtype)
+
+
+# -- a tile in calls of the native core, short enough for reports of progress between them ----------------------
+
+
+def split_steps(steps: int, pixels: int, each: int) -> list[tuple[int, int]]:
+    """First and last step of every call, for a tile of ``pixels`` pixels: about ``each`` pixels a call."""
+    steps_a_call = max(1, each * steps // pixels)
+    return [(start, min(start + steps_a_call, steps)) for start in range(0, steps, steps_a_call)]
+
+
+def report(progress: Callback, pixels: int, number: int, calls: int) -> None:
+    """Report the pixels of call ``number``; those of all calls add up to ``pixels``."""
+    progress(pixels * (number + 1) // calls - pixels * number // calls)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""A hierarchical VAE, which AGAVE and ADE contain."""

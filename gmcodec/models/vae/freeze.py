@@ -15,8 +15,8 @@ from gmcodec.exact.quantise import freeze_layer
 from gmcodec.models.agave.float import VAE, Residual, Stage
 from gmcodec.models.pixelcnnpp.float import Conv
 from gmcodec.models.pixelcnnpp.freeze import position_major
-from gmcodec.models.shared.conv import ACTIVATION_LIMIT, UNIT
-from gmcodec.models.vae.latent_state import MEANS_OF_LATENTS_UNIT
+from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT
+from gmcodec.models.vae.latent_state import LATENT_MEANS_UNIT
 
 
 def integers_of(values: Tensor, unit: float) -> np.ndarray:
@@ -27,9 +27,9 @@ def integers_of(values: Tensor, unit: float) -> np.ndarray:
 def map_layer(
     name: str,
     *convs: nn.Module,
-    unit: float = 1 / UNIT,
-    out: float | np.ndarray = 1 / UNIT,
-    limit: int = ACTIVATION_LIMIT,
+    unit: float = 1 / MAP_UNIT,
+    out: float | np.ndarray = 1 / MAP_UNIT,
+    limit: int = MAP_LIMIT,
 ) -> Layer:
     """One layer of convolutions side by side, of maps whose features are one after the other.
 
@@ -49,14 +49,14 @@ def map_layer(
 
 def of_latents(count: int) -> np.ndarray:
     """What means and log-scales of so many latents are given in."""
-    return np.repeat([1 / MEANS_OF_LATENTS_UNIT, 1 / gaussian.LOG_SCALE_UNIT], count)
+    return np.repeat([1 / LATENT_MEANS_UNIT, 1 / gaussian.LATENT_LOG_SCALE_UNIT], count)
 
 
 def vae_layers(vae: VAE, unit: float, out: float) -> dict[str, Layer]:
     """All layers of a VAE whose inputs are worth ``unit``, and its means ``out``."""
     c, layers = vae.config, {}
 
-    def add(name: str, *convs: nn.Module, unit: float = 1 / UNIT, out: float | np.ndarray = 1 / UNIT) -> None:
+    def add(name: str, *convs: nn.Module, unit: float = 1 / MAP_UNIT, out: float | np.ndarray = 1 / MAP_UNIT) -> None:
         layers[name] = map_layer(name, *convs, unit=unit, out=out, limit=c.input_limit(name))
 
     split = of_latents(c.latents)
@@ -87,7 +87,7 @@ def vae_layers(vae: VAE, unit: float, out: float) -> dict[str, Layer]:
     return layers
 
 
-def drawn_bins(posterior: Any, size: int, bits: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def sample_bins(posterior: Any, size: int, bits: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """``size`` latents drawn from a posterior, int64, and log2 of their share, float64.
 
     Nibble by nibble, as a coder does, which needs what is drawn to be what is coded.

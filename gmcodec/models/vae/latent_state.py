@@ -1,80 +1,61 @@
 # SPDX-License-Identifier: MIT
 """The frozen VAE over a batch of images: features on the way up, latents group by group on the way down.
 
-vae/spec.py says the same in plain numpy.
+spec.py says the same in plain numpy.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from gmcodec import native
 from gmcodec.exact import gaussian
 from gmcodec.exact.gaussian import Gaussians, LatentTables
-from gmcodec.models.shared.conv import UNIT, Maps, to_activation, twice
+from gmcodec.models.shared.activations import MAP_UNIT
+from gmcodec.models.shared.conv import to_activation, twice
+from gmcodec.models.vae.frozen import FrozenVAE
 
-if TYPE_CHECKING:
-    from gmcodec.models.agave.model import AgaveConfig, Constants
-
-MEANS_OF_LATENTS_UNIT = 4096  # of means that nets give
-LATENT_SHIFT = (gaussian.POSITION // UNIT).bit_length() - 1  # from positions of latents to activations
-
-
-class FrozenVAE(Protocol):
-    """What this needs of a model."""
-
-    @property
-    def config(self) -> AgaveConfig: ...
-
-    @property
-    def maps(self) -> Maps: ...
-
-    @property
-    def constants(self) -> Constants: ...
-
-    @property
-    def latent_tables(self) -> LatentTables: ...
+LATENT_MEANS_UNIT = 4096  # of means that nets give
+LATENT_SHIFT = (gaussian.LATENT_POSITION // MAP_UNIT).bit_length() - 1  # from positions of latents to activations
 
 
-def climb(vae: FrozenVAE, x: np.ndarray) -> list[list[np.ndarray]]:
-    """The way up from a map: for every resolution the activation behind each block."""
-    maps, c = vae.maps, vae.config
-    x = maps.convolve("first", x, 2 * c.stride + 1, c.stride)
+def bottom_up(vae: FrozenVAE, x: np.ndarray) -> list[list[np.ndarray]]:
+    """Features of a map: for every resolution the activation behind each block."""
+    conv, c = vae.conv, vae.config
+    x = conv.convolve("first", x, 2 * c.stride + 1, c.stride)
     found: list[list[np.ndarray]] = []
     for level, blocks in enumerate(c.groups):
         if level:
-            x = maps.convolve(f"shrink.{level - 1}", maps.active(x), stride=2)
+            x = conv.convolve(f"shrink.{level - 1}", conv.active(x), stride=2)
         found.append([])
         for n in range(blocks):
-            inner = maps.active(maps.convolve(f"up.{level}.{n}.first", maps.active(x)))
-            x = maps.residual(x, f"up.{level}.{n}.second", inner)
-            found[-1].append(maps.active(x))
+            inner = conv.active(conv.convolve(f"up.{level}.{n}.first", conv.active(x)))
+            x = conv.residual(x, f"up.{level}.{n}.second", inner)
+            found[-1].append(conv.active(x))
     return found
 
 
 def split_latents(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means in 1/65536 and log-scales in 1/32 nat, int64 [.., L], of int64 [.., 2L], clamped as the float net's are."""
     mean, log_scale = np.split(outputs, 2, -1)
-    unit = gaussian.LOG_SCALE_UNIT
-    mean = mean * (gaussian.POSITION // MEANS_OF_LATENTS_UNIT)
-    return mean, np.clip(log_scale, gaussian.LOG_SCALE_MIN * unit, gaussian.LOG_SCALE_MAX * unit)
+    unit = gaussian.LATENT_LOG_SCALE_UNIT
+    mean = mean * (gaussian.LATENT_POSITION // LATENT_MEANS_UNIT)
+    return mean, np.clip(log_scale, gaussian.LATENT_LOG_SCALE_MIN * unit, gaussian.LATENT_LOG_SCALE_MAX * unit)
 
 
-class Descent:
-    """From the first group to the last; see coding/bitsback.py.
+class LatentState:
+    """Top down, from the first group of latents to the last: what is known so far.  See coding/bitsback.py.
 
     A part is a group, its latents [B, H', W', L] in that order, or, with a flow, a channel of one, [B, H', W'].
     """
 
     def __init__(self, vae: FrozenVAE, count: int, size: tuple[int, int], up: list[list[np.ndarray]] | None) -> None:
-        """``size``: height and width, whole cells; ``up``: what ``climb`` found, if posteriors are wanted."""
+        """``size``: height and width, whole cells; ``up``: what ``bottom_up`` found, if posteriors are wanted."""
         self._vae, self._count, self._size, self._up = vae, count, size, up
         self._stage, self._channel = 0, 0
         cell = vae.config.cell
         self._x = np.tile(vae.constants.top.astype(np.int16), (count, size[0] // cell, size[1] // cell, 1))
-        self._open()
+        self._begin_group()
 
     def sizes(self) -> list[int]:
         c, count = self._vae.config, self._count
@@ -85,29 +66,29 @@ class Descent:
             sizes += [cells] * channels if c.posterior == "iaf" else [cells * channels]
         return sizes
 
-    def _open(self) -> None:
+    def _begin_group(self) -> None:
         """Get ready for the stage that is next."""
-        c, maps = self._vae.config, self._vae.maps
+        c, conv = self._vae.config, self._vae.conv
         level, n = c.stages[self._stage]
         if self._stage and level < c.stages[self._stage - 1][0]:
-            self._x = maps.convolve(f"grow.{level}", twice(maps.active(self._x)))
-        self._active = maps.active(self._x)
+            self._x = conv.convolve(f"grow.{level}", twice(conv.active(self._x)))
+        self._active = conv.active(self._x)
         self._posterior: tuple[np.ndarray, np.ndarray] | None = None
         cells = (*self._active.shape[:3], c.latents)
         self._e = np.zeros(cells, np.int64)  # in 1/65536
         self._e0 = np.zeros(cells, np.int64)  # before the flow
-        self._flowed: tuple[np.ndarray, np.ndarray] | None = None
-        self._seen = None if self._up is None else self._up[level][-1 - n]
+        self._flow_outputs: tuple[np.ndarray, np.ndarray] | None = None
+        self._up_features = None if self._up is None else self._up[level][-1 - n]
 
     # -- posteriors ----------------------------------------------------------------------------------------
 
-    def posterior(self) -> Rows:
+    def posterior(self) -> PosteriorFrequencies:
         """Of the next part."""
         vae = self._vae
-        if self._seen is None:
+        if self._up_features is None:
             raise ValueError("posteriors need the images")
         if self._posterior is None:
-            both = np.concatenate([self._seen, self._active], 3)
+            both = np.concatenate([self._up_features, self._active], 3)
             self._posterior = self._split(f"stages.{self._stage}.posterior", both)
         mean, log_scale = self._posterior
         if vae.config.posterior == "iaf":
@@ -117,22 +98,22 @@ class Descent:
             mean = flow_mean[..., i] + gaussian.times_scale(mean[..., i], flow_index, vae.latent_tables)
             log_scale = flow_scale[..., i] + log_scale[..., i]
         index = gaussian.scale_index(log_scale)
-        limit = gaussian.LARGEST_MEAN
-        return Rows(Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), vae.latent_tables)
+        limit = gaussian.LATENT_MEAN_LIMIT
+        return PosteriorFrequencies(Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), vae.latent_tables)
 
     def _split(self, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``split_latents`` of a layer."""
-        return split_latents(self._vae.maps.outputs(name, x).astype(np.int64))
+        return split_latents(self._vae.conv.outputs(name, x).astype(np.int64))
 
     def _flow(self) -> tuple[np.ndarray, np.ndarray]:
         """Of all channels; right for the next one, which depends on the channels before it only."""
-        if self._flowed is not None:
-            return self._flowed
-        maps, name = self._vae.maps, f"stages.{self._stage}.flow"
+        if self._flow_outputs is not None:
+            return self._flow_outputs
+        conv, name = self._vae.conv, f"stages.{self._stage}.flow"
         known = to_activation(self._e0, LATENT_SHIFT)
-        inner = maps.active(maps.convolve(f"{name}.first", np.concatenate([known, self._seen], 3)))
-        self._flowed = self._split(f"{name}.last", inner)
-        return self._flowed
+        inner = conv.active(conv.convolve(f"{name}.first", np.concatenate([known, self._up_features], 3)))
+        self._flow_outputs = self._split(f"{name}.last", inner)
+        return self._flow_outputs
 
     def observe(self, bins: np.ndarray) -> None:
         """Tell the next part."""
@@ -140,45 +121,45 @@ class Descent:
         values = vae.latent_tables.values[bins].astype(np.int64)
         if vae.config.posterior == "gaussian":
             self._e[:] = values.reshape(self._e.shape)
-            self._close()
+            self._finish_group()
             return
         i = self._channel
         self._e[..., i] = values.reshape(self._e.shape[:3])
-        if self._seen is not None:
+        if self._up_features is not None:
             flow_mean, flow_scale = self._flow()
             index = gaussian.scale_index(flow_scale[..., i])
             self._e0[..., i] = gaussian.over_scale(self._e[..., i] - flow_mean[..., i], index, vae.latent_tables)
-        self._flowed = None
+        self._flow_outputs = None
         self._channel += 1
         if self._channel == vae.config.latents:
             self._channel = 0
-            self._close()
+            self._finish_group()
 
-    def _close(self) -> None:
+    def _finish_group(self) -> None:
         """All latents of a stage are known: go on to the next."""
         vae, name = self._vae, f"stages.{self._stage}"
-        maps, z = vae.maps, self._e
+        conv, z = vae.conv, self._e
         if self._stage:
             mean, log_scale = self._split(f"{name}.prior", self._active)
             z = mean + gaussian.times_scale(z, gaussian.scale_index(log_scale), vae.latent_tables)
         known = to_activation(z, LATENT_SHIFT)
-        inner = maps.active(maps.convolve(f"{name}.inner", np.concatenate([self._active, known], 3)))
-        self._x = maps.residual(self._x, f"{name}.second", inner)
+        inner = conv.active(conv.convolve(f"{name}.inner", np.concatenate([self._active, known], 3)))
+        self._x = conv.residual(self._x, f"{name}.second", inner)
         self._stage += 1
         if self._stage < len(vae.config.stages):
-            self._open()
+            self._begin_group()
 
     # -- f(z) ----------------------------------------------------------------------------------------------
 
     def means(self) -> np.ndarray:
         """f(z), int32 [B, H'', W'', planes] in 1/64 grey level, relative to 128."""
-        maps, x = self._vae.maps, self._x
+        conv, x = self._vae.conv, self._x
         for n in range(self._vae.config.doublings):
-            x = maps.convolve(f"finer.{n}", twice(maps.active(x)))
-        return maps.outputs("last", maps.active(x))
+            x = conv.convolve(f"finer.{n}", twice(conv.active(x)))
+        return conv.outputs("last", conv.active(x))
 
 
-class Rows:
+class PosteriorFrequencies:
     """Posteriors of a part as frequencies."""
 
     def __init__(self, posteriors: Gaussians, tables: LatentTables) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The specification of the frozen VAE of AGAVE: what vae/latent_state.py computes, in plain numpy int64.
 
-Slow and without tricks: one image, maps are int64 [H, W, F].  tests/test_agave_frozen.py compares, number by number.
+Slow and without tricks: one image, maps are int64 [H, W, F].  tests/models/test_agave_frozen.py compares, number by
+number.
 """
 
 from __future__ import annotations
@@ -12,15 +13,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmcodec.exact import ops
-from gmcodec.exact.gaussian import INVERSE_BITS, LOG_SCALE_MAX, LOG_SCALE_MIN, LOG_SCALE_UNIT, SCALE_BITS, LatentTables
+from gmcodec.exact.gaussian import (
+    LATENT_LOG_SCALE_MAX,
+    LATENT_LOG_SCALE_MIN,
+    LATENT_LOG_SCALE_UNIT,
+    LATENT_SCALE_BITS,
+    LatentTables,
+)
 from gmcodec.exact.ops import Layer
-from gmcodec.models.agave.model import AgaveConfig, Constants
+from gmcodec.models.agave.config import AgaveConfig
+from gmcodec.models.shared.activations import MAP_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.vae.frozen import Constants
 
-LIMIT, OUTPUT_LIMIT = 2**14 - 1, 2**17
 MEAN_SHIFT = 4  # nets give means in 1/4096
 
 
-def convolution(layer: Layer, x: np.ndarray, size: int = 3, stride: int = 1, limit: int = LIMIT) -> np.ndarray:
+def convolution(layer: Layer, x: np.ndarray, size: int = 3, stride: int = 1, limit: int = MAP_LIMIT) -> np.ndarray:
     """Rescaled and clamped outputs [H / stride, W / stride, M]; zero outside the image."""
     h, w, f = x.shape
     r = size // 2
@@ -33,7 +41,7 @@ def convolution(layer: Layer, x: np.ndarray, size: int = 3, stride: int = 1, lim
 
 
 def clamp(x: np.ndarray) -> np.ndarray:
-    return np.clip(x, -LIMIT, LIMIT)
+    return np.clip(x, -MAP_LIMIT, MAP_LIMIT)
 
 
 def coarser(x: np.ndarray, shift: int) -> np.ndarray:
@@ -69,13 +77,15 @@ class Spec:
     def split(self, name: str, *maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means, and log-scales within their range."""
         mean, log_scale = np.split(convolution(self.layers[name], np.concatenate(maps, 2), limit=OUTPUT_LIMIT), 2, 2)
-        return mean << MEAN_SHIFT, np.clip(log_scale, LOG_SCALE_MIN * LOG_SCALE_UNIT, LOG_SCALE_MAX * LOG_SCALE_UNIT)
+        return mean << MEAN_SHIFT, np.clip(
+            log_scale, LATENT_LOG_SCALE_MIN * LATENT_LOG_SCALE_UNIT, LATENT_LOG_SCALE_MAX * LATENT_LOG_SCALE_UNIT
+        )
 
     def index(self, log_scale: np.ndarray) -> np.ndarray:
-        return np.clip(log_scale - LOG_SCALE_MIN * LOG_SCALE_UNIT, 0, len(self.tables.scale) - 1)
+        return np.clip(log_scale - LATENT_LOG_SCALE_MIN * LATENT_LOG_SCALE_UNIT, 0, len(self.tables.scale) - 1)
 
     def scaled(self, x: np.ndarray, log_scale: np.ndarray) -> np.ndarray:
-        return (x * self.tables.scale[self.index(log_scale)]) >> SCALE_BITS
+        return (x * self.tables.scale[self.index(log_scale)]) >> LATENT_SCALE_BITS
 
     def features(self, planes: np.ndarray) -> list[list[np.ndarray]]:
         """The way up, from uint8 [C, H, W]."""
@@ -127,18 +137,18 @@ class Spec:
             shift, scale = (part[:, :, i] for part in self.split(f"{name}.last", self.active(inner)))
             mean[:, :, i] = shift + self.scaled(mean[:, :, i], scale)
             log_scale[:, :, i] += scale
-            e0[:, :, i] = ((e[:, :, i] - shift) * self.tables.inverse[self.index(scale)]) >> INVERSE_BITS
+            e0[:, :, i] = ((e[:, :, i] - shift) * self.tables.inverse[self.index(scale)]) >> LATENT_SCALE_BITS
         return mean, log_scale
 
     def conditions(self, means: np.ndarray) -> list[np.ndarray]:
-        """What f(z) [H, W, planes] tells the decoder, [H', W', D] for each of ``AgaveConfig.told``."""
+        """What f(z) [H, W, planes] tells the decoder, [H', W', D] for each of ``AgaveConfig.condition_levels``."""
         c = self.config
         x = coarser(means, 4).repeat(c.auxiliary, 0).repeat(c.auxiliary, 1)
         streams = [convolution(self.layers["told.first"], x)]
-        for n in range(max(c.told)):
+        for n in range(max(c.condition_levels)):
             streams.append(convolution(self.layers[f"told.shrink.{n}"], self.active(streams[-1]), stride=2))
         found = []
-        for n, level in enumerate(c.told):
+        for n, level in enumerate(c.condition_levels):
             streams[level] = self.residual(streams[level], f"told.{n}", self.active(streams[level]))
             found.append(self.active(streams[level]))
         return found

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""The one table of coders: how images become the payload of a file's part, and back, for every kind of model.
+
+::
+
+    coder            models                                    image                  group of small images
+    PixelCoder       local, online, pixelcnnpp                 autoregressive         autoregressive, in one stream
+    HighDepthCoder   online, of 16 bits a sample               high_depth             -
+    StripCoder       agave and ade of any size                 strips of a tile       chain
+    ChainCoder       agave of small images                     chain of one           chain
+
+Conventional methods have no model: coding/conventional.py.  Every function stands beside its inverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gmcodec.coding import autoregressive, chain, high_depth, strips, value_weights
+from gmcodec.coding.autoregressive import Payload
+from gmcodec.errors import GmcFormatError, UnsupportedImageError
+from gmcodec.models import registry
+from gmcodec.models.ade.model import AdeModel
+from gmcodec.models.agave.model import AgaveModel
+from gmcodec.models.online.model import OnlineModel
+from gmcodec.models.registry import Loaded
+from gmcodec.progress import Callback, ignore
+
+TRIAL_SQUARES = 8  # of an image, from which its size is estimated
+WeightIndices = Callable[[], np.ndarray]  # gives weight indices as soon as they are known
+
+
+class PixelCoder:
+    """Codes samples of 8 bits with an autoregressive model."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def encode(
+        self,
+        planes: np.ndarray,
+        threads: int = 1,
+        progress: Callback = ignore,
+        weight_indices: WeightIndices | None = None,
+        mirror: int = 0,
+    ) -> Payload:
+        """uint8 [C, H, W] -> payload.  ``weight_indices``, ``mirror``: as in ``autoregressive.encode``."""
+        tile = _whole_tile(planes) if isinstance(self.model, OnlineModel) else None
+        return autoregressive.encode(
+            planes, self.model, threads, progress, tile, weight_indices=weight_indices, mirror=mirror
+        )
+
+    def decode(
+        self, payload: bytes, shape: tuple[int, int, int], threads: int = 1, progress: Callback = ignore
+    ) -> np.ndarray:
+        """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError, as all coders do."""
+        return autoregressive.decode(payload, shape, self.model, threads, progress)
+
+    def encode_group(self, images: np.ndarray, progress: Callback = ignore) -> tuple[bytes, np.ndarray]:
+        """uint8 [B, C, H, W] -> payload, and the estimated bits of each image, float64 [B]."""
+        return autoregressive.encode_batch(images, self.model, progress)
+
+    def decode_group(self, payload: bytes, shape: tuple[int, int, int, int], progress: Callback = ignore) -> np.ndarray:
+        """Inverse of ``encode_group``: uint8 [B, C, H, W]."""
+        return autoregressive.decode_batch(payload, shape, self.model, progress)
+
+    def choose_weight_indices(self, planes: np.ndarray) -> np.ndarray:
+        """Weight indices for an image, uint8 [C, 256] (coding/value_weights.py): the same for all models."""
+        return autoregressive.choose_weight_indices(planes, self.model)
+
+    def trial_bits(self, planes: np.ndarray, progress: Callback = ignore) -> float:
+        """About the bits of an image, from a few squares of it, each coded on its own."""
+        sample = autoregressive.squares(planes, TRIAL_SQUARES)
+        return autoregressive.push_words(sample, self.model, progress)[1].sum() / sample.size * planes.size
+
+    def sampled_bits(
+        self, planes: np.ndarray, threads: int, weight_indices: WeightIndices | None, progress: Callback = ignore
+    ) -> tuple[float, float] | None:
+        """About the bits of ``encode`` and their standard error, several times faster; None if it is no faster."""
+        return autoregressive.sampled_bits(planes, self.model, threads, weight_indices, progress)
+
+
+class HighDepthCoder:
+    """Codes samples of 16 bits with a model of 8 that learns."""
+
+    def __init__(self, model: OnlineModel) -> None:
+        self.model = model
+
+    def encode(
+        self,
+        planes: np.ndarray,
+        threads: int = 1,
+        progress: Callback = ignore,
+        weight_indices: WeightIndices | None = None,
+        mirror: int = 0,
+    ) -> Payload:
+        """uint16 [C, H, W] -> payload."""
+        return high_depth.encode(planes, self.model, threads, progress, _whole_tile(planes))
+
+    def decode(
+        self, payload: bytes, shape: tuple[int, int, int], threads: int = 1, progress: Callback = ignore
+    ) -> np.ndarray:
+        """Inverse of ``encode``: uint16 [C, H, W]."""
+        return high_depth.decode(payload, shape, self.model, threads, progress)
+
+    def encode_group(self, images: np.ndarray, progress: Callback = ignore) -> tuple[bytes, np.ndarray]:
+        """Groups have 8 bits a sample.  Raises UnsupportedImageError."""
+        raise UnsupportedImageError("groups hold images of 8 bits a sample")
+
+    def decode_group(self, payload: bytes, shape: tuple[int, int, int, int], progress: Callback = ignore) -> np.ndarray:
+        """Groups have 8 bits a sample.  Raises GmcFormatError."""
+        raise GmcFormatError("a group cannot have samples of 16 bits")
+
+    def choose_weight_indices(self, planes: np.ndarray) -> np.ndarray:
+        """All neutral: the format has lists of values instead."""
+        return np.full((len(planes), value_weights.VALUES), value_weights.NEUTRAL_INDEX, np.uint8)
+
+    def trial_bits(self, planes: np.ndarray, progress: Callback = ignore) -> float:
+        """About the bits of an image, from a few squares of it."""
+        return high_depth.estimate(planes, self.model, progress)
+
+    def sampled_bits(
+        self, planes: np.ndarray, threads: int, weight_indices: WeightIndices | None, progress: Callback = ignore
+    ) -> tuple[float, float] | None:
+        """Nothing is faster."""
+        return None
+
+
+class ChainCoder(PixelCoder):
+    """Codes images with latents, bits-back; trials are those of the model without its latents."""
+
+    def __init__(self, latents: Any) -> None:
+        super().__init__(latents.plain)
+        self.latents = latents
+
+    def encode(
+        self,
+        planes: np.ndarray,
+        threads: int = 1,
+        progress: Callback = ignore,
+        weight_indices: WeightIndices | None = None,
+        mirror: int = 0,
+    ) -> Payload:
+        """uint8 [C, H, W] -> payload: a chain of one seed."""
+        payload, bits = self.encode_group(planes[None], progress)
+        return Payload(payload, float(bits.sum()))
+
+    def decode(
+        self, payload: bytes, shape: tuple[int, int, int], threads: int = 1, progress: Callback = ignore
+    ) -> np.ndarray:
+        """Inverse of ``encode``: uint8 [C, H, W]."""
+        return self.decode_group(payload, (1, *shape), progress)[0]
+
+    def encode_group(self, images: np.ndarray, progress: Callback = ignore) -> tuple[bytes, np.ndarray]:
+        """uint8 [B, C, H, W] -> payload, and the estimated bits of each image, float64 [B]."""
+        found = chain.encode_chain(images, self.latents, progress)
+        return found.payload, found.bits
+
+    def decode_group(self, payload: bytes, shape: tuple[int, int, int, int], progress: Callback = ignore) -> np.ndarray:
+        """Inverse of ``encode_group``: uint8 [B, C, H, W]."""
+        return chain.decode_chain(payload, shape, self.latents, progress)
+
+    def sampled_bits(
+        self, planes: np.ndarray, threads: int, weight_indices: WeightIndices | None, progress: Callback = ignore
+    ) -> tuple[float, float] | None:
+        """Nothing is faster."""
+        return None
+
+
+class StripCoder(ChainCoder):
+    """Codes images of any size with latents, strip by strip."""
+
+    def encode(
+        self,
+        planes: np.ndarray,
+        threads: int = 1,
+        progress: Callback = ignore,
+        weight_indices: WeightIndices | None = None,
+        mirror: int = 0,
+    ) -> Payload:
+        """uint8 [C, H, W] -> payload."""
+        return strips.encode_image(planes, self.latents, threads, progress)
+
+    def decode(
+        self, payload: bytes, shape: tuple[int, int, int], threads: int = 1, progress: Callback = ignore
+    ) -> np.ndarray:
+        """Inverse of ``encode``: uint8 [C, H, W]."""
+        return strips.decode_image(payload, shape, self.latents, threads, progress)
+
+
+Coder = PixelCoder | HighDepthCoder
+
+
+def coder_of(loaded: Loaded) -> Coder:
+    """The coder of a model."""
+    model = loaded.model
+    if isinstance(model, AgaveModel | AdeModel):
+        return StripCoder(model) if model.any_size else ChainCoder(model)
+    return HighDepthCoder(model) if loaded.entry.depth == 16 else PixelCoder(model)
+
+
+def load(method: int) -> Coder:
+    """The coder of a method id.  Raises UnknownModelError, WeightsError."""
+    return coder_of(registry.load(method))
+
+
+def _whole_tile(planes: np.ndarray) -> tuple[int, int] | None:
+    """The whole image as one tile, since half of it teaches less, and threads share a tile; None for large ones."""
+    _, height, width = planes.shape
+    return (height, width) if height * width <= autoregressive.TILE_PIXELS else None

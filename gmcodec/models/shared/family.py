@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""What weights on disk need to know of a family of models: each package of a family has one such record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from gmcodec.errors import WeightsError
+from gmcodec.models.shared.tensors import Tensors
+
+MAX_CONFIG_NUMBER = 4096  # number in an architecture: more would only be a way to exhaust memory
+
+
+class Base(NamedTuple):
+    """A frozen model that another one builds on: its name in the registry, the id of its weights, itself."""
+
+    name: str
+    weights_id: bytes
+    model: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of models on disk.
+
+    kind         how weights name the family; permanent
+    config       the dataclass of its architecture
+    model        the class of its frozen models; they have ``config`` and may have ``base``
+    read_config  plain values of JSON -> ``config``; raises KeyError, TypeError, ValueError, WeightsError
+    write        frozen model -> tensors by name; those of the base are left out
+    read         inverse of ``write``, given architecture and base: raises KeyError, ValueError, WeightsError
+    """
+
+    kind: str
+    config: type
+    model: type
+    read_config: Callable[[Mapping[str, Any]], Any]
+    write: Callable[[Any], Tensors]
+    read: Callable[[Any, Tensors, Base | None], Any]
+
+
+def plain_values(values: Mapping[str, Any], config: type) -> dict[str, Any]:
+    """Values of JSON with lists as tuples.  Raises WeightsError for a number that is out of range."""
+    plain: dict[str, Any] = {name: as_tuples(value) for name, value in values.items()}
+    numbers = [plain[f.name] for f in fields(config) if f.type == "int" and f.name in plain]
+    numbers += [n for f in fields(config) if f.type == "tuple[int, ...]" for n in plain[f.name]]
+    if any(type(value) is not int or not 0 <= value <= MAX_CONFIG_NUMBER for value in numbers):
+        raise WeightsError(f"unsound architecture: {dict(values)}")
+    return plain
+
+
+def as_tuples(value: Any) -> Any:
+    """Lists of JSON as tuples, however deep."""
+    return tuple(as_tuples(v) for v in value) if isinstance(value, list) else value
