@@ -37,10 +37,10 @@ def bits(model: Any, image: np.ndarray, whole: bool) -> float:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--model", "name", default="learning-rgb-fast", show_default=True)
 @click.option("--rate", "rates", type=click.IntRange(0, len(rules.RATES) - 1), multiple=True,
-              help="Index of online.rules.RATES  [default: the model's own].")  # fmt: skip
-@click.option("--every", default=7, show_default=True, help="Take every Nth photograph of the folder.")
-@click.option("--whole", is_flag=True, help="One tile for each image.")
-@click.option("--averaged", is_flag=True, help="Code with averaged weights.")
+              help="Of online.rules.RATES.  [default: the model's own]")  # fmt: skip
+@click.option("--every", default=7, show_default=True, help="Take every so many photographs of the folder.")
+@click.option("--whole", is_flag=True, help="One tile an image.")
+@click.option("--averaged", is_flag=True, help="Code with means of the weights.")
 def main(folder: Path, name: str, rates: tuple[int, ...], every: int, whole: bool, averaged: bool) -> None:
     """Print the change of the rate by learning."""
     loaded = registry.named(name)

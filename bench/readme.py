@@ -3,9 +3,10 @@
 
 python -m bench.readme
 
-Between ``<!-- table: bench/results/kodak/table.md -->`` and ``<!-- end -->`` the lines of that file's table are copied;
-between ``<!-- tree: gmcodec -->`` and ``<!-- end -->`` the sources of that folder, each with its first sentence
-(tree.py).  ``--check``, which the tests run, changes nothing and fails if anything differs.
+Between ``<!-- table: bench/results/kodak/table.md -->`` and ``<!-- end -->`` stand the table lines of that file.
+Between ``<!-- tree: gmcodec -->`` and ``<!-- end -->`` stand the sources of that folder, each with its first sentence
+(tree.py).
+``--check``, which the tests run, changes nothing and fails where something differs.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ import click
 from bench.tree import tree
 
 ROOT = Path(__file__).parent.parent
-MARKED = re.compile(r"(<!-- (table|tree): (\S+) -->\n)(.*?)(<!-- end -->)", re.S)
+PLACE = re.compile(r"(<!-- (table|tree): (\S+) -->\n)(.*?)(<!-- end -->)", re.S)
 
 
 def pages(root: Path = ROOT) -> list[Path]:
-    """The README and the pages of docs/."""
     return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
@@ -32,13 +32,13 @@ def table(path: Path) -> str:
 
 
 def filled(text: str, root: Path = ROOT) -> str:
-    """``text`` with every table as in its file, and every tree as in the folder."""
+    """``text`` with every table as it stands in its file, and every tree as the folder is."""
 
-    def fill(found: re.Match[str]) -> str:
-        path = root / found[3]
-        return found[1] + (table(path) if found[2] == "table" else f"```text\n{tree(path)}```\n") + found[5]
+    def fill(place: re.Match[str]) -> str:
+        path = root / place[3]
+        return place[1] + (table(path) if place[2] == "table" else f"```text\n{tree(path)}```\n") + place[5]
 
-    return MARKED.sub(fill, text)
+    return PLACE.sub(fill, text)
 
 
 @click.command()
@@ -49,7 +49,7 @@ def main(check: bool) -> None:
     for page in pages():
         before = page.read_text("utf-8")
         after = filled(before)
-        count += len(MARKED.findall(after))
+        count += len(PLACE.findall(after))
         if after != before:
             changed.append(str(page.relative_to(ROOT)))
             if not check:

@@ -9,7 +9,18 @@
 from gmcodec.errors import GmcError
 
 __version__ = "0.1.0"
-__all__ = ["Archive", "GmcError", "__version__", "decode", "decode_array", "encode", "info", "pack", "verify"]
+__all__ = [
+    "Archive",
+    "GmcError",
+    "__version__",
+    "cost_map",
+    "decode",
+    "decode_array",
+    "encode",
+    "info",
+    "pack",
+    "verify",
+]
 
 TYPE_CHECKING = False  # nothing is imported here that ``python -m gmcodec`` would look for in the current folder
 if TYPE_CHECKING:
@@ -17,14 +28,16 @@ if TYPE_CHECKING:
 
     from gmcodec.archive import Archive, pack
     from gmcodec.codec import decode, decode_array, encode, info, verify
+    from gmcodec.costs import cost_map
 
 
 def __getattr__(name: str) -> "Any":
     # importing gmcodec stays instant: numpy and the rest load with the first use
     if name in __all__:
-        from gmcodec import archive, codec
+        from gmcodec import archive, codec, costs
 
-        return getattr(archive if name in ("Archive", "pack") else codec, name)
+        homes = {"Archive": archive, "pack": archive, "cost_map": costs}
+        return getattr(homes.get(name, codec), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

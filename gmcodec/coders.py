@@ -10,6 +10,7 @@
     ChainCoder       agave of small images                     chain of one           chain
 
 Conventional methods have no model: coding/conventional.py.  Every function stands beside its inverse.
+What each pixel cost is known once it is decoded: ``costs`` of ``decode``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from gmcodec.coding import autoregressive, chain, high_depth, strips, value_weights
-from gmcodec.coding.autoregressive import Payload
+from gmcodec.coding.autoregressive import Costs, Payload
 from gmcodec.errors import GmcFormatError, UnsupportedImageError
 from gmcodec.models import registry
 from gmcodec.models.ade.model import AdeModel
@@ -35,6 +36,8 @@ WeightIndices = Callable[[], np.ndarray]  # gives weight indices as soon as they
 
 class PixelCoder:
     """Codes samples of 8 bits with an autoregressive model."""
+
+    spreads = ""  # in words, what ``costs`` has the same share of for many pixels, beside a few bytes that all have
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -54,10 +57,19 @@ class PixelCoder:
         )
 
     def decode(
-        self, payload: bytes, shape: tuple[int, int, int], threads: int = 1, progress: Callback = ignore
+        self,
+        payload: bytes,
+        shape: tuple[int, int, int],
+        threads: int = 1,
+        progress: Callback = ignore,
+        costs: Costs = None,
     ) -> np.ndarray:
-        """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError, as all coders do."""
-        return autoregressive.decode(payload, shape, self.model, threads, progress)
+        """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError, as all coders do.
+
+        ``costs``, float64 [H, W], gets the bits of each pixel, all its channels together; what belongs to none, a share
+        of each.
+        """
+        return autoregressive.decode(payload, shape, self.model, threads, progress, costs=costs)
 
     def encode_group(self, images: np.ndarray, progress: Callback = ignore) -> tuple[bytes, np.ndarray]:
         """uint8 [B, C, H, W] -> payload, and the estimated bits of each image, float64 [B]."""
@@ -86,6 +98,8 @@ class PixelCoder:
 class HighDepthCoder:
     """Codes samples of 16 bits with a model of 8 that learns."""
 
+    spreads = ""
+
     def __init__(self, model: OnlineModel) -> None:
         self.model = model
 
@@ -101,10 +115,15 @@ class HighDepthCoder:
         return high_depth.encode(planes, self.model, threads, progress, _whole_tile(planes))
 
     def decode(
-        self, payload: bytes, shape: tuple[int, int, int], threads: int = 1, progress: Callback = ignore
+        self,
+        payload: bytes,
+        shape: tuple[int, int, int],
+        threads: int = 1,
+        progress: Callback = ignore,
+        costs: Costs = None,
     ) -> np.ndarray:
         """Inverse of ``encode``: uint16 [C, H, W]."""
-        return high_depth.decode(payload, shape, self.model, threads, progress)
+        return high_depth.decode(payload, shape, self.model, threads, progress, costs)
 
     def encode_group(self, images: np.ndarray, progress: Callback = ignore) -> tuple[bytes, np.ndarray]:
         """Groups have 8 bits a sample.  Raises UnsupportedImageError."""
@@ -135,6 +154,7 @@ class ChainCoder(PixelCoder):
     def __init__(self, latents: Any) -> None:
         super().__init__(latents.plain)
         self.latents = latents
+        self.spreads = "noise, features and latents" if isinstance(latents, AdeModel) else "latents"
 
     def encode(
         self,
@@ -149,10 +169,16 @@ class ChainCoder(PixelCoder):
         return Payload(payload, float(bits.sum()))
 
     def decode(
-        self, payload: bytes, shape: tuple[int, int, int], threads: int = 1, progress: Callback = ignore
+        self,
+        payload: bytes,
+        shape: tuple[int, int, int],
+        threads: int = 1,
+        progress: Callback = ignore,
+        costs: Costs = None,
     ) -> np.ndarray:
         """Inverse of ``encode``: uint8 [C, H, W]."""
-        return self.decode_group(payload, (1, *shape), progress)[0]
+        spent = None if costs is None else costs[None]
+        return chain.decode_chain(payload, (1, *shape), self.latents, progress, spent)[0]
 
     def encode_group(self, images: np.ndarray, progress: Callback = ignore) -> tuple[bytes, np.ndarray]:
         """uint8 [B, C, H, W] -> payload, and the estimated bits of each image, float64 [B]."""
@@ -185,10 +211,15 @@ class StripCoder(ChainCoder):
         return strips.encode_image(planes, self.latents, threads, progress)
 
     def decode(
-        self, payload: bytes, shape: tuple[int, int, int], threads: int = 1, progress: Callback = ignore
+        self,
+        payload: bytes,
+        shape: tuple[int, int, int],
+        threads: int = 1,
+        progress: Callback = ignore,
+        costs: Costs = None,
     ) -> np.ndarray:
         """Inverse of ``encode``: uint8 [C, H, W]."""
-        return strips.decode_image(payload, shape, self.latents, threads, progress)
+        return strips.decode_image(payload, shape, self.latents, threads, progress, costs)
 
 
 Coder = PixelCoder | HighDepthCoder

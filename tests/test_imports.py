@@ -29,6 +29,7 @@ LAYERS = (
     "",  # gmcodec itself, whose functions load with their first use
     "archive",
     "sampling",
+    "costs",
     "blocks",
     "codec",
     "effort",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import asdict, replace
@@ -30,7 +31,9 @@ th { vertical-align: bottom; white-space: normal; }
 tr > :first-child { text-align: left; font-weight: inherit; white-space: nowrap; }
 tr.ours { font-weight: 700; background: var(--faint); }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); gap: 1rem; }
-figure { margin: 0; } svg { width: 100%; height: auto; }
+figure { margin: 0; } figcaption { font-size: .9rem; } svg { width: 100%; height: auto; }
+.maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: 1rem; }
+.maps img { width: 100%; max-width: 24rem; image-rendering: pixelated; }
 dt { font-weight: 600; } dd { margin: 0 0 .4rem 1rem; }
 summary { cursor: pointer; margin: 1rem 0; }
 """
@@ -57,7 +60,8 @@ def _as_json(results: Results, summaries: list[list[Figures]]) -> dict:
     sets = []
     for result, figures in zip(results.sets, summaries, strict=True):
         kept = result.rows if result.images <= MAX_SAVED_IMAGES else []
-        plain = asdict(replace(result, rows=[])) | {"rows": [row.as_json() for row in kept]}
+        plain = asdict(replace(result, rows=[], maps=[])) | {"rows": [row.as_json() for row in kept]}
+        del plain["maps"]
         sets.append({"summary": [asdict(f) for f in figures], **plain})
     return {
         **results.conditions,
@@ -126,6 +130,7 @@ def _section(result: SetResult, figures: list[Figures], drawn: dict[str, str]) -
 {_table(head[0], body)}
 <ul>{notes}</ul>
 <div class="plots">{shown}</div>
+{_maps(result)}
 {_each_image(result, figures)}
 </section>
 """
@@ -138,6 +143,18 @@ def _table(head: list[str], body: list[tuple[bool, list[str]]]) -> str:
         rows.append(f'<tr{kind}><th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(c)}</td>" for c in rest))
     top = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _maps(result: SetResult) -> str:
+    """What the pixels of the first images cost."""
+    shown = "".join(
+        f'<figure><img alt="What the pixels of {escape(drawn.image)} cost" '
+        f'src="data:image/png;base64,{base64.b64encode(drawn.png).decode()}">'
+        f"<figcaption>{escape(drawn.image)}: {escape(drawn.scale)}</figcaption></figure>"
+        for drawn in result.maps
+    )
+    head = "<h3>What each pixel costs in gmcodec's default code, all channels together</h3>"
+    return f'{head}<div class="maps">{shown}</div>' if shown else ""
 
 
 def _each_image(result: SetResult, figures: list[Figures]) -> str:

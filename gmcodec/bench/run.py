@@ -17,17 +17,19 @@ from typing import Any
 
 import numpy as np
 
+from gmcodec import costs
 from gmcodec.bench import machine, memory
 from gmcodec.bench.archive import ARCHIVES, WHOLE_SET, ArchiveCodec, measure_set
 from gmcodec.bench.catalogue import all_codecs, choose, matches
-from gmcodec.bench.codecs import Codec, EncodeDecode
+from gmcodec.bench.codecs import OURS, Codec, EncodeDecode
 from gmcodec.bench.images import ImageSet, open_sets
 from gmcodec.bench.measure import Row, measure
 from gmcodec.bench.records import Records
 from gmcodec.errors import BenchError
 
 QUICK_IMAGES = 3
-WARM_UP_SHAPE = (64, 64)  # rows and columns of the first image that each codec codes before times are measured
+MAPS, MAP_SIDE = 3, 320  # images of a set of which a report shows what their pixels cost, and pixels of such a picture
+WARM_UP_SHAPE = (64, 64)  # rows and columns of the first image that each codec codes before anything is timed
 
 Announce = Callable[[str], None]  # called before each image with the names of set and image
 
@@ -52,6 +54,15 @@ class Settings:
         return min(self.limit or QUICK_IMAGES, QUICK_IMAGES) if self.quick else self.limit
 
 
+@dataclass(frozen=True)
+class CostPicture:
+    """What the pixels of an image cost in gmcodec's default code: a PNG, and its scale in words."""
+
+    image: str
+    png: bytes
+    scale: str
+
+
 @dataclass
 class SetResult:
     """The rows of one set, ordered by image and then by codec, and each codec's peak memory on its largest image."""
@@ -63,6 +74,7 @@ class SetResult:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     memory: dict[str, int | None] = field(default_factory=dict)
     largest: tuple[int, ...] = ()
+    maps: list[CostPicture] = field(default_factory=list)  # of the first images; not in results.json
 
 
 @dataclass
@@ -141,6 +153,8 @@ def _run_set(
         rows = [Row(image_set.name, name, crc, pixels, image.size, codec) for codec in ready]
         result.rows += _run_image(rows, number, image, ready, records, settings.repeat)
         result.images += 1
+        if number < MAPS and OURS in ready:
+            result.maps += _cost_picture(name, image, ready[OURS], settings.threads)
         largest = image if largest is None or image.size > largest.size else largest
     result.skipped = list(image_set.skipped)
     if archives and result.images:
@@ -159,6 +173,15 @@ def _warm_up(image: np.ndarray, ready: dict[str, EncodeDecode]) -> None:
     for encode, decode in ready.values():
         with suppress(Exception):  # a codec that fails will fail again in its row
             decode(encode(np.ascontiguousarray(image)).data)
+
+
+def _cost_picture(name: str, image: np.ndarray, ours: EncodeDecode, threads: int) -> list[CostPicture]:
+    """The picture of an image that gmcodec codes; none of another."""
+    with suppress(Exception):  # shows in the rows
+        data = ours[0](image).data
+        drawn = costs.picture(costs.cost_map(data, threads=threads, max_pixels=None), MAP_SIDE)
+        return [CostPicture(name, drawn.png(), "; ".join([drawn.scale, *costs.spread_evenly(data)]))]
+    return []
 
 
 def _run_image(

@@ -224,7 +224,9 @@ def _info(job: Job, progress: Progress) -> list[str]:
     from gmcodec import codec
 
     _refuse_archive(raw := _read(job))
-    said = codec.info(raw)
+    said, lines = codec.info(raw), list[str]()
+    if job.output is not None:
+        said["map"], lines = _map(raw, job, progress)
     if job.options.json:
         return [json.dumps({"file": str(job.source.path or "-")} | said)]
     parts = [f"{p['code']}: {p['channels']} channels, {p['bytes']} bytes"
@@ -238,7 +240,23 @@ def _info(job: Job, progress: Progress) -> list[str]:
         f"  metadata  {metadata}",
         f"  header    {said['header_bytes']} bytes",
         f"  format    version {said['format_version']}, CRC-32 of the pixels {said['pixels_crc32']}",
+        *lines,
     ]
+
+
+def _map(raw: bytes, job: Job, progress: Progress) -> tuple[dict[str, Any], list[str]]:
+    """Draw what pixels cost into the job's output; what is to be said of it, as plain values and in lines."""
+    from gmcodec import costs
+    from gmcodec.formats import gmc
+
+    limit = pixel_limit(job.options)
+    progress.start("decoding", 2 * gmc.unpack(raw, max_pixels=limit).pixels)
+    found = costs.cost_map(raw, threads=_threads(job.options), max_pixels=limit, progress=progress)
+    drawn, notes = costs.picture(found), costs.spread_evenly(raw)
+    _write(job, drawn.png())
+    name = printable(job.output or "")
+    values = {"file": str(job.output), "white": drawn.end, "mean": drawn.mean, "most": drawn.most, "spread": notes}
+    return values, [f"  map       {name}: {drawn.scale}", *(f"            {note}" for note in notes)]
 
 
 ACTIONS = {"compress": _compress, "decompress": _decompress, "verify": _verify, "info": _info}

@@ -163,12 +163,27 @@ def verify(files: Sequence[str], recursive: bool, **rest: Any) -> None:
 
 @cli.command()
 @input_options
+@coding_options
 @click.option("--json", "as_json", is_flag=True, help="Print a line with a JSON object for each file.")
-def info(files: Sequence[str], recursive: bool, as_json: bool, **rest: Any) -> None:
-    """Show the contents of .gmc files without decoding them."""
-    options = replace(_options(rest), json=as_json)
+@click.option("--map", "costs", metavar="PATH",
+              help="Decode, and draw what each pixel cost: a PNG file, or directory (existing, or PATH/).")  # fmt: skip
+@click.option("-f", "--force", is_flag=True, help="Overwrite pictures.")
+def info(files: Sequence[str], recursive: bool, as_json: bool, costs: str | None, **rest: Any) -> None:
+    """Show the contents of .gmc files without decoding them.
+
+    With --map, files are decoded, and a picture shows what each pixel cost, all its channels together: black is
+    nothing, white the most but for one pixel in two hundred. What a code does not know pixel by pixel is spread
+    evenly, and said.
+    """
+    options = replace(_options(rest), json=as_json, times=False)
+    if costs is None and (options.threads or options.jobs > 1 or options.max_pixels is not None or options.force):
+        raise click.UsageError("--threads, --jobs, --max-pixels and --force are of --map")
     inputs = paths.collect(files, recursive, paths.reason_not_gmc)
-    _run([Job("info", source, options) for source in inputs.sources], inputs, rest)
+    if costs is None:
+        planned = [Job("info", source, options) for source in inputs.sources]
+    else:
+        planned = paths.plan_maps(inputs, costs, options)
+    _run(planned, inputs, rest)
 
 
 def _options(rest: dict[str, Any]) -> Options:

@@ -164,8 +164,13 @@ def gmc_name(path: Path, keep_suffix: bool = False) -> str:
 
 def image_name(path: Path, format: str) -> str:
     """Name of a decoded image: photo.gmc, photo.png.gmc -> photo.png; photo.jpg.gmc -> photo.jpg.png."""
-    name = Path(path.stem if path.suffix.lower() == SUFFIX else path.name)
+    name = Path(without_suffix(path))
     return name.name if FORMAT_BY_SUFFIX.get(name.suffix.lower()) == format else f"{name}.{format}"
+
+
+def without_suffix(path: Path) -> str:
+    """photo.gmc -> photo, photo.png.gmc -> photo.png."""
+    return path.stem if path.suffix.lower() == SUFFIX else path.name
 
 
 UNPACKED_SUFFIX = {"tiff": "tif"}  # suffixes of unpacked files that differ from the name of their format
@@ -237,6 +242,21 @@ def plan(action: str, inputs: Inputs, output: str | None, name: Callable[[Source
                 f"{source.name}: would be written to {printable(target)}, as {other.source.name} is; {help}"
             ))  # fmt: skip
     return list(jobs.values())
+
+
+def plan_maps(inputs: Inputs, output: str, options: Options) -> list[Job]:
+    """Jobs of ``info`` that draw what pixels cost into a PNG file, or a folder.  Raises UsageError."""
+    if output == STDIO:
+        raise click.UsageError("--map needs a file: standard output is for what info says")
+    folder = _is_folder(output)
+    if not folder and (inputs.from_folder or len(inputs.sources) > 1):
+        raise click.UsageError(f"several inputs need a directory: --map {printable(output)}/")
+    if folder and any(source.path is None for source in inputs.sources):
+        raise click.UsageError("standard input has no name: give --map a file name")
+    if not folder and Path(output).suffix.lower() != ".png":
+        shown = printable(output)
+        raise click.UsageError(f"the picture of --map is a PNG file: {shown}.png, or {shown}/")
+    return plan("info", inputs, output, lambda source: f"{without_suffix(source.relative)}.bits.png", options)
 
 
 def _target(source: Source, folder: Path | None, output: str | None, name: str) -> Path:

@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,6 +62,8 @@ ADAPT_FROM_PIXELS = 1 << 16  # of an image, from which weights and changes may p
 FIT_SIDE, FIT_SQUARES = 32, 24  # the sample of an image that a model is fitted to
 # for each channel the weights of its values 0..255, int64 [256], or None if it has none
 Weights = Sequence[np.ndarray | None] | None
+# what decoders fill where it is asked for: bits of each pixel, all its channels together, float64 [H, W] or [B, H, W]
+Costs = np.ndarray | None
 
 
 class Prediction(Protocol):
@@ -171,12 +173,35 @@ def push(
     stack: Stack, planes: np.ndarray, model: PixelModel, progress: Callback, weights: Weights = None
 ) -> np.ndarray:
     """Push uint8 [B, C, H, W]; returns the estimated bits of each image, float64 [B].  Inverse of ``pop``."""
+    bits = np.zeros(len(planes))
+    for pixels, symbols, rows, cost in _chunks(planes, model, weights):
+        stack.push(symbols, rows)
+        bits += np.bincount(pixels // planes[0, 0].size, cost, len(planes))
+        progress(len(pixels))
+    return bits
+
+
+def pixel_bits(planes: np.ndarray, model: PixelModel, progress: Callback, weights: Weights = None) -> np.ndarray:
+    """The bits that ``push`` would take for each pixel of uint8 [B, C, H, W]: float64 [B, H, W]."""
+    out = np.empty(planes[:, 0].size)
+    for pixels, _, _, cost in _chunks(planes, model, weights):
+        out[pixels] = cost
+        progress(len(pixels))
+    return out.reshape(planes[:, 0].shape)
+
+
+def _chunks(
+    planes: np.ndarray, model: PixelModel, weights: Weights
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Of uint8 [B, C, H, W], from the last pixels to the first: pixels, symbols and rows in coding order, pixels' bits.
+
+    int64 [N], flat indices; int32 [2 * C * N]; int32 [2 * C * N, 16]; float64 [N].
+    """
     count, c, height, width = planes.shape
     canvas = model.canvas(height, width, count)
     canvas.fill(planes)
     order, starts = wavefront(height, width, model.slope, count)
     samples = planes.transpose(1, 0, 2, 3).reshape(c, -1).astype(np.int32)
-    bits = np.zeros(count)
     last = len(starts) - 1
     while last > 0:
         # as many whole steps as fit into a chunk
@@ -193,12 +218,9 @@ def push(
             symbols[where[2 * channel + 1]] = low
             rows[where[2 * channel + 1]] = _low_rows(prediction, high, weights, channel)
             prediction.observe(sample)
-        stack.push(symbols, rows)
         cost = -np.log2(rows[np.arange(len(rows)), symbols] / ROW_TOTAL)
-        bits += np.bincount(pixels // (height * width), cost[where].sum(axis=0), count)
-        progress(len(pixels))
+        yield pixels, symbols, rows, cost[where].sum(axis=0)
         last = first
-    return bits
 
 
 def pop(
@@ -244,8 +266,9 @@ def pop_words(
     progress: Callback,
     weights: Weights = None,
     threads: int = 1,
+    costs: Costs = None,
 ) -> np.ndarray:
-    """Inverse of ``push_words``.  Raises GmcFormatError when words are missing or left over."""
+    """Inverse of ``push_words``; ``costs`` [B, H, W].  Raises GmcFormatError when the words are not used up exactly."""
     coder = model.tile_coder
     if coder is not None and shape[0] == 1:
         check_words(words)
@@ -257,6 +280,13 @@ def pop_words(
         finished = stack.is_empty()
     if not finished:
         raise GmcFormatError("coded data is left over after the last pixel")
+    if costs is not None:
+        learns = shape[0] == 1 and hasattr(coder, "pixel_bits")  # else nothing is faster than going through the model
+        costs[:] = (
+            coder.pixel_bits(planes[0], progress, weights, threads)  # type: ignore[union-attr]
+            if learns
+            else pixel_bits(planes, model, progress, weights)
+        )
     return planes
 
 
@@ -295,7 +325,7 @@ def _symbol_positions(starts: np.ndarray, streams: int) -> np.ndarray:
 
 # how a tile uint8 [1, C, h, w] becomes words, and back: functions like ``push_words`` and ``pop_words``
 PushTile = Callable[[np.ndarray, PixelModel, Callback, Weights, int], tuple[np.ndarray, np.ndarray]]
-PopTile = Callable[[np.ndarray, tuple[int, int, int, int], PixelModel, Callback, Weights, int], np.ndarray]
+PopTile = Callable[[np.ndarray, tuple[int, int, int, int], PixelModel, Callback, Weights, int, Costs], np.ndarray]
 
 
 # -- weights of values -----------------------------------------------------------------------------------
@@ -425,8 +455,13 @@ def decode(
     threads: int = 1,
     progress: Callback = ignore,
     pop_tile: PopTile = pop_words,
+    costs: Costs = None,
 ) -> np.ndarray:
-    """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
+    """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError before large allocations.
+
+    ``costs``, float64 [H, W], gets the bits of each pixel; those of changes and weights, a share of each.  They take
+    about as long as decoding, and their pixels are reported once more.
+    """
     channels, height, width = shape
     extras, position = varint.read(payload, 0, "the head of a payload")
     changed, position = varint.read(payload, position, "the length of the changes") if extras & 1 else (0, position)
@@ -446,12 +481,19 @@ def decode(
     side_by_side, each = workers(len(lengths), threads)
 
     def decode_tile(number: int, where: tuple[slice, slice]) -> None:
-        part = out[None, :, where[0], where[1]]
-        part[:] = pop_tile(words[ends[number] : ends[number + 1]], part.shape, model, progress, weights, each)
+        part, spent = out[None, :, where[0], where[1]], None if costs is None else costs[None, where[0], where[1]]
+        part[:] = pop_tile(words[ends[number] : ends[number + 1]], part.shape, model, progress, weights, each, spent)
 
     with Threads(side_by_side) as pool:
         list(pool.map(decode_tile, range(len(lengths)), tiles(height, width, tile)))
+    spread(costs, 32 * weight_length + 8 * changed)
     return out
+
+
+def spread(costs: Costs, bits: float) -> None:
+    """Add bits that belong to no pixel to all of them alike."""
+    if costs is not None and costs.size:
+        costs += bits / costs.size
 
 
 def workers(count: int, threads: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gmcodec.coding.autoregressive import PixelModel, Weights, pop, push
+from gmcodec.coding.autoregressive import Costs, PixelModel, Weights, pixel_bits, pop, push
 from gmcodec.coding.stack import Stack
 from gmcodec.progress import Callback, ignore
 
@@ -122,11 +122,18 @@ def pop_batch(
     progress: Callback = ignore,
     weights: Weights = None,
     above: np.ndarray | None = None,
+    costs: Costs = None,
 ) -> np.ndarray:
-    """Pop uint8 ``shape`` [B, C, H, W] and give the bits back."""
+    """Pop uint8 ``shape`` [B, C, H, W] and give the bits back.
+
+    ``costs``, float64 [B, H, W], gets what each pixel takes once the latents are known.
+    """
     state = model.latent_state(shape, None)
     latents = pop_priors(stack, state, model.latent_bits)
-    planes = pop(stack, shape, below(state.decoder(), above), progress, weights)
+    decoder = below(state.decoder(), above)
+    planes = pop(stack, shape, decoder, progress, weights)
+    if costs is not None:
+        costs[:] = pixel_bits(planes, decoder, progress, weights)
     push_posteriors(stack, model.latent_state(shape, planes), latents, model.latent_bits)
     return planes
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gmcodec.coding import bitsback, flow
-from gmcodec.coding.autoregressive import open_stack, pop, push
+from gmcodec.coding.autoregressive import Costs, open_stack, pixel_bits, pop, push, spread
 from gmcodec.coding.bitsback import LatentModel, Pushed, Scheme, shape_of
 from gmcodec.coding.flow import FlowModel, Underflow
 from gmcodec.coding.stack import Stack
@@ -69,11 +69,16 @@ def encode_chain(images: np.ndarray, model: ChainModel, progress: Callback = ign
 
 
 def decode_chain(
-    payload: bytes, shape: tuple[int, int, int, int], model: ChainModel, progress: Callback = ignore
+    payload: bytes,
+    shape: tuple[int, int, int, int],
+    model: ChainModel,
+    progress: Callback = ignore,
+    costs: Costs = None,
 ) -> np.ndarray:
     """Inverse of ``encode_chain``: uint8 ``shape`` [N, C, H, W].  Raises GmcFormatError.
 
-    Memory and time grow with ``shape``, whatever the payload is: the caller must limit it.
+    Memory and time grow with ``shape``, whatever the payload is: the caller must limit it.  ``costs``, float64
+    [N, H, W], gets the bits of each pixel; the latents of a batch, or its flow, cost its pixels alike.
     """
     count, _, height, width = shape
     seeds, position = varint.read(payload, 0, "the number of seeds")
@@ -89,9 +94,14 @@ def decode_chain(
     stack = open_stack(np.frombuffer(payload, "<u4", offset=position))
     out = np.empty(shape, np.uint8)
     for part in reversed(list(_parts(seeds, count, batch))):
-        out[part] = scheme(model).pop_batch(stack, shape_of(out[part]), model, progress)
+        before, spent = stack.exact_bits, None if costs is None else costs[part]
+        out[part] = scheme(model).pop_batch(stack, shape_of(out[part]), model, progress, costs=spent)
+        if spent is not None:
+            spread(spent, before - stack.exact_bits - spent.sum())
     for part in reversed(list(_parts(0, seeds, SEED_PIXELS // (height * width)))):
         out[part] = pop(stack, shape_of(out[part]), model.plain, progress)
+        if costs is not None:
+            costs[part] = pixel_bits(out[part], model.plain, progress)
     if not stack.is_empty():
         raise GmcFormatError("coded data is left over after the last image")
     return out

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gmcodec.coding.autoregressive import PixelModel, Weights, pop, push
+from gmcodec.coding.autoregressive import Costs, PixelModel, Weights, pixel_bits, pop, push
 from gmcodec.coding.bitsback import (
     SEED_MARGIN,
     Posterior,
@@ -174,15 +174,25 @@ def pop_batch(
     progress: Callback = ignore,
     weights: Weights = None,
     above: np.ndarray | None = None,
+    costs: Costs = None,
 ) -> np.ndarray:
-    """Pop uint8 ``shape`` [B, C, H, W] and give the bits back.  Raises GmcFormatError."""
-    out = np.empty(shape, np.uint8)
+    """Pop uint8 ``shape`` [B, C, H, W] and give the bits back.  Raises GmcFormatError.
+
+    ``costs``, float64 [B, H, W], gets what each pixel beside whole cells takes; those within, the same share each.
+    """
+    out, before = np.empty(shape, np.uint8), stack.exact_bits
     planes, margin = _split_margin(out, model)
     if planes.size:
         planes[:] = _pop_cells(stack, shape_of(planes), model)
         progress(planes[:, 0].size)
+        if costs is not None:
+            costs[:, :, : planes.shape[3]] = (before - stack.exact_bits) / planes[:, 0].size
+            progress(planes[:, 0].size)
     if margin.size:
-        margin[:] = pop(stack, shape_of(margin), _margin_model(model, margin, above), progress, weights)
+        beside = _margin_model(model, margin, above)
+        margin[:] = pop(stack, shape_of(margin), beside, progress, weights)
+        if costs is not None:
+            costs[:, :, planes.shape[3] :] = pixel_bits(margin, beside, progress, weights)
     return out
 
 

@@ -23,15 +23,17 @@ Payload of one part, in this order (numbers as in formats/varint.py):
 from __future__ import annotations
 
 import zlib
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from gmcodec.coding.autoregressive import (
+    Costs,
     Payload,
     TileCoder,
     check_words,
     read_tiles,
+    spread,
     squares,
     tile_shape,
     tiles,
@@ -44,12 +46,18 @@ from gmcodec.progress import Callback, ignore, without_pixels
 from gmcodec.threads import Threads
 
 
+class OnlineTileCoder(TileCoder, Protocol):
+    """Knows the bits of each pixel, float64 [H, W], of a tile uint16 [C, H, W]."""
+
+    def pixel_bits(self, planes: np.ndarray, progress: Callback, weights: Any, threads: int = 1) -> np.ndarray: ...
+
+
 class Model(Protocol):
     """What coding needs of a model that learns on its way and knows images of 8 bits."""
 
     rates: tuple[int, ...]
 
-    def high_depth_coder(self, bits: int, shift: int, rate: int) -> TileCoder:
+    def high_depth_coder(self, bits: int, shift: int, rate: int) -> OnlineTileCoder:
         """Codes tiles uint16 [C, H, W] of ``bits`` bits; a grey level of the model is 2**shift steps."""
 
 
@@ -206,8 +214,12 @@ def decode(
     model: Model,
     threads: int = 1,
     progress: Callback = ignore,
+    costs: Costs = None,
 ) -> np.ndarray:
-    """Inverse of ``encode``: uint16 [C, H, W].  Raises GmcFormatError before large allocations."""
+    """Inverse of ``encode``: uint16 [C, H, W].  Raises GmcFormatError before large allocations.
+
+    ``costs``, float64 [H, W], gets the bits of each pixel; those of the lists of values, a share of each.
+    """
     channels, height, width = shape
     mask, position = varint.read(payload, 0, "the head of a payload")
     if mask >> channels or position + 3 > len(payload):
@@ -232,7 +244,10 @@ def decode(
         part[:], finished = coder.pop_words(mine, part.shape[1], part.shape[2], progress, None, each)
         if not finished:
             raise GmcFormatError("coded data is left over after the last pixel")
+        if costs is not None:
+            costs[where] = coder.pixel_bits(part, progress, None, each)
 
     with Threads(side_by_side) as pool:
         list(pool.map(decode_tile, range(len(lengths)), tiles(height, width, tile)))
+    spread(costs, 8 * length)
     return from_ranks(out, lists)

@@ -62,6 +62,11 @@ class Stack:
         """The number of bits that can be popped, to within a word."""
         return self._ans.num_bits()
 
+    @property
+    def exact_bits(self) -> int:
+        """How many bits there are, to the bit."""
+        return self._ans.num_valid_bits()
+
     def words(self) -> np.ndarray:
         """uint32 words; the last one belongs to the top of the stack."""
         return self._ans.get_compressed()

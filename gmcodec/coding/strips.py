@@ -22,7 +22,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from gmcodec.coding import autoregressive
-from gmcodec.coding.autoregressive import Payload, PixelModel, Weights, open_stack, pop, push, squares
+from gmcodec.coding.autoregressive import (
+    Costs,
+    Payload,
+    PixelModel,
+    Weights,
+    open_stack,
+    pixel_bits,
+    pop,
+    push,
+    spread,
+    squares,
+)
 from gmcodec.coding.bitsback import LatentModel, below, shape_of
 from gmcodec.coding.chain import scheme
 from gmcodec.coding.flow import FlowModel, Underflow
@@ -76,8 +87,12 @@ def decode_image(
     model: StripModel,
     threads: int = 1,
     progress: Callback = ignore,
+    costs: Costs = None,
 ) -> np.ndarray:
-    """Inverse of ``encode_image``: uint8 [C, H, W].  Raises GmcFormatError before large allocations."""
+    """Inverse of ``encode_image``: uint8 [C, H, W].  Raises GmcFormatError before large allocations.
+
+    ``costs``, float64 [H, W], gets the bits of each pixel; a strip's latents, or its flow, cost its pixels alike.
+    """
 
     def pop_tile(
         words: np.ndarray,
@@ -86,10 +101,11 @@ def decode_image(
         progress: Callback,
         weights: Weights,
         threads: int,
+        costs: Costs,
     ) -> np.ndarray:
-        return pop_strips(words, shape, model.with_plain(fitted), progress, weights)
+        return pop_strips(words, shape, model.with_plain(fitted), progress, weights, costs)
 
-    return autoregressive.decode(payload, shape, model.plain, threads, progress, pop_tile=pop_tile)
+    return autoregressive.decode(payload, shape, model.plain, threads, progress, pop_tile, costs)
 
 
 def push_strips(
@@ -149,21 +165,32 @@ def _push_latents(
 
 
 def pop_strips(
-    words: np.ndarray, shape: tuple[int, int, int, int], model: StripModel, progress: Callback, weights: Weights
+    words: np.ndarray,
+    shape: tuple[int, int, int, int],
+    model: StripModel,
+    progress: Callback,
+    weights: Weights,
+    costs: Costs = None,
 ) -> np.ndarray:
-    """Inverse of ``push_strips``.  Raises GmcFormatError."""
+    """Inverse of ``push_strips``; ``costs`` [1, H, W].  Raises GmcFormatError."""
     stack, top, (_, _, height, width) = open_stack(words), 0, shape
     out = np.empty(shape, np.uint8)
     while top < height:
+        before = stack.exact_bits
         rows = model.cell * int(stack.pop_uniform(1, 1 << ROWS_BITS)[0])
         bottom = top + rows if rows else height
         if bottom > height or (rows > model.cell and rows * width > scheme(model).batch_pixels):
             raise GmcFormatError(f"a strip of {rows} rows is larger than the format allows")
-        part, above = out[:, :, top:bottom], out[:, :, :top]
+        part, above, spent = out[:, :, top:bottom], out[:, :, :top], None if costs is None else costs[:, top:bottom]
         if rows:
-            part[:] = scheme(model).pop_batch(stack, shape_of(part), model, progress, weights, above)
+            part[:] = scheme(model).pop_batch(stack, shape_of(part), model, progress, weights, above, spent)
         else:
-            part[:] = pop(stack, shape_of(part), below(model.plain, above), progress, weights)
+            decoder = below(model.plain, above)
+            part[:] = pop(stack, shape_of(part), decoder, progress, weights)
+            if spent is not None:
+                spent[:] = pixel_bits(part, decoder, progress, weights)
+        if spent is not None:
+            spread(spent, before - stack.exact_bits - spent.sum())
         top = bottom
     if not stack.is_empty():
         raise GmcFormatError("coded data is left over after the last pixel")

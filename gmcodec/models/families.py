@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The families of models that weights on disk may be of: a new one is a package and a line here."""
+"""The families of models on disk.  A new family is a package, and a line here."""
 
 from __future__ import annotations
 

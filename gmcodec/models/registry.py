@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Models by name and by permanent id.  Ids are part of the file format: append only, never reuse."""
+"""Models by name and by permanent method id.  Ids are part of the file format: append only, never reuse one."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.weights import from_bytes, weights_id
 
 WEIGHTS_FOLDER = Path(__file__).parent.parent / "weights"
-WEIGHTS_VARIABLE = "GMCODEC_WEIGHTS"  # a folder to use instead of the shipped one
+WEIGHTS_VARIABLE = "GMCODEC_WEIGHTS"  # the environment variable that names another folder
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model that files may name by its method id.
+    """A model that files name by its method id.
 
-    members: of a model that learns while it codes, each net's weights and its index into online.rules.RATES.  Nets of
-    an ensemble learn side by side.  A model without members does not learn, and its weights are called like itself.
+    ``members``: the nets of a model that learns while it codes, several for an ensemble: the name of each net's weights
+    and its rate, an index into online.rules.RATES.  A model without members does not learn; its weights have its name.
     """
 
     method: int  # permanent id in files, 16 or above
     name: str
     channels: int
     max_pixels: int | None = None  # of an image; larger ones would take too long
-    opt_in: bool = False  # groups of an archive use it only if the user names it
-    family: str = ""  # a name that stands for any of several models
+    opt_in: bool = False  # used for the groups of an archive only if the user names it
+    family: str = ""  # a name that several models share
     depth: int = 8  # bits of samples
     members: tuple[tuple[str, int], ...] = ()
     averaged: bool = False  # members code with running means of their weights
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of the files of its weights."""
+        """The names of the weights files."""
         return tuple(source for source, _ in self.members) or (self.name,)
 
     def supports(self, channels: int, pixels: int, depth: int = 8) -> bool:
@@ -72,7 +72,7 @@ ENTRIES = (
 BY_METHOD = {e.method: e for e in ENTRIES}
 
 
-# by channels, depth and effort: what each effort tries beyond the one before, by name
+# by channels, depth and effort: names of the models that an effort tries besides those of the effort before
 MODELS_OF_EFFORTS: dict[tuple[int, int], dict[str, tuple[str, ...]]] = {
     (3, 8): {"fast": ("local-rgb-fast",), "default": ("learning-rgb-fast",), "best": ("pair-rgb",)},
     (1, 8): {"fast": ("local-grey",), "default": ("learning-grey",), "best": ("averaged-grey",)},
@@ -86,7 +86,7 @@ class Loaded:
     """A model ready to code, and the id of its weights."""
 
     entry: Entry
-    model: Any  # of a class that coders.py has a coder for
+    model: Any  # of a class that has a coder in coders.py
     weights_id: bytes
 
 
@@ -94,17 +94,17 @@ class Loaded:
 
 
 def folder() -> Path:
-    """Where weights are looked for."""
+    """The folder of the weights."""
     return Path(os.environ.get(WEIGHTS_VARIABLE) or WEIGHTS_FOLDER)
 
 
 def default(channels: int) -> Entry:
-    """The model that codes groups of small images of 1 (grey) or 3 (RGB) channels unless another is smaller."""
+    """The default model for groups of small images of 1 (grey) or 3 (RGB) channels."""
     return next(e for e in ENTRIES if e.channels == channels)
 
 
 def by_name(name: str) -> list[Entry]:
-    """The models that a name stands for: one, or a family.  Raises ValueError for an unknown name."""
+    """The models of this name, or of this family.  Raises ValueError for an unknown name."""
     found = [e for e in ENTRIES if name in (e.name, e.family)]
     if not found:
         raise ValueError(f"unknown model {name!r}; choose from {', '.join(e.name for e in ENTRIES)}")
@@ -112,46 +112,46 @@ def by_name(name: str) -> list[Entry]:
 
 
 def models_of_effort(channels: int, effort: str, depth: int = 8) -> list[Entry]:
-    """The models that an effort tries, the fastest first: all that lower efforts try, and more."""
+    """The models that an effort tries, the fastest first; they include those of the lower efforts."""
     by_effort = MODELS_OF_EFFORTS[channels, depth]
     efforts = list(by_effort)
     return [by_name(name)[0] for e in efforts[: efforts.index(effort) + 1] for name in by_effort[e]]
 
 
 def paths(entry: Entry, where: Path | None = None) -> list[Path]:
-    """The files of a model's weights."""
+    """The paths of a model's weights files."""
     return [(where or folder()) / f"{name}.safetensors" for name in entry.sources]
 
 
 def is_installed(entry: Entry) -> bool:
-    """Whether the files of its weights are there."""
+    """Whether all of a model's weights files exist."""
     return all(path.is_file() for path in paths(entry))
 
 
-# -- models, ready -----------------------------------------------------------------------------------------
+# -- loaded models -----------------------------------------------------------------------------------------
 
 
 def for_channels(channels: int) -> Loaded:
-    """The default model, ready."""
+    """Load the default model of 1 or 3 channels."""
     return load(default(channels).method)
 
 
 def named(name: str) -> Loaded:
-    """The model called ``name``, ready.  Raises ValueError for an unknown name, else what ``load`` raises."""
+    """Load a model by name.  Raises ValueError for an unknown name, else what ``load`` raises."""
     return load(by_name(name)[0].method)
 
 
 def installed(channels: int, pixels: int) -> list[Loaded]:
-    """The models for an image, ready: the default one, then others that are installed.  Raises as ``load``."""
+    """Load the default model for an image, then the others that are installed.  Raises what ``load`` raises."""
     others = (e for e in ENTRIES if e.supports(channels, pixels) and e != default(channels) and not e.opt_in)
     return [for_channels(channels), *(load(e.method) for e in others if is_installed(e))]
 
 
 def load(method: int) -> Loaded:
-    """The model of a method id.  Raises UnknownModelError, or WeightsError when its file is missing or damaged."""
+    """Load the model of a method id.  Raises UnknownModelError; WeightsError when a file is missing or damaged."""
     if method not in BY_METHOD:
         raise UnknownModelError(f"model {method} is not known to this release")
-    # the instruction set is part of the key: it may be forced anew between two calls (tests, doctor)
+    # the instruction set is part of the cache's key, since tests and ``doctor`` change it between calls
     return _load(BY_METHOD[method], folder(), native.core())
 
 
@@ -167,8 +167,8 @@ def _load(entry: Entry, where: Path, core: native.Core) -> Loaded:
     ids = [weights_id(data) for data in files]
     if not entry.members:
         return Loaded(entry, found[0], ids[0])
-    learns = OnlineModel(found, [rate for _, rate in entry.members], entry.averaged)
-    return Loaded(entry, learns, ids[0] if len(ids) == 1 else weights_id(b"".join(ids)))
+    online = OnlineModel(found, [rate for _, rate in entry.members], entry.averaged)
+    return Loaded(entry, online, ids[0] if len(ids) == 1 else weights_id(b"".join(ids)))
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -179,7 +179,7 @@ def _read(path: Path, name: str) -> bytes:
 
 
 def _model(data: bytes, path: Path, where: Path, core: native.Core) -> Any:
-    """The frozen model of a file, with the model that it builds on, if any."""
+    """The frozen model of a weights file; loads its base too, if it has one."""
 
     def base(name: str) -> tuple[bytes, Any]:
         if name == path.stem:

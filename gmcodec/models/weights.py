@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Frozen weights on disk: safetensors of integers, read back bit for bit, checked before use.
+"""Frozen weights on disk: safetensors of integers, which are checked before use.
 
-The metadata names the family, the architecture as JSON, and the base if the model shares another one's weights.  The
-file's identity, ``weights_id``, is the start of its SHA-256; a .gmc file names the weights it needs by it.
+The metadata holds the kind of the family, the architecture as JSON, and the name and id of the base if the model shares
+the weights of another one.  ``weights_id``, the start of a file's SHA-256, identifies weights; a .gmc file names by it
+the weights that it needs.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def to_bytes(model: Any) -> bytes:
     metadata = {"kind": family.kind, "config": json.dumps(asdict(model.config), sort_keys=True)}
     metadata |= {"base": base.name, "base_id": base.weights_id.hex()} if base else {}
     data = save(family.write(model), metadata)
-    # safetensors writes its metadata in a random order: sort the header, padded to 8 bytes as before
+    # safetensors writes its metadata in random order, so sort the header and pad it to 8 bytes again
     size = int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
@@ -47,9 +48,9 @@ def to_bytes(model: Any) -> bytes:
 
 
 def from_bytes(data: bytes, find: Find | None = None) -> Any:
-    """Inverse of ``to_bytes``; ``find`` gives the model that the weights build on, if they need one.
+    """Inverse of ``to_bytes``; ``find`` gives the base, if the weights need one.
 
-    Raises WeightsError for anything but sound weights.
+    Raises WeightsError for damaged or unknown weights.
     """
     try:
         tensors = load(data)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The ANS stack of coding/stack.py one symbol at a time: a 64-bit state, 32-bit words, 24 bits of precision, so the
-// words are those of constriction.
+// The ANS stack of coding/stack.py, one symbol at a time.  State, words and precision have 64, 32 and 24 bits, so the
+// words are the same as constriction's.
 #pragma once
 
 #include "simd.hpp"
@@ -20,7 +20,7 @@ struct Stack {
   int64_t count; // of words
 };
 
-// ``words`` has scratch for one more.
+// ``words`` must have room for one more word.
 GM_INLINE void push(Stack &stack, uint32_t *words, Interval interval) {
   if ((stack.state >> (64 - TOTAL_BITS)) >= interval.freq) {
     words[stack.count++] = (uint32_t)stack.state;
@@ -32,7 +32,7 @@ GM_INLINE void push(Stack &stack, uint32_t *words, Interval interval) {
 
 GM_INLINE int64_t quantile(const Stack &stack) { return (int64_t)(stack.state & (ROW_TOTAL - 1)); }
 
-// Inverse of ``push`` for the range that holds the quantile.  An empty stack pops zeros.
+// Inverse of ``push``, for the interval that holds the stack's quantile.  An empty stack pops zeros.
 GM_INLINE void pop(Stack &stack, const uint32_t *words, Interval interval) {
   uint64_t quantile = stack.state & (ROW_TOTAL - 1);
   stack.state = (stack.state >> TOTAL_BITS) * interval.freq + quantile - interval.start;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Undo the filters of conventional forms, sample by sample: coding/filters.py has the other direction.
+// Undo the filters of conventional methods, sample by sample.  coding/filters.py applies them.
 #include "gmcodec.h"
 #include "simd.hpp"
 
 namespace gm::GM_ISA {
 
-enum { NONE, SUB, UP, AVERAGE, PAETH }; // PNG's numbers
+enum { NONE, SUB, UP, AVERAGE, PAETH }; // the numbers in a PNG
 
 GM_INLINE int distance(int a, int b) { return a > b ? a - b : b - a; }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The likelihood of some pixels as a function of changes of a net's last biases and of its linear predictor, and its
-// slopes: models/local/fit_spec.py is the specification.
+// The log-likelihood of some pixels, and its slopes, as a function of parameters: changes of a net's last biases and of
+// its linear predictor.  models/local/fit_spec.py is the specification.
 //
-// Unlike all the rest these numbers are not exact.  They are the same on every machine all the same: each lane of a
-// vector is one pixel, computed by + - * / in one order, and sums over pixels are made in an order that does not
-// depend on the width of vectors.
+// Unlike all other code, this is floating point with rounding.  Yet every machine computes the same numbers: each lane
+// of a vector is one pixel, computed by + - * / in a fixed order, and the order of sums over pixels does not depend on
+// the length of vectors.
 #pragma once
 
 #include "gmcodec.h"
@@ -14,36 +14,36 @@
 
 namespace gm::GM_ISA {
 
-constexpr double FLOOR = 0x1p-24; // mass that every value has at least; what keeps outliers from ruling the fit
+constexpr double MASS_FLOOR = 0x1p-24; // least mass of any value, so that outliers do not dominate the fit
 
-// Pixels in groups of MAX_REALS: outputs, centres, samples and what the linear predictor reads, each of all the group's
-// pixels.  All are exact as float.  Behind the last pixel are zeros.
-struct Sample {
+// The pixels, in groups of MAX_REALS.  A row holds one number of each pixel of a group: the outputs, centres and
+// samples, then the inputs of the linear predictor.  float holds them exactly.  After the last pixel there are zeros.
+struct FitPixels {
   int64_t n;
   int channels, mixtures, outputs, near;
-  int parameters; // changes: of the outputs, then of the predictor's weights [channels, near]
-  int row;        // numbers of a pixel
-  float *values;  // [groups, row, MAX_REALS]
+  int parameters; // number of outputs, then of the predictor's weights [channels, near]
+  int rows;       // numbers of a pixel
+  float *values;  // [groups, rows, MAX_REALS]
 
   int64_t groups() const { return (n + MAX_REALS - 1) / MAX_REALS; }
-  const float *group(int64_t g) const { return values + g * row * MAX_REALS; }
+  const float *group(int64_t g) const { return values + g * rows * MAX_REALS; }
   int live(int64_t g) const { return (int)smaller<int64_t>(MAX_REALS, n - g * MAX_REALS); }
 };
 
-inline Sample allocate_pixels(Arena &arena, const gm_fit_data &data) {
-  Sample s{};
+inline FitPixels allocate_fit_pixels(Arena &arena, const gm_fit_data &data) {
+  FitPixels s{};
   const int c = data.channels;
   s.n = data.n, s.channels = c, s.mixtures = data.mixtures, s.near = data.near_count;
   s.outputs = data.mixtures * (1 + 2 * c + c * (c - 1) / 2);
   s.parameters = s.outputs + c * s.near;
-  s.row = s.outputs + 2 * c + s.near;
-  s.values = arena.allocate<float>((size_t)s.groups() * s.row * MAX_REALS);
+  s.rows = s.outputs + 2 * c + s.near;
+  s.values = arena.allocate<float>((size_t)s.groups() * s.rows * MAX_REALS);
   return s;
 }
 
-inline void fill_sample(const gm_fit_data &data, Sample &s) {
+inline void fill_fit_pixels(const gm_fit_data &data, FitPixels &s) {
   for (int64_t i = 0; i < s.n; ++i) {
-    float *to = s.values + i / MAX_REALS * s.row * MAX_REALS + i % MAX_REALS;
+    float *to = s.values + i / MAX_REALS * s.rows * MAX_REALS + i % MAX_REALS;
     const int32_t *outputs = data.outputs + i * s.outputs;
     const int16_t *features = data.features + i * data.feature_count;
     for (int j = 0; j < s.outputs; ++j, to += MAX_REALS)
@@ -57,21 +57,21 @@ inline void fill_sample(const gm_fit_data &data, Sample &s) {
   }
 }
 
-// REALS pixels of a group at changes theta; CHANNELS is known when this is compiled, for loops to disappear.
-template <int CHANNELS> struct Pixels {
+// REALS pixels of a group, and their slopes at theta.  CHANNELS is a template parameter so that loops are unrolled.
+template <int CHANNELS> struct PixelVector {
   const int mixtures, near;
-  const float *values; // theirs: [row, MAX_REALS]
+  const float *values; // [rows, MAX_REALS]
   const double *theta; // [parameters]
-  double *slopes;      // where to: [parameters, MAX_REALS]
+  double *slopes;      // results: [parameters, MAX_REALS]
   Reals residual[CHANNELS], by_base[CHANNELS];
   Reals weight[MAX_MIXTURES], joint[MAX_MIXTURES];
   Reals by_mean[CHANNELS][MAX_MIXTURES], by_scale[CHANNELS][MAX_MIXTURES];
 
-  // The arrays hold nothing yet: they are large, and little of them is used.
-  Pixels(const Sample &sample, const float *numbers, const double *changes, double *to)
-      : mixtures(sample.mixtures), near(sample.near), values(numbers), theta(changes), slopes(to) {}
+  // It leaves the arrays uninitialised, because they are large and mostly unused.
+  PixelVector(const FitPixels &pixels, const float *numbers, const double *changes, double *to)
+      : mixtures(pixels.mixtures), near(pixels.near), values(numbers), theta(changes), slopes(to) {}
 
-  // Logits, means and log-scales of a channel, couplings of a pair of channels: groups of K outputs.
+  // Outputs come in groups of K: the logits, each channel's means, each one's log-scales, each two channels' couplings.
   static constexpr int mean_group(int channel) { return 1 + channel; }
   static constexpr int scale_group(int channel) { return 1 + CHANNELS + channel; }
   static constexpr int coupling_group(int channel, int before) {
@@ -89,7 +89,7 @@ template <int CHANNELS> struct Pixels {
   void put_slope(int group, int k, Reals slope) { store(slopes + (group * mixtures + k) * MAX_REALS, slope); }
 };
 
-template <int CHANNELS> GM_INLINE void find_residuals(Pixels<CHANNELS> &p) {
+template <int CHANNELS> GM_INLINE void find_residuals(PixelVector<CHANNELS> &p) {
   const double *change = p.theta + p.outputs();
   Reals centre[CHANNELS];
   for (int c = 0; c < CHANNELS; ++c)
@@ -101,7 +101,7 @@ template <int CHANNELS> GM_INLINE void find_residuals(Pixels<CHANNELS> &p) {
     p.residual[c] = p.target(c) - centre[c], p.by_base[c] = splat(0);
 }
 
-template <int CHANNELS> GM_INLINE void find_weights(Pixels<CHANNELS> &p) {
+template <int CHANNELS> GM_INLINE void find_weights(PixelVector<CHANNELS> &p) {
   Reals largest = p.output(0, 0), total{};
   for (int k = 1; k < p.mixtures; ++k)
     largest = maximum(largest, p.output(0, k));
@@ -111,40 +111,41 @@ template <int CHANNELS> GM_INLINE void find_weights(Pixels<CHANNELS> &p) {
     p.joint[k] = p.weight[k] /= total;
 }
 
-// A logistic's mass from 1/2 below a sample, which is ``off`` the mean, to 1/2 above; what is outside 0..255 belongs to
-// the samples at the ends.
-template <int CHANNELS> GM_INLINE void weigh(Pixels<CHANNELS> &p, int channel, int k, Reals off, Reals inverse) {
+// A logistic's mass from 1/2 below a sample to 1/2 above it, and its slopes.  ``off``: the sample minus the mean.
+// Samples 0 and 255 have all mass beyond them, too.
+template <int CHANNELS>
+GM_INLINE void find_mass(PixelVector<CHANNELS> &p, int channel, int k, Reals off, Reals inverse) {
   const Reals target = p.target(channel), one = splat(1), none = splat(0);
   Reals a = (off + 0.5) * inverse, b = (off - 0.5) * inverse;
   Reals ea = exponential(a < 0 ? a : -a), eb = exponential(b < 0 ? b : -b);
   Reals quotient = 1 / ((1 + ea) * (1 + eb)), qa = quotient * (1 + eb), qb = quotient * (1 + ea); // 1 / (1 + e)
   Reals above = a < 0 ? ea * qa : qa, below = b < 0 ? eb * qb : qb;
-  Reals da = ea * qa * qa, db = eb * qb * qb; // slopes of the logistic function
+  Reals da = ea * qa * qa, db = eb * qb * qb; // derivatives of the logistic function
   above = target > 254.5 ? one : above, da = target > 254.5 ? none : da;
   below = target < 0.5 ? none : below, db = target < 0.5 ? none : db;
-  Reals mass = above - below + FLOOR, each = 1 / mass;
+  Reals mass = above - below + MASS_FLOOR, inverse_mass = 1 / mass;
   p.joint[k] *= mass;
-  p.by_mean[channel][k] = inverse * (db - da) * each;
-  p.by_scale[channel][k] = (b * db - a * da) * each;
+  p.by_mean[channel][k] = inverse * (db - da) * inverse_mass;
+  p.by_scale[channel][k] = (b * db - a * da) * inverse_mass;
 }
 
-template <int CHANNELS> GM_INLINE void find_logistics(Pixels<CHANNELS> &p, int k) {
+template <int CHANNELS> GM_INLINE void find_logistics(PixelVector<CHANNELS> &p, int k) {
   for (int c = 0; c < CHANNELS; ++c) {
     Reals mean = p.output(p.mean_group(c), k);
     for (int before = 0; before < c; ++before)
       mean += p.output(p.coupling_group(c, before), k) * p.residual[before];
     Reals scale = clamp(p.output(p.scale_group(c), k), splat(LOG_SCALE_MIN), splat(LOG_SCALE_MAX));
-    weigh(p, c, k, p.residual[c] - mean, exponential(-scale));
+    find_mass(p, c, k, p.residual[c] - mean, exponential(-scale));
   }
 }
 
-// ``share``: of a logistic, once the pixel is known.
-template <int CHANNELS> GM_INLINE void put_slopes(Pixels<CHANNELS> &p, int k, Reals share) {
-  p.put_slope(0, k, share - p.weight[k]);
+// ``posterior``: of logistic k, given the pixel.
+template <int CHANNELS> GM_INLINE void put_slopes(PixelVector<CHANNELS> &p, int k, Reals posterior) {
+  p.put_slope(0, k, posterior - p.weight[k]);
   for (int c = 0; c < CHANNELS; ++c) {
-    Reals by_mean = p.by_mean[c][k] * share;
+    Reals by_mean = p.by_mean[c][k] * posterior;
     p.put_slope(p.mean_group(c), k, by_mean);
-    p.put_slope(p.scale_group(c), k, p.by_scale[c][k] * share);
+    p.put_slope(p.scale_group(c), k, p.by_scale[c][k] * posterior);
     p.by_base[c] += by_mean;
     for (int before = 0; before < c; ++before) {
       p.put_slope(p.coupling_group(c, before), k, by_mean * p.residual[before]);
@@ -153,7 +154,7 @@ template <int CHANNELS> GM_INLINE void put_slopes(Pixels<CHANNELS> &p, int k, Re
   }
 }
 
-template <int CHANNELS> GM_INLINE void put_predictor_slopes(const Pixels<CHANNELS> &p) {
+template <int CHANNELS> GM_INLINE void put_predictor_slopes(const PixelVector<CHANNELS> &p) {
   double *to = p.slopes + (ptrdiff_t)p.outputs() * MAX_REALS;
   for (int j = 0; j < p.near; ++j, to += MAX_REALS)
     for (int c = 0; c < CHANNELS; ++c)
@@ -161,9 +162,9 @@ template <int CHANNELS> GM_INLINE void put_predictor_slopes(const Pixels<CHANNEL
 }
 
 template <int CHANNELS>
-inline void evaluate(const Sample &sample, int64_t group, const double *theta, double *logs, double *slopes) {
+inline void evaluate(const FitPixels &pixels, int64_t group, const double *theta, double *logs, double *slopes) {
   for (int lane = 0; lane < MAX_REALS; lane += REALS) {
-    Pixels<CHANNELS> p(sample, sample.group(group) + lane, theta, slopes + lane);
+    PixelVector<CHANNELS> p(pixels, pixels.group(group) + lane, theta, slopes + lane);
     find_residuals(p);
     find_weights(p);
     Reals total{};
@@ -172,17 +173,17 @@ inline void evaluate(const Sample &sample, int64_t group, const double *theta, d
       total += p.joint[k];
     }
     store(logs + lane, logarithm(total));
-    const Reals each = 1 / total;
+    const Reals inverse_total = 1 / total;
     for (int k = 0; k < p.mixtures; ++k)
-      put_slopes(p, k, p.joint[k] * each);
+      put_slopes(p, k, p.joint[k] * inverse_total);
     put_predictor_slopes(p);
   }
 }
 
-// Log-likelihoods of a group's pixels, [MAX_REALS], and their slopes, [parameters, MAX_REALS].
-inline void evaluate_group(const Sample &sample, int64_t group, const double *theta, double *logs, double *slopes) {
-  const auto run = sample.channels == 3 ? evaluate<3> : sample.channels == 2 ? evaluate<2> : evaluate<1>;
-  run(sample, group, theta, logs, slopes);
+// The log-likelihoods of a group's pixels, [MAX_REALS], and their slopes, [parameters, MAX_REALS].
+inline void evaluate_group(const FitPixels &pixels, int64_t group, const double *theta, double *logs, double *slopes) {
+  const auto run = pixels.channels == 3 ? evaluate<3> : pixels.channels == 2 ? evaluate<2> : evaluate<1>;
+  run(pixels, group, theta, logs, slopes);
 }
 
 } // namespace gm::GM_ISA

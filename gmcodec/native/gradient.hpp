@@ -1,37 +1,40 @@
 // SPDX-License-Identifier: MIT
-// Gradient of the cost of a coded pixel by what a net said of it: online.spec.mixture_gradient is the specification.
+// The gradient of a pixel's cost with respect to a net's outputs: online.spec.mixture_gradient is the specification.
 //
-// The cost is -log p in nats, p the mixture of coupled logistics.  With r the components' weights once all samples are
-// known, pi those before, and s = sigma(a), t = sigma(b) at both edges of a sample:
+// The cost is -log p in nats, where p is the probability in a mixture of coupled logistics.  Let pi be the mixture
+// weights before any sample is known, r those after all are known, a and b the edges of a sample on a logistic,
+// s = sigma(a), t = sigma(b).  Then the derivatives are
 //
 //   by a logit       pi - r
 //   by a mean        r (1 - s - t) / scale                        since sigma' = sigma (1 - sigma)
 //   by a log-scale   r (b sigma'(b) - a sigma'(a)) / (t - s)
-//   by a coupling    that by the mean * residual of the channel before
+//   by a coupling    (derivative by the mean) * (residual of the earlier channel)
 //
-// All of them are times 2**16.  Quotients by t - s are clamped to the reach of the table, far below what float64
-// would round; a coupling's product is exact, or clamped.
+// all times 2**16.  Quotients by t - s are clamped to the reach of the table; float64 rounds no quotient that small up
+// to an integer.  A product for a coupling is exact, or so large that it is clamped.
+//
+// Names: by_mean, say, is the derivative with respect to a mean.
 #pragma once
 
 #include "mixture.hpp"
 
 namespace gm::GM_ISA {
 
-constexpr double COUPLING_GRADIENT_LIMIT = 137438953472.0; // 2**37, of a coupling's
+constexpr double COUPLING_GRADIENT_LIMIT = 137438953472.0; // 2**37
 
 GM_INLINE double scaled(double value, int shift) { return __builtin_floor(value * power(-shift)); }
 GM_INLINE Reals scaled(Reals value, int shift) { return floor(value * splat(power(-shift))); }
 
-// u sigma'(u), in 1/512 * 2**-24.
+// u sigma'(u), in units of 2**-24 / 512.
 GM_INLINE Reals sloped(Reals u, Reals sigma) { return u * scaled(sigma * (splat(ROW_TOTAL) - sigma), TOTAL_BITS); }
 
-// Logistics of the channels of a pixel, where its samples' edges lie on them and the masses below those.
+// The logistics of a channel of a pixel, the edges of its sample on them, and the masses below these edges.
 struct Edges {
   alignas(64) double mean[MAX_LOGISTICS], inverse[MAX_LOGISTICS];
   alignas(64) double lower[MAX_LOGISTICS], upper[MAX_LOGISTICS], below[MAX_LOGISTICS], above[MAX_LOGISTICS];
 };
 
-// Gradients by the outputs, float64 [outputs] out, and by the base, float64 [channels] out, of one pixel.
+// A pixel's gradients: float64 ``out`` [outputs] by the outputs, ``centre`` [channels] by the base.
 static inline void mixture_gradient(const Tables &tables, const Scale &scale, int channels, int mixtures,
                                     const int32_t *outputs, const int32_t *base, const int32_t *samples, double *out,
                                     double *centre) {
@@ -45,7 +48,7 @@ static inline void mixture_gradient(const Tables &tables, const Scale &scale, in
     Edges &e = edges[c];
     for (int k = mixtures; k < size; ++k)
       e.mean[k] = 0, e.inverse[k] = 0;
-    open_logistics(outputs, base, samples, c, channels, mixtures, tables.inverse, scale.shift, e.mean, e.inverse);
+    channel_logistics(outputs, base, samples, c, channels, mixtures, tables.inverse, scale.shift, e.mean, e.inverse);
     const double at = (double)((int64_t)samples[c] * POSITION >> scale.shift);
     Reals total{};
     for (int k = 0; k < size; k += REALS) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Which instruction sets are in this library, and which of them this processor has.
+// The instruction sets of this library, and which of them this processor has.
 //
-// The build gives GM_ISAS: GM_X(name) for each set that was compiled in, the best first.  Every set includes the ones
-// behind it, so what a processor has is always a tail of that list.  This file is compiled for any processor of the
-// architecture; it asks the processor itself, because what compilers offer for it needs their run-time libraries.
+// The build defines GM_ISAS as GM_X(name) for each compiled set, the best first.  Every set includes the later ones, so
+// the sets that a processor has are always a tail of the list.  This file is compiled for any processor of the
+// architecture.  It asks the processor itself, because the compilers' own functions for it need their run-time
+// libraries.
 #include "gmcodec.h"
 
 #include <string.h>
@@ -29,7 +30,7 @@ Registers cpuid(uint32_t leaf) {
   return r;
 }
 
-// Does the system save the registers of these bits (XCR0) when it changes between threads?
+// Whether the system saves the registers of these bits (XCR0) when it switches threads.
 bool saves(uint32_t state) {
   const uint32_t osxsave = 1u << 27;
   if (!(cpuid(1).c & osxsave))
@@ -39,38 +40,38 @@ bool saves(uint32_t state) {
   return (low & state) == state;
 }
 
-constexpr bool all(uint32_t flags, uint32_t wanted) { return (flags & wanted) == wanted; }
+constexpr bool has_all(uint32_t flags, uint32_t wanted) { return (flags & wanted) == wanted; }
 
 constexpr uint32_t bits() { return 0; }
 template <typename... Rest> constexpr uint32_t bits(uint32_t first, Rest... rest) {
   return 1u << first | bits(rest...);
 }
 
-// The names and numbers are those of the processors' manuals; the levels are those of the x86-64 psABI.  A library
-// with sanitizers has fewer sets, and does not use all of these.
+// Names and numbers are from the processors' manuals, the levels from the x86-64 psABI.  A library with sanitizers has
+// fewer sets, so some of these functions may be unused.
 [[maybe_unused]] bool has_x86_64_v2() {
   const uint32_t wanted =
       bits(0 /* SSE3 */, 9 /* SSSE3 */, 13 /* CMPXCHG16B */, 19 /* SSE4.1 */, 20 /* SSE4.2 */, 23 /* POPCNT */);
-  return all(cpuid(1).c, wanted) && all(cpuid(0x80000001).c, bits(0 /* LAHF */));
+  return has_all(cpuid(1).c, wanted) && has_all(cpuid(0x80000001).c, bits(0 /* LAHF */));
 }
 
 [[maybe_unused]] bool has_avx2() {
   const uint32_t vectors = bits(1, 2); // XMM, upper halves of YMM
   return has_x86_64_v2() && cpuid(0).a >= 7 && saves(vectors) &&
-         all(cpuid(1).c, bits(12 /* FMA */, 22 /* MOVBE */, 28 /* AVX */, 29 /* F16C */)) &&
-         all(cpuid(7).b, bits(3 /* BMI1 */, 5 /* AVX2 */, 8 /* BMI2 */)) &&
-         all(cpuid(0x80000001).c, bits(5 /* LZCNT */));
+         has_all(cpuid(1).c, bits(12 /* FMA */, 22 /* MOVBE */, 28 /* AVX */, 29 /* F16C */)) &&
+         has_all(cpuid(7).b, bits(3 /* BMI1 */, 5 /* AVX2 */, 8 /* BMI2 */)) &&
+         has_all(cpuid(0x80000001).c, bits(5 /* LZCNT */));
 }
 
 [[maybe_unused]] bool has_avx512() {
 #if defined(__APPLE__)
-  const uint32_t vectors = bits(1, 2); // Darwin starts to save the others when they are first used
+  const uint32_t vectors = bits(1, 2); // Darwin saves the others only after their first use
 #else
   const uint32_t vectors = bits(1, 2, 5, 6, 7); // and the masks, upper halves of ZMM, ZMM16 to 31
 #endif
   return has_avx2() && saves(vectors) &&
-         all(cpuid(7).b, bits(16 /* F */, 17 /* DQ */, 28 /* CD */, 30 /* BW */, 31 /* VL */)) &&
-         all(cpuid(7).c, bits(11 /* VNNI */));
+         has_all(cpuid(7).b, bits(16 /* F */, 17 /* DQ */, 28 /* CD */, 30 /* BW */, 31 /* VL */)) &&
+         has_all(cpuid(7).c, bits(11 /* VNNI */));
 }
 #elif defined(__aarch64__)
 [[maybe_unused]] constexpr bool has_neon() {

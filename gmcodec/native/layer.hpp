@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// One frozen linear layer and what follows its sums: exact/ops.py is the specification.
+// A frozen linear layer: exact/ops.py is the specification.  The sums W x are rescaled, then an epilogue is applied:
 //
 //   y = floor(acc * scale + offset)      scale = multiplier * 2**-shift, offset = bias * scale + 1/2
 //
 // acc * multiplier, bias * multiplier and their sum with 2**(shift - 1) are integers below 2**47 (Layer.check), times
-// a power of two: float64 holds every one of them without rounding, whatever the order.
+// a power of two.  float64 holds each of them without rounding, so the order of operations does not matter.
 #pragma once
 
 #include "gmcodec.h"
@@ -13,12 +13,14 @@
 
 namespace gm::GM_ISA {
 
-constexpr double LEAK = 0.125; // leaky ReLU: max(v, v >> 3)
+constexpr int LEAK_SHIFT = 3; // leaky ReLU: max(v, v >> 3)
+constexpr double LEAK = 1.0 / (1 << LEAK_SHIFT);
+constexpr int MAX_OUTPUTS = 1024; // of a layer
 
 struct Layer {
-  int columns, pairs;     // outputs round_up up to whole vectors; pairs of inputs
-  int outputs, inputs;    // as they were
-  int16_t *weight;        // packed
+  int columns, pairs;     // outputs, rounded up to whole vectors; pairs of inputs
+  int outputs, inputs;    // those of the net
+  int16_t *weight;        // packed: product.hpp
   double *scale, *offset; // [columns]
 };
 
@@ -38,22 +40,24 @@ inline void fill(const gm_layer_data &data, Layer &layer) {
   }
 }
 
-// -- what follows the sums: ``put`` gets an output's exact result and where it goes ---------------------------------
+// -- epilogues: ``put`` gets rescaled sums, not yet rounded down, and writes the results
+// ---------------------------------
 
-// Leaky ReLU and clamp.  What is clamped first has scratch for the leak.
+// Leaky ReLU and clamp.  The first clamp, to what fits an integer, leaves the result of the second one as it is.
 struct Hidden {
   int limit;
   GM_INLINE_MEMBER void put(Reals v, int16_t *out) const {
     Integers whole = floor_to_integers(clamp(v, splat(-8.0 * limit - 8), splat(limit)));
-    Integers leaked = whole >> 3;
+    Integers leaked = whole >> LEAK_SHIFT;
     whole = clamp(whole > leaked ? whole : leaked, -limit, limit);
     store(out, __builtin_convertvector(whole, Shorts));
   }
 };
 
-// Added to what is there, and clamped.  Rounded down first: a sum with a fraction of 46 bits would not be exact.
+// Add to the stream, and clamp.  It rounds down before it adds, because a sum with a fraction of 46 bits would not be
+// exact.
 struct Residual {
-  static constexpr int FAR = 1 << 16; // whatever is in the stream, clamped
+  static constexpr int FAR = 1 << 16; // beyond it any sum with an int16 is clamped
   int limit;
   GM_INLINE_MEMBER void put(Reals v, int16_t *out) const {
     Integers whole = floor_to_integers(clamp(v, splat(-FAR), splat(FAR)));
@@ -62,7 +66,7 @@ struct Residual {
   }
 };
 
-// Clamped.
+// Clamp.
 struct Output {
   int limit;
   GM_INLINE_MEMBER Integers of(Reals v) const { return floor_to_integers(clamp(v, splat(-limit), splat(limit))); }
@@ -70,33 +74,31 @@ struct Output {
   GM_INLINE_MEMBER void put(Reals v, int16_t *out) const { store(out, __builtin_convertvector(of(v), Shorts)); }
 };
 
-// All outputs of a row of sums, round_up up: ``out`` has scratch for the layer's columns.
-template <typename After, typename T>
-GM_INLINE void put_row(const Layer &layer, After after, const int32_t *sums, T *out) {
+// Apply the epilogue to a row of sums.  ``out`` must have room for the layer's columns.
+template <typename Epilogue, typename T>
+GM_INLINE void put_row(const Layer &layer, Epilogue epilogue, const int32_t *sums, T *out) {
   for (int m = 0; m < layer.columns; m += REALS) {
     Reals acc = reals(load<Integers>(sums + m));
-    after.put(times_plus(acc, load<Reals>(layer.scale + m), load<Reals>(layer.offset + m)), out + m);
+    epilogue.put(times_plus(acc, load<Reals>(layer.scale + m), load<Reals>(layer.offset + m)), out + m);
   }
 }
 
-constexpr int MAX_OUTPUTS = 1024; // of a layer
-
-// The sums of n rows of inputs, row by row: then(row, sums).  X: Inputs, or others that can do the same.
+// Compute the sums of n rows of inputs and call then(row, sums) for each row.  X: Inputs, or a type like it.
 template <typename X, typename Then> GM_INLINE void each_row(const Layer &layer, X x, int64_t n, Then then) {
-  alignas(64) int32_t sums[TILE_ROWS * MAX_OUTPUTS];
-  for (int64_t first = 0; first < n; first += TILE_ROWS, x = x.after(TILE_ROWS)) {
-    const int rows = (int)smaller<int64_t>(TILE_ROWS, n - first);
-    x.after(rows).fetch((int)smaller<int64_t>(TILE_ROWS, n - first - rows));
+  alignas(64) int32_t sums[REGISTER_ROWS * MAX_OUTPUTS];
+  for (int64_t first = 0; first < n; first += REGISTER_ROWS, x = x.after(REGISTER_ROWS)) {
+    const int rows = (int)smaller<int64_t>(REGISTER_ROWS, n - first);
+    x.after(rows).fetch((int)smaller<int64_t>(REGISTER_ROWS, n - first - rows));
     multiply(x, rows, layer.weight, layer.pairs, layer.columns, sums, layer.columns);
     for (int r = 0; r < rows; ++r)
       then(first + r, sums + r * layer.columns);
   }
 }
 
-// out [n, stride] = After(W x); rows of ``out`` have scratch for the layer's columns.
-template <typename After, typename T>
-static void run(const Layer &layer, After after, Inputs x, int n, T *out, ptrdiff_t stride) {
-  each_row(layer, x, n, [&](int64_t row, const int32_t *sums) { put_row(layer, after, sums, out + row * stride); });
+// out [n, stride] = epilogue(W x).  Rows of ``out`` must have room for the layer's columns.
+template <typename Epilogue, typename T>
+static void run(const Layer &layer, Epilogue epilogue, Inputs x, int n, T *out, ptrdiff_t stride) {
+  each_row(layer, x, n, [&](int64_t row, const int32_t *sums) { put_row(layer, epilogue, sums, out + row * stride); });
 }
 
 } // namespace gm::GM_ISA

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Layers of nets that see maps of features: models/pixelcnnpp/spec.py and models/vae/spec.py.
+// Layers of nets that read maps of features: models/pixelcnnpp/spec.py and models/vae/spec.py are the specification.
 #include "finish.hpp"
 
 namespace gm::GM_ISA {
@@ -39,7 +39,7 @@ struct Grid {
   int height, width, features, size, stride;
 };
 
-// The window around output cell (i, j) of an image, zero outside: out [size * size * features].
+// Copy the window around output cell (i, j) of an image to out [size * size * features]; cells outside are zero.
 static void gather(const Grid &grid, const int16_t *image, int i, int j, int16_t *out) {
   const int y = i * grid.stride - grid.size / 2, left = j * grid.stride - grid.size / 2;
   const int from = larger(left, 0), end = smaller(left + grid.size, grid.width);
@@ -63,15 +63,15 @@ int32_t convolve(const gm_layer *handle, int32_t kind, int32_t limit, const int1
   const Grid grid = {height, width, features, size, stride};
   const int64_t n = images * rows * columns, area = (int64_t)rows * columns;
   Arena arena;
-  int16_t *inputs = arena.allocate<int16_t>((size_t)TILE_ROWS * 2 * layer.pairs);
-  for (int64_t first = 0; first < n && inputs; first += TILE_ROWS) {
-    const int some = (int)smaller<int64_t>(TILE_ROWS, n - first);
-    for (int r = 0; r < some; ++r) {
+  int16_t *inputs = arena.allocate<int16_t>((size_t)REGISTER_ROWS * 2 * layer.pairs);
+  for (int64_t first = 0; first < n && inputs; first += REGISTER_ROWS) {
+    const int count = (int)smaller<int64_t>(REGISTER_ROWS, n - first);
+    for (int r = 0; r < count; ++r) {
       const int64_t image = (first + r) / area, cell = (first + r) % area;
       gather(grid, x + image * height * width * features, (int)(cell / columns), (int)(cell % columns),
              inputs + (ptrdiff_t)r * 2 * layer.pairs);
     }
-    each_row(layer, rows_of(inputs, 2 * layer.pairs), some, [&](int64_t row, const int32_t *sums) {
+    each_row(layer, rows_of(inputs, 2 * layer.pairs), count, [&](int64_t row, const int32_t *sums) {
       finish(layer, kind, limit, sums, nullptr, row_of(out, kind, (first + row) * layer.outputs));
     });
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Memory of an object and all its arrays: taken piece by piece, given back at once.
+// The memory of an object and all its arrays: allocated piece by piece, freed at once.
 #pragma once
 
 #include "simd.hpp"
@@ -10,12 +10,12 @@ namespace gm::GM_ISA {
 
 class Arena {
 public:
-  // Zeroed memory for so count T, aligned for vectors; null, and ``failed``, when there is none.
+  // Zeroed memory for ``count`` T, aligned for vectors.  When memory is short: null, and ``failed`` is set.
   template <typename T> T *allocate(size_t count) { return static_cast<T *>(allocate_bytes(count * sizeof(T))); }
 
   bool failed = false;
 
-  // An object T with a member ``arena`` that owns its memory; null when there is none.
+  // A zeroed object T, whose member ``arena`` owns its memory.  Null when memory is short.
   template <typename T> static T *make() {
     Arena arena;
     T *object = arena.allocate<T>(1);
@@ -24,7 +24,7 @@ public:
     return object;
   }
 
-  // The object, if there was memory for all of it; else null, and nothing is left of it.
+  // The object if no allocation failed; else null, and the object is destroyed.
   template <typename T> static T *complete(T *object) {
     if (!object->arena.failed)
       return object;
@@ -32,10 +32,10 @@ public:
     return nullptr;
   }
 
-  // Give back an object of ``make`` and all its arrays.
+  // Free an object of ``make`` and all its arrays.
   template <typename T> static void destroy(T *object) {
     if (object) {
-      Arena arena = object->arena; // its list lies in the memory that is given back
+      Arena arena = object->arena; // a copy, since the object lies in the memory that is freed
       arena.release();
     }
   }
@@ -56,7 +56,7 @@ private:
   static constexpr size_t ALIGNMENT = 64;
 
   void *allocate_bytes(size_t bytes) {
-    // one line for the block, one to align, one that vectors may read behind the end
+    // a cache line for the block, one for alignment, one that vectors may read past the end
     void *start = bytes < SIZE_MAX / 2 ? calloc(bytes + 3 * ALIGNMENT, 1) : nullptr;
     if (!start) {
       failed = true;

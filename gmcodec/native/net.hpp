@@ -9,15 +9,16 @@
 
 namespace gm::GM_ISA {
 
-constexpr int BLOCK_PIXELS = 64; // pixels whose activations stay in a core's cache while the weights pass
+constexpr int BLOCK_PIXELS =
+    64; // pixels that go through a layer together, so that their activations stay in a core's cache
 
-// What is the same before and while a net learns.
+// A net as it was loaded.  Online tiles learn in copies of its layers.
 struct Net {
   Arena arena;
-  int channels, mixtures, blocks, width, columns; // columns: of features, round_up up
-  int outputs, output_columns;                    // as they were, round_up up
+  int channels, mixtures, blocks;
+  int width, columns, outputs, output_columns; // of the stream; of features; of outputs, and these filled up
   int limit, output_limit, condition;
-  Layer first, last, *inner, *conditions; // inner: up and down of every block in turn
+  Layer first, last, *inner, *conditions; // inner: up and down of each block in turn
   Window window;
   Tables tables;
 };
@@ -78,13 +79,15 @@ inline Activations allocate_activations(Arena &arena, const Net &net) {
           arena.allocate<int32_t>((size_t)BLOCK_PIXELS * net.output_columns)};
 }
 
-// Outputs [n, output_columns] and base [n, channels] of at most BLOCK_PIXELS pixels at samples[at[i]].
-static inline void evaluate_block(const Net &net, const int16_t *samples, ptrdiff_t row_size, const int64_t *at, int n,
-                                  const int16_t *condition, const Activations &scratch, int32_t *outputs,
+// Outputs [n, output_columns] and base [n, channels] of at most BLOCK_PIXELS pixels, which begin at
+// samples[offsets[i]].
+static inline void evaluate_block(const Net &net, const int16_t *samples, ptrdiff_t row_size, const int64_t *offsets,
+                                  int n, const int16_t *condition, const Activations &scratch, int32_t *outputs,
                                   int32_t *base) {
   const ptrdiff_t columns = net.columns, width = net.width;
   for (int i = 0; i < n; ++i)
-    features(net.window, samples + at[i], row_size, BYTES, scratch.features + i * columns, base + i * net.channels);
+    features(net.window, samples + offsets[i], row_size, BYTES, scratch.features + i * columns,
+             base + i * net.channels);
   run(net.first, Hidden{net.limit}, rows_of(scratch.features, columns), n, scratch.stream, width);
   for (int b = 0; b <= net.blocks; ++b) {
     if (b) {
@@ -98,7 +101,7 @@ static inline void evaluate_block(const Net &net, const int16_t *samples, ptrdif
   run(net.last, Output{net.output_limit}, rows_of(scratch.stream, width), n, outputs, net.output_columns);
 }
 
-// The C API's type of a net is opaque.
+// gm_net is opaque in the C API.
 GM_INLINE const Net &net_of(const gm_net *net) { return *reinterpret_cast<const Net *>(net); }
 
 } // namespace gm::GM_ISA

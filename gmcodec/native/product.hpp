@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
-// Products of int16 matrices with int32 sums; who makes the layers proves that sums stay below 2**31.
+// Products of int16 matrices with int32 sums.  Layer.check has proved that sums stay below 2**31.
 //
-// Weights [M, K] are packed as [K / 2, columns, 2]: inputs in pairs, outputs round_up up to whole vectors, so that one
-// instruction multiplies a pair of inputs with the weights of several outputs.
+// Weights [M, K] are packed as [K / 2, columns, 2], where columns is M rounded up to whole vectors.  So one instruction
+// multiplies a pair of inputs by the weights of several outputs.
 #pragma once
 
 #include "simd.hpp"
 
 namespace gm::GM_ISA {
 
-constexpr int MAX_SUMS = 16; // packed outputs are a multiple of this, a whole number of any vectors
+constexpr int MAX_SUMS = 16; // the largest SUMS of any instruction set: packed outputs are a multiple of it
 
-// sums[r][v] += the inputs of row r times the weights of vector v, of so count pairs: the innermost loop of everything.
+// sums[r][v] += inputs of row r times weights of vector v, for all pairs.  Most of the time is spent in this loop.
 template <int ROWS, int VECTORS>
 GM_INLINE void add_pairs(Sums (&sums)[ROWS][VECTORS], const char *x, ptrdiff_t row, ptrdiff_t step,
                          const int16_t *weight, int pairs, ptrdiff_t columns) {
@@ -28,14 +28,14 @@ GM_INLINE void add_pairs(Sums (&sums)[ROWS][VECTORS], const char *x, ptrdiff_t r
   }
 }
 
-// Where the inputs of a product lie: element (n, pair) is ``data[n * row + pair * step]``, two int16 in an int32.
+// The inputs of a product: those of row n and a pair, two int16, lie at data + n * row + pair * step.
 struct Inputs {
   const char *data;
   ptrdiff_t row, step; // bytes
 
   GM_INLINE_MEMBER Inputs after(int rows) const { return {data + rows * row, row, step}; }
 
-  GM_INLINE_MEMBER void fetch(int) const {} // rows that follow one another come by themselves
+  GM_INLINE_MEMBER void fetch(int) const {} // the processor prefetches contiguous rows by itself
 
   template <int ROWS, int VECTORS>
   GM_INLINE_MEMBER void add(Sums (&sums)[ROWS][VECTORS], const int16_t *weight, int pairs, ptrdiff_t columns) const {
@@ -47,9 +47,10 @@ GM_INLINE Inputs rows_of(const int16_t *x, ptrdiff_t stride) { // [N, stride]
   return {reinterpret_cast<const char *>(x), 2 * stride, 4};
 }
 
-// ROWS x VECTORS sums of all pairs, in registers.  X: Inputs, or others that can do the same.
+// ROWS x VECTORS sums over all pairs, in registers.  X: Inputs, or a type like it.
 template <int ROWS, int VECTORS, typename X>
-GM_INLINE void tile(X x, const int16_t *weight, int pairs, ptrdiff_t columns, int32_t *out, ptrdiff_t out_row) {
+GM_INLINE void register_tile(X x, const int16_t *weight, int pairs, ptrdiff_t columns, int32_t *out,
+                             ptrdiff_t out_row) {
   Sums sums[ROWS][VECTORS];
   for (int r = 0; r < ROWS; ++r)
     for (int v = 0; v < VECTORS; ++v)
@@ -61,43 +62,44 @@ GM_INLINE void tile(X x, const int16_t *weight, int pairs, ptrdiff_t columns, in
 }
 
 template <int ROWS, typename X>
-GM_INLINE void tile_row(X x, const int16_t *weight, int pairs, int columns, int32_t *out, ptrdiff_t out_row) {
+GM_INLINE void register_tiles(X x, const int16_t *weight, int pairs, int columns, int32_t *out, ptrdiff_t out_row) {
   for (int column = 0; column < columns;) {
     int left = (columns - column) / SUMS;
     const int16_t *from = weight + 2 * column;
-    if (TILE_VECTORS >= 4 && left >= 4) {
-      tile<ROWS, smaller(TILE_VECTORS, 4)>(x, from, pairs, columns, out + column, out_row);
+    if (REGISTER_VECTORS >= 4 && left >= 4) {
+      register_tile<ROWS, smaller(REGISTER_VECTORS, 4)>(x, from, pairs, columns, out + column, out_row);
       column += 4 * SUMS;
-    } else if (TILE_VECTORS >= 3 && left >= 3 && left != 4) { // 4 are better halved than cut to 3 and 1
-      tile<ROWS, smaller(TILE_VECTORS, 3)>(x, from, pairs, columns, out + column, out_row);
+    } else if (REGISTER_VECTORS >= 3 && left >= 3 && left != 4) { // for 4, twice 2 are faster than 3 and 1
+      register_tile<ROWS, smaller(REGISTER_VECTORS, 3)>(x, from, pairs, columns, out + column, out_row);
       column += 3 * SUMS;
     } else if (left >= 2) {
-      tile<ROWS, 2>(x, from, pairs, columns, out + column, out_row);
+      register_tile<ROWS, 2>(x, from, pairs, columns, out + column, out_row);
       column += 2 * SUMS;
     } else {
-      tile<ROWS, 1>(x, from, pairs, columns, out + column, out_row);
+      register_tile<ROWS, 1>(x, from, pairs, columns, out + column, out_row);
       column += SUMS;
     }
   }
 }
 
-// out int32 [rows, out_row] = x times packed weights [pairs, columns, 2]; rows at most TILE_ROWS.
+// out int32 [rows, out_row] = x times packed weights [pairs, columns, 2]; rows at most REGISTER_ROWS.
 template <typename X>
 static __attribute__((noinline)) void multiply(X x, int rows, const int16_t *weight, int pairs, int columns,
                                                int32_t *out, ptrdiff_t out_row) {
-  if (rows == TILE_ROWS)
-    return tile_row<TILE_ROWS>(x, weight, pairs, columns, out, out_row);
-  for (; rows >= 4 && TILE_ROWS > 4; rows -= 4, x = x.after(4), out += 4 * out_row)
-    tile_row<4>(x, weight, pairs, columns, out, out_row);
+  if (rows == REGISTER_ROWS)
+    return register_tiles<REGISTER_ROWS>(x, weight, pairs, columns, out, out_row);
+  for (; rows >= 4 && REGISTER_ROWS > 4; rows -= 4, x = x.after(4), out += 4 * out_row)
+    register_tiles<4>(x, weight, pairs, columns, out, out_row);
   for (; rows > 0; --rows, x = x.after(1), out += out_row)
-    tile_row<1>(x, weight, pairs, columns, out, out_row);
+    register_tiles<1>(x, weight, pairs, columns, out, out_row);
 }
 
-// The same of any number of rows.
+// The same for any number of rows.
 static inline void multiply_all(Inputs x, int rows, const int16_t *weight, int pairs, int columns, int32_t *out,
                                 ptrdiff_t out_row) {
-  for (int first = 0; first < rows; first += TILE_ROWS)
-    multiply(x.after(first), smaller(TILE_ROWS, rows - first), weight, pairs, columns, out + first * out_row, out_row);
+  for (int first = 0; first < rows; first += REGISTER_ROWS)
+    multiply(x.after(first), smaller(REGISTER_ROWS, rows - first), weight, pairs, columns, out + first * out_row,
+             out_row);
 }
 
 // weight [M, K] -> packed [pairs, columns, 2], zero where there is no weight.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Rows of frequencies for the coder that takes them whole: exact/logistic.py and exact/gaussian.py.
+// Rows of frequencies for coding/stack.py: exact/logistic.py and exact/gaussian.py are the specification.
 #include "gmcodec.h"
 #include "mixture.hpp"
 #include "nibbles.hpp"
 
 namespace gm::GM_ISA {
 
-// A pixel's logistics, k of them, round_up up.
+// The logistics of a pixel.  Some of weight zero fill up whole vectors.
 struct Pixel {
   alignas(64) double weight[MAX_LOGISTICS], mean[MAX_LOGISTICS], inverse[MAX_LOGISTICS];
   Logistics logistics;
@@ -37,17 +37,18 @@ void channel_rows(const int32_t *outputs, int64_t row, const int32_t *base, cons
                   int64_t *inverse) {
   double means[MAX_LOGISTICS], inverses[MAX_LOGISTICS];
   for (int64_t i = 0; i < n; ++i) {
-    open_logistics(outputs + i * row, base + i * channels, samples + i * channels, channel, channels, k, inverse_table,
-                   BYTES.shift, means, inverses);
+    channel_logistics(outputs + i * row, base + i * channels, samples + i * channels, channel, channels, k,
+                      inverse_table, BYTES.shift, means, inverses);
     for (int j = 0; j < k; ++j)
       mean[i * k + j] = (int64_t)means[j], inverse[i * k + j] = (int64_t)inverses[j];
   }
 }
 
-GM_INLINE void put_row(const int64_t *masses, int32_t *row) {
+// A row of frequencies, from the masses at its 17 boundaries.
+GM_INLINE void put_frequencies(const int64_t *masses, int32_t *row) {
   int64_t before = 0;
   for (int j = 1; j <= NIBBLES; ++j) {
-    int64_t end = j == NIBBLES ? ROW_TOTAL : share(j, masses[j], masses[0], masses[NIBBLES]);
+    int64_t end = j == NIBBLES ? ROW_TOTAL : interval_start(j, masses[j], masses[0], masses[NIBBLES]);
     row[j - 1] = (int32_t)(end - before);
     before = end;
   }
@@ -64,7 +65,7 @@ void nibble_rows(const int64_t *weights, const int64_t *mean, const int64_t *inv
       const int64_t sample = first + j * unit;
       masses[j] = sample <= 0 ? 0 : sample >= 256 ? TOP : mass_below(p.logistics, sample, BYTES);
     }
-    put_row(masses, rows + i * NIBBLES);
+    put_frequencies(masses, rows + i * NIBBLES);
   }
 }
 
@@ -94,8 +95,9 @@ void reweight(int32_t *rows, const int32_t *high, int64_t n, const int64_t *valu
   }
 }
 
+// exact/gaussian.py has the same names.
 constexpr int64_t NORMAL_REACH = (int64_t)6 << 16;
-constexpr int NORMAL_BETWEEN_BITS = 8;
+constexpr int NORMAL_BETWEEN_BITS = 8, LATENT_SCALE_BITS = 16;
 
 void gaussian_rows(const int64_t *first, int64_t step, const int64_t *mean, const int64_t *log_scale, int64_t n,
                    const int32_t *edges, int64_t edges_count, const int32_t *normal, int64_t normal_count,
@@ -108,13 +110,13 @@ void gaussian_rows(const int64_t *first, int64_t step, const int64_t *mean, cons
         masses[j] = bin <= 0 ? 0 : ROW_TOTAL;
         continue;
       }
-      int64_t u = ((edges[bin - 1] - mean[i]) * inverse[log_scale[i]]) >> INVERSE_BITS;
+      int64_t u = ((edges[bin - 1] - mean[i]) * inverse[log_scale[i]]) >> LATENT_SCALE_BITS;
       u = clamp(u, -NORMAL_REACH, NORMAL_REACH) + NORMAL_REACH;
       const int64_t entry = u >> NORMAL_BETWEEN_BITS, between = u & ((1 << NORMAL_BETWEEN_BITS) - 1);
       const int64_t below = normal[entry], above = normal[smaller(entry + 1, normal_count - 1)];
       masses[j] = below + (((above - below) * between) >> NORMAL_BETWEEN_BITS);
     }
-    put_row(masses, rows + i * NIBBLES);
+    put_frequencies(masses, rows + i * NIBBLES);
   }
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The vectors of this instruction set: all that depends on the processor is in this file.
+// The vectors of this instruction set.  All code that depends on the processor is in this file.
 //
 // Pairs   int32 sums of products of pairs of int16, several columns at once: for matrices (product.hpp)
-// Reals   float64 numbers that are integers below 2**53, or such times a power of two: every operation is exact,
-//         so every instruction set gives the same numbers.  64 bits of integers would do as well, but most
-//         processors can neither multiply nor shift them in vectors.
+// Reals   vectors of float64.  In exact code each number is an integer below 2**53 times a power of two, so every
+//         operation is exact and every instruction set computes the same numbers.  Vectors of int64 would be exact
+//         too, but most processors can neither multiply nor shift them.
 //
-// Nothing here may include the C++ library: its inline functions, compiled for one instruction set, could be the
-// ones that the linker keeps for all.
+// Nothing here may include the C++ library: of an inline function that is compiled for several instruction sets, the
+// linker keeps one copy for all of them.
 #pragma once
 
 #include <stddef.h>
@@ -15,7 +15,7 @@
 #include <string.h>
 
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // what gcc 12 says of its own headers
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" // gcc 12 warns about its own headers
 #endif
 #if defined(__AVX512VNNI__) || defined(__AVX2__) || defined(__SSE4_1__)
 #include <immintrin.h>
@@ -23,7 +23,7 @@
 #include <arm_neon.h>
 #endif
 
-// The portable build ignores what the compiler's target has.
+// The portable build uses no vector instructions, even where the compiler may.
 #if !defined(GM_PORTABLE) && defined(__AVX512VNNI__) && defined(__AVX512VL__)
 #define GM_AVX512 1
 #elif !defined(GM_PORTABLE) && defined(__AVX2__)
@@ -42,13 +42,13 @@ namespace gm::GM_ISA {
 template <typename T> GM_INLINE constexpr T smaller(T a, T b) { return a < b ? a : b; }
 template <typename T> GM_INLINE constexpr T larger(T a, T b) { return a > b ? a : b; }
 template <typename T> GM_INLINE constexpr T clamp(T value, T low, T high) { return smaller(larger(value, low), high); }
-GM_INLINE constexpr int round_up(int count, int whole) { return (count + whole - 1) / whole * whole; }
+GM_INLINE constexpr int round_up(int count, int multiple) { return (count + multiple - 1) / multiple * multiple; }
 
 // -- Pairs: sums[i] += weight[2 i] * x[0] + weight[2 i + 1] * x[1] -------------------------------------------------
 
 #if GM_AVX512
-constexpr int SUMS = 16;                       // columns of a vector
-constexpr int TILE_ROWS = 8, TILE_VECTORS = 3; // of a tile of sums that stays in registers
+constexpr int SUMS = 16;                               // columns in a vector
+constexpr int REGISTER_ROWS = 8, REGISTER_VECTORS = 3; // sums that fit the registers at once
 typedef __m512i Sums;
 typedef __m512i Weights;
 GM_INLINE Sums no_sums() { return _mm512_setzero_si512(); }
@@ -59,7 +59,7 @@ GM_INLINE Sums add_pair(Sums sums, Weights weights, int32_t x) {
 GM_INLINE void store_sums(int32_t *at, Sums sums) { _mm512_storeu_si512(at, sums); }
 #elif GM_AVX2
 constexpr int SUMS = 8;
-constexpr int TILE_ROWS = 4, TILE_VECTORS = 3;
+constexpr int REGISTER_ROWS = 4, REGISTER_VECTORS = 3;
 typedef __m256i Sums;
 typedef __m256i Weights;
 GM_INLINE Sums no_sums() { return _mm256_setzero_si256(); }
@@ -70,7 +70,7 @@ GM_INLINE Sums add_pair(Sums sums, Weights weights, int32_t x) {
 GM_INLINE void store_sums(int32_t *at, Sums sums) { _mm256_storeu_si256((__m256i *)at, sums); }
 #elif GM_SSE4
 constexpr int SUMS = 4;
-constexpr int TILE_ROWS = 4, TILE_VECTORS = 3;
+constexpr int REGISTER_ROWS = 4, REGISTER_VECTORS = 3;
 typedef __m128i Sums;
 typedef __m128i Weights;
 GM_INLINE Sums no_sums() { return _mm_setzero_si128(); }
@@ -81,9 +81,9 @@ GM_INLINE Sums add_pair(Sums sums, Weights weights, int32_t x) {
 GM_INLINE void store_sums(int32_t *at, Sums sums) { _mm_storeu_si128((__m128i *)at, sums); }
 #elif GM_NEON
 constexpr int SUMS = 4;
-constexpr int TILE_ROWS = 4, TILE_VECTORS = 4;
+constexpr int REGISTER_ROWS = 4, REGISTER_VECTORS = 4;
 typedef int32x4_t Sums;
-typedef int16x4x2_t Weights; // the first and the second of every pair
+typedef int16x4x2_t Weights; // the first weights of all pairs, then the second ones
 GM_INLINE Sums no_sums() { return vdupq_n_s32(0); }
 GM_INLINE Weights load_weights(const int16_t *at) { return vld2_s16(at); }
 GM_INLINE Sums add_pair(Sums sums, Weights weights, int32_t x) {
@@ -93,7 +93,7 @@ GM_INLINE Sums add_pair(Sums sums, Weights weights, int32_t x) {
 GM_INLINE void store_sums(int32_t *at, Sums sums) { vst1q_s32(at, sums); }
 #else
 constexpr int SUMS = 4;
-constexpr int TILE_ROWS = 4, TILE_VECTORS = 2;
+constexpr int REGISTER_ROWS = 4, REGISTER_VECTORS = 2;
 struct Sums {
   int32_t value[SUMS];
 };
@@ -125,7 +125,7 @@ constexpr int REALS = 4;
 #else
 constexpr int REALS = 2;
 #endif
-constexpr int MAX_REALS = 8; // arrays of Reals have a multiple of this count elements, a whole number of any vectors
+constexpr int MAX_REALS = 8; // the largest REALS of any instruction set: arrays of Reals have a multiple of it
 
 typedef double Reals __attribute__((vector_size(8 * REALS)));
 typedef int64_t Mask __attribute__((vector_size(8 * REALS)));
@@ -140,10 +140,13 @@ template <typename V, typename T> GM_INLINE V load(const T *at) {
 }
 template <typename V, typename T> GM_INLINE void store(T *at, V value) { memcpy(at, &value, sizeof value); }
 
+// A vector of equal elements.
 GM_INLINE Reals splat(double value) { return Reals{} + value; }
 GM_INLINE Reals reals(Integers value) { return __builtin_convertvector(value, Reals); }
 #if GM_AVX512
-GM_INLINE Reals reals(Floats value) { return _mm512_maskz_cvtps_pd(255, (__m256)value); } // gcc: in halves
+GM_INLINE Reals reals(Floats value) {
+  return _mm512_maskz_cvtps_pd(255, (__m256)value);
+} // gcc would convert two halves
 #else
 GM_INLINE Reals reals(Floats value) { return __builtin_convertvector(value, Reals); }
 #endif
@@ -195,7 +198,7 @@ GM_INLINE Integers clamp(Integers x, int32_t low, int32_t high) {
   x = x > low ? x : Integers{} + low;
   return x < high ? x : Integers{} + high;
 }
-GM_INLINE double sum(Reals x) { // of exact integers: in any order
+GM_INLINE double sum(Reals x) { // of exact integers, so the order does not matter
   double total = 0;
   for (int i = 0; i < REALS; ++i)
     total += x[i];

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: MIT
-// exp and log of inexact numbers, the same on every machine: only + - * / and shifts, in one order, nothing fused.
-// The C library's differ from system to system.
+// exp and log in floating point, with the same result on every machine: they use only + - * / and shifts, in a fixed
+// order, and nothing fused.  Those of the C library differ from system to system.
 #pragma once
 
 #include "simd.hpp"
 
 namespace gm::GM_ISA {
 
-constexpr double TO_INTEGER = 0x1.8p52; // added, it rounds to an integer, which is then in the lowest bits
+constexpr double TO_INTEGER = 0x1.8p52; // adding it rounds to an integer, and leaves that integer in the lowest bits
 constexpr double LN2 = 0x1.62e42fefa39efp-1;
-constexpr double LN2_HIGH = 0x1.62e42feep-1, LN2_LOW = 0x1.a39ef35793c76p-33; // the first times an exponent is exact
+constexpr double LN2_HIGH = 0x1.62e42feep-1, LN2_LOW = 0x1.a39ef35793c76p-33; // LN2_HIGH times an exponent is exact
 
-// e**x = 2**k * e**r with |r| <= ln(2) / 2, as a Taylor series: its rest is below 1e-14.  Within 1e-14 of the truth,
-// relatively; x beyond +-700 counts as +-700.
+// e**x = 2**k * e**r with |r| <= ln(2) / 2; e**r is a Taylor series.  The relative error is below 1e-14.  x is clamped
+// to
+// +-700.
 GM_INLINE Reals exponential(Reals x) {
   x = clamp(x, splat(-700), splat(700));
   Reals shifted = x * (1 / LN2) + TO_INTEGER, k = shifted - TO_INTEGER;
   Reals r = x - k * LN2_HIGH - k * LN2_LOW, r2 = r * r, r4 = r2 * r2;
-  // in pieces that do not wait for each other
+  // three parts that the processor can compute side by side
   Reals low = 1 + r + r2 * (1 / 2. + r * (1 / 6.));
   Reals middle = 1 / 24. + r * (1 / 120.) + r2 * (1 / 720. + r * (1 / 5040.));
   Reals high = 1 / 40320. + r * (1 / 362880.) + r2 * (1 / 3628800. + r * (1 / 39916800.));
@@ -25,8 +26,8 @@ GM_INLINE Reals exponential(Reals x) {
   return (low + r4 * (middle + r4 * high)) * (Reals)power;
 }
 
-// log(x) = e * log(2) + log(m) with m from sqrt(1/2) to sqrt(2), and log(m) = 2 artanh((m - 1) / (m + 1)), whose series
-// leaves a rest below 1e-15.  Within 1e-14 of the truth; x must be positive, finite and normal.
+// log(x) = e * log(2) + log(m) with m from sqrt(1/2) to sqrt(2); log(m) = 2 artanh((m - 1) / (m + 1)) is a power
+// series. The error is below 1e-14.  x must be positive, finite and normal.
 GM_INLINE Reals logarithm(Reals x) {
   const Mask bits = (Mask)x, root = (Mask)splat(0x1.6a09e667f3bcdp-1);
   const Mask exponent = (bits - root) >> 52;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// The streams of a PixelCNN++ over a batch of images: models/pixelcnnpp/streams.py makes the program that is run here,
-// models/pixelcnnpp/spec.py says what it computes.
+// Run the streams of a PixelCNN++ over a batch of images.  models/pixelcnnpp/streams.py makes the program of steps;
+// models/pixelcnnpp/spec.py specifies its results.
 //
-// A step reads its inputs where they lie: the cells of a tap, image by image, are rows of a matrix.
+// A step reads its inputs in place: the cells of a tap, image by image, are rows of a matrix.
 #include "finish.hpp"
 #include "window.hpp"
 
 namespace gm::GM_ISA {
 
 constexpr int MAX_TAPS = 256;
-constexpr int16_t ONE = 128; // tells the inside of an image from the outside, in the unit of samples
+constexpr int16_t ONE = 128; // a feature that is one inside an image and zero outside, in the unit of samples
 
 struct Map {
   int16_t *data; // [depth, columns + 2 * margin, images, features]
@@ -18,7 +18,7 @@ struct Map {
 
 struct Streams {
   Arena arena;
-  gm_streams_data data; // numbers and the addresses of samples and of maps that are known; arrays are copied
+  gm_streams_data data; // of its pointers only those to samples and known maps are used; the arrays below are copies
   Map *map;
   gm_step *step;
   Window window;
@@ -42,9 +42,9 @@ static Map *make_maps(Arena &arena, const gm_streams_data &data) {
   for (int n = 0; n < data.maps && maps; ++n) {
     const gm_map &from = data.map[n];
     const size_t size = (size_t)from.depth * (from.columns + 2 * from.margin) * data.images * from.features;
-    int16_t *own =
-        from.known ? const_cast<int16_t *>(from.known) : arena.allocate<int16_t>(size); // no step writes there
-    maps[n] = {own, from.depth, from.columns, from.margin, from.features};
+    // no step writes to a known map
+    int16_t *cells = from.known ? const_cast<int16_t *>(from.known) : arena.allocate<int16_t>(size);
+    maps[n] = {cells, from.depth, from.columns, from.margin, from.features};
   }
   return maps;
 }
@@ -74,22 +74,22 @@ gm_streams *streams_new(const gm_streams_data *data) {
 
 void streams_free(gm_streams *streams) { Arena::destroy(reinterpret_cast<Streams *>(streams)); }
 
-// Cells of all images at a column of a row.
+// The cells of all images at a row and a column of a map.
 GM_INLINE int16_t *cells(const Streams &s, int number, int row, int column) {
   const Map &map = s.map[number];
   const ptrdiff_t line = (row % map.depth + map.depth) % map.depth;
   return map.data + ((line * (map.columns + 2 * map.margin) + column + map.margin) * s.data.images) * map.features;
 }
 
-// Inputs of a product that lie apart: tap by tap, rows as count bytes apart in each.
-struct Apart {
+// The inputs of a product that come from several taps; ``row``: bytes from one row to the next, the same in each tap.
+struct TapInputs {
   const char *const *data;
   int taps, pairs; // of each tap
   ptrdiff_t row, offset;
 
-  GM_INLINE_MEMBER Apart after(int rows) const { return {data, taps, pairs, row, offset + rows * row}; }
+  GM_INLINE_MEMBER TapInputs after(int rows) const { return {data, taps, pairs, row, offset + rows * row}; }
 
-  // The inputs of so count rows will be wanted soon: there are more than fit the caches near the processor.
+  // Prefetch the next rows: all maps together do not fit the inner caches.
   GM_INLINE_MEMBER void fetch(int rows) const {
     for (int tap = 0; tap < taps; ++tap)
       for (ptrdiff_t at = 0; at < rows * row; at += 64)
@@ -114,7 +114,7 @@ GM_INLINE void activate(const Streams &s, int activation, const int16_t *x, int 
     elu_of_negative(x, n, s.elu, out + n);
 }
 
-// A step at n cells, from column ``column`` of row ``row`` on; these and those of the taps follow one another.
+// Run a step at n cells from (row, column) on.  They are contiguous, and so are the cells of each tap.
 static void run_cells(const Streams &s, const gm_step &step, int row, int column, int64_t n, int32_t *outputs) {
   const Layer &layer = layer_of(step.layer);
   const char *taps[MAX_TAPS];
@@ -125,22 +125,22 @@ static void run_cells(const Streams &s, const gm_step &step, int row, int column
     taps[t] = reinterpret_cast<const char *>(cells(s, tap.map, i + tap.row, j + tap.column));
   }
   const int features = s.map[step.tap[0].map].features, made = step.kind == GM_GATE ? layer.outputs / 2 : layer.outputs;
-  const Apart x = {taps, step.taps, features / 2, (ptrdiff_t)sizeof(int16_t) * features, 0};
+  const TapInputs x = {taps, step.taps, features / 2, (ptrdiff_t)sizeof(int16_t) * features, 0};
   int16_t *out = step.out < 0 ? nullptr : cells(s, step.out, row, column);
   int16_t *active = step.active < 0 ? nullptr : cells(s, step.active, row, column);
   const int out_row = out ? s.map[step.out].features : 0, active_row = active ? s.map[step.active].features : 0;
-  alignas(64) int16_t passing[MAX_OUTPUTS];
+  alignas(64) int16_t temporary[MAX_OUTPUTS];
   each_row(layer, x, n, [&](int64_t r, const int32_t *sums) {
     if (outputs)
       return finish(layer, GM_OUTPUT_WIDE, step.limit, sums, nullptr, outputs + r * layer.outputs);
-    int16_t *to = out ? out + r * out_row : passing;
+    int16_t *to = out ? out + r * out_row : temporary;
     finish(layer, step.kind, step.limit, sums, s.gate, to);
     if (active)
       activate(s, step.activation, to, made, active + r * active_row);
   });
 }
 
-// A step at the cells that begin in the pixels ``first`` to ``last`` - 1 of a row.
+// Run a step at the cells whose first pixel is one of ``first`` to last - 1 of a row of pixels.
 static void run_step(const Streams &s, const gm_step &step, int row, int first, int last, int32_t *outputs) {
   const int whole = (1 << step.level) - 1, images = s.data.images;
   if (row & whole)
@@ -164,7 +164,7 @@ GM_INLINE const int16_t *pixel(const Streams &s, int64_t image, int row, int col
   return s.data.samples + image * s.data.image_size + row * s.data.row_size + (ptrdiff_t)column * s.data.channels;
 }
 
-// What the upper stream sees of a known row: samples minus 128, their differences to the local mean, a one.
+// Fill in the upper stream's inputs of a known row: samples minus 128, differences to the local mean, a one.
 static void fill_planes(const Streams &s, int row) {
   const int channels = s.data.channels, features = s.map[s.data.planes].features;
   for (int j = 0; j < s.data.width; ++j) {
@@ -181,7 +181,7 @@ static void fill_planes(const Streams &s, int row) {
   }
 }
 
-// What the left stream sees of the window, and the centres of the means.
+// Fill in the left stream's inputs, the windows, and find the centres of the means.
 static void fill_windows(const Streams &s, int row, int first, int last, int32_t *base) {
   const int columns = s.map[s.data.windows].features;
   for (int j = first; j < last; ++j) {

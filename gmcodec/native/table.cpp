@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The table of this instruction set's functions.  Compiled once for each: GM_ISA is its name, and a namespace.
+// The table of functions.  It is compiled once for each instruction set; GM_ISA is the set's name and namespace.
 #include "gmcodec.h"
 
 #define GM_TEXT(name) #name

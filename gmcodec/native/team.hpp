@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Several threads that work on one tile: they share arrays, each does its part of a step, and wait for one another.
+// A team of threads, the workers, that code one tile.  They share arrays; each does its share of a step, then waits at
+// a barrier until all have done theirs.
 //
-//   worker 0   part of a step | wait | part of the next step ...
-//   worker 1   part of a step | wait | part of the next step ...
+//   worker 0   share of a step | barrier | share of the next step ...
+//   worker 1   share of a step | barrier | share of the next step ...
 //
-// How count there are never changes what is computed.  Waiting spins for a moment, since steps allocate less than a
-// millisecond, and then lets the system wait.  While it spins, it offers the processor again and again: on a busy
-// machine the thread that all wait for may be the one that needs it.  Without that, two threads beside another
-// program were five times as slow as one.
+// The number of workers never changes the results.  Steps take less than a millisecond, so a waiting thread spins for a
+// moment before it sleeps.  While it spins, it yields its processor again and again: on a busy machine the thread that
+// the others wait for may need it.  Without this, two threads beside another program were five times as slow as one.
 #pragma once
 
 #include "simd.hpp"
@@ -29,16 +29,19 @@ namespace gm::GM_ISA {
 
 struct alignas(64) Counter {
   int32_t value;
-  char rest[60]; // a cache line of its own
+  char padding[60]; // to a cache line of its own
 };
 
-struct Team {
-  Counter arrived, generation, sleepers, task;
+struct ThreadTeam {
+  Counter arrived;    // workers at the barrier
+  Counter generation; // how often all have passed the barrier
+  Counter sleepers;   // workers that sleep
+  Counter task;       // next task that no worker has taken
   int32_t workers;
 };
 
-constexpr int SPINS = 20000; // a fraction of a millisecond
-constexpr int OFFER = 64;    // spins between two offers of the processor
+constexpr int SPINS = 20000;    // a fraction of a millisecond
+constexpr int YIELD_SPINS = 64; // spins from one yield to the next
 
 GM_INLINE void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -48,8 +51,8 @@ GM_INLINE void pause() {
 #endif
 }
 
-// Let another thread have the processor, if one waits for it.
-static inline void offer() {
+// Let another thread have the processor if one waits for it.
+static inline void yield_processor() {
 #if defined(_WIN32)
   (void)SwitchToThread();
 #else
@@ -57,9 +60,9 @@ static inline void offer() {
 #endif
 }
 
-GM_INLINE int32_t look(const Counter &counter) { return __atomic_load_n(&counter.value, __ATOMIC_SEQ_CST); }
+GM_INLINE int32_t load(const Counter &counter) { return __atomic_load_n(&counter.value, __ATOMIC_SEQ_CST); }
 
-// Sleep while the counter has this value, or for a moment.
+// Sleep until the counter changes from this value; without futexes, for a moment.
 static inline void sleep_while(Counter &counter, int32_t value) {
 #if defined(__linux__)
   syscall(SYS_futex, &counter.value, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
@@ -81,42 +84,42 @@ static inline void wake_all(Counter &counter) {
 #endif
 }
 
-// Wait until all have come here.  What any wrote before, all see afterwards; tasks begin anew.
-static inline void wait_for_all(Team &team) {
+// The barrier.  What any worker wrote before it, all see after it.  Tasks are counted from 0 again.
+static inline void wait_at_barrier(ThreadTeam &team) {
   if (team.workers == 1) {
     team.task.value = 0;
     return;
   }
-  const int32_t generation = look(team.generation);
+  const int32_t generation = load(team.generation);
   if (__atomic_add_fetch(&team.arrived.value, 1, __ATOMIC_SEQ_CST) == team.workers) {
     __atomic_store_n(&team.arrived.value, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&team.task.value, 0, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&team.generation.value, 1, __ATOMIC_SEQ_CST);
-    if (look(team.sleepers))
+    if (load(team.sleepers))
       wake_all(team.generation);
     return;
   }
   for (int spins = 1; spins <= SPINS; ++spins) {
-    if (look(team.generation) != generation)
+    if (load(team.generation) != generation)
       return;
-    spins % OFFER ? pause() : offer();
+    spins % YIELD_SPINS ? pause() : yield_processor();
   }
   __atomic_add_fetch(&team.sleepers.value, 1, __ATOMIC_SEQ_CST);
-  while (look(team.generation) == generation)
+  while (load(team.generation) == generation)
     sleep_while(team.generation, generation);
   __atomic_sub_fetch(&team.sleepers.value, 1, __ATOMIC_SEQ_CST);
 }
 
-// The number of a task that nobody else has taken since all waited.
-static inline int32_t next_task(Team &team) { return __atomic_fetch_add(&team.task.value, 1, __ATOMIC_SEQ_CST); }
+// The number of a task that no worker has taken since the barrier.
+static inline int32_t next_task(ThreadTeam &team) { return __atomic_fetch_add(&team.task.value, 1, __ATOMIC_SEQ_CST); }
 
 struct Span {
-  int first, end;
+  int first, end; // the last one is end - 1
 };
 
-// A worker's part of ``count`` things, in multiples of ``whole``.
-GM_INLINE Span share_of(int count, int worker, int workers, int whole) {
-  int each = round_up((count + workers - 1) / workers, whole);
+// A worker's share of ``count`` things: a multiple of ``multiple``, except at the end.
+GM_INLINE Span share_of(int count, int worker, int workers, int multiple) {
+  int each = round_up((count + workers - 1) / workers, multiple);
   return {smaller(count, worker * each), smaller(count, (worker + 1) * each)};
 }
 

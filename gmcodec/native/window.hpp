@@ -16,7 +16,7 @@ constexpr int MAX_RUN = 2 * WIDE + 2; // pixels of a run
 struct Window {
   int channels, features, runs;
   int32_t *run; // [runs, 3]: dy, first dx, pixels
-  int near;     // inputs of the linear predictor
+  int near;     // number of inputs of the linear predictor
   int32_t *near_column;
   int32_t *near_weight; // [channels, near]
   int32_t multiplier[MAX_CHANNELS], shift[MAX_CHANNELS];

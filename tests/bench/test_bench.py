@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -110,7 +111,14 @@ def test_the_page_needs_nothing_else(folder: Path, tmp_path: Path) -> None:
     report.write(results, tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<svg") == 3
-    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", page)
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:)""", page)
+    shown = re.findall(r'src="data:image/png;base64,([^"]*)"><figcaption>([^:]*): ([^<]*)<', page)
+    assert [(image, scale.split(" bits")[0][:9]) for _, image, scale in shown] == [
+        ("a.png", "0 (black)"),
+        ("b.png", "0 (black)"),
+    ]
+    assert Image.open(io.BytesIO(base64.b64decode(shown[0][0]))).size == (40, 24)
+    assert "maps" not in json.loads((tmp_path / "out" / "results.json").read_text())["sets"][0]
     assert "@import" not in page
     assert "a.png" in page
 

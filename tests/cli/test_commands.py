@@ -201,6 +201,82 @@ def test_info(tmp_path: Path) -> None:
     assert "DENSITY 9 bytes" in result.output
 
 
+def test_info_draws_what_pixels_cost(tmp_path: Path) -> None:
+    run("compress", photo(tmp_path / "a.png"))
+    a, picture = tmp_path / "a.gmc", tmp_path / "bits.png"
+    result = run("info", "--map", picture, a)
+    assert result.exit_code == 0, result.output
+    drawn = Image.open(picture)
+    assert drawn.size == (30, 20)
+    scale = drawn.text["Description"].removeprefix("bits of each pixel in a .gmc file: ")
+    assert scale.startswith("0 (black) to ")
+    assert f"{picture}: {scale}" in result.output
+    assert names(tmp_path) == ["a.gmc", "a.png", "bits.png"]
+    before = picture.read_bytes()
+    picture.write_bytes(b"mine")
+    result = run("info", "--map", picture, a)
+    assert result.exit_code == 11
+    assert picture.read_bytes() == b"mine"
+    result = run("info", "--map", picture, "--force", "--json", a)
+    assert picture.read_bytes() == before
+    said = json.loads(result.output)
+    found = said.pop("map")
+    assert said == {"file": str(a)} | codec.info(a.read_bytes())
+    assert found["file"] == str(picture)
+    assert found["mean"] == pytest.approx(8 * said["parts"][0]["bytes"] / 600, rel=0.05)
+    assert found["spread"] == []
+    assert run("info", "--map", tmp_path / "std.png", "-", data=a.read_bytes()).exit_code == 0
+    assert (tmp_path / "std.png").read_bytes() == before
+
+
+def test_info_says_what_is_spread_evenly(tmp_path: Path) -> None:
+    source = photo(tmp_path / "a.png")
+    for model, what in (("agave-rgb", "latents of agave-rgb"), ("ade", "noise, features and latents of ade")):
+        run("compress", source, "--model", model, "-f")
+        result = run("info", "-f", "--map", tmp_path / "bits.png", tmp_path / "a.gmc")
+        assert f"{what}, if any, are spread evenly" in result.output
+    run("compress", source, "--code", "conventional", "-f")
+    result = run("info", "-f", "--map", tmp_path / "bits.png", tmp_path / "a.gmc")
+    assert "does not say what a pixel costs" in result.output
+
+
+def test_maps_of_several_files(tmp_path: Path) -> None:
+    for name in ("a.png", "sub/a.jpg"):
+        run("compress", photo(tmp_path / "in" / name), "--keep-suffix", "-o", f"{tmp_path / 'in' / name}.gmc")
+    result = run("info", "-r", tmp_path / "in", "--map", tmp_path / "out/", "--json")
+    assert result.exit_code == 2  # pathlib drops the slash
+    result = run("info", "-r", tmp_path / "in", "--map", f"{tmp_path}/out/", "--json", "-q")
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line)["map"]["file"] for line in result.stdout.splitlines()] == [
+        str(tmp_path / "out" / name) for name in ("a.png.bits.png", "sub/a.jpg.bits.png")
+    ]
+    assert names(tmp_path / "out") == ["a.png.bits.png", "sub/a.jpg.bits.png"]
+
+
+def test_mistakes_with_maps(tmp_path: Path) -> None:
+    run("compress", photo(tmp_path / "a.png"))
+    a = tmp_path / "a.gmc"
+    for arguments, what in (
+        (("--map", "x.png", a, a), "several inputs need a directory"),
+        (("--map", "x.png", "-r", tmp_path), "several inputs need a directory"),
+        (("--map", "-", a), "--map needs a file"),
+        (("--map", "x.jpg", a), "is a PNG file"),
+        (("--map", f"{tmp_path}/", "-"), "give --map a file name"),
+        (("--threads", "2", a), "are of --map"),
+        (("--force", a), "are of --map"),
+    ):
+        result = run("info", *arguments)
+        assert result.exit_code == 2, arguments
+        assert what in " ".join(result.output.split())
+    assert run("info", "--max-pixels", "10", "--map", tmp_path / "x.png", a).exit_code == 4
+    damaged = bytearray(a.read_bytes())
+    damaged[-9] ^= 1
+    (tmp_path / "b.gmc").write_bytes(damaged)
+    assert run("info", "--map", tmp_path / "x.png", tmp_path / "b.gmc").exit_code == 5
+    assert run("info", "--map", tmp_path / "none" / "x.png", a).exit_code == 12
+    assert names(tmp_path) == ["a.gmc", "a.png", "b.gmc"]
+
+
 def test_info_json(tmp_path: Path) -> None:
     run("compress", photo(tmp_path / "a.png"), photo(tmp_path / "b.png", seed=1))
     result = run("info", "--json", tmp_path / "a.gmc", tmp_path / "b.gmc")

@@ -20,12 +20,13 @@ from gmcodec.errors import FreezeError, TrainingError, WeightsError
 from gmcodec.models import registry, weights
 from gmcodec.models.agave import freeze as agave_freeze
 from gmcodec.models.agave.config import AgaveConfig
-from gmcodec.models.agave.float import Agave, Flow, Terms, auxiliary_image, importance_bits, logistic_bits
+from gmcodec.models.agave.float import Agave, Terms, auxiliary_image, importance_bits, logistic_bits
 from gmcodec.models.local.config import LocalConfig
 from gmcodec.models.local.freeze import estimate_bits, spread_units
 from gmcodec.models.pixelcnnpp import freeze as pixelcnnpp_freeze
 from gmcodec.models.pixelcnnpp.float import Condition, PixelCNN
 from gmcodec.models.shared.family import Base
+from gmcodec.models.vae.float import Flow
 from gmcodec.training import freezing
 from gmcodec.training.freezing import freeze_file
 from gmcodec.training.loop import Trainer
@@ -285,7 +286,7 @@ def test_a_decoder_shares_the_layers_that_it_was_trained_on_from(upper: int) -> 
     assert agave_freeze.estimate_bits(model, batch.numpy()) == pytest.approx(expected, rel=0.02)
     # units are found again as they were
     peaks = pixelcnnpp_freeze.activation_peaks(plain, [batch])
-    units, places = spread_units(peaks, 0.75), pixelcnnpp_freeze._Places(plain)
+    units, places = spread_units(peaks, 0.75), pixelcnnpp_freeze._Segments(plain)
     for name, unit in pixelcnnpp_freeze._found_units(frozen, net.decoder).items():
         assert unit == pytest.approx(units[places.stream[name]], rel=0.01)
     net.decoder.first_left.weight.data.mul_(-1)

@@ -16,12 +16,12 @@ from gmcodec.models import weights
 from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.models.agave.latent_state import AgaveState
 from gmcodec.models.agave.model import AgaveModel
+from gmcodec.models.agave.spec import AgaveSpec
 from gmcodec.models.local import spec as local_spec
 from gmcodec.models.local.model import LocalModel
 from gmcodec.models.pixelcnnpp import spec as pixelcnnpp_spec
 from gmcodec.models.pixelcnnpp.model import PixelCNNModel
 from gmcodec.models.shared.family import Base
-from gmcodec.models.vae import spec as agave_spec
 
 
 def images(count: int = 3, size: tuple[int, int] = (8, 16)) -> np.ndarray:
@@ -65,7 +65,7 @@ def _grouped(sizes: list[int], drawn: list[np.ndarray]) -> list[int]:
 @pytest.mark.parametrize("kind", toy.AGAVE)
 def test_the_latent_state_equals_the_specification(kind: str, isa: str) -> None:
     model, batch = toy.agave(toy.AGAVE[kind], isa), images()
-    spec = agave_spec.Spec(model.config, model.layers, model.constants, model.latent_tables)
+    spec = AgaveSpec(model.config, model.layers, model.constants, model.latent_tables)
     drawn = bins(model, batch)
     state, found = state_of(model, batch, drawn)
     blind, _ = state_of(model, batch, drawn, known=False)  # the decoder's way: f(z) does not need the images
@@ -78,8 +78,8 @@ def test_the_latent_state_equals_the_specification(kind: str, isa: str) -> None:
         for group, (mean, index) in zip(groups, found, strict=True):
             assert np.array_equal(mean[i], np.clip(group.mean, -(2**21), 2**21))
             assert np.array_equal(index[i], spec.index(group.log_scale))
-        told = spec.conditions(expected) if model.decoder else []
-        for features, given in zip(told, conditions, strict=True):
+        wanted = spec.conditions(expected) if model.decoder else []
+        for features, given in zip(wanted, conditions, strict=True):
             assert np.array_equal(given[i], features)
     assert len(np.unique(means)) > 20
     assert all(len(np.unique(index)) > 5 for _, index in found)
@@ -97,8 +97,8 @@ def test_the_decoder_reads_its_condition_as_the_specification_says(kind: str) ->
         outputs, _ = canvas.evaluate(np.arange(3 * 128))
         for i, image in enumerate(batch):
             places = zip(decoder.config.positions, conditions, strict=True)
-            told = {p: x[i].astype(np.int64) for p, x in places} if given is decoder else None
-            spec = pixelcnnpp_spec.Spec(decoder.config, decoder.layers, decoder.net_tables, told)
+            known = {p: x[i].astype(np.int64) for p, x in places} if given is decoder else None
+            spec = pixelcnnpp_spec.Spec(decoder.config, decoder.layers, decoder.net_tables, known)
             assert np.array_equal(outputs[128 * i : 128 * (i + 1)], spec.outputs(image))
             canvas_alone = given.canvas(8, 16, 1)
             assert canvas_alone.planes().shape == (1, 3, 8, 16)
@@ -116,8 +116,8 @@ def test_a_local_decoder_reads_its_condition_as_the_specification_says() -> None
         prediction = given.predict(canvas, pixels)
         high = prediction.high()
         for i, image in enumerate(batch):
-            told = conditions[i].reshape(128, -1).astype(np.int64) if given is decoder else None
-            expected = local_spec.rows(decoder.config, decoder.layers, decoder.tables, image, told)
+            known = conditions[i].reshape(128, -1).astype(np.int64) if given is decoder else None
+            expected = local_spec.rows(decoder.config, decoder.layers, decoder.tables, image, known)
             assert np.array_equal(high[128 * i : 128 * (i + 1)], expected[0])
             plain = local_spec.rows(decoder.config, decoder.layers, decoder.tables, image)
             different = different or not np.array_equal(expected[0], plain[0])

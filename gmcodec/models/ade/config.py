@@ -7,19 +7,21 @@
                                           ^                                           v
                                           |                constant --top down, latent groups z_1 .. z_G--> mean of h
 
-f is a bijection, h given z is independent Gaussians, one each or several of the same mean, and so p(x) follows from
-p(h) by the change of variables (eq. 5.4 and 5.5).  There is no loop over pixels: a decoder runs every net once.
+f is a bijection, so p(x) follows from p(h) by the change of variables (eq. 5.4 and 5.5).  Given z, the features h are
+independent: each has a Gaussian, or a mixture of Gaussians with one mean.  There is no loop over pixels: a decoder runs
+every net once.
 
 All nets work on *cells* of 2x2 pixels, whose samples are features of one position::
 
     a b     12 features for RGB: a's red, green, blue, b's red, ...
     c d
 
-A coupling changes some of these by an affine function whose mean and scale are computed from the others.  It is named
-by what it changes: "bc:rgb" is the odd half of a checkerboard, "ad:rgb" the even half, "cd:rgb" half of the channels,
-"bc:b" blue at b and c.  A scale ends by factoring out b, c and d; a goes on as an image of half the size.
+A coupling changes some of these features by an affine function whose mean and scale are computed from the others.  Its
+name says what it changes: "bc:rgb" is the odd half of a checkerboard, "ad:rgb" the even half, "cd:rgb" half of the
+channels, "bc:b" blue at b and c.  After the couplings of a scale, b, c and d are factored out; a goes on as an image of
+half the size.
 
-The float net is float.py, the frozen one model.py.
+float.py is the float net, model.py the frozen one.
 """
 
 from __future__ import annotations
@@ -35,10 +37,10 @@ from gmcodec.models.pixelcnnpp.config import NONLINEARITIES
 from gmcodec.models.shared.activations import MAP_LIMIT, OUTPUT_LIMIT
 from gmcodec.models.shared.family import plain_values
 
-VAE_PREFIX = "vae."  # how names of the VAE's layers start
+VAE_PREFIX = "vae."  # of the names of the VAE's layers
 CELL_POSITIONS = "abcd"
 COLOURS = {3: "rgb", 1: "y"}
-SAMPLE_REACH, MAX_FEATURE = 1 << 16, 1 << 46  # of samples before any coupling, of features
+SAMPLE_REACH, MAX_FEATURE = 1 << 16, 1 << 46  # largest magnitudes: of samples before any coupling, of features
 Shapes = dict[str, tuple[int, int]]
 DEQUANTISATIONS = ("uniform", "variational")
 
@@ -48,18 +50,18 @@ class AdeConfig:
     """Architecture; stored with the weights."""
 
     channels: int  # 3 (RGB) or 1 (grey)
-    scales: tuple[tuple[str, ...], ...]  # of each, from the finest, couplings in the order of f; none: a plain VAE
+    scales: tuple[tuple[str, ...], ...]  # couplings of each scale in the order of f, from the finest; (): a plain VAE
     filters: int  # features of a coupling's net
     blocks: int  # its residual blocks
-    window: int  # cells a side that its first layer and its linear part see
-    kernels: tuple[int, ...]  # cells a side that the two layers of a block see
-    nonlinearity: str  # of couplings: one that does not widen
+    window: int  # side, in cells, that its first layer and its linear part see
+    kernels: tuple[int, ...]  # sides, in cells, that the two layers of a block see
+    nonlinearity: str  # of couplings: any but concat_elu
     weight_norm: bool
     dequantisation: str  # one of DEQUANTISATIONS
     noise: int  # features of the net that gives variational noise, 0 for uniform noise
     mixtures: int  # Gaussians around the mean of a feature; 1 in the thesis
     vae: AgaveConfig  # of ``4 * channels`` features in cells, stride 1
-    classes: int = 0  # that the VAE depends on: eq. 5.8; frozen models are of one class or of all
+    classes: int = 0  # that condition the VAE (eq. 5.8); a frozen model is of one class or without classes
 
     def __post_init__(self) -> None:
         if self.channels not in COLOURS:
@@ -100,12 +102,12 @@ class AdeConfig:
 
     @property
     def reach(self) -> int:
-        """The largest magnitude of a sample behind all couplings, whatever their nets say."""
+        """The largest magnitude of a sample behind all couplings, for any outputs of their nets."""
         found = at_a = SAMPLE_REACH
         for names in self.scales:
             largest = [at_a] * 4 * self.channels
             for name in names:
-                for k in self.changed(name):  # a mean and its linear part: OUTPUT_LIMIT each
+                for k in self.changed(name):  # the mean and its linear part reach OUTPUT_LIMIT each
                     largest[k] = (largest[k] + 2 * OUTPUT_LIMIT) * MAX_COUPLING_SCALE >> COUPLING_SCALE_BITS
             found, at_a = max(found, *largest), max(largest[: self.channels])
         return found
@@ -117,16 +119,16 @@ class AdeConfig:
 
     @property
     def levels(self) -> int:
-        """How often an image is halved by f: at least once, since the VAE sees cells."""
+        """How often f halves an image: at least once, since the VAE sees cells."""
         return max(1, len(self.scales))
 
     @property
     def cell(self) -> int:
-        """Pixels that the sides of an image must be a multiple of."""
+        """The sides of an image are multiples of this number of pixels."""
         return max(2 * self.vae.cell, 2**self.levels)
 
     def layer_shapes(self) -> Shapes:
-        """Rows and columns of every integer layer: the flow's, the noise's, then the VAE's, which start with VAE."""
+        """Rows and columns of every integer layer: those of flow and noise, then those of the VAE, with VAE_PREFIX."""
         return self.flow_shapes() | {f"{VAE_PREFIX}{name}": shape for name, shape in self.vae.layer_shapes().items()}
 
     def input_limit(self, name: str) -> int:
@@ -144,7 +146,7 @@ class AdeConfig:
         return shapes | ({f"{name}.linear": (outputs, self.window**2 * inputs)} if linear else {})
 
     def flow_shapes(self) -> Shapes:
-        """Of all layers but the VAE's."""
+        """``layer_shapes`` without the VAE."""
         shapes: Shapes = {}
         features = 4 * self.channels
         for n, (_, name) in enumerate(self.couplings):

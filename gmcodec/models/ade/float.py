@@ -1,30 +1,31 @@
 # SPDX-License-Identifier: MIT
 """Adaptive density estimation as float torch modules: what is trained, and then frozen (thesis, chapter 5).
 
-Real-NVP after Dinh et al. 2017 with affine couplings, 3x3 convolutions and residual blocks; the VAE is that of AGAVE,
-with its own differences (agave/float.py).  Differences from the paper and from chapter 5, as far as we know them:
+The flow is Real-NVP after Dinh et al. 2017: affine couplings with 3x3 convolutions and residual blocks.  The VAE is
+that of AGAVE, with its own differences (agave/float.py).  Differences from the paper and from chapter 5, as far as we
+know them:
 
-* h = (x - mean) * exp(log_scale), where Real-NVP has x * exp(log_scale) + mean: the same family, and the mean is a
-  prediction of the sample, in units of samples.
-* log-scales are clamped, within +-4 in couplings, where Real-NVP has a tanh times a learned factor; those of latents
-  and of noise to what tables hold.
+* h = (x - mean) * exp(log_scale), where Real-NVP has x * exp(log_scale) + mean.  This is the same family, and the mean
+  is a prediction of the sample, in units of samples.
+* Log-scales are clamped: those of couplings to +-4, where Real-NVP has a tanh times a learned factor; those of latents
+  and noise to the range of the tables.
 * Samples are grey levels on a linear scale; Real-NVP models their logits.
-* Nets of couplings see cells of 2x2 pixels (ade/model.py), not masked pixels, also in checkerboards.  There is no
-squeezing
-  and no partition by channels between them, unless a configuration names such couplings ("cd:rgb").
-* Nets of couplings have leaky ReLUs, and nothing leads past their residual blocks but the linear part.
-* The mean has a linear part, a convolution of what is kept, started by least squares: 5.0 bits/dim before any training.
-* A scale is factored out by position, three quarters at once.  What a coupling changes may differ by colour.
-* Couplings have weight normalisation, or plain weights and Muon as the PixelCNN++ here; no batch statistics, which are
-  harmful in a VAE (Kingma et al. 2016) and would have to be folded, while the thesis has both (A.2).  The penalty of
-  Real-NVP on the lengths of its weights is left out.
+* Nets of couplings see cells of 2x2 pixels (ade/config.py), not masked pixels, also in checkerboards.  There is no
+  squeezing and no partition by channels between them, unless a configuration names such couplings ("cd:rgb").
+* Nets of couplings have leaky ReLUs, and only the linear part bypasses their residual blocks.
+* The mean has a linear part, a convolution of the features that are kept, which starts from least squares: 5.0 bits/dim
+  before any training.
+* A scale factors out by position, three quarters at once.  The features that a coupling changes may differ by colour.
+* Couplings have weight normalisation, or plain weights and Muon like the PixelCNN++ here.  They have no batch
+  statistics, which are harmful in a VAE (Kingma et al. 2016) and would have to be folded; the thesis has both (A.2).
+  Real-NVP's penalty on the lengths of its weights is left out.
 * The VAE begins and ends with cells of 2x2 pixels, a quarter as many as the pixels of the thesis' VAE (Table A.1).
-* h given z has deviations of its own for each feature of the coarsest cell, not one for all; as a mixture of Gaussians
-  around one mean it may have the heavy tails that predictions of images have.
-* Classes, where there are any, change the VAE by conditional weight normalisation (eq. 5.8), on both its ways, and not
-  the flow.
-* Variational dequantisation (Ho et al. 2019): u is the normal distribution function of e, e Gaussian with mean and
-  scale given by a net of x.  e is a latent variable like others, with prior N(0, 1), and costs its divergence.
+* h given z has a deviation for each feature of the coarsest cell, not one for all.  As a mixture of Gaussians around
+  one mean it can have the heavy tails of prediction errors of images.
+* Classes, where there are any, change the VAE by conditional weight normalisation (eq. 5.8), on its ways up and down,
+  and do not change the flow.
+* Variational dequantisation (Ho et al. 2019): u is the normal distribution function of e, and e is Gaussian with mean
+  and scale from a net of x.  e is a latent variable like the others: its prior is N(0, 1), and it costs its divergence.
 
 Units: samples are (x + u - 128) / 32, h is in the same unit.
 """
@@ -43,17 +44,17 @@ from torch.nn import functional
 
 from gmcodec.models.ade.config import AdeConfig
 from gmcodec.models.ade.tables import COUPLING_LOG_SCALE_MAX
-from gmcodec.models.agave.float import NAT, VAE, Divergence, log_scales
 from gmcodec.models.local.float import FIRST_BITS
 from gmcodec.models.pixelcnnpp.float import ACTIVATIONS, BLOCK_GAIN, Conv, RoundedNet, start_layers
 from gmcodec.models.shared.activations import MID_GREY
+from gmcodec.models.vae.float import NAT, VAE, Divergence, log_scales
 
-UNIT_LEVELS = 32  # grey levels in 1
-FIRST_DEVIATION = 0.25  # of every feature of h when a net starts
+UNIT_LEVELS = 32  # grey levels in a sample of 1.0
+FIRST_DEVIATION = 0.25  # of every feature of h, at first
 FIRST_GAIN = 0.02  # initial scale of the mean of h
-FIRST_SPREAD = 0.7  # nats between the deviation of all samples and that of the narrowest or widest Gaussian
-SMALLEST_DEVIATION = 0.01  # of what a coupling starts from
-RIDGE = 0.1  # of the least squares that couplings start from: times unknowns over samples, and the inputs' variance
+FIRST_SPREAD = 0.7  # nats between the deviation of a feature and those of its narrowest and widest Gaussian
+SMALLEST_DEVIATION = 0.01  # that initialisation assumes
+RIDGE = 0.1  # of the initial least squares, times unknowns over samples and the inputs' variance
 
 
 def squeeze(x: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ def unsqueeze(x: Tensor) -> Tensor:
 
 
 def tiled(pattern: Tensor, shape: Sequence[int]) -> Tensor:
-    """[.., s, s] over and over: [.., H, W], the last two of ``shape``."""
+    """Repeat a pattern [.., s, s] to [.., H, W], the last two of ``shape``."""
     side = pattern.shape[-1]
     return pattern.repeat(*[1] * (pattern.ndim - 2), shape[-2] // side, shape[-1] // side)
 
@@ -91,7 +92,7 @@ class ResidualBlock(nn.Module):
 
 
 class Net(nn.Module):
-    """Maps of some features to a mean and a log-scale of others: residual blocks and, to the mean, a linear part."""
+    """Some features -> mean and log-scale of others: residual blocks, and a linear part of the mean."""
 
     def __init__(self, config: AdeConfig, inputs: int, outputs: int, filters: int, linear: bool) -> None:
         super().__init__()
@@ -114,12 +115,12 @@ class Net(nn.Module):
         return (mean if self.linear is None else mean + self.linear(x)), log_scale
 
     def inner_matrices(self) -> list[nn.Parameter]:
-        """What Muon optimises."""
+        """The matrices that Muon optimises."""
         return [m.weight for m in self.modules() if isinstance(m, Conv) and m is not self.last and m is not self.linear]
 
 
 class Coupling(nn.Module):
-    """Some features of a cell, moved and scaled as the others say."""
+    """An affine coupling: some features of a cell are moved and scaled, depending on the others."""
 
     def __init__(self, config: AdeConfig, name: str) -> None:
         super().__init__()
@@ -147,7 +148,7 @@ class Coupling(nn.Module):
         return out
 
     def _start(self, x: Tensor) -> None:
-        """The linear part by least squares, scales so that every feature gets ``FIRST_DEVIATION``."""
+        """Start the linear part from least squares, and scales so that every feature has ``FIRST_DEVIATION``."""
         assert self.net.linear is not None
         kept, changed = x[:, self.kept], x[:, self.changed]
         size = self.net.linear.kernel[1]
@@ -208,7 +209,7 @@ class RealNVP(nn.Module):
 
 
 class Terms(NamedTuple):
-    """Bits of each image, float32 [B]: of h given z less the determinant; log q - log p of z [B, groups], of u [B]."""
+    """Bits of each image, float32 [B]: h given z minus the determinant; log q - log p of z, [B, groups], and of u."""
 
     features: Tensor
     divergence: Tensor  # expected, as in Divergence
@@ -218,17 +219,17 @@ class Terms(NamedTuple):
 
     @property
     def bound(self) -> Tensor:
-        """The negative ELBO (eq. 5.5) in bits, an estimate with one sample: float32 [B]."""
+        """The negative ELBO (eq. 5.5) in bits, estimated with one sample: float32 [B]."""
         return self.features + self.divergence.sum(1) + self.noise
 
     @property
-    def drawn(self) -> Tensor:
-        """Bits with the z and the u that were drawn: log q(z, u) - log p(x, z, u), float32 [B]."""
+    def sampled_bits(self) -> Tensor:
+        """Bits at the sampled z and u: log q(z, u) - log p(x, z, u), float32 [B]."""
         return self.features + self.sampled.sum(1) + self.noise_sampled
 
     @property
     def parts(self) -> dict[str, Tensor]:
-        """What the bound consists of, by name."""
+        """The summands of the bound, by name."""
         return {"features": self.features, "KL": self.divergence.sum(1), "noise": self.noise}
 
 
@@ -245,7 +246,7 @@ class Ade(RoundedNet):
             torch.manual_seed(0)
             self.flow, self.vae = RealNVP(config), VAE(config.vae)
             self.noise = Net(config, features, features, config.noise, False) if config.noise else None
-            self.vae.register_parameter("log_scale", None)  # of logistics, which there are none of
+            self.vae.register_parameter("log_scale", None)  # only logistics have one
             self.vae.last.gain = FIRST_GAIN
             for layer in self._layers() if config.classes else ():
                 layer.depend_on(config.classes)
@@ -256,11 +257,11 @@ class Ade(RoundedNet):
     # -- classes -----------------------------------------------------------------------------------
 
     def _layers(self) -> list[Conv]:
-        """Those that depend on the class, where there are any."""
+        """The layers that depend on the class, if there are classes."""
         return [layer for layer in self.vae.modules() if isinstance(layer, Conv)]
 
     def _set_labels(self, labels: Tensor | None) -> None:
-        """Say of what classes the images are that come next, int64 [B].  Raises ValueError."""
+        """Set the classes of the next images, int64 [B].  Raises ValueError."""
         if (labels is None) != (self.config.classes == 0):
             raise ValueError(f"{self.config.classes} classes, and labels {'missing' if labels is None else 'given'}")
         if labels is not None:
@@ -268,7 +269,7 @@ class Ade(RoundedNet):
                 layer.labels = labels
 
     def of_class(self, label: int) -> Ade:
-        """The net of one class, which asks for no labels: what can be frozen.  Raises ValueError."""
+        """The net of one class, without labels, so that it can be frozen.  Raises ValueError."""
         if not 0 <= label < self.config.classes:
             raise ValueError(f"{label} is not one of {self.config.classes} classes")
         net = copy.deepcopy(self)
@@ -277,10 +278,10 @@ class Ade(RoundedNet):
             layer.fix_class(label)
         return net
 
-    # -- what a trainer needs: members of DensityNet -----------------------------------------------
+    # -- for trainers: members of DensityNet -------------------------------------------------------
 
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """What Muon optimises: matrices inside couplings, unless lengths are learned apart (weight norm)."""
+        """The matrices that Muon optimises: those inside couplings; none with weight normalisation."""
         nets = [m for m in self.modules() if isinstance(m, Net)]
         return [] if self.config.weight_norm else [matrix for net in nets for matrix in net.inner_matrices()]
 
@@ -303,11 +304,11 @@ class Ade(RoundedNet):
         labels = torch.zeros(len(images), dtype=torch.int64, device=images.device) if self.config.classes else None
         start_layers(self, parts, lambda: self.terms(images, labels=labels))
         if "log_deviation" not in loaded:
-            # a generator that is there already is not moved to the middle of what h is
+            # a loaded VAE keeps its mean; otherwise the deviations are around the mean of each feature
             self._start_deviation(h, self._mean(h) if "vae.last.weight" in loaded else None)
 
     def _start_deviation(self, h: Tensor, mean: Tensor | None) -> None:
-        """That of h [B, 4C, H/2, W/2] from ``mean``, else from the mean of each feature."""
+        """Start from the deviation of h [B, 4C, H/2, W/2] around ``mean``, else around the mean of each feature."""
         count, _, side, _ = self.log_deviation.shape
         parts = (h if mean is None else h - mean).unfold(2, side, side).unfold(3, side, side)
         deviation = parts.std((0, 2, 3)) if mean is None else parts.square().mean((0, 2, 3)).sqrt()
@@ -316,7 +317,7 @@ class Ade(RoundedNet):
         self.log_deviation.data.copy_(middle + spread.to(middle.device)[:, None, None, None])
 
     def _mean(self, h: Tensor) -> Tensor:
-        """What one sample of the posterior says of features h, of the classes that were told last."""
+        """The mean of features h for one sample of the posterior, with the classes that were set last."""
         noise = self.vae.noise(len(h), h.shape[2], h.shape[3])
         return self.vae(noise, self.vae.features(h))[0]
 
@@ -327,16 +328,16 @@ class Ade(RoundedNet):
         return self.terms(images, dtype, labels=labels).bound / images[0, 0].numel()
 
     def dequantised(self, images: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Divergence]:
-        """Samples y, float32 [B, C, H, W], and what their noise costs."""
+        """Samples y, float32 [B, C, H, W], and the divergence of their noise."""
         x = images.float() - MID_GREY
         if self.noise is None:
             return (x + torch.rand_like(x)) / UNIT_LEVELS, Divergence.none(x)
         mean, log_scale = self.noise(squeeze(x / UNIT_LEVELS), dtype)
         log_scale = log_scales(log_scale)
-        drawn = torch.randn_like(mean)
-        e = mean + log_scale.exp() * drawn
+        noise = torch.randn_like(mean)
+        e = mean + log_scale.exp() * noise
         expected = ((mean.square() + (2 * log_scale).exp() - 1) / 2 - log_scale).sum((1, 2, 3))
-        sampled = ((e.square() - drawn.square()) / 2 - log_scale).sum((1, 2, 3))
+        sampled = ((e.square() - noise.square()) / 2 - log_scale).sum((1, 2, 3))
         return (x + unsqueeze(torch.special.ndtr(e))) / UNIT_LEVELS, Divergence(expected, sampled)
 
     def terms(
@@ -346,7 +347,7 @@ class Ade(RoundedNet):
         noise: Sequence[Tensor] | None = None,
         labels: Tensor | None = None,
     ) -> Terms:
-        """What eq. 5.5 is made of, one sample of the posterior and of u."""
+        """The summands of eq. 5.5, with one sample of the posterior and of u."""
         self._set_labels(labels)
         count, channels, height, width = images.shape
         y, cost = self.dequantised(images, dtype)
@@ -360,7 +361,7 @@ class Ade(RoundedNet):
         return Terms(features, *(part * NAT for part in (*divergence, *cost)))
 
     def nats(self, rest: Tensor) -> Tensor:
-        """-log p(h | z), each; ``rest`` is h less its mean, float32 [B, 4C, H/2, W/2]."""
+        """-log p(h | z) of each feature, [B, 4C, H/2, W/2]; ``rest``: h minus its mean, of that shape."""
         log_deviation = tiled(self.log_deviation, rest.shape)
         if self.logits is None:
             return (rest * (-log_deviation[0]).exp()).square() / 2 + log_deviation[0] + log(2 * pi) / 2
@@ -372,7 +373,7 @@ class Ade(RoundedNet):
     def sample(
         self, count: int, height: int, width: int, deviation: float = 1.0, labels: Tensor | None = None
     ) -> Tensor:
-        """Images drawn from the prior, float32 [B, C, H, W] in grey levels; ``deviation`` 0: f^-1 of the mean."""
+        """Images sampled from the prior, float32 [B, C, H, W] in grey levels; ``deviation`` 0: f^-1 of the mean."""
         self._set_labels(labels)
         mean, _, _ = self.vae(self.vae.noise(count, height // 2, width // 2))
         each = tiled(self.log_deviation[0], mean.shape).exp().expand_as(mean)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The frozen flow over a batch of images: what moves and scales samples, and the VAE of the features.
+"""The frozen flow over a batch of images: means and scales of its couplings, and the VAE of the features.
 
-Samples and features are int64, in 1/256 of a grey level relative to 128: cells [B, H', W', 4C].  Nets
-see them in 1/16 (shared/conv.py).  What couplings do with these numbers is the coder's: coding/flow.py.
+Samples and features are int64, in 1/256 of a grey level relative to 128: cells [B, H', W', 4C].  Nets see them in 1/16
+(shared/conv.py).  coding/flow.py applies the couplings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gmcodec.models.shared.conv import ConvLayers, to_activation
 from gmcodec.models.vae.frozen import FrozenVAE
 from gmcodec.models.vae.latent_state import LatentState, PosteriorFrequencies, bottom_up, split_latents
 
-MAP_SHIFT = 4  # bits of a sample that a net does not see
+MAP_SHIFT = 4  # lowest bits of a sample, which nets do not see
 
 
 def cells(x: np.ndarray) -> np.ndarray:
@@ -53,7 +53,7 @@ class FrozenFlow(NamedTuple):
 
 
 class FlowState:
-    """Images on their way through the flow, either way.  All vectors are image by image, in the order of cells."""
+    """Images on their way through the flow, in either direction.  Vectors hold image after image, cell after cell."""
 
     def __init__(self, model: FrozenFlow, shape: tuple[int, int, int, int]) -> None:
         count, channels, height, width = shape
@@ -64,7 +64,7 @@ class FlowState:
 
     @property
     def samples(self) -> int:
-        """How many there are in the batch."""
+        """The number of samples of the batch."""
         return self._x.size
 
     def noise(self, planes: np.ndarray) -> PosteriorFrequencies | None:
@@ -80,12 +80,12 @@ class FlowState:
         )
 
     def from_pixels(self, planes: np.ndarray, noise: np.ndarray) -> None:
-        """Begin with images uint8 [B, C, H, W] and the noise of every sample, int32 [N] in 0..255."""
+        """Start from images uint8 [B, C, H, W] and the noise of every sample, int32 [N] in 0..255."""
         x = cells(planes.transpose(0, 2, 3, 1)).astype(np.int64) - MID_GREY
         self._x = (x << SAMPLE_BITS) + noise.reshape(x.shape)
 
     def to_pixels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inverse of ``from_pixels``: int64 [B, C, H, W], which may be out of range, and the noise."""
+        """Inverse of ``from_pixels``: grey levels int64 [B, C, H, W], some maybe out of range, and the noise."""
         grey = pixels((self._x >> SAMPLE_BITS) + MID_GREY).transpose(0, 3, 1, 2)
         return grey, (self._x & ((1 << SAMPLE_BITS) - 1)).astype(np.int32).ravel()
 
@@ -93,11 +93,11 @@ class FlowState:
 
     @property
     def couplings(self) -> int:
-        """How many there are."""
+        """The number of couplings."""
         return len(self._model.config.couplings)
 
     def affine(self, n: int) -> Affine:
-        """What coupling n does to the samples it changes, as the others say."""
+        """What coupling n does to the samples that it changes, computed from the others."""
         model, (level, name) = self._model, self._model.config.couplings[n]
         kept = to_activation(self._at(level)[..., model.config.kept(name)], MAP_SHIFT)
         outputs = self._inner(f"flow.{n}", kept)
@@ -112,14 +112,14 @@ class FlowState:
         return self._at(level)[..., self._model.config.changed(name)].ravel()
 
     def change(self, n: int, values: np.ndarray) -> None:
-        """Replace what ``changed`` gives."""
+        """Replace the samples that ``changed`` returns."""
         level, name = self._model.config.couplings[n]
         changed, x = self._model.config.changed(name), self._at(level)
         x[..., changed] = values.reshape(*x.shape[:3], len(changed))
         self._put(level, x)
 
     def _at(self, level: int) -> np.ndarray:
-        """Cells of a scale: of the finest one itself, of others a copy; theirs are at a of the scale before."""
+        """The cells of a scale, which lie at position a of the scale before; the finest are a view, others a copy."""
         return self._x if level == 0 else cells(self._at(level - 1)[..., : self._model.config.channels])
 
     def _put(self, level: int, x: np.ndarray) -> None:
@@ -132,7 +132,7 @@ class FlowState:
             self._x = x
 
     def _inner(self, name: str, x: np.ndarray) -> np.ndarray:
-        """What a net says, means and log-scales int64 [B, H', W', 2M], without the linear part."""
+        """Outputs of a net without its linear part: means and log-scales, int64 [B, H', W', 2M]."""
         conv, c = self._model.conv, self._model.config
         inner = conv.convolve(f"{name}.first", x, c.window)
         for n in range(c.blocks):
@@ -143,15 +143,15 @@ class FlowState:
     # -- features and latents ------------------------------------------------------------------------------
 
     def features(self) -> np.ndarray:
-        """Behind all couplings, int64 [N]."""
+        """The features behind all couplings, int64 [N]."""
         return self._x.ravel()
 
     def set_features(self, values: np.ndarray) -> None:
-        """Begin with features int64 [N], for the way back."""
+        """Start from features int64 [N], for the way back."""
         self._x = values.reshape(self._x.shape)
 
     def latent_state(self, known: bool) -> LatentState:
-        """The latents of the features, with posteriors if these are ``known``."""
+        """The latents of the features; there are posteriors if the features are ``known``."""
         model, up = self._model, None
         if known:
             x = to_activation(self._x, MAP_SHIFT)
@@ -159,7 +159,7 @@ class FlowState:
         return LatentState(model.vae, self._count, self._size, up)
 
     def kinds(self) -> np.ndarray:
-        """Which feature of the coarsest cell each feature is, int64 [N]: entries of the tables of features."""
+        """The kind of each feature, int64 [N]: its index in the coarsest cell, and into the tables of features."""
         side = 1 << (self._model.config.levels - 1)
         rows, columns = (np.arange(n) % side for n in self._size)
         features = np.arange(self._x.shape[3])

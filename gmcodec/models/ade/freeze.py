@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Freeze a trained flow and VAE: float torch modules -> AdeModel.
 
-Activations of the VAE have one unit for all, as in AGAVE; those of a coupling's net, if its non-linearity does not
-care, a unit of their own, a power of two by which all that are found on images fit.  What features are beside their
-means is counted on images, so that their frequencies are those of the frozen model and not only a Gaussian's.
+All activations of the VAE have one unit, as in AGAVE.  The net of a coupling has a unit of its own if it has leaky
+ReLUs: a power of two with which the activations of some images fit.  The differences between features and their means
+are counted on images, so that their frequencies are those of the frozen model, not only those of a Gaussian.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from gmcodec.models.ade.tables import (
 )
 from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT, make_elu
 from gmcodec.models.shared.family import Base
-from gmcodec.models.vae.freeze import integers_of, map_layer, of_latents, sample_bins, vae_layers
+from gmcodec.models.vae.freeze import integers_of, latent_units, map_layer, sample_bins, vae_layers
 from gmcodec.models.vae.frozen import Constants
 
-IMAGES_AT_ONCE = 50  # images at once
-ACTIVATION_MARGIN = 1.5  # over the largest activation that was found
-PRIOR_COUNT = 200.0  # samples that Gaussians count for beside those that were counted
+IMAGES_AT_ONCE = 50
+ACTIVATION_MARGIN = 1.5  # factor over the largest activation found on images
+PRIOR_COUNT = 200.0  # weight of the Gaussians, in samples, against the counts
 
 
 def freeze(net: Ade, images: np.ndarray, base: Base) -> AdeModel:
@@ -53,7 +53,7 @@ def freeze(net: Ade, images: np.ndarray, base: Base) -> AdeModel:
         split = np.repeat([1 / SAMPLES_UNIT, 1 / LOG_SCALE_UNIT], len(coupling.changed))
         layers |= _net_layers(f"flow.{n}", coupling.net, split, units[coupling.net])
     if net.noise is not None:
-        layers |= _net_layers("noise", net.noise, of_latents(4 * c.channels), units[net.noise])
+        layers |= _net_layers("noise", net.noise, latent_units(4 * c.channels), units[net.noise])
     expected = [*c.flow_shapes(), *(f"{VAE_PREFIX}{name}" for name in c.vae.layer_names())]
     elu = make_elu(MAP_LIMIT, MAP_UNIT)
     constants = Constants(integers_of(net.vae.top, MAP_UNIT), np.zeros(c.vae.planes, np.int32), elu)
@@ -71,14 +71,14 @@ def freeze(net: Ade, images: np.ndarray, base: Base) -> AdeModel:
     gaussian = gaussians.masses()
     rest, kinds = _features(made(gaussian), images)
     bins = np.clip((rest >> gaussians.shifts[kinds]) + FEATURE_BINS // 2, 0, FEATURE_BINS)
-    bins[bins == FEATURE_BINS] = 0  # outside, either way
+    bins[bins == FEATURE_BINS] = 0  # bin 0 is for both sides
     counted = np.bincount(kinds * FEATURE_BINS + bins, minlength=gaussian.size).reshape(gaussian.shape)
     return made(counted + PRIOR_COUNT * gaussian)
 
 
 @torch.no_grad()
 def _units(net: Ade, images: np.ndarray) -> dict[Net, int]:
-    """How many steps of its activations are 1, for every net of a coupling and of noise."""
+    """The integer for an activation of 1.0, for every net of a coupling and of the noise."""
     largest: dict[Net, float] = {}
 
     def watch(inner: Net) -> Callable[..., None]:
@@ -88,7 +88,7 @@ def _units(net: Ade, images: np.ndarray) -> dict[Net, int]:
         return seen
 
     nets = [module for module in net.modules() if isinstance(module, Net)]
-    if net.config.nonlinearity != "leaky":  # a table's unit is its own
+    if net.config.nonlinearity != "leaky":  # the unit of the table of the ELU
         return dict.fromkeys(nets, MAP_UNIT)
     hooks = []
     for inner in nets:
@@ -99,8 +99,8 @@ def _units(net: Ade, images: np.ndarray) -> dict[Net, int]:
         net.terms(torch.from_numpy(images[start : start + IMAGES_AT_ONCE]))
     for hook in hooks:
         hook.remove()
-    room = {inner: MAP_LIMIT / (ACTIVATION_MARGIN * max(found, 1.0)) for inner, found in largest.items()}
-    return {inner: min(MAP_UNIT, 1 << int(np.log2(limit))) for inner, limit in room.items()}
+    limits = {inner: MAP_LIMIT / (ACTIVATION_MARGIN * max(found, 1.0)) for inner, found in largest.items()}
+    return {inner: min(MAP_UNIT, 1 << int(np.log2(limit))) for inner, limit in limits.items()}
 
 
 def _net_layers(name: str, net: Net, out: np.ndarray, steps: int) -> dict[str, Layer]:
@@ -117,7 +117,7 @@ def _net_layers(name: str, net: Net, out: np.ndarray, steps: int) -> dict[str, L
 
 
 def _features(model: AdeModel, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What features of images are beside their means, int64, and their kinds; noise, remainders, latents are drawn."""
+    """Features of images minus their means, int64, and their kinds; noise, remainders and latents are sampled."""
     random, rests, kinds = np.random.default_rng(0), [], []
     for start in range(0, len(images), IMAGES_AT_ONCE):
         part = images[start : start + IMAGES_AT_ONCE]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The frozen adaptive density estimation, as coding uses it, without torch.
 
-The float net is float.py, the specification of the flow's nets spec.py; flow_state.py takes images through the flow,
-vae/latent_state.py through the latents of the features.
+The float net is float.py, the specification of the flow's nets is spec.py.  flow_state.py takes images through the
+flow, vae/latent_state.py holds the latents of their features.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class AdeModel(LatentModel):
 
     @property
     def plain(self) -> Any:
-        """The autoregressive model whose images pay for the first noise and latents."""
+        """The autoregressive model of the seeds, which pay for the first noise and latents."""
         return self.base.model
 
     def supports(self, height: int, width: int) -> bool:
@@ -68,7 +68,7 @@ class AdeModel(LatentModel):
 
     @property
     def any_size(self) -> bool:
-        """Whether it codes images of any size, strip by strip: always, the base codes what is no whole cell."""
+        """Whether the model codes images of any size, strip by strip: always, since the base codes the margins."""
         return True
 
     def with_plain(self, decoder: Any) -> AdeModel:
@@ -78,7 +78,7 @@ class AdeModel(LatentModel):
         return model
 
     def flow_state(self, shape: tuple[int, int, int, int]) -> FlowState:
-        """Images ``shape`` [B, C, H, W] before they enter the flow.  Raises ValueError unless they have whole cells."""
+        """A batch of images ``shape`` [B, C, H, W].  Raises ValueError unless they consist of whole cells."""
         if not self.supports(*shape[2:]):
             size, cell = f"{shape[3]}x{shape[2]}", self.cell
             raise ValueError(f"an image of {size} pixels does not consist of cells of {cell}x{cell}")

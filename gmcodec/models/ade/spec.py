@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The specification of a frozen flow's nets: what ade/flow_state.py computes, in plain numpy int64.
+"""The specification of a frozen flow's nets in plain numpy int64: what ade/flow_state.py computes.
 
-Slow and without tricks: one image, maps are int64 [H, W, F].  tests/models/test_ade_frozen.py compares, number by
-number.
+Slow and simple: one image, maps are int64 [H, W, F].  tests/models/test_ade_frozen.py compares, number by number.
 """
 
 from __future__ import annotations
@@ -10,16 +9,18 @@ from __future__ import annotations
 import numpy as np
 
 from gmcodec.exact import ops
+from gmcodec.exact.logistic import LOG_SCALE_UNIT
 from gmcodec.exact.ops import Layer
 from gmcodec.models.ade.config import AdeConfig
+from gmcodec.models.ade.tables import COUPLING_LOG_SCALE_MAX
 from gmcodec.models.shared.activations import MAP_LIMIT, OUTPUT_LIMIT
 from gmcodec.models.vae.spec import MEAN_SHIFT, clamp, convolution
 
-LARGEST_LOG_SCALE = 128  # 4 nats in 1/32
+MAX_LOG_SCALE = COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT
 
 
 def kept(config: AdeConfig, name: str, samples: np.ndarray) -> np.ndarray:
-    """What the net of a coupling sees, [h, w, F]: of samples [H, W, C] of its scale, in 1/16 grey level and clamped."""
+    """Inputs of a coupling's net, [h, w, F], in 1/16 grey level and clamped, from samples [H, W, C] of its scale."""
     features = [(k // config.channels // 2, k // config.channels % 2, k % config.channels) for k in config.kept(name)]
     seen = [samples[row::2, column::2, channel] for row, column, channel in features]
     return np.clip((np.stack(seen, 2) + 8) >> 4, -MAP_LIMIT, MAP_LIMIT)
@@ -49,11 +50,11 @@ class Spec:
         return mean, log_scale
 
     def affine(self, n: int, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and log-scale in 1/32 nat of what coupling n changes, [h, w, M]; samples [H, W, C] of its scale."""
+        """Mean, and log-scale in 1/32 nat, of coupling n, [h, w, M], from samples [H, W, C] of its scale."""
         x = kept(self.config, self.config.couplings[n][1], samples)
         mean, log_scale = self.net(f"flow.{n}", x)
         linear = convolution(self.layers[f"flow.{n}.linear"], x, self.config.window, limit=OUTPUT_LIMIT)
-        return mean + linear, np.clip(log_scale, -LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)
+        return mean + linear, np.clip(log_scale, -MAX_LOG_SCALE, MAX_LOG_SCALE)
 
     def noise(self, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean in 1/65536 and log-scale in 1/32 nat of the noise of uint8 [C, H, W], [h, w, 4C]."""

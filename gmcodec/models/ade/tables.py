@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Integer tables of a frozen flow: what couplings multiply by, and frequencies of features.
+"""Integer tables of a frozen flow: scales of couplings, and frequencies of features.
 
-A feature beside its mean, an integer, is coded in two parts: its lowest bits as they are, and what is above as a bin,
-two nibbles of 16 frequencies; bin 0 stands for everything outside.  coding/flow.py says how.  Tables are made once,
-from float64 mathematics, when a net is frozen; they are stored with the weights and never recomputed.
+A feature minus its mean is an integer that is coded in two parts (coding/flow.py): its lowest bits are uniform, the
+bits above are a bin, coded as two nibbles; bin 0 stands for everything outside.  Tables are computed once, in float64,
+when a net is frozen; they are stored with the weights and never recomputed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from gmcodec.models.shared.activations import MAP_UNIT as MAP_UNIT
 from gmcodec.models.shared.tensors import Tensors, check_table, read_tables
 
 SAMPLE_BITS = 8  # of the noise, below a grey level
-SAMPLES_UNIT = 32 << SAMPLE_BITS  # of samples that are 1 in the float net
+SAMPLES_UNIT = 32 << SAMPLE_BITS  # integers for a sample of 1.0 in the float net
 COUPLING_SCALE_BITS = 10  # a coupling multiplies by R / 2**10, see coding/flow.py
-COUPLING_LOG_SCALE_MAX = 4  # of couplings
-MAX_COUPLING_SCALE, MAX_FEATURE_SHIFT = 2**16, 20  # R of a coupling, bits of a feature that are coded as they are
+COUPLING_LOG_SCALE_MAX = 4  # nats
+MAX_COUPLING_SCALE, MAX_FEATURE_SHIFT = 2**16, 20  # of R of a coupling, and of the uniform bits of a feature
 FEATURE_BINS = 256
 BINS_PER_DEVIATION = (
     4  # bins that a typical deviation is wide, at least: more, and wide ones would not do for heavy tails
@@ -35,9 +35,10 @@ BINS_PER_DEVIATION = (
 class FlowTables:
     """Stored integer tables and vectors.
 
-    elu as in ``Constants``.  scale int32 [257]: exp(log-scale) * 2**10, at log-scales in 1/32 nat from -4.
-    shift int32 [K]: of each feature of the coarsest cell, bits that are coded as they are.  high int32 [K, 16], low
-    int32 [K, 16, 16]: frequencies of the nibbles above these.
+    elu        as in ``Constants``
+    scale      int32 [257]: exp(log-scale) * 2**10, at log-scales in 1/32 nat from -4
+    shift      int32 [K]: uniform bits of each feature of the coarsest cell
+    high, low  int32 [K, 16] and [K, 16, 16]: frequencies of the two nibbles above
     """
 
     elu: np.ndarray
@@ -48,19 +49,22 @@ class FlowTables:
 
 
 class Gaussians(NamedTuple):
-    """Around 0, of K features and M each: shares and deviations float64 [M, K], the latter in units of samples."""
+    """Mixtures of M Gaussians around 0, for K features.
+
+    shares, deviations: float64 [M, K], the latter in units of samples.
+    """
 
     shares: np.ndarray
     deviations: np.ndarray
 
     @property
     def shifts(self) -> np.ndarray:
-        """Bits of a feature that are coded as they are, int64 [K]."""
+        """Uniform bits of each feature, int64 [K]."""
         core = (self.shares * np.log2(self.deviations)).sum(0) - log2(BINS_PER_DEVIATION)
         return np.clip(np.floor(core), 0, MAX_FEATURE_SHIFT).astype(np.int64)
 
     def masses(self) -> np.ndarray:
-        """Of each bin, float64 [K, 256]; bin 0 is everything outside."""
+        """Probability of each bin, float64 [K, 256]; bin 0 is everything outside."""
         found = np.zeros((self.shares.shape[1], FEATURE_BINS))
         for shares, deviations in zip(self.shares, self.deviations, strict=True):
             for row, share, d, shift in zip(found, shares, deviations, self.shifts, strict=True):
@@ -73,7 +77,7 @@ class Gaussians(NamedTuple):
 
 
 def make_tables(shifts: np.ndarray, masses: np.ndarray) -> FlowTables:
-    """The tables of a model; masses of the bins of K features, float64 [K, 256], in any unit."""
+    """The tables of a model, from the masses of the bins of K features, float64 [K, 256], in any unit."""
     log_scale = (
         np.arange(-COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT, COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT + 1)
         / LOG_SCALE_UNIT
@@ -90,7 +94,7 @@ def make_tables(shifts: np.ndarray, masses: np.ndarray) -> FlowTables:
 
 
 def frequencies(masses: np.ndarray) -> np.ndarray:
-    """Rows of masses float64 [N, 16] as frequencies >= 1 that sum to 2**24, int32."""
+    """Masses float64 [N, 16] -> frequencies int32 [N, 16], each >= 1, rows summing to 2**24."""
     total = masses.sum(1, keepdims=True)
     share = np.where(total > 0, masses / np.where(total > 0, total, 1), 1 / masses.shape[1])
     rows = np.floor(share * SPREAD).astype(np.int64) + 1
@@ -99,7 +103,7 @@ def frequencies(masses: np.ndarray) -> np.ndarray:
 
 
 def read_flow_tables(tensors: Tensors, kinds: int) -> FlowTables:
-    """The tables of a flow with features of so many ``kinds``.  Raises WeightsError."""
+    """The tables of a flow whose features are of K ``kinds``.  Raises WeightsError."""
     tables: FlowTables = read_tables("table", FlowTables, tensors)
     check_table("elu", tables.elu, MAP_LIMIT + 1, MAP_UNIT)
     check_table("scale", tables.scale, 2 * COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT + 1, MAX_COUPLING_SCALE)

@@ -7,8 +7,7 @@
                                     v                          ^
              constant --top down, latent groups z_1 .. z_G--> f(z) --conditioner--> PixelCNN++ --> image
 
-The decoder may also be a local net: for photographs, of any size.  f(z) is all that the autoregressive decoder sees of
-the latents.
+For photographs of any size the decoder is a local net.  The decoder sees the latents only through f(z).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ DecoderConfig = PixelCNNConfig | LocalConfig
 class AgaveConfig(VAEConfig):
     """Architecture; stored with the weights."""
 
-    decoder: DecoderConfig | None  # with a condition; None: a plain VAE, of y
+    decoder: DecoderConfig | None  # with a condition; None: a plain VAE of y
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,7 +45,7 @@ class AgaveConfig(VAEConfig):
         return [0] if self.decoder else []
 
     def layer_shapes(self) -> dict[str, tuple[int, int]]:
-        """Rows and columns of every integer layer but the decoder's; those of the conditioner are called ``told``."""
+        """Rows and columns of every integer layer but the decoder's; in files the conditioner is called ``told``."""
         shapes, size = super().layer_shapes(), 9
         if self.decoder:
             features = self.decoder.condition

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Freeze a trained AGAVE: float torch module -> AgaveModel.
 
-Activations of the VAE and of the conditioner have one unit for all, that of the stored table of ELU, so nothing is
-searched there; the decoder is frozen as any PixelCNN++, or shares the layers of one that is frozen already.
+All activations of the VAE and of the conditioner have the unit of the stored table of the ELU, so no units are searched
+there.  The decoder is frozen like any PixelCNN++, or shares the layers of a model that is frozen already.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gmcodec.models.shared.family import Base
 from gmcodec.models.vae.freeze import integers_of, map_layer, sample_bins, vae_layers
 from gmcodec.models.vae.frozen import Constants
 
-LATENT_BITS = 8  # of a latent; bins are then a hundredth of the prior's deviation wide where most of them are
+LATENT_BITS = 8  # of a latent: near 0, bins are a hundredth of the prior's deviation wide
 
 
 def freeze(
@@ -40,10 +40,10 @@ def freeze(
     base: Base | None = None,
     latent_bits: int = LATENT_BITS,
 ) -> AgaveModel:
-    """Frozen model of ``net``, calibrated and compared as in pixelcnnpp/freeze.py.
+    """Frozen model of ``net``; ``batches`` and ``trials`` as in pixelcnnpp/freeze.py.
 
-    ``base``: the frozen model that the decoder was trained on from, to share its layers; a local net needs one.
-    Raises FreezeError when a bound cannot be proved, or the base is another net.
+    ``base``: the frozen model from which the decoder was trained on, whose layers it shares; a local decoder needs one.
+    Raises FreezeError when a bound cannot be proved, or the base does not fit.
     """
     net = net.eval()
     c = net.config
@@ -67,32 +67,32 @@ def freeze(
         if isinstance(base.model, LocalModel):
             raise FreezeError(f"the decoder is a PixelCNN++, {base.name} is not")
         return made(pixelcnnpp_freeze.freeze_onto(base.model, net.decoder))
-    decoder, without = net.decoder, made(None)  # enough to know the conditions of the decoder
+    decoder, vae = net.decoder, made(None)  # the model without its decoder is enough to compute conditions
 
     def floats(images: Tensor) -> list[Tensor]:
         noise = net.vae.noise(len(images), *images.shape[2:])
         return net.conditions(net.means(images, noise)[0], (images.shape[2], images.shape[3]))
 
     def integers(images: np.ndarray) -> Conditions:
-        return by_position(decoder.config, sample_latents(without, images)[0].conditions())
+        return by_position(decoder.config, sample_latents(vae, images)[0].conditions())
 
     return made(pixelcnnpp_freeze.freeze(net.decoder, batches, trials, ConditionsOf(floats, integers)))
 
 
 def sample_latents(model: AgaveModel, images: np.ndarray, seed: int = 0) -> tuple[AgaveState, np.ndarray]:
-    """Latents drawn from the posterior of uint8 [B, C, H, W], and their bits log q - log p, [B]."""
+    """Sample latents from the posterior of uint8 [B, C, H, W]; returns also log2 q - log2 p, float64 [B]."""
     random, shape = np.random.default_rng(seed), (len(images), *images.shape[1:])
     state, tables = model.latent_state(shape, images), model.latent_tables  # type: ignore[arg-type]
     divergence = np.zeros(len(images))
     for size in state.sizes():
-        bins, share = sample_bins(state.posterior(), size, tables.bits, random)
-        divergence += (share + tables.bits).reshape(len(images), -1).sum(1)
+        bins, log_probability = sample_bins(state.posterior(), size, tables.bits, random)
+        divergence += (log_probability + tables.bits).reshape(len(images), -1).sum(1)
         state.observe(bins)
     return state, divergence
 
 
 def estimate_bits(model: AgaveModel, images: np.ndarray, seed: int = 0) -> np.ndarray:
-    """A frozen model's own estimate for uint8 [B, C, H, W], -ELBO with one sample: bits of each image, float64 [B]."""
+    """A frozen model's own estimate of the bits of uint8 [B, C, H, W], float64 [B]: -ELBO with one sample."""
     state, divergence = sample_latents(model, images, seed)
     return decoder_bits(state.decoder(), images) + divergence
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The frozen AGAVE over a batch of images: latents by way of the VAE, then a decoder conditioned on f(z)."""
+"""The frozen AGAVE over a batch of images: latents of the VAE, then a decoder conditioned on f(z)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from gmcodec.models.vae.latent_state import LatentState, bottom_up
 
 Decoder = PixelCNNModel | LocalModel
 
-MEANS_UNIT = 128 * POSITION  # of f(z): 1/64 of a grey level, relative to samples within -1..1
+MEANS_UNIT = 128 * POSITION  # integers for 1.0, of f(z): in 1/64 grey level, where samples are within -1..1
 MEANS_SHIFT = (MEANS_UNIT // MAP_UNIT).bit_length() - 1
-WIDE_LOG_SCALE = 5 * LOG_SCALE_UNIT  # log-scale of samples of which nothing is known
+WIDE_LOG_SCALE = 5 * LOG_SCALE_UNIT  # of samples about which nothing is known
 
 
 class FrozenAgave(NamedTuple):
@@ -46,10 +46,10 @@ class FrozenAgave(NamedTuple):
 
 
 class AgaveState(LatentState):
-    """Latents of images, and the decoder that they condition."""
+    """Latents of images, and the decoder conditioned on them."""
 
     def __init__(self, model: FrozenAgave, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> None:
-        """``shape``: [B, C, H, W]; ``planes``: the images, if posteriors are wanted."""
+        """``shape``: [B, C, H, W]; ``planes``: the images, if posteriors are needed."""
         cell = model.config.cell
         count, _, height, width = shape
         padded = -(-height // cell) * cell, -(-width // cell) * cell  # whole cells
@@ -86,15 +86,15 @@ class AgaveState(LatentState):
 
 
 def by_position(decoder: PixelCNNConfig, conditions: list[np.ndarray]) -> Conditions:
-    """``AgaveState.conditions`` as a PixelCNN++ takes them."""
+    """``AgaveState.conditions`` in the layout of a PixelCNN++."""
     cells_first = [np.ascontiguousarray(x.transpose(1, 2, 0, 3)) for x in conditions]
     return dict(zip(decoder.positions, cells_first, strict=True))
 
 
 class FactorisedDecoder:
-    """Samples that do not depend on one another: a logistic each (eq. 3.17 with 256 colours), for plain VAEs.
+    """The decoder of a plain VAE: independent samples, one logistic each (eq. 3.17 with 256 colours).
 
-    ``means`` as of ``AgaveState.means``, or None: the centre, and wide logistics.
+    ``means`` from ``AgaveState.means``; None: mid-grey with wide logistics.
     """
 
     slope = 0
@@ -126,7 +126,7 @@ class FactorisedDecoder:
 
 
 class FactorisedCanvas:
-    """Images of which nothing needs to be known."""
+    """The canvas of independent samples, which need no features of other samples."""
 
     def __init__(self, count: int, channels: int, height: int, width: int) -> None:
         self._samples = np.zeros((count, height * width, channels), np.uint8)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The frozen AGAVE, as coding uses it, without torch.
 
-The float net is float.py, the specification of the VAE vae/spec.py; latent_state.py goes through the latents.
+The float net is float.py, the specification of the VAE is vae/spec.py; latent_state.py holds the latents of a batch.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class AgaveModel(LatentModel):
 
     @property
     def any_size(self) -> bool:
-        """Whether it codes photographs, strip by strip."""
+        """Whether the model codes images of any size, strip by strip."""
         return isinstance(self.decoder, LocalModel)
 
     def with_plain(self, decoder: Any) -> AgaveModel:
@@ -87,9 +87,9 @@ class AgaveModel(LatentModel):
         return model
 
     def latent_state(self, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> AgaveState:
-        """The latents of ``shape`` [B, C, H, W] images, not yet known, with posteriors where ``planes`` are given.
+        """The latents of images ``shape`` [B, C, H, W], none of them known; with ``planes`` there are posteriors.
 
-        Raises ValueError for images that cannot have any.
+        Raises ValueError for images that cannot have latents.
         """
         if not self.supports(*shape[2:]):
             size, cell = f"{shape[3]}x{shape[2]}", self.cell

@@ -11,8 +11,8 @@
           v
     logits | means | log-scales | couplings   of K logistics    [N, outputs]
 
-A net with a condition adds layers of it, D features a pixel, to the stream behind ``first`` and behind every block.
-A linear predictor of the nearest pixels gives the centre of the means.
+A net with a condition, D features of every pixel, adds a layer of these features to the stream behind ``first`` and
+behind every block.  A linear predictor of the nearest pixels gives the centre of the means.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class LocalConfig(MixtureOutputs):
 
     channels: int  # 3 (RGB) or 1 (grey)
     radius2: int  # squared radius of the window, pixels
-    slope: int  # wavefront slope, see shared/window.py
+    slope: int  # of the wavefront, see shared/window.py
     width: int  # of every hidden layer
     blocks: int  # residual blocks of two pointwise layers
     mixtures: int  # logistic components K
     neighbours: int  # nearest pixels seen by the linear predictor
-    condition: int = 0  # features D of a condition of every pixel; 0: there is none
+    condition: int = 0  # features D of a condition of every pixel; 0: no condition
 
     @property
     def window(self) -> Window:

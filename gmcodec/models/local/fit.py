@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Fit a frozen local model to one image: small changes of its last biases and of its linear predictor.
 
-The encoder maximises the likelihood of a sample of the image in floats, rounds the changes to integers and
-sends them; both sides then code with the changed integer layers (``adapted``), so decoding costs nothing more::
+The encoder maximises the likelihood of a sample of the image in floats, rounds the changes to integers and puts them
+into the file.  Encoder and decoder use the changed integer layers (``adapted``), so decoding is as fast as before::
 
     net (unchanged) -> outputs + change of bias           logits, means, log-scales, couplings
     near differences x (linear predictor + change)        centre of the means
 
-Sent: one number for every output, then for every weight of the linear predictor, signed as in formats/varint.py.  Their
-units are ``QUANTA``; they are part of the format.  The search itself, local/fit_spec.py, runs in the native core: it
-finds the same on every machine, since the encoder's bytes depend on it.
+The file holds a signed number (formats/varint.py) for every output and for every weight of the linear predictor.
+``QUANTA`` are the units of the former, 2**-LINEAR_STEP_BITS is that of the latter; they are part of the format.  The
+search runs in the native core and finds the same changes on every machine, so the encoder's bytes are the same too; its
+specification is local/fit_spec.py.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.shared.mixture import output_units
 from gmcodec.models.shared.window import Canvas
 
-QUANTA = {"logit": 2, "mean": 1, "log_scale": 1, "coupling": 16}  # units of the outputs (exact/logistic.py)
-LINEAR_STEP_BITS = 10  # changes of the linear predictor are multiples of 2**-8
-MAX_CHANGE = 2**20
+QUANTA = {"logit": 2, "mean": 1, "log_scale": 1, "coupling": 16}  # in the units of outputs (exact/logistic.py)
+LINEAR_STEP_BITS = 10  # changes of the linear predictor are multiples of 2**-10
+MAX_CHANGE = 2**20  # of a number in the file
 
 
 def quanta(config: LocalConfig) -> np.ndarray:
-    """int64 [outputs]: units of an output in one step of its change."""
+    """int64 [outputs]: the step of each output's change, in the unit of the output."""
     c, k = config.channels, config.mixtures
     return np.repeat(
         [QUANTA["logit"], QUANTA["mean"], QUANTA["log_scale"], QUANTA["coupling"]],
@@ -43,7 +44,7 @@ def quanta(config: LocalConfig) -> np.ndarray:
     )
 
 
-# -- the changes as bytes: pack and unpack mirror each other -------------------------------------------------
+# -- changes as bytes: pack and unpack mirror each other -----------------------------------------------------
 
 
 def pack(changes: np.ndarray) -> bytes:
@@ -73,7 +74,7 @@ def adapted(net: FrozenLocal, data: bytes) -> FrozenLocal:
     units, shift = changes[: config.outputs] * quanta(config), last.shift.astype(np.int64)
     steps = changes[config.outputs :].reshape(linear.weight.shape)
     one = (np.int64(POSITION) << linear.shift.astype(np.int64)) // linear.multiplier  # a weight of 1
-    # what would leave int32 or int16 anyway must not wrap around on the way: multipliers are at most 2**15
+    # refuse large numbers first, so that nothing below wraps around in int64: multipliers are at most 2**15
     if (np.abs(units) > 2**48 >> shift).any() or (np.abs(steps) > 2**40 // np.maximum(one, 1)[:, None]).any():
         raise GmcFormatError("the changes fitted to the image are too large")
     bias = last.bias + (units << shift) // last.multiplier
@@ -91,38 +92,38 @@ def adapted(net: FrozenLocal, data: bytes) -> FrozenLocal:
         raise GmcFormatError(f"the changes fitted to the image do not fit the model: {error}") from error
 
 
-# -- finding them ------------------------------------------------------------------------------------------
+# -- the search --------------------------------------------------------------------------------------------
 
 
 def fit(frozen: FrozenLocal, net: native.Net, sample: np.ndarray, pixels: int) -> bytes:
-    """Changes that make an image of ``pixels`` pixels smaller, or nothing where they would not pay.
+    """Changes that make an image of ``pixels`` pixels smaller, as bytes; empty if they do not pay.
 
-    sample uint8 [B, C, h, w]: squares of the image; those of their pixels that have their whole window are used.
+    sample uint8 [B, C, h, w]: squares of the image; only pixels whose whole window lies in a square are used.
     """
     chosen = inner_pixels(frozen.config, sample)
     if not len(chosen):
         return b""
     changes, gain = prepare(frozen.config, net, sample, chosen).changes(step_sizes(frozen.config))
     data = pack(changes)
-    gain -= len(changes)  # what chance would gain taken off, twice
+    gain -= len(changes)  # fitting noise gains half a nat for each parameter: twice that is subtracted
     if gain / math.log(2) * pixels / len(chosen) <= 8 * len(data):
         return b""
     try:
         adapted(frozen, data)
-    except GmcFormatError:  # an image so odd that the changes leave the integers' range
+    except GmcFormatError:  # an unusual image, whose changes leave the range of the integers
         return b""
     return data
 
 
 def inner_pixels(config: LocalConfig, sample: np.ndarray) -> np.ndarray:
-    """int64 [N]: the pixels of squares [B, C, h, w] that have their whole window."""
+    """int64 [N]: the pixels of squares [B, C, h, w] whose whole window lies in the square."""
     inner = np.zeros((len(sample), *sample.shape[2:]), bool)
     inner[:, config.reach :, config.reach : sample.shape[3] - config.reach] = True
     return np.flatnonzero(inner)
 
 
 def prepare(config: LocalConfig, net: native.Net, sample: np.ndarray, chosen: np.ndarray) -> native.Fit:
-    """What the net says of chosen pixels of squares uint8 [B, C, h, w]: the net itself is evaluated only here."""
+    """The search over the net's outputs for chosen pixels of squares uint8 [B, C, h, w]; evaluates the net once."""
     c = config
     canvas = Canvas(c.window, sample.shape[2], sample.shape[3], len(sample))
     canvas.fill(sample)
@@ -135,6 +136,6 @@ def prepare(config: LocalConfig, net: native.Net, sample: np.ndarray, chosen: np
 
 
 def step_sizes(config: LocalConfig) -> np.ndarray:
-    """float64 [changes]: what a change of one is worth, in nats, grey levels and weights."""
+    """float64 [changes]: the size of a change of one, in nats, grey levels or weights."""
     weights = config.channels * config.channels * config.neighbours
     return np.concatenate([quanta(config) * output_units(config), np.full(weights, 2.0**-LINEAR_STEP_BITS)])

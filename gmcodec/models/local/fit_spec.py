@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The specification of the search of local/fit.py, in plain numpy float64: native/fit.hpp and fit.cpp do the same.
+"""The specification of the search of local/fit.py, in plain numpy float64; native/fit.hpp and fit.cpp implement it.
 
 They are not equal number by number, as everything else is: numpy sums in an order of its own and takes exp and log from
 the system's library, the native core does neither.  tests/models/test_local_fit.py compares them.
@@ -19,7 +19,7 @@ MASS_FLOOR = 2.0**-24  # mass that every value has at least; what keeps outliers
 
 
 class Mixture:
-    """The mixture of logistics of some pixels as a function of the changes."""
+    """The likelihood of some pixels under their mixtures of logistics, as a function of the changes."""
 
     def __init__(
         self, config: MixtureOutputs, outputs: np.ndarray, base: np.ndarray, near: np.ndarray, target: np.ndarray
@@ -58,7 +58,7 @@ class Mixture:
             joint *= mass
             slopes.append((inverse * (db - da) / mass, (b * db - a * da) / mass))  # by mean, by log-scale
         total = joint.sum(0)
-        responsibility = joint / total  # of each component, once the pixel is known
+        responsibility = joint / total  # of each component for the pixel
         gradient = np.empty((self.parameters, n))
         gradient[:k] = responsibility - weight
         by_base = np.zeros((c, n))
@@ -77,22 +77,22 @@ class Mixture:
 
 
 def _logistic(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The logistic function, and its slope."""
+    """The logistic function and its derivative."""
     e = np.exp(-np.abs(x))
     return np.where(x < 0, e, 1) / (1 + e), e / (1 + e) ** 2
 
 
 def search(mixture: Mixture, step_sizes: np.ndarray) -> tuple[np.ndarray, float]:
-    """Changes, float64 [parameters] whole multiples of ``step_sizes``, and the nats that they gain.
+    """Changes float64 [parameters], as whole multiples of ``step_sizes``, and the nats that they gain.
 
-    Quasi-Newton steps (L-BFGS, Nocedal 1980) that start from the inverse of the empirical Fisher matrix (Amari 1998):
-    the curvature is known well before the first step, and is seen to change on the way.
+    Quasi-Newton steps (L-BFGS, Nocedal 1980).  The first estimate of the curvature is the empirical Fisher matrix
+    (Amari 1998), which is good already; L-BFGS follows its changes.
     """
     theta = np.zeros(mixture.parameters)
     start, slopes = mixture.likelihood(theta)
     fisher, gradient, best = slopes @ slopes.T, slopes.sum(1), start
     fisher += np.diag(0.001 * fisher.diagonal() + 1)
-    seen: list[tuple[np.ndarray, np.ndarray]] = []  # how theta moved, and the gradient, downwards
+    seen: list[tuple[np.ndarray, np.ndarray]] = []  # the steps of theta, and the decrease of the gradient in each
     for _ in range(MAX_STEPS):
         step = _step(fisher, gradient, seen)
         for _ in range(MAX_TRIALS):
@@ -113,7 +113,7 @@ def search(mixture: Mixture, step_sizes: np.ndarray) -> tuple[np.ndarray, float]
 
 
 def _step(fisher: np.ndarray, gradient: np.ndarray, seen: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The gradient times what is known of the curvature's inverse."""
+    """The gradient times the estimate of the inverse curvature: the two loops of L-BFGS."""
     step, factors = gradient.copy(), []
     for move, turn in reversed(seen):
         factors.append((move @ step) / (move @ turn))

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The local causal PixelCNN as a float torch module: what is trained, and then frozen.
 
-The likelihood is the discretised mixture of logistics of PixelCNN++ (Salimans et al. 2017; thesis
-section 2.9): K components shared by the colour channels, and channels coupled linearly.  Differences
-from the paper: the net is one causal window followed by pointwise residual layers, so that any pixel
-needs only its window; inputs are differences to the local mean; the coupling acts on residuals; a
-linear predictor over the nearest pixels is added to the means; log-scales are clamped.
+The likelihood is the discretised mixture of logistics of PixelCNN++ (Salimans et al. 2017; thesis section 2.9): the
+colour channels share K components and are coupled linearly.  Differences from the paper:
 
-Layout is [features, pixels] throughout: the loss then vectorises over pixels.
+* The net is one causal window followed by pointwise residual layers, so a pixel needs only its window.
+* Inputs are differences to the local mean.
+* The coupling acts on residuals.
+* A linear predictor over the nearest pixels is added to the means.
+* Log-scales are clamped.
+
+Layout is [features, pixels] throughout, so that the loss vectorises over pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from gmcodec.models.shared.window import CLAMP, OUTSIDE, Window
 
 SLOPE = 2.0**-LEAK_SHIFT  # of the leaky ReLU: a shift in the frozen net
 INPUT_UNIT = 1 / 16  # grey levels -> input units
-# of weights, at most: what leaves them room to learn; the first layer's inputs are small, so its weights are finer
+# of weights, at most, so that they have room to learn; inputs of the first layer are small, so its weights are finer
 WEIGHT_BITS, FIRST_BITS = 13, 14
 
 
@@ -55,7 +58,7 @@ class LocalNet(nn.Module):
         self.last = matrix(c.outputs, w, 0.05)
         self.last_bias = nn.Parameter(initial_outputs(c.channels, c.mixtures, 0.3))
         self.linear = nn.Parameter(torch.zeros(c.channels, c.channels * c.neighbours))
-        # zero at first: a net trained without a condition is the same net until these have learned
+        # zero at first, so that a net trained without a condition stays the same until these have learned
         self.condition = nn.ParameterList(
             [nn.Parameter(torch.zeros(w, c.condition)) for _ in range(c.blocks + 1 if c.condition else 0)]
         )
@@ -65,17 +68,17 @@ class LocalNet(nn.Module):
     def hidden_matrices(self) -> list[nn.Parameter]:
         """The matrices that Muon optimises.
 
-        The first one belongs to them: its inputs are strongly correlated, and AdamW there cost 2 % of the rate.
+        The first one is among them, since its inputs are strongly correlated; with AdamW the files were 2 % larger.
         """
         return [self.first, *self.up, *self.down, *self.condition]
 
     def initialise(self, padded: Tensor, loaded: Collection[str] = ()) -> None:
-        """Nothing here depends on data: the initial scales of this net are known."""
+        """Nothing to do: no initial scale of this net depends on data."""
 
     def bits(self, padded: Tensor, dtype: torch.dtype = torch.float32, condition: Tensor | None = None) -> Tensor:
         """Bits of each scored pixel, float32 [B*H*W], of padded patches int16 [B, C, H + r, W + 2r].
 
-        ``condition`` [B, D, H, W]: what a net with a condition is condition.
+        ``condition`` [B, D, H, W]: for a net that has one.
         """
         r, c = self.config.reach, self.config
         height, width = padded.shape[2] - r, padded.shape[3] - 2 * r
@@ -125,7 +128,7 @@ def initial_outputs(channels: int, mixtures: int, log_scale: float) -> Tensor:
 
 
 def window_features(window: Window, padded: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Features of the lower inner height x width pixels of padded images.
+    """Features of the height x width pixels inside the padding.
 
     ``padded`` int16 [B, C, height + r, width + 2r], samples or OUTSIDE.  Returns features int16
     [inputs, B*height*width] in grey levels, and the local mean int16 [C, B*height*width].
@@ -143,7 +146,7 @@ def window_features(window: Window, padded: Tensor, height: int, width: int) -> 
 
 
 def relative(pixels: Tensor, left: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
-    """int16: of a window's pixels [O, ...], the differences to the mean of left and above, [...], and that mean."""
+    """Differences of a window's pixels [O, ...] to the mean of left and above, and that mean, [...]: int16 each."""
     left = torch.where(left == OUTSIDE, above, left)
     above = torch.where(above == OUTSIDE, left, above)
     mean = torch.where(left == OUTSIDE, 128, (left + above) >> 1)

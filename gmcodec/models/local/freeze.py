@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Freeze a trained local net: float torch module -> LocalModel.
 
-Every channel of the residual stream, and of the inside of each block, gets a unit of its own, so that
-12-bit integers are fine where a channel's values are small.  Producing rows are divided by it and consuming
-columns multiplied: the net stays the same.  Units come from images (calibration) and are chosen by the rate
-of the frozen net.
+Every channel of the residual stream, and of the inside of each block, gets a unit of its own, so that 12-bit integers
+are fine-grained where a channel's values are small.  Rows that produce a channel are divided by its unit, columns that
+read it are multiplied, so the net stays the same.  Units are calibrated on images and chosen by the rate of the frozen
+net.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from gmcodec.models.shared.activations import ACTIVATION_LIMIT, INPUT_LIMIT, MAP
 from gmcodec.models.shared.mixture import output_units
 from gmcodec.models.shared.tensors import CONDITION_PREFIX
 
-EVENNESS = (0.5, 0.75, 1.0)  # tried: 0 would give all channels one unit, 1 maps each channel's peak to the clamp
-UNIT_RATIO = 0.7  # ratio of one trial of the units to the one before
+EVENNESS = (0.5, 0.75, 1.0)  # that are tried: 0 gives all channels one unit, 1 maps each channel's peak to the clamp
+UNIT_RATIO = 0.7  # of a unit in one trial to that in the trial before
 LINEAR_BITS = 13  # of the linear predictor's weights
-WEIGHT_ROOM = 1.25  # of the largest weight, that there is room for at least
-TRIAL_BATCHES = 4  # batches of patches on which trials are compared
-FOUND_ERROR = 4  # steps between a weight and its integer: rounding, and errors of the input units found before
+WEIGHT_ROOM = 1.25  # factor by which the largest weight can grow while it learns, at least
+TRIAL_BATCHES = 4  # of patches on which trials are compared
+FOUND_ERROR = 4  # integers between a weight and its frozen one: rounding, and errors of the units of inputs
 
 
 @torch.no_grad()
@@ -62,8 +62,8 @@ def freeze(
 ) -> LocalModel:
     """Frozen model of ``net``; ``patches`` are (padded int16 [B, C, H + r, W + 2r], H, W) to calibrate on.
 
-    Weights have 13 bits or so and room to grow, for models that learn while they code.  ``judge`` gives the bits of a
-    model, by which units are chosen; default: the model's estimate for some patches.  Raises FreezeError when a bound
+    Weights have about 13 bits and room to grow, for models that learn while they code.  Units are chosen by ``judge``,
+    which gives the bits of a model; default: the model's estimate for some patches.  Raises FreezeError when a bound
     cannot be proved.
     """
     peaks = activation_peaks(net, patches)
@@ -78,10 +78,10 @@ def freeze(
 
 
 def search_units(peaks: dict[str, np.ndarray], bits: Callable[[dict[str, np.ndarray]], float]) -> dict[str, np.ndarray]:
-    """What one integer is worth in every channel of every place, float64 [F], given the channels' largest values.
+    """The units of the channels of every place in the net, float64 [F], given the channels' largest values.
 
-    Units are a trade: clipping the rarest values makes all others finer.  Place by place they shrink as long as the
-    rate of the frozen net, ``bits`` of some units, falls.
+    Smaller units clip the rarest values and make all others finer.  So the units of one place after another shrink as
+    long as ``bits``, the rate of the frozen net with some units, falls.
     """
     tried = [spread_units(peaks, evenness) for evenness in EVENNESS]
     best, units = min(((bits(units), units) for units in tried), key=lambda trial: trial[0])
@@ -95,7 +95,7 @@ def search_units(peaks: dict[str, np.ndarray], bits: Callable[[dict[str, np.ndar
 
 
 def spread_units(peaks: dict[str, np.ndarray], evenness: float) -> dict[str, np.ndarray]:
-    """Units with which no peak is clipped; the evener, the finer those of channels with small values."""
+    """Units with which no peak is clipped; more ``evenness`` makes those of channels with small values finer."""
     return {p: peak**evenness * peak.max() ** (1 - evenness) / ACTIVATION_LIMIT for p, peak in peaks.items()}
 
 
@@ -149,9 +149,10 @@ def _freeze(net: LocalNet, units: list[np.ndarray]) -> LocalModel:
 
 
 def freeze_onto(base: LocalModel, net: LocalNet) -> LocalModel:
-    """The frozen ``base`` and what ``net``, trained on from it, learned of a condition; the base's layers stay.
+    """The frozen ``base`` with the layers of a condition that ``net`` learned; the base's own layers stay.
 
-    ``net`` must have the weights that ``base`` was frozen from: its units are found again by comparing the two.
+    ``net`` must have been trained on from the weights that ``base`` was frozen from, without changing these: the units
+    are found again by comparing the two.
     Raises FreezeError when the two do not fit, or a bound cannot be proved.
     """
     c = net.config
@@ -165,13 +166,13 @@ def freeze_onto(base: LocalModel, net: LocalNet) -> LocalModel:
 
 
 def freeze_condition(name: str, weight: torch.Tensor, stream: np.ndarray) -> Layer:
-    """The layer of a condition, weight [M, D], that is added to a stream of units float64 [M]."""
+    """The layer of a condition, weight [M, D], whose outputs are added to a stream with units float64 [M]."""
     zero = np.zeros(len(stream))
     return freeze_layer(name, _array(weight), zero, 1 / MAP_UNIT, stream, MAP_LIMIT, bound=INT32_BOUND // 2)
 
 
 def found_unit(base: Any, name: str, weight: np.ndarray) -> np.ndarray:
-    """What an output of a frozen layer is worth, float64 [M], by its float weight for integer inputs."""
+    """The units of a frozen layer's outputs, float64 [M], found from its float weights for integer inputs."""
     layer = base.layers[name]
     integers = layer.weight.astype(np.float64)
     scale = (weight * integers).sum(1) / np.maximum((integers * integers).sum(1), 1)

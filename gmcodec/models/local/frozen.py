@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a frozen local net consists of, and the same in the native core."""
+"""The integers of a frozen local net, and how the native core gets them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from gmcodec.models.shared.tensors import CONDITION_PREFIX, check_layers
 
 @dataclass(frozen=True, eq=False)
 class FrozenLocal:
-    """A local net as integers.  Raises WeightsError when the layers do not fit, or could overflow.
+    """A local net as integers.  Raises WeightsError when layers do not fit the architecture, or could overflow.
 
-    gradient_units: exponents int32 [rows] of every layer's gradients, of a net that can learn (online/rules.py)
+    gradient_units: for a net that can learn, the exponents int32 [rows] of every layer's gradients (online/rules.py)
     """
 
     config: LocalConfig

@@ -2,7 +2,7 @@
 """The frozen local model, as coding uses it: window -> integer net -> frequencies, without torch.
 
 The channels of a pixel are coded one after the other: ``Prediction.high`` and ``low`` give the frequencies of a
-channel's nibbles, ``Prediction.observe`` tells the sample.  The float net is float.py, the specification spec.py.
+channel's nibbles, ``Prediction.observe`` takes its samples.  The float net is float.py, the specification spec.py.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ class LocalModel:
 
     @property
     def tile_coder(self) -> TileCoder | None:
-        """Codes a tile alone: the words that steps of ``predict`` make, only faster.  None with a condition."""
+        """Codes a single tile into the same words as ``predict`` step by step, but faster.  None with a condition."""
         return self._tile_coder if self._condition is None and self._above is None else None
 
     @functools.cached_property
     def _tile_coder(self) -> TileCoder:
         return TileCoder(self.config, self.net)
 
-    # -- fitted to an image, or conditioned on what is known
+    # -- the model fitted to an image, or conditioned
 
     def fit(self, sample: np.ndarray, pixels: int) -> bytes:
         """Changes for an image of ``pixels`` pixels, from squares uint8 [B, C, h, w] of it; empty if none pay."""
@@ -75,7 +75,7 @@ class LocalModel:
         return LocalModel(fit.adapted(self.frozen, changes), self.core) if changes else self
 
     def conditioned_on(self, condition: np.ndarray) -> LocalModel:
-        """The model of tiles whose pixels have a condition: integers within MAP_LIMIT, [B, H, W, D]."""
+        """The model of tiles whose pixels have this condition: integers within MAP_LIMIT, [B, H, W, D]."""
         model = copy.copy(self)
         model._condition = np.ascontiguousarray(condition.reshape(-1, condition.shape[-1]), np.int16)
         return model

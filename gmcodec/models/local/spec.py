@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The specification of the local model: what local/frozen.py and its kernels compute, in plain numpy int64.
+"""The specification of the local model in plain numpy int64: what local/model.py and the native core compute.
 
-Slow and without tricks; every function here works on all pixels [N] of an image at once, in raster order.
+Slow and simple.  Every function works on all pixels [N] of an image at once, in raster order.
 tests/models/test_local.py compares ``rows`` with the fast model, number by number.
 """
 
@@ -62,8 +62,10 @@ def centre(window: Window, linear: Layer, planes: np.ndarray) -> np.ndarray:
 def activations(
     config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, condition: np.ndarray | None = None
 ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-    """Features int64 [N, inputs], and a condition [N, D] or nothing -> the stream before every block and after the
-    last, the blocks' insides, the outputs int64 [N, outputs].
+    """Features int64 [N, inputs], condition [N, D] or None -> activations, int64 each.
+
+    Returns the stream before every block and after the last one, [N, width] each; the insides of the blocks, [N, width]
+    each; and the outputs [N, outputs].
     """
     streams, inner, layer = [], [], layers["first"]
     stream = ops.hidden(ops.product(layer, x), layer, ACTIVATION_LIMIT)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Freeze a local net that learns while it codes: as local/freeze.py does, and with units of its gradients."""
+"""Freeze a local net that will learn while it codes: as in local/freeze.py, then choose units of its gradients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gmcodec.models.online.gradient_units import with_gradient_units
 from gmcodec.models.online.model import OnlineModel
 from gmcodec.progress import ignore
 
-THREADS = 2  # that learn from a photograph
+THREADS = 2  # that code a photograph of a trial
 
 
 def freeze(
@@ -27,15 +27,15 @@ def freeze(
 ) -> LocalModel:
     """Frozen model of ``net``; ``patches`` as in local/freeze.py.
 
-    A net that was trained to learn is judged by what it costs when it learns from ``photographs``, uint8 [C, H, W],
-    with ``rate``, an index into rules.RATES.  Raises FreezeError when a bound cannot be proved.
+    With ``rate``, an index into rules.RATES, units are chosen by the bits of ``photographs``, uint8 [C, H, W] each,
+    from which the model learns with that rate.  Raises FreezeError when a bound cannot be proved.
     """
     squares = [scored_squares(batch, h, w) for batch, h, w in patches[:TRIAL_BATCHES]]
 
     def bits(model: LocalModel) -> float:
         assert rate is not None
-        learns = OnlineModel([with_gradient_units(model, squares[:1])], [rate])  # all squares would take too long
-        return sum(learns.tile_coder.intervals(image, ignore, None, THREADS)[1] for image in photographs)
+        online = OnlineModel([with_gradient_units(model, squares[:1])], [rate])  # all squares would take too long
+        return sum(online.tile_coder.intervals(image, ignore, None, THREADS)[1] for image in photographs)
 
     model = local_freeze.freeze(net, patches, None if rate is None else bits)
     return with_gradient_units(model, squares)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Choose the units of a local model's gradients, from images, when it is frozen: see online/rules.py.
+"""Choose the units of a local model's gradients when it is frozen, from images; online/rules.py uses them.
 
-Gradients of every row's sums are found in floats; a row's unit makes their root mean square about TARGET_RMS integers.
+The gradients of every row's sums are computed in floats.  The unit of a row makes their root mean square about
+TARGET_RMS integers.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from gmcodec.exact import ops
 from gmcodec.models.local import spec as local_spec
 from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.local.model import LocalModel
-from gmcodec.models.online import spec as learning_spec
+from gmcodec.models.online import spec as online_spec
 from gmcodec.models.online.rules import GRADIENT_BITS, MAX_UNIT_SPREAD
 from gmcodec.models.shared.mixture import output_units
 
 TARGET_RMS = 64.0  # integers; gradients beyond rmsprop.DELTA_LIMIT are clipped
-EPSILON = 1e-18
+EPSILON = 1e-18  # added to mean squares, some of which are 0
 
 
 def gradient_units(model: LocalModel, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -44,7 +45,7 @@ def _deltas(model: LocalModel, images: np.ndarray) -> dict[str, np.ndarray]:
     x, base = (part.astype(np.int64) for part in model.features(canvas, pixels))
     streams, inner, outputs = local_spec.activations(c, model.layers, x)
     samples = images.transpose(1, 0, 2, 3).reshape(c.channels, -1).astype(np.int64)
-    by_outputs, _ = learning_spec.mixture_gradient(model.tables, outputs, base.T, samples)
+    by_outputs, _ = online_spec.mixture_gradient(model.tables, outputs, base.T, samples)
 
     def back(gradient: np.ndarray, name: str) -> np.ndarray:
         layer = model.layers[name]
@@ -63,7 +64,7 @@ def _deltas(model: LocalModel, images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def with_gradient_units(model: LocalModel, images: Sequence[np.ndarray]) -> LocalModel:
-    """The model with units of its gradients on images uint8 [B, C, h, w]; one without blocks stays as it is."""
+    """The model with units of its gradients, from images uint8 [B, C, h, w]; without blocks it stays as it is."""
     if not model.config.blocks:
         return model
     net = model.frozen

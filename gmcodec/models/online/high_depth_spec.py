@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Samples of up to 16 bits as nibbles: the specification, in plain numpy int64.
+"""The specification of samples of up to 16 bits as nibbles, in plain numpy int64.
 
-tests/models/test_high_depth.py compares, symbol by symbol; online/spec.py has the rest.
+The rest is in online/spec.py.  tests/models/test_high_depth.py compares with the native core, symbol by symbol.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from gmcodec.models.local import spec as local_spec
 from gmcodec.models.online.spec import observe
 
 
-def component(edge: np.ndarray, mean: np.ndarray, inverse: np.ndarray, t: Tables) -> np.ndarray:
-    """Logistic cumulative value at ``edge`` in 1/1024 grey level, between the entries of the table: 0..2**24."""
+def cumulative(edge: np.ndarray, mean: np.ndarray, inverse: np.ndarray, t: Tables) -> np.ndarray:
+    """Cumulative logistic at ``edge``, in 1/1024 grey level, interpolated between entries of the table: 0..2**24."""
     u = (edge - mean * 16) * inverse
     whole, part = u >> 20, (u >> 12) & 255
     low = t.sigmoid[np.clip(whole, -SIGMOID_REACH, SIGMOID_REACH) + SIGMOID_REACH].astype(np.int64)
@@ -29,10 +29,11 @@ def component(edge: np.ndarray, mean: np.ndarray, inverse: np.ndarray, t: Tables
 def nibbles(
     t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray, bits: int, shift: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs int64 [N, M], base and samples int64 [C, N] -> start_of and freq of all nibbles: by channel, by pixel,
-    the highest first.
+    """Outputs int64 [N, M], base and samples int64 [C, N] -> intervals of all nibbles, int64 each.
+
+    Returns starts and frequencies, channel by channel, pixel by pixel, the highest nibble first.
     """
-    scale, count, start_of, freq = scale_of(bits, shift), -(-bits // 4), [], []
+    scale, count, starts, freq = scale_of(bits, shift), -(-bits // 4), [], []
     mixtures = outputs.shape[1] // logistic.output_groups(len(samples))
     weights = logistic.softmax(outputs[:, :mixtures], t)
     for channel, sample in enumerate(samples):
@@ -40,7 +41,7 @@ def nibbles(
 
         def mass(value: np.ndarray, weights=weights, mean=mean, inverse=inverse) -> np.ndarray:
             edge = (value * 1024 - 512) >> shift
-            return (weights * component(edge[:, None], mean, inverse, t)).sum(1)
+            return (weights * cumulative(edge[:, None], mean, inverse, t)).sum(1)
 
         below, above = np.zeros(len(sample), np.int64), np.full(len(sample), TOP)
         for unit in [16**n for n in reversed(range(count))]:
@@ -48,7 +49,7 @@ def nibbles(
             symbol = sample // unit % 16
             start, low = _boundary(symbol, first, unit, below, above, mass)
             end, high = _boundary(symbol + 1, first, unit, below, above, mass)
-            start_of.append(start)
+            starts.append(start)
             freq.append(end - start)
             below, above = low, high
         weights = observe(t, sample, weights, mean, inverse, scale)
@@ -56,7 +57,7 @@ def nibbles(
     def in_order(found: list[np.ndarray]) -> np.ndarray:
         return np.stack(found).reshape(len(samples), count, -1).transpose(0, 2, 1).ravel()
 
-    return in_order(start_of), in_order(freq)
+    return in_order(starts), in_order(freq)
 
 
 def _boundary(
@@ -67,8 +68,8 @@ def _boundary(
     above: np.ndarray,
     mass: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where nibble j, 0 to 16, begins: its mark, and the mass there; samples whose range has no mass are uniform."""
+    """Where nibble j, 0 to 16, begins in the row of frequencies, and the mass below it; uniform without any mass."""
     empty, inside = above <= below, mass(first + j * unit)
-    share = np.where(empty, j * (SPREAD // NIBBLES), (inside - below) * SPREAD // np.maximum(above - below, 1)) + j
-    share = np.where(j == 0, 0, np.where(j == NIBBLES, ROW_TOTAL, share))
-    return share, np.where(j == 0, below, np.where(j == NIBBLES, above, np.where(empty, below, inside)))
+    start = np.where(empty, j * (SPREAD // NIBBLES), (inside - below) * SPREAD // np.maximum(above - below, 1)) + j
+    start = np.where(j == 0, 0, np.where(j == NIBBLES, ROW_TOTAL, start))
+    return start, np.where(j == 0, below, np.where(j == NIBBLES, above, np.where(empty, below, inside)))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Frozen local nets that learn from the tile they code, each starting anew with every tile.
+"""Frozen local nets that learn from the tile that they code; they start anew with every tile.
 
-Several nets, the *members* of an ensemble, learn side by side; their logistics are one mixture, in which the member
-that predicts better gets the larger mixing weight.  rules.py says how a net learns, spec.py all of it in plain numpy,
-tile_coder.py codes.
+The nets are the *members* of an ensemble and learn side by side.  Their logistics form one mixture, in which a member
+that predicts better gets a larger mixing weight.  rules.py has the rules of learning, spec.py the specification in
+plain numpy, tile_coder.py the coder.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class OnlineModel:
     def __init__(
         self, members: Sequence[LocalModel], rates: Sequence[int], averaged: bool = False, mirror: int = 0
     ) -> None:
-        """One or two models and their indices into rules.RATES.
+        """One or two models, and for each an index into rules.RATES.
 
         averaged: code with running means of the weights; mirror: as in tile_coder.mirrored.  Raises WeightsError for
-        weights that are not made to learn, or that do not fit each other.
+        weights that cannot learn, or members that do not fit each other.
         """
         for member in members:
             rules.check(member.frozen)
@@ -52,17 +52,17 @@ class OnlineModel:
 
     @property
     def config(self) -> LocalConfig:
-        """Of the first member."""
+        """The architecture of the first member."""
         return self.members[0].config
 
     @property
     def layers(self) -> dict[str, Layer]:
-        """Of all members."""
+        """The layers of all members."""
         if len(self.members) == 1:
             return self.members[0].layers
         return {f"{number}.{name}": la for number, m in enumerate(self.members) for name, la in m.layers.items()}
 
-    # -- tiles, which teach the nets
+    # -- tiles, from which the nets learn
 
     @functools.cached_property
     def tile_coder(self) -> OnlineTileCoder:
@@ -70,9 +70,9 @@ class OnlineModel:
         return OnlineTileCoder(self._members(self.rates), BYTES, 2, np.int16, self.mirror)
 
     def high_depth_coder(self, bits: int, shift: int, rate: int) -> OnlineTileCoder:
-        """Codes tiles of 8 to 16 bits with the first net, one grey level of which is 2**shift steps of samples.
+        """Codes tiles of 8 to 16 bits with the first net, for which 2**shift sample values are one grey level.
 
-        Raises GmcFormatError for numbers that the format does not have.
+        Raises GmcFormatError for numbers that the format does not allow.
         """
         if not (8 <= bits <= 16 and shift <= MAX_SHIFT and rate < len(rules.RATES)):
             raise GmcFormatError(f"{bits} bits, shift {shift}, rate {rate} are not of this format")
@@ -84,14 +84,14 @@ class OnlineModel:
             for member, rate in zip(self.members, rates, strict=False)
         ]
 
-    # -- what a file says of them
+    # -- the changes in a file: rates and mirror
 
     def fit(self, sample: np.ndarray, pixels: int) -> bytes:
-        """The rates: the nets find the rest by themselves, and a fit before learning gains only 0.06 %."""
+        """The rates.  Nothing is fitted, since that gained only 0.06 % before learning."""
         return bytes(self.rates)
 
     def adapted(self, changes: bytes) -> OnlineModel:
-        """The ensemble with the rates of ``fit``, and with mirrored tiles if a further byte says so.
+        """The model with the rates of ``fit`` and, if there is one more byte, with mirrored tiles.
 
         Raises GmcFormatError.
         """
@@ -105,11 +105,11 @@ class OnlineModel:
         model.rates, model.mirror = rates, mirror
         return model
 
-    # -- images that share a stream, which teach nothing
+    # -- images that share a stream, from which nothing is learned
 
     def canvas(self, height: int, width: int, count: int = 1) -> Canvas:
         return self.members[0].canvas(height, width, count)
 
     def predict(self, canvas: Canvas, pixels: np.ndarray) -> Prediction:
-        """Predictions of the first member as it was frozen."""
+        """Predictions of the first member, with its frozen weights."""
         return self.members[0].predict(canvas, pixels)

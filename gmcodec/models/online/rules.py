@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""A local model that learns from the tile it codes: the rules by which its layers follow a batch of coded pixels.
+"""The rules by which a local model learns from the tile that it codes.
 
 ::
 
     steps of the wavefront:  forward, code | forward, code | ... | update | forward, code | ...
-                             \\____ a batch: BATCH_PIXELS pixels or a little more ____/
+                             \\____ a batch: BATCH_PIXELS or a few more __/
 
-``update`` goes backwards through the net with what the pass forward kept of the batch, and moves all weights; encoder
-and decoder do it at the same places with the same integers.  exact/rmsprop.py has the rule of a layer,
-online/spec.py all of it in plain numpy.  Gradients of sums have a unit 2**-e of their own in every row
-(``gradient.*`` of the weights, chosen when freezing); on the way back a row's weights are cut by how much finer its
-unit is than the layer's coarsest.
+``update`` goes backwards through the net with the activations that the forward pass kept of the batch, and moves all
+weights.  Encoder and decoder do so at the same steps with the same integers.  The rule of a layer is in
+exact/rmsprop.py, the whole specification in plain numpy in online/spec.py.  The gradients of every row's sums have a
+unit 2**-e of their own (``gradient.*`` of the weights, chosen when freezing).  On the way back a row's weights are
+shifted right by as many bits as its unit is finer than the coarsest one of the layer.
 
-Weights that move fast enough to follow the image are noisy.  A model that is ``averaged`` (Polyak and Juditsky 1992)
-codes with a running mean of its weights, while those that learn, ``ahead`` of the mean, go on from where they are: they
-need their own pass forward, of which no pixel waits.  The linear predictor is not averaged: features stay the same.
+Weights that move fast enough to follow the image are noisy.  An ``averaged`` model (Polyak and Juditsky 1992) therefore
+codes with a running mean of its weights.  The weights that learn are ``ahead`` of the mean; they need a forward pass of
+their own, for which no pixel has to wait.  The linear predictor is not averaged, so the features are the same for both.
 """
 
 from __future__ import annotations
@@ -31,22 +31,25 @@ from gmcodec.exact.rmsprop import FINE_BITS
 from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.shared.mixture import output_units
 
-BATCH_PIXELS = 100  # pixels from which the model learns
-GRADIENT_BITS = 16  # gradients by outputs are multiples of 2**-16: by a logit, a grey level, a nat of scale, a coupling
+BATCH_PIXELS = 100  # coded pixels after which the model learns
+GRADIENT_BITS = 16  # gradients are multiples of 2**-16 for each logit, grey level, nat of scale, or coupling
 RATE_BITS = 20
-# of weights, as a share of their row's root mean square, in 2**-20; an image names one.  Part of the format
+# learning rates of weights, relative to the root mean square of their row, in 2**-20; an image names one by its index;
+# part of the format
 RATES = (222, 315, 445, 629, 890, 1258, 1779, 2517)
-LAYER_SHARES = {"first": 10, "up": 24, "down": 16, "last": 24}  # of the rate, in 16ths
-LINEAR_RATE = 105  # of the linear predictor, of a weight of 1, in 2**-20
-FIRST_BIAS_INPUT, BIAS_INPUT = 4, 32  # what a bias' input would be: about the root mean square of a layer's inputs
-CENTRE_LIMIT, CENTRE_SHIFT = 1 << 20, 8
-MAX_UNIT_SPREAD = 6
-MIRRORS = 4  # ways to mirror a tile: online.tile_coder.mirrored
+LAYER_SHARES = {"first": 10, "up": 24, "down": 16, "last": 24}  # factors of the rate, in 16ths
+LINEAR_RATE = 105  # of the linear predictor, relative to a weight of 1, in 2**-20
+# the constant input that a bias stands for, about the root mean square of a layer's inputs: first layer, others
+FIRST_BIAS_INPUT, BIAS_INPUT = 4, 32
+CENTRE_LIMIT, CENTRE_SHIFT = 1 << 20, 8  # of the gradients by the linear prediction: clamped, then shifted
+MAX_UNIT_SPREAD = 6  # bits between the finest and the coarsest unit of a layer's gradients
+MIRRORS = 4  # ways to mirror a tile, see online.tile_coder.mirrored
 
 
 def read_changes(changes: bytes, nets: int) -> tuple[tuple[int, ...], int]:
-    """What a file says of so many nets: their rates of learning, a byte each, and how tiles are mirrored; that byte is
-    left out where they are not.  Raises GmcFormatError.
+    """The changes in a file -> rates of ``nets`` nets, a byte each, and the mirror.
+
+    The byte of the mirror is left out where tiles are not mirrored.  Raises GmcFormatError.
     """
     rates, mirror = tuple(changes[:nets]), changes[nets:]
     if len(rates) < nets or max(rates) >= len(RATES):
@@ -57,7 +60,7 @@ def read_changes(changes: bytes, nets: int) -> tuple[tuple[int, ...], int]:
 
 
 def check(net: FrozenLocal) -> None:
-    """Prove that a net can learn without overflow.  Raises WeightsError when its weights are not made to learn."""
+    """Prove that a net can learn without overflow.  Raises WeightsError if its weights cannot learn."""
     exponents = net.gradient_units
     if exponents is None:
         raise WeightsError("these weights are not made to learn while they code")
@@ -81,12 +84,12 @@ def check(net: FrozenLocal) -> None:
 
 
 def layers_of(net: FrozenLocal) -> list[str]:
-    """Layers of the net that learn, by name: the linear predictor does too, in its own way."""
+    """Names of the layers that learn by exact/rmsprop.py; the linear predictor learns by another rule."""
     return [name for name in net.config.layer_names() if name != "linear"]
 
 
 def _rates(layer: Layer, rate: int, share: int) -> np.ndarray:
-    """int64 [M]: steps of master weights, ``rate`` times the root mean square of a row."""
+    """int64 [M]: the rate of every row in units of master weights, ``rate`` times the row's root mean square."""
     squares = (layer.weight.astype(np.int64) ** 2).sum(1) // layer.weight.shape[1]
     roots = np.array([math.isqrt(int(s) << 16) for s in squares], np.int64)  # times 2**8
     return np.maximum(1, (roots * (rate * share)) >> (RATE_BITS + 4 + 8 - FINE_BITS))
@@ -98,7 +101,7 @@ def _scale(layer: Layer, exponent: np.ndarray) -> np.ndarray:
 
 
 def rules(net: FrozenLocal, rate: int, averaged: bool) -> native.RmspropNet:
-    """How the layers of a net that passed ``check`` learn, with a rate of RATES."""
+    """How the layers of a net that passed ``check`` learn; ``rate`` is an index into RATES."""
     assert net.gradient_units is not None
     layers, exponents, blocks = net.layers, net.gradient_units, net.config.blocks
     coarsest = {name: int(e.min()) for name, e in exponents.items()}

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The specification of a local model that learns while it codes, in plain numpy integers.
+"""The specification of local models that learn while they code, in plain numpy integers.
 
-Slow and without tricks; tests/models/test_online.py compares with the native core, symbol by symbol.  ``Learner``
-holds master weights; ``intervals`` goes through a tile::
+Slow and simple; tests/models/test_online.py compares with the native core, symbol by symbol.  ``Learner`` holds the
+master weights of a net; ``intervals`` goes through a tile::
 
     for every step of the wavefront:
         if a batch has been gathered: learn from it
         evaluate the step's pixels with weights = (master + half) >> FINE_BITS, code them, add them to the batch
 
-Several learners go through a tile side by side, and their logistics are one mixture.
+Several learners go through a tile side by side, and their logistics form one mixture.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def clipped(values: np.ndarray, most: np.ndarray | int) -> np.ndarray:
 
 
 def edges(t: Tables, sample: np.ndarray, mean: np.ndarray, inverse: np.ndarray, scale: Scale) -> tuple[np.ndarray, ...]:
-    """Where the edges of samples [N] lie on the logistics, and the masses below them: int64 [N, K] each."""
+    """Edges of samples [N] as positions on the logistics, and the masses below them: int64 [N, K] each."""
     x = sample[:, None]
     place = x * POSITION >> scale.shift
     a = np.clip(((place - scale.half_width - mean) * inverse) >> INVERSE_BITS, -SIGMOID_REACH, SIGMOID_REACH)
@@ -117,11 +117,11 @@ def mixture_gradient(
 
 @dataclass
 class LearningLayer:
-    """A layer that learns: master weights int64 [M, K] and bias [M], mean squares [M]."""
+    """A layer that learns: master weights int64 [M, K] and bias [M], mean squares of gradients [M]."""
 
     layer: Layer
     rate: np.ndarray
-    unit: int  # what the bias' input would be
+    unit: int  # the constant input that the bias stands for
     limit: int
 
     def __post_init__(self) -> None:
@@ -136,16 +136,16 @@ class LearningLayer:
 
     @property
     def now(self) -> Layer:
-        """The layer as it is."""
+        """The layer with its current weights."""
         return self._layer(self.master, self.bias)
 
     @property
     def mean(self) -> Layer:
-        """The running mean of the layer."""
+        """The layer with the running means of its weights."""
         return self._layer(*self.means)
 
     def learn(self, gradient: np.ndarray, total: np.ndarray | None, count: int, columns: int) -> None:
-        """One step: gradient int64 [M, K] by the weights, total [M] by the bias; the sums are over ``columns``."""
+        """One step; gradients by the weights, int64 [M, K], and by the bias, [M]; ``columns``: weights of a row."""
         now = ((gradient >> SQUARE_SHIFT) ** 2).sum(1) // columns
         self.square += (now - self.square) // min(count, SQUARE_MEMORY)
         for m, square in enumerate(np.maximum(self.square, now)):
@@ -163,7 +163,7 @@ class LearningLayer:
 
 
 class Learner:
-    """The model of one tile; ``gradients`` and ``learn`` go backwards through local.spec.net."""
+    """A net while it codes a tile; ``learn`` goes backwards through local.spec.net."""
 
     def __init__(
         self,
@@ -195,12 +195,12 @@ class Learner:
         self.linear = LearningLayer(linear, rates, 0, 2**15 - 1)
 
     def forward(self, x: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
-        """Features [N, K] -> the stream before every block and after the last, blocks' insides, outputs."""
+        """Features [N, K] -> ``local.spec.activations`` with the weights that learn."""
         now = {name: learning.now for name, learning in self.layers.items()}
         return local_spec.activations(self.config, now, x)
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
-        """Of features [N, K], what pixels are coder with."""
+        """Features [N, K] -> the outputs that pixels are coded with, [N, M]."""
         layers = {name: learning.mean if self.averaged else learning.now for name, learning in self.layers.items()}
         return local_spec.activations(self.config, layers, x)[2]
 
@@ -246,7 +246,7 @@ class Learner:
         for b in range(c.blocks):
             inputs |= {f"up.{b}": streams[b], f"down.{b}": inner[b]}
         for name, learning in self.layers.items():
-            columns = -(-inputs[name].shape[1] // 8) * 8  # as many as compiled code has, filled up with zeros
+            columns = -(-inputs[name].shape[1] // 8) * 8  # the native core pads columns with zeros to a multiple of 8
             learning.learn(deltas[name].T @ inputs[name], deltas[name].sum(0), self.count, columns)
         limit = rules.CENTRE_LIMIT
         gradient = (np.clip(centre, -limit, limit).T @ near) >> rules.CENTRE_SHIFT
@@ -254,40 +254,40 @@ class Learner:
 
 
 def inward(gradient: np.ndarray, activation: np.ndarray) -> np.ndarray:
-    """Without what would push an activation beyond its bound."""
+    """A gradient without the components that would push a clamped activation further out."""
     gradient = np.where(activation >= ACTIVATION_LIMIT, np.maximum(gradient, 0), gradient)
     return np.where(activation <= -ACTIVATION_LIMIT, np.minimum(gradient, 0), gradient)
 
 
 def leak(activation: np.ndarray) -> np.ndarray:
-    """Bits that the leaky ReLU takes from a gradient."""
+    """The bits by which the leaky ReLU shifts a gradient."""
     return np.where(activation >= 0, 0, ops.LEAK_SHIFT).astype(object)
 
 
-# of pixels: tables, outputs, base and samples [C, N] -> left and freq of all their nibbles in coding order
+# tables, outputs, base and samples [C, N] of pixels -> start and frequency of all their nibbles in coding order
 NibbleCoder = Callable[[Tables, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-MemberOutputs = tuple[Tables, np.ndarray, np.ndarray]  # what a net says of pixels: its tables, outputs, base
+MemberOutputs = tuple[Tables, np.ndarray, np.ndarray]  # tables, outputs and base of a net for some pixels
 
 
 class Mixture:
-    """Samples of 8 bits as nibbles, from the logistics of all nets as one mixture."""
+    """The mixture of the logistics of all nets, for samples of 8 bits."""
 
     def __init__(self, nets: int) -> None:
         self.mixing_weights, self.responsibilities, self.pixels = [2**MIXING_BITS // nets] * nets, [0] * nets, 0
 
     def update_mixing_weights(self) -> None:
-        """Move the nets' shares to what they were worth for the pixels since the last time."""
-        for v, share in enumerate(self.mixing_weights):
+        """Move the mixing weights towards the nets' mean responsibilities since the last update: online EM."""
+        for v, weight in enumerate(self.mixing_weights):
             mean = self.responsibilities[v] * 2 ** (MIXING_BITS - WEIGHT_BITS) // self.pixels
-            self.mixing_weights[v] = max(share + ((mean - share) * min(self.pixels, 256) >> 9), 2**MIXING_BITS // 64)
+            self.mixing_weights[v] = max(weight + ((mean - weight) * min(self.pixels, 256) >> 9), 2**MIXING_BITS // 64)
         self.responsibilities, self.pixels = [0] * len(self.responsibilities), 0
 
     def nibble_intervals(self, members: list[MemberOutputs], samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Channel 0 high nibbles, channel 0 low nibbles, channel 1 high ..., of samples [C, N]."""
-        t, left, freq, priors = members[0][0], [], [], []
-        for share, (own, outputs, _) in zip(self.mixing_weights, members, strict=True):
+        t, start, freq, priors = members[0][0], [], [], []
+        for weight, (own, outputs, _) in zip(self.mixing_weights, members, strict=True):
             mixtures = outputs.shape[1] // logistic.output_groups(len(samples))
-            priors.append(logistic.softmax(outputs[:, :mixtures], own) * (share >> (MIXING_BITS - WEIGHT_BITS)))
+            priors.append(logistic.softmax(outputs[:, :mixtures], own) * (weight >> (MIXING_BITS - WEIGHT_BITS)))
         weights = logistic.normalise(np.concatenate(priors, 1))
         for channel, sample in enumerate(samples):
             parts = [local_spec.logistics(own, outputs, base, samples, channel) for own, outputs, base in members]
@@ -298,23 +298,23 @@ class Mixture:
                 (logistic.low_rows(high, weights, mean, inverse, t), low),
             ):
                 row, at = rows.astype(np.int64), (np.arange(len(nibble)), nibble)
-                left.append((np.cumsum(row, 1) - row)[at])
+                start.append((np.cumsum(row, 1) - row)[at])
                 freq.append(row[at])
             weights = logistic.observe(sample, weights, mean, inverse, t)
         ends = np.cumsum([prior.shape[1] for prior in priors])[:-1]
         for v, part in enumerate(np.split(weights, ends, 1)):
             self.responsibilities[v] += int(part.sum())
         self.pixels += len(weights)
-        return np.concatenate(left), np.concatenate(freq)
+        return np.concatenate(start), np.concatenate(freq)
 
 
 def intervals(
     learners: Sequence[Learner], planes: np.ndarray, coder: NibbleCoder | None = None
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """A tile [C, H, W] -> left and freq of every nibble, int64 each, and how many are of the first stack.
+    """A tile [C, H, W] -> start and frequency of every nibble, int64 each, and the number of those of the first stack.
 
-    Those of the first stack in coding order, then those of the second.  ``coder``: how samples of more than 8 bits are
-    coder, by one net.
+    Those of the first stack come first, in coding order, then those of the second.  ``coder``: for samples of more than
+    8 bits, how one net codes them.
     """
     (channels, height, width), config, scale = planes.shape, learners[0].config, learners[0].scale
     xs = [local_spec.window_features(net.config.window, planes, scale) for net in learners]
@@ -346,5 +346,5 @@ def intervals(
                 said, truth = [(t, out[part], base[:, part]) for t, out, base in members], samples[:, pixels[part]]
                 stack.append(coder(*said[0], truth) if coder else mixture.nibble_intervals(said, truth))
         gathered = np.concatenate([gathered, pixels])
-    left, freq = (np.concatenate(found) for found in zip(*stacks[0], *stacks[1], strict=True))
-    return left, freq, sum(len(found[0]) for found in stacks[0])
+    start, freq = (np.concatenate(found) for found in zip(*stacks[0], *stacks[1], strict=True))
+    return start, freq, sum(len(found[0]) for found in stacks[0])

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Code a tile with local nets that learn on their way: spec.py says how, the native core does it.
+"""Code a tile with local nets that learn on their way: spec.py is the specification, the native core does the work.
 
-Encoder and decoder both go forwards, since coded pixels change the nets.  ANS is a stack: the encoder keeps the
-interval of every symbol and pushes them backwards when the tile is done, 48 bytes a pixel of three channels of 8 bits.
+Coded pixels change the nets, so encoder and decoder both go forwards.  ANS is a stack, so the encoder keeps the
+intervals of all symbols (48 bytes for a pixel of three channels of 8 bits) and pushes them backwards at the end.
 
 Several threads may share a tile: each evaluates its share of a step's pixels, goes back through its share of a batch,
-and moves the weights of some layers.  A tile has two stacks, whatever the number of threads, each of a part of every
-step's pixels, so that two threads can take symbols at once::
+and moves the weights of some layers.  A tile always has two stacks.  Each holds a part of every step's pixels, so that
+two threads can pop at once::
 
     words of a tile, uint32:  number of words of the first stack | those words | those of the second stack
 
-Samples of more than 8 bits are coded by the nets of 8, on a scale of the image's own.  What a net of photographs knows
-holds for photographs of more bits as well once noise has the size that the net is used to, and learning does the rest.
+Nets trained on 8 bits code samples of more bits, too, on a scale that suits the image: once the noise has the size that
+a net was trained on, its predictions hold, and learning improves them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from gmcodec.progress import Callback
 from gmcodec.threads import Threads
 
 T = TypeVar("T")
-MAX_TILE_THREADS = 4  # that share a tile: a step has about a hundred pixels
-ONLINE_CALL_PIXELS = 1 << 12  # coded between two reports of progress, which may end the work: a tenth of a second
+MAX_TILE_THREADS = 4  # of a tile: a step has only about a hundred pixels
+ONLINE_CALL_PIXELS = 1 << 12  # of a call, between two reports of progress, which may stop the work: 0.1 s
 
 
 class Member(NamedTuple):
@@ -49,7 +49,7 @@ class ThreadTeam:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        # a pool of theirs alone: a worker that waited for a thread of a shared pool would keep the team waiting
+        # not a shared pool: workers wait for one another, so all of them must run at once
         self._others = Threads(count - 1) if count > 1 else None
 
     def run(self, work: Callable[[int], T]) -> list[T]:
@@ -71,10 +71,12 @@ class OnlineTileCoder:
     def __init__(
         self, members: Sequence[Member], scale: Scale, nibbles: int, dtype: type[np.signedinteger], mirror: int = 0
     ) -> None:
-        """One net, or for samples of 8 bits two, of one slope.
+        """One net, or, for samples of 8 bits, two of the same slope.
 
-        A grey level of the nets is 2**scale.shift steps of samples, which have so many ``nibbles`` and lie on a canvas
-        of ``dtype``; tiles are coded ``mirrored``.
+        scale    a grey level of the nets is 2**scale.shift sample values
+        nibbles  of a sample
+        dtype    of the canvas
+        mirror   how tiles are ``mirrored``
         """
         self._members, self._scale, self._nibbles, self._dtype = tuple(members), scale, nibbles, dtype
         self._mirror = mirror
@@ -91,9 +93,9 @@ class OnlineTileCoder:
     def intervals(
         self, planes: np.ndarray, progress: Callback, weights: Weights = None, threads: int = 1
     ) -> tuple[tuple[np.ndarray, np.ndarray], float]:
-        """Intervals of all nibbles of a tile [C, H, W] in coding order, of both stacks, and the bits they take.
+        """Intervals of all nibbles of a tile [C, H, W] in coding order, for each of both stacks, and their bits.
 
-        uint32 [symbols, 2]: start and frequency, in 2**-24.
+        Intervals are uint32 [symbols, 2]: start and frequency, in 2**-24.
         """
         _, height, width = planes.shape
         with ThreadTeam(min(threads, MAX_TILE_THREADS)) as team:
@@ -113,6 +115,29 @@ class OnlineTileCoder:
         found, bits = self.intervals(planes, progress, weights, threads)
         core = self._members[0].net.core
         return joined([core.pushed(part) for part in found]), np.array([bits])
+
+    def pixel_bits(
+        self, planes: np.ndarray, progress: Callback, weights: Weights = None, threads: int = 1
+    ) -> np.ndarray:
+        """Bits of each pixel of a tile [C, H, W], all its channels together: float64 [H, W]."""
+        channels, height, width = planes.shape
+        found, _ = self.intervals(planes, progress, weights, threads)
+        step = (self._members[0].config.slope * np.arange(height)[:, None] + np.arange(width)).ravel()
+        order, counts = np.argsort(step, kind="stable"), np.bincount(step)
+        within = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+        first = within < np.repeat(-(-counts // 8) * 4, counts)  # the part of a step whose nibbles the first stack has
+        out = np.zeros(len(order))
+        for intervals, mine in zip(found, (first, ~first), strict=True):
+            bits, rows = 24 - np.log2(intervals[:, 1]), channels * self._nibbles
+            if self._dtype == np.int32:  # a sample's nibbles lie side by side; else those of a step's pixels do
+                bits, rows = bits.reshape(-1, self._nibbles).sum(1), channels
+            pixels = order[mine]
+            count = np.bincount(step[pixels], minlength=len(counts))
+            before, many = np.repeat(np.cumsum(count) - count, count), np.repeat(count, count)
+            place = before * rows + np.arange(len(pixels)) - before
+            for row in range(rows):
+                out[pixels] += bits[place + row * many]
+        return mirrored(out.reshape(1, height, width), self._mirror)[0]
 
     def pop_words(
         self,
@@ -150,7 +175,7 @@ def joined(stacks: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
 
 
 def split(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse of ``joined``: the words of both stacks; any words can be split."""
-    words = np.array(words, np.uint32)  # of this machine's byte order, whatever file they lie in
+    """Inverse of ``joined``: the words of both stacks.  Any words can be split."""
+    words = np.array(words, np.uint32)  # a copy in the byte order of this machine
     first = min(int(words[0]), len(words) - 1) if len(words) else 0
     return words[1 : first + 1], words[first + 1 :]

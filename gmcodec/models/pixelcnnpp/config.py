@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """PixelCNN++ for small images: its architecture.
 
-Two streams of features, as in Salimans et al. 2017: the *upper* one sees the rows above a pixel, the *left*
-one sees those and the pixels to the left in the same row.  Every resolution is half the one before::
+There are two streams of features, as in Salimans et al. 2017: the *upper* one sees the rows above a pixel, the *left*
+one also sees the pixels to the left in the same row.  Every resolution is half the one before::
 
     rows above, window                                                      K logistics a pixel
         | first layers                                                             ^ last
@@ -12,8 +12,8 @@ one sees those and the pixels to the left in the same row.  Every resolution is 
         | stride 2                                                   ^ transposed
     resolution 2             [blocks 2] ------ skips ---> [blocks 2]
 
-A pixel needs all pixels before it, so a decoder goes in raster order, through many images at once.  The float net is
-float.py, the frozen one model.py.
+A pixel needs all pixels before it, so a decoder goes in raster order, through many images at once.  float.py is the
+float net, model.py the frozen one.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ NONLINEARITIES = ("concat_elu", "elu", "leaky")
 
 @dataclass(frozen=True, kw_only=True)
 class PixelCNNConfig(MixtureOutputs):
-    """Architecture; stored with the weights.  Resolutions are listed from the finest, one entry each."""
+    """Architecture; stored with the weights.  Tuples have one entry for each resolution, from the finest."""
 
     channels: int  # 3 (RGB) or 1 (grey)
-    filters: tuple[int, ...]  # features of either stream
-    blocks: tuple[int, ...]  # blocks of either stream before the next resolution
-    upper: int  # features of the upper stream where the finest blocks are pointwise; 0: they are gated convolutions
+    filters: tuple[int, ...]  # features of each stream
+    blocks: tuple[int, ...]  # of each stream, before the next resolution
+    upper: int  # features of the upper stream if the finest blocks are pointwise; 0: they are gated convolutions
     radius2: int  # squared radius of the window that the left stream starts from, pixels
     neighbours: int  # nearest pixels seen by the linear predictor
-    rows: int  # above a pixel that the upper stream's first layer sees
-    columns: int  # to either side that it sees
+    rows: int  # above a pixel, seen by the first layer of the upper stream
+    columns: int  # to each side, seen by the same layer
     mixtures: int  # logistic components K
     nonlinearity: str  # one of NONLINEARITIES
-    dropout: float  # share of a block's inner features that a training step drops
-    weight_norm: bool  # weights as direction and length while training
-    condition: int  # channels D of a conditioning input of every block; 0: there is none
+    dropout: float  # of a block's inner features, in training
+    weight_norm: bool  # weight normalisation, in training
+    condition: int  # features D of a condition of every block; 0: no condition
 
     def __post_init__(self) -> None:
         if len(self.filters) != len(self.blocks) or not self.filters or min(self.filters + self.blocks) < 1:
@@ -64,28 +64,28 @@ class PixelCNNConfig(MixtureOutputs):
     @property
     def window(self) -> Window:
         reach = int(self.radius2**0.5)
-        return Window(self.channels, self.radius2, reach + 1)  # in raster order nothing comes too late
+        return Window(self.channels, self.radius2, reach + 1)  # raster order: all offsets are finished
 
     @property
     def planes(self) -> int:
-        """What the upper stream sees of a pixel: samples, their differences to the local mean, a one."""
+        """Inputs of the upper stream for a pixel: samples, their differences to the local mean, a constant."""
         return 2 * self.channels + 1
 
     @property
     def widening(self) -> int:
-        """Features that the non-linearity makes of one."""
+        """Features that the non-linearity makes of each feature."""
         return 2 if self.nonlinearity == "concat_elu" else 1
 
     @property
     def ups(self) -> tuple[int, ...]:
-        """Blocks of every resolution on the way up: one more than down where a layer shrank."""
+        """Blocks of every resolution on the way up: one more than on the way down, but for the coarsest."""
         return (*(n + 1 for n in self.blocks[:-1]), self.blocks[-1])
 
     @property
     def read_widths(self) -> tuple[list[int], list[int], list[int]]:
-        """Features that layers read of every resolution: on the way up; on the way down of the upper, the left stream.
+        """Features of every resolution that layers read: on the way up; on the way down, upper stream and left stream.
 
-        Activations, but of pointwise blocks the stream itself.
+        Layers read activations, but from pointwise blocks the stream itself.
         """
         wide = [n * self.widening for n in self.filters]
         if not self.upper:
@@ -94,20 +94,20 @@ class PixelCNNConfig(MixtureOutputs):
 
     @property
     def positions(self) -> list[tuple[str, int, int]]:
-        """Way, resolution and number of the blocks, in the order in which they run; one for both streams."""
+        """Way, resolution and number of the blocks in the order in which they run; both streams share an entry."""
         down = [("down", level, n) for level, blocks in enumerate(self.blocks) for n in range(blocks)]
         return down + [("up", level, n) for level in reversed(range(len(self.ups))) for n in range(self.ups[level])]
 
     @property
     def levels(self) -> range:
-        """Resolutions of gated blocks."""
+        """The resolutions that have gated blocks."""
         return range(int(self.upper > 0), len(self.filters))
 
     def layer_shapes(self) -> dict[str, tuple[int, int]]:
         """Rows and columns of every integer layer.
 
-        Columns are position by position, in raster order, the features of a position together; those of side inputs
-        follow.
+        Columns go position by position, in raster order, with the features of a position together; the columns of side
+        inputs follow.
         """
         c, f, fine = self.channels, self.filters, int(self.upper > 0)
         wide, upper, left = self.read_widths
@@ -117,7 +117,7 @@ class PixelCNNConfig(MixtureOutputs):
             "linear": (c, c * self.neighbours),
             "last": (self.outputs, left[0]),
         }
-        blocks = {}  # and the features of the streams that they add to
+        blocks = {}  # name -> features of the stream that the block adds to
         for way, counts in (("down", self.blocks), ("up", self.ups)):
             for n in range(fine * counts[0]):
                 shapes |= {f"fine_{way}.{n}.first": (f[0], f[0]), f"fine_{way}.{n}.second": (f[0], f[0])}

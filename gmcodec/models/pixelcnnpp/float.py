@@ -1,34 +1,33 @@
 # SPDX-License-Identifier: MIT
 """PixelCNN++ (Salimans et al. 2017) as a float torch module: what is trained, and then frozen.
 
-Thesis section 3.4 conditions this net on the output of a variational autoencoder; ``condition`` is for that.
-Differences from the paper, as far as we know them:
+Thesis section 3.4 conditions this net on the output of a variational autoencoder, by ``condition``.  Differences from
+the paper, as far as we know them:
 
-* What comes in and goes out is as in the local net, with which this one shares its loss and integer tables: the left
-  stream starts from a window of differences to the local mean, whose nearest pixels also enter a linear predictor;
-  means are relative to that prediction, in grey levels; couplings act on residuals, without the tanh of the published
-  code; log-scales are clamped, from above too.
-  The upper stream starts from one shifted convolution of samples, of their own differences to the local mean, and
-  of ones.  Float likelihood of 500 held-out CIFAR-10 images after 150 s on two cores: 4.26 bits/dim with convolutions
-  of samples and concat-ELU, 48 features, and 3.95 with this and leaky ReLU, 64 features.
-* ``upper`` > 0 makes the blocks of the finest resolution pointwise: residual, ungated, of the left stream
-  only, wide instead of 2x2.  There, where a net spends most of its work, the window stands in for the convolutions,
-  and the coarser resolutions see the rest.  3.67 bits/dim in the same 150 s, the local net 3.64.
+* Inputs, outputs, loss and integer tables are those of the local net.  The left stream starts from a window of
+  differences to the local mean, whose nearest pixels also enter a linear predictor.  Means are relative to that
+  prediction, in grey levels.  Couplings act on residuals, without the tanh of the published code.  Log-scales are
+  clamped, from above too.  The upper stream starts from one shifted convolution of samples, of their differences to the
+  local mean, and of a constant.  Float likelihood of 500 held-out CIFAR-10 images after 150 s on two cores: 4.26
+  bits/dim with convolutions of samples and concat-ELU, 48 features; 3.95 with this and leaky ReLU, 64 features.
+* ``upper`` > 0 makes the blocks of the finest resolution pointwise: residual, ungated, in the left stream only, and
+  wider.  A net spends most of its work there.  The window takes the place of the convolutions, and the coarser
+  resolutions see the rest.  3.67 bits/dim in the same 150 s; the local net has 3.64.
 * Filters and blocks may differ between resolutions; the published size is a preset.
-* ``weight_norm=False`` trains plain weights, orthogonalised updates (Muon) taking the place of the normalisation;
-  they start with the same data-dependent scale.  Both fold into plain weights when frozen.
-* ``nonlinearity`` may be a plain ELU or the leaky ReLU of the local net instead of concat-ELU: with the same number of
-  multiplications twice as many features.
-* All layers read activations, those that change the resolution and the last one too, except from pointwise blocks,
-  whose stream is read as it is.
-* Layers that the paper applies to concatenated inputs are sums of one layer each, and the activation of a
-  feature is computed once for all its readers: the same function, less work, and one cache for a decoder that
-  evaluates pixel by pixel.
-* A condition, which the paper has none of but a class, is added to the stream behind a block by a matrix without a
-  bias, not inside the block.
-* The paper averages weights and drops half of the features; here both are the training preset's choice.
+* ``weight_norm=False`` trains plain weights with orthogonalised updates (Muon) instead of the normalisation; they start
+  with the same data-dependent scale.  Both kinds fold into plain weights when frozen.
+* ``nonlinearity`` may be a plain ELU or the leaky ReLU of the local net instead of concat-ELU: twice as many features
+  then take the same number of multiplications.
+* All layers read activations, also those that change the resolution and the last one.  Only pointwise blocks are
+  followed by layers that read the stream itself.
+* Where the paper applies a layer to concatenated inputs, there is a sum of one layer for each input, and the activation
+  of a feature is computed once for all its readers.  That is the same function with less work, and one cache for a
+  decoder that evaluates pixel by pixel.
+* A condition is added to the stream behind a block by a matrix without a bias.  The paper's only condition is a class,
+  and it enters inside the block.
+* The paper averages weights and drops half of the features; here the training preset decides about both.
 
-There is no normalisation over batches or positions: a pixel's features depend on the pixels before it only.
+There is no normalisation over batches or positions, so a pixel's features depend only on the pixels before it.
 Convolutions pad both sides and crop, which torch does without a copy of the input.
 """
 
@@ -55,10 +54,10 @@ from gmcodec.models.shared.activations import MID_GREY
 from gmcodec.models.shared.window import CLAMP, OUTSIDE
 
 SAMPLE_UNIT = 1 / 128  # grey levels, less MID_GREY -> inputs within -1..1
-BLOCK_GAIN = 0.1  # initial scale of what a block adds to its stream, as in the paper
-LAST_GAIN = 0.05  # initial scale of the last layer: the first bits come from its bias
-SMALLEST_NORM = 1e-6  # of a row of weights, all of which may be masked
-SMALLEST_SPREAD = 0.01  # standard deviation; a feature that hardly varies is not blown up when a net starts
+BLOCK_GAIN = 0.1  # initial scale of a block's residual, as in the paper
+LAST_GAIN = 0.05  # initial scale of the last layer, so that its bias dominates at first
+SMALLEST_NORM = 1e-6  # of a row of weights, since all of a row may be masked
+SMALLEST_SPREAD = 0.01  # standard deviation of a feature, so that initialisation does not blow up constant ones
 
 
 def concat_elu(x: Tensor) -> Tensor:
@@ -79,19 +78,19 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Conv(nn.Module):
-    """A convolution; ``shape`` says how it is placed.  All but one never look ahead.
+    """A convolution; ``shape`` says which positions it sees.  Only "around" looks ahead.
 
     =========  =====================================================================================
     down       rows i-r+1 .. i, columns j-c//2 .. j+c//2 (c is odd)
     right      rows i-r+1 .. i, columns j-c+1 .. j
     up         transposed "down" of 2x3 with stride 2; "up-right": transposed "right" of 2x2
-    around     rows i-r//2 .. i+r//2, columns the same: looks ahead, for nets that are not causal
+    around     rows i-r//2 .. i+r//2, columns likewise: for nets that are not causal
     =========  =====================================================================================
 
     The weight is a matrix [outputs, inputs * rows * columns], for Muon and for rounding by rows.
 
-    With classes its length and the bias depend on the class y of an image: conditional weight normalisation,
-    w = g(y) / |v| * v (thesis, eq. 5.8); ``labels`` are those of the images that come next.
+    With classes, the length of its rows and the bias depend on the class y of an image: conditional weight
+    normalisation, w = g(y) / |v| * v (thesis, eq. 5.8).  ``labels`` are the classes of the next images.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class Conv(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, size) * gain * size**-0.5)
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.length = nn.Parameter(self.weight.detach().norm(dim=1)) if weight_norm else None
-        self.rounding: Tensor  # 1 while weights are rounded, else 0: a tensor, so that compiled nets stay as they are
+        self.rounding: Tensor  # 1 while weights are rounded, else 0; a tensor, so that nets need not be compiled again
         self.register_buffer("rounding", torch.zeros(()), persistent=False)
         self.mask: Tensor | None
         self.register_buffer("mask", None, persistent=False)
@@ -114,25 +113,25 @@ class Conv(nn.Module):
         self.labels: Tensor | None = None  # int64 [B]
 
     def depend_on(self, classes: int) -> None:
-        """Have a length and a bias of its own for each of so many classes, which start alike."""
+        """Give each class a length and a bias of its own; all classes start with the same."""
         assert self.length is not None
         self.classes = classes
         self.length = nn.Parameter(self.length.data.repeat(classes, 1))
         self.bias = nn.Parameter(self.bias.data.repeat(classes, 1))
 
     def fix_class(self, label: int) -> None:
-        """Be the layer of one class for all images."""
+        """Keep the length and bias of one class, for all images."""
         assert self.length is not None
         self.classes = 0
         self.length = nn.Parameter(self.length.data[label].clone())
         self.bias = nn.Parameter(self.bias.data[label].clone())
 
     def mask_inputs(self, seen: Tensor) -> None:
-        """Let outputs see some inputs only: bool [outputs, inputs]."""
+        """Let every output see only some inputs: bool [outputs, inputs]."""
         self.mask = seen.float().repeat_interleave(self.kernel[1] * self.kernel[2], 1)
 
     def matrix(self) -> Tensor:
-        """The weight as used: [outputs, inputs * rows * columns]; with classes each row has length 1."""
+        """The weight as it is used, [outputs, inputs * rows * columns]; with classes, rows have length 1."""
         weight = self.weight if self.mask is None else self.weight * self.mask
         if self.length is not None:
             length = 1.0 if self.classes else self.length
@@ -140,7 +139,7 @@ class Conv(nn.Module):
         return rounded(weight, self.rounding, self.bits)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """[B, inputs, H, W] -> [B, outputs, H', W']; ``size`` H', W' crops what is upsampled."""
+        """[B, inputs, H, W] -> [B, outputs, H', W']; ``size`` H', W': crop upsampled features."""
         if self.starting:
             self._start(self._of_class(self._convolve(x, size, None), self.length))
         if self.classes:
@@ -148,7 +147,7 @@ class Conv(nn.Module):
         return self._convolve(x, size, self.bias.to(x.dtype))
 
     def _of_class(self, y: Tensor, length: Tensor | None, bias: Tensor | None = None) -> Tensor:
-        """What rows of length 1 give, [B, outputs, H, W], as the class of each image has it."""
+        """Outputs of rows of length 1, [B, outputs, H, W], with the length and bias of each image's class."""
         if not self.classes:
             return y
         if self.labels is None or length is None:
@@ -220,9 +219,9 @@ class PointwiseBlock(nn.Module):
 
 
 class Condition(nn.Module):
-    """What a condition adds to a stream behind a block: a matrix times its D features, at every cell.
+    """Adds a condition to a stream behind a block: a matrix times its D features, at every cell.
 
-    Without a bias, and zero at first: a net trained without a condition is the same net until this has learned.
+    It has no bias and is zero at first, so a net that was trained without a condition starts as the same net.
     """
 
     def __init__(self, config: PixelCNNConfig, filters: int) -> None:
@@ -238,18 +237,18 @@ class Condition(nn.Module):
         return x + functional.conv2d(condition.to(x.dtype), self.matrix().to(x.dtype)[:, :, None, None])
 
     def matrix(self) -> Tensor:
-        """The weight as used: [F, D]."""
+        """The weight as it is used: [F, D]."""
         assert self.weight is not None
         return rounded(self.weight, self.rounding)
 
 
 def rounded(weight: Tensor, rounding: Tensor, bits: int = 8) -> Tensor:
-    """``weight`` where ``rounding`` is 0, ``quantise_rows`` of it where that is 1."""
+    """``weight`` if ``rounding`` is 0, ``quantise_rows`` of it if that is 1."""
     return weight + rounding * (quantise_rows(weight, bits) - weight).detach()
 
 
 def start_layers(net: nn.Module, layers: Sequence[Conv], run: Callable[[], object]) -> None:
-    """Data-dependent initialisation of ``layers``, while ``run`` passes images through the net, without dropout."""
+    """Data-dependent initialisation of ``layers``; ``run`` passes images through the net, without dropout."""
     for layer in layers:
         layer.starting = True
     training = net.training
@@ -265,7 +264,7 @@ class RoundedNet(nn.Module):
 
     @property
     def fake_quant(self) -> bool:
-        """Whether weights are rounded in the forward pass, to 8 bits or those of the layer."""
+        """Whether the forward pass rounds weights, to 8 bits or to the bits of the layer."""
         return any(layer.rounding for layer in self._rounding())
 
     @fake_quant.setter
@@ -317,14 +316,14 @@ class PixelCNN(RoundedNet):
     def _blocks(
         self, filters: Sequence[int], counts: Sequence[int], upper: int, left: int
     ) -> tuple[nn.ModuleList, nn.ModuleList]:
-        """Gated blocks of both streams, so many a resolution and with so many side inputs."""
+        """Gated blocks of both streams, ``counts`` for each resolution; ``upper``, ``left``: their side inputs."""
         sizes = [f for f, n in zip(filters, counts, strict=True) for _ in range(n)]
         return (
             nn.ModuleList([GatedBlock(self.config, "down", f, upper) for f in sizes]),
             nn.ModuleList([GatedBlock(self.config, "right", f, left) for f in sizes]),
         )
 
-    # -- what a trainer needs ----------------------------------------------------------------------
+    # -- for trainers ------------------------------------------------------------------------------
 
     def layers(self) -> Iterator[Conv]:
         """All convolutions, the conditioning ones apart."""
@@ -337,7 +336,7 @@ class PixelCNN(RoundedNet):
     @torch.no_grad()
     def initialise(self, images: Tensor, loaded: Collection[str] = ()) -> None:
         """Data-dependent initialisation (the paper's section on weight normalisation) from uint8 [B, C, H, W]."""
-        assert not loaded  # all or nothing
+        assert not loaded  # either all parameters are loaded or none
         start_layers(self, [m for m in self.layers() if m is not self.last], lambda: self(images))
 
     def bits(
@@ -356,8 +355,8 @@ class PixelCNN(RoundedNet):
     ) -> tuple[Tensor, Tensor]:
         """uint8 [B, C, H, W] -> raw outputs float32 [outputs, B*H*W] and the centre of the means [C, B*H*W].
 
-        ``condition``: for each of ``config.positions`` float [B, D, H', W'] at its resolution, seen whole by every
-        pixel.  Computed in ``dtype``.
+        ``condition``: for each of ``config.positions`` float [B, D, H', W'] at its resolution, all of which every pixel
+        sees.  Computed in ``dtype``.
         """
         c = self.config
         u, ul, base = self._first(images, dtype)
@@ -381,10 +380,10 @@ class PixelCNN(RoundedNet):
         base = mean + (self.linear.to(dtype) @ near).float() / INPUT_UNIT
         return self.first_upper(above), self.first_left(window), base
 
-    @torch.compiler.disable  # dozens of shifted copies, better stacked than computed again for every layer
+    @torch.compiler.disable  # compiled code would compute these dozens of shifted copies again for every layer
     @torch.no_grad()
     def _seen(self, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What either stream sees, [B, .., H, W], the nearest pixels [.., B*H*W], the local mean float32 [C, B*H*W]."""
+        """Inputs of both streams, [B, .., H, W], the nearest pixels [.., B*H*W], the local mean float32 [C, B*H*W]."""
         window = self.config.window
         count, _, height, width = images.shape
         samples, r = images.to(torch.int16), window.reach
@@ -401,10 +400,10 @@ class PixelCNN(RoundedNet):
         return above.contiguous(memory_format=layout), features.contiguous(memory_format=layout), near, mean.float()
 
     def _gated(self, u: Tensor, ul: Tensor, conditions: Iterator[Tensor | None]) -> Tensor:
-        """The resolutions of gated blocks, down and up again: the left stream's activation at the end."""
+        """The gated blocks of all resolutions, down and up again -> the left stream's activation."""
         c, act = self.config, self.activation
         fine = int(c.upper > 0)
-        # activations of both streams; every one is read again on the way up
+        # activations of both streams; each one is read again on the way up
         streams: list[tuple[Tensor, Tensor]] = [(u, ul)] if fine else []
         down = zip(self.down_upper, self.down_left, strict=True)
         for level in range(fine, len(c.filters)):

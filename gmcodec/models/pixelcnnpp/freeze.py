@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Freeze a trained PixelCNN++: float torch module -> PixelCNNModel.
 
-As in local/freeze.py: every channel of a stream, and of the inside of a block, has a unit of its own, found from images
-and chosen by the rate of the frozen net.  Nets with ELUs have one unit for all, that of the stored table.
-Layers that the float net adds up become one layer of concatenated inputs.
+As in local/freeze.py, every channel of a stream, and of the inside of a block, has a unit of its own, calibrated on
+images and chosen by the rate of the frozen net.  All channels of a net with ELUs have the unit of the stored table.
+Layers whose outputs the float net adds become one layer of concatenated inputs.
+
+A *segment* of a stream is what its blocks add to at one resolution: all its channels have one set of units.
 """
 
 from __future__ import annotations
@@ -34,12 +36,12 @@ Units = dict[str, np.ndarray]
 
 
 class _Segments:
-    """Where activations are: names of the streams' segments and of the blocks' insides, and the blocks themselves."""
+    """Names of all sets of units: segments of the streams, and insides of the blocks."""
 
     def __init__(self, net: PixelCNN) -> None:
         c = net.config
         self.blocks: dict[str, GatedBlock | PointwiseBlock] = {}
-        self.stream: dict[str, str] = {}  # of a block, the segment that it adds to
+        self.stream: dict[str, str] = {}  # block -> the segment that it adds to
         for way, counts in (("down", c.blocks), ("up", c.ups)):
             for n, block in enumerate(getattr(net, f"fine_{way}")):
                 self._add(f"fine_{way}.{n}", block, "left.0")
@@ -55,7 +57,7 @@ class _Segments:
 
     @staticmethod
     def segment(net: PixelCNN, stream: str, level: int, way: str) -> str:
-        """A stream of a resolution, down and up apart unless one goes on as the other."""
+        """The segment of a stream at a resolution: one for down and up if the way up continues the same features."""
         joined = level == len(net.config.filters) - 1 or level not in net.config.levels
         return f"{stream}.{level}" if joined else f"{stream}.{level}.{way}"
 
@@ -69,7 +71,7 @@ class ConditionsOf(NamedTuple):
 
 @torch.no_grad()
 def activation_peaks(net: PixelCNN, batches: list[Tensor], conditions: ConditionsOf | None = None) -> Units:
-    """Largest absolute value of each channel, float64 [F]: of every segment of a stream, and inside every block."""
+    """Largest absolute value of each channel, float64 [F], in every segment and inside every block."""
     segments, hooks = _Segments(net), []
     peaks: Units = {}
 
@@ -99,7 +101,7 @@ def activation_peaks(net: PixelCNN, batches: list[Tensor], conditions: Condition
 def freeze(
     net: PixelCNN, batches: list[Tensor], trials: list[np.ndarray], conditions: ConditionsOf | None = None
 ) -> PixelCNNModel:
-    """Frozen model of ``net``; calibrated on ``batches``, uint8 [B, C, H, W] each, its units compared on ``trials``.
+    """Frozen model of ``net``: calibrated on ``batches``, uint8 [B, C, H, W] each, units chosen on ``trials``.
 
     Raises FreezeError when a bound cannot be proved.
     """
@@ -114,7 +116,7 @@ def freeze(
 
     if net.config.nonlinearity == "leaky":
         return _freeze(net, search_units(peaks, bits))
-    width = net.config.widening  # the inside of a block was seen after the non-linearity
+    width = net.config.widening  # peaks inside blocks were measured after the non-linearity
     inside = set(_Segments(net).blocks)
     sizes = {place: len(peak) // (width if place in inside else 1) for place, peak in peaks.items()}
     return _freeze(net, {place: np.full(size, 1 / ELU_UNIT) for place, size in sizes.items()})
@@ -185,7 +187,7 @@ def _freeze(net: PixelCNN, units: Units) -> PixelCNNModel:
 
 
 def _freeze_conditions(net: PixelCNN, outs: Units) -> dict[str, Layer]:
-    """What blocks are told, in the units of the streams that they add to; none without a condition."""
+    """The layers of the condition, in the units of the streams that they add to; none without a condition."""
     layers = {}
     for name, block in _Segments(net).blocks.items() if net.config.condition else ():
         layers[f"{CONDITION_PREFIX}{name}"] = freeze_condition(
@@ -195,9 +197,10 @@ def _freeze_conditions(net: PixelCNN, outs: Units) -> dict[str, Layer]:
 
 
 def freeze_onto(base: PixelCNNModel, net: PixelCNN) -> PixelCNNModel:
-    """The frozen ``base`` and what ``net``, trained on from it, learned of a condition; the base's layers stay.
+    """The frozen ``base`` with the layers of a condition that ``net`` learned; the base's own layers stay.
 
-    ``net`` must have the weights that ``base`` was frozen from: its units are found again by comparing the two.
+    ``net`` must have been trained on from the weights that ``base`` was frozen from, without changing these: the units
+    are found again by comparing the two.
     Raises FreezeError when the two do not fit, or a bound cannot be proved.
     """
     if replace(net.config, condition=0, dropout=base.config.dropout) != base.config:
@@ -209,7 +212,7 @@ def freeze_onto(base: PixelCNNModel, net: PixelCNN) -> PixelCNNModel:
 
 
 def _found_units(base: PixelCNNModel, net: PixelCNN) -> Units:
-    """For every block the unit of the stream that it adds to, float64 [F]."""
+    """The units of the stream that each block adds to, float64 [F]."""
     c, segments = net.config, _Segments(net)
     found: Units = {}
 
@@ -220,7 +223,7 @@ def _found_units(base: PixelCNNModel, net: PixelCNN) -> Units:
         return found[place]
 
     def source(stream: str, level: int, way: str) -> tuple[str, np.ndarray]:
-        """The layer that a segment starts from, and its float weight times the units of its inputs."""
+        """The layer that starts a segment, and its float weight times the units of its inputs."""
         top = segments.segment(net, stream, level, "down") == segments.segment(net, stream, level, "up")
         if level == 0 and (way == "down" or top):
             if stream == "left":
@@ -246,7 +249,7 @@ def _found_units(base: PixelCNNModel, net: PixelCNN) -> Units:
 
 
 def _sides(net: PixelCNN, name: str, units: Units, wide: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
-    """Units of a gated block's side inputs: to the left stream the upper one's block; on the way up the skip."""
+    """Units of a gated block's side inputs: in the left stream, the upper stream's block; on the way up, the skip."""
     kind, level, _ = name.split(".")
     way, stream = kind.split("_")
     if stream == "left":
@@ -261,6 +264,6 @@ def _conv(module: nn.Module) -> Conv:
 
 
 def position_major(conv: Conv) -> np.ndarray:
-    """The weight with columns position by position: float64 [outputs, rows * columns * inputs]."""
+    """The weight with its columns ordered by position: float64 [outputs, rows * columns * inputs]."""
     weight = _array(conv.matrix())
     return weight.reshape(len(weight), *conv.kernel).transpose(0, 2, 3, 1).reshape(len(weight), -1)

@@ -43,7 +43,7 @@ class PixelCNNModel:
         core: native.Core | None = None,
         base: PixelCNNModel | None = None,
     ) -> None:
-        """``base``: a model that ``layers`` add to, whose own need not be prepared again."""
+        """``base``: a model whose layers are among ``layers`` and need not be prepared again."""
         check_layers(config, layers)
         self.config, self.layers, self.tables, self.net_tables = config, layers, tables, net_tables
         self.core = core or native.core()
@@ -58,7 +58,7 @@ class PixelCNNModel:
         return self.config.channels
 
     def fit(self, sample: np.ndarray, pixels: int) -> bytes:
-        """Nothing: a small image does not pay for changes."""
+        """No changes: they do not pay for small images."""
         return b""
 
     def adapted(self, changes: bytes) -> PixelCNNModel:
@@ -68,7 +68,7 @@ class PixelCNNModel:
         return self
 
     def conditioned_on(self, conditions: Conditions) -> PixelCNNModel:
-        """The model of images with conditions; without them it is the net as it was before it had any."""
+        """The model of images with these conditions; without conditions it is the net that was trained without any."""
         model = copy.copy(self)
         model.conditions = conditions
         return model
@@ -80,13 +80,13 @@ class PixelCNNModel:
     def predict(self, canvas: PixelCNNCanvas, pixels: np.ndarray) -> Prediction:
         """Mixtures of ``pixels``, int64 [N] flat indices of the batch.
 
-        On a filled canvas any of them; else those of the step that is next, one of every image.
+        On a filled canvas these may be any pixels; otherwise one pixel of every image, those of the next step.
         """
         return Prediction(self.core, self.channels, self.tables, *canvas.evaluate(pixels))
 
 
 class PixelCNNCanvas(Canvas):
-    """Images while they are coded, and the features of their known pixels."""
+    """A batch of images while it is coded, and the features of known pixels."""
 
     def __init__(self, model: PixelCNNModel, height: int, width: int, count: int) -> None:
         super().__init__(model.config.window, height, width, count)

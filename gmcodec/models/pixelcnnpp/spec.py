@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The specification of the frozen PixelCNN++: what pixelcnnpp/streams.py computes, in plain numpy int64.
+"""The specification of the frozen PixelCNN++ in plain numpy int64: what pixelcnnpp/streams.py computes.
 
-Slow and without tricks: whole images, layer by layer, as the float net does it; maps of features are int64 [H, W, F].
+Slow and simple: whole images, layer by layer, like the float net; maps of features are int64 [H, W, F].
 tests/models/test_pixelcnnpp_frozen.py compares, number by number.
 """
 
@@ -20,7 +20,7 @@ from gmcodec.models.shared.tensors import CONDITION_PREFIX
 
 UPPER = [
     (dy, dx) for dy in (-1, 0) for dx in (-1, 0, 1)
-]  # (row, column) that a layer of a stream sees, in raster order
+]  # offsets (row, column) that a layer of a stream sees, in raster order
 LEFT = [(dy, dx) for dy in (-1, 0) for dx in (-1, 0)]
 TAPS = {"upper": UPPER, "left": LEFT}
 
@@ -73,7 +73,7 @@ class Spec:
         self.config, self.layers, self.tables, self.conditions = config, layers, tables, conditions
 
     def activation(self, x: np.ndarray) -> np.ndarray:
-        """The non-linearity of what is not clamped yet."""
+        """The non-linearity of features that are not clamped yet."""
         if self.config.nonlinearity == "leaky":
             return clamp(ops.leaky(x))
         x, table = clamp(x), self.tables.elu.astype(np.int64)
@@ -101,7 +101,7 @@ class Spec:
         return x
 
     def conditioned(self, name: str, x: np.ndarray) -> np.ndarray:
-        """x and what the condition tells the block."""
+        """x plus the block's layer of the condition."""
         if self.conditions is None:
             return x
         return clamp(x + linear(self.layers[f"{CONDITION_PREFIX}{name}"], self.conditions[position(name)]))

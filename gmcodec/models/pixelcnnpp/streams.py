@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The streams of a frozen PixelCNN++ over a batch of images: rows from the top, or pixels one after the other.
+"""The streams of a frozen PixelCNN++ over a batch of images: row by row, or pixel by pixel.
 
-Every layer looks back one row at most, so a map of features keeps two rows, position by position.  The upper stream is
-computed a row at a time, when the row above is finished; the left one for as many columns as are known: all of a row
-when encoding, one when decoding.  A cell of resolution l is computed once, with the pixel at its upper left corner.
+Every layer looks back at most one row, so a map of features keeps two rows.  The upper stream is computed a row at a
+time, when the row above is finished.  The left stream is computed for all known columns: a whole row when encoding, one
+pixel when decoding.  A cell of a coarser resolution is computed once, with the pixel at its upper left corner.
 
-What is to be done is the same for every row and column, so it is written down once for a canvas, as steps of a program
-that the native core runs (native/streams.cpp).  Features of a position are filled up to an even number.
+The work is the same for every row and column.  So it is written down once for a canvas, as the steps of a program that
+the native core runs (native/streams.cpp).  The features of a position are padded to an even number.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gmcodec.native import GATE, HIDDEN, OUTPUT, OUTPUT_WIDE, RESIDUAL, LayerArr
 from gmcodec.native import streams as native_streams
 from gmcodec.native.streams import COPY, Map, Step, Tap
 
-CACHED_CELLS = 1024  # cells of the left stream that pass all its layers at once: they stay in a core's cache
+CACHED_CELLS = 1024  # of the left stream, which pass all its layers together and stay in a core's cache
 LAYER_COLUMNS = {
     "upper": (-1, 0, 1),
     "left": (-1, 0),
@@ -39,24 +39,24 @@ Conditions = dict[tuple[str, int, int], np.ndarray]
 
 
 def even(features: int) -> int:
-    """Features as maps have them."""
+    """The number of features of a map, padded to an even number."""
     return features + features % 2
 
 
 def around(stream: str) -> list[tuple[int, int]]:
-    """Rows and columns away that a convolution of a stream sees, in raster order."""
+    """Offsets (row, column) that a convolution of a stream sees, in raster order."""
     return list(product((-1, 0), LAYER_COLUMNS[stream]))
 
 
 def growing(stream: str, row: int, column: int) -> list[tuple[int, int]]:
-    """Taps of a transposed convolution for cells of a parity: (number in raster order, column offset) each."""
+    """Taps of a transposed convolution for cells of one parity: (number in raster order, column offset) each."""
     if stream == "left":
         return [((row & 1) * 2 + (column & 1), 0)]
     return [((row & 1) * 3 + tap, dx) for tap, dx in (((2, 0), (0, 1)) if column & 1 else ((1, 0),))]
 
 
 def position(block: str) -> tuple[str, int, int]:
-    """Way, resolution and number of a block by its name: ``fine_up.1``, ``down_left.2.0``."""
+    """Way, resolution and number of a block, by its name such as ``fine_up.1`` or ``down_left.2.0``."""
     kind, *numbers = block.split(".")
     fine = kind.startswith("fine_")
     return kind.split("_")[1 if fine else 0], 0 if fine else int(numbers[0]), int(numbers[-1])
@@ -66,7 +66,7 @@ def position(block: str) -> tuple[str, int, int]:
 
 
 def taps_of(config: PixelCNNConfig, name: str) -> int:
-    """How many positions a layer reads."""
+    """The number of positions that a layer reads."""
     kind, _, rest = name.partition(".")
     way, _, stream = kind.partition("_")
     if name == "first_upper":
@@ -78,7 +78,7 @@ def taps_of(config: PixelCNNConfig, name: str) -> int:
 
 
 def prepare(config: PixelCNNConfig, layers: dict[str, Layer], core: native.Core) -> Prepared:
-    """The layers of the streams as the core wants them; those that grow, by parity of row and column."""
+    """The layers of the streams in the native core; one for each parity of row and column where a layer upsamples."""
     prepared = {}
     for name, layer in layers.items():
         if name == "linear":
@@ -110,7 +110,7 @@ class Program:
         self.steps: list[Step] = []
         self.planes = self._map(0, c.planes, c.rows, c.columns)
         self.windows = self._map(0, c.window.inputs, 1, 0)
-        # what a coarser resolution reads of pointwise blocks
+        # what a coarser resolution reads from pointwise blocks
         self._fine = {"upper": self._map(0, c.upper), "left": self._map(0, c.filters[0])} if c.upper else {}
         self._down: dict[tuple[str, int], list[int]] = {}  # activations before and after every block
         self._up: dict[tuple[str, int], list[int]] = {}
@@ -125,7 +125,7 @@ class Program:
         self._write_left()
 
     def _map(self, level: int, features: int, depth: int = 2, margin: int = 1) -> int:
-        """A new map of so many rows of a resolution."""
+        """A new map of ``depth`` rows at a resolution."""
         self.maps.append(Map(depth, self._widths[level], margin, even(features)))
         return len(self.maps) - 1
 
@@ -142,7 +142,7 @@ class Program:
     def _write_upper(self) -> None:
         c = self._config
         near = range(-c.columns, c.columns + 1)
-        # rows above the image: those of the map that were never written, or hold nothing yet
+        # rows above the image: rows of the map that are not written yet, which hold zeros
         taps = [Tap(self.planes, -dy, dx) for dy in range(c.rows, 0, -1) for dx in near]
         if c.upper:
             self._layer("first_upper", OUTPUT, 0, taps, active=self._fine["upper"])
@@ -173,7 +173,7 @@ class Program:
         ))  # fmt: skip
 
     def _inside(self, name: str, level: int, taps: list[Tap], inner: int) -> None:
-        """The first layer of a block: a leaky ReLU sees what is not clamped yet."""
+        """The first layer of a block; a leaky ReLU is applied before clamping."""
         leaky = self._config.nonlinearity == "leaky"
         out, active = (inner, -1) if leaky else (-1, inner)
         self._layer(f"{name}.first", HIDDEN if leaky else OUTPUT, level, taps, out, active)
@@ -182,7 +182,7 @@ class Program:
         self, block: str, kind: int, level: int, taps: list[Tap], values: int, active: int,
         activation: int | None = None,
     ) -> None:  # fmt: skip
-        """The second layer of a block, onto ``values``, then its condition; ``active`` gets the result."""
+        """Add the second layer of a block, then its condition, to ``values``; ``active`` gets the activation."""
         conditioned = self._conditions is not None
         self._layer(f"{block}.second", kind, level, taps, values, -1 if conditioned else active, activation)
         if conditioned:
@@ -190,7 +190,7 @@ class Program:
             self._layer(f"{CONDITION_PREFIX}{block}", RESIDUAL, level, known, values, active, activation)
 
     def _pointwise(self, way: str, values: int, inner: int, copy: int) -> None:
-        """The pointwise blocks on the way down or up, in place on ``values``; a copy for the coarser resolution."""
+        """The pointwise blocks on the way down or up, in place on ``values``; ``copy``: for the coarser resolution."""
         count = (self._config.blocks if way == "down" else self._config.ups)[0]
         for n in range(count):
             name = f"fine_{way}.{n}"
@@ -198,7 +198,7 @@ class Program:
             self._close(name, RESIDUAL, 0, [Tap(inner, 0, 0)], values, copy if n == count - 1 else -1, COPY)
 
     def _gated(self, stream: str, first: tuple[str, list[Tap]] | None) -> None:
-        """The resolutions of gated blocks, down and up again; ``first``: the layer that the finest begins with."""
+        """The gated blocks of all resolutions, down and up again; ``first``: the layer before the finest ones."""
         c, values = self._config, {}
         for level in c.levels:
             values[level] = self._map(level, c.filters[level], 1, 0)
@@ -231,7 +231,7 @@ class Program:
         self._close(name, GATE, level, [Tap(inner, dy, dx) for dy, dx in around(stream)], values, active)
 
     def _grow(self, stream: str, level: int, kind: int, values: int, active: int) -> None:
-        """A transposed convolution of the coarser resolution, into or onto ``values``."""
+        """A transposed convolution of the coarser resolution, written into or added to ``values``."""
         source = self._up[stream, level + 1][-1]
         for row, column in product((0, 1), (0, 1)):
             taps = [Tap(source, 0, dx) for _, dx in growing(stream, row, column)]
@@ -240,7 +240,7 @@ class Program:
 
 
 class Streams:
-    """Features of a batch of images while it is coded."""
+    """The features of a batch of images while it is coded."""
 
     def __init__(
         self,
@@ -260,10 +260,10 @@ class Streams:
         )  # fmt: skip
 
     def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs int32 [W * B, outputs] and centres int32 [W * B, C] of a known row, after the rows above."""
+        """Outputs int32 [W * B, outputs] and centres int32 [W * B, C] of a known row; call it row by row."""
         return self._native.run(row, 0, self._width)
 
     def step(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same, [B, ...], of one pixel; every one before it has had its step and is known."""
+        """Outputs and centres of one pixel, [B, ...]; all pixels before it must have had their step and be known."""
         row, column = divmod(position, self._width)
         return self._native.run(row, column, column + 1)

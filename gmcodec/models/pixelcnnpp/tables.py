@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Numbers and tables of the frozen PixelCNN++, of its specification (pixelcnnpp/spec.py) and of the native core."""
+"""Constants and tables of the frozen PixelCNN++, shared with its specification and the native core."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, ELU_UNIT, make_elu
 from gmcodec.models.shared.tensors import Tensors, check_table, read_tables
 
-INSIDE = 128  # the one that tells the inside of an image from the outside, in the unit of samples
+INSIDE = 128  # the constant input that marks the inside of an image, in the unit of samples
 GATE_UNIT, GATE_REACH = 256, 2047  # the sigmoid table's steps per unit, and its reach in steps
 GATE_BITS = 14  # 2**14 is a fully open gate
-GATED_LIMIT, GATED_BITS = 2**15 - 1, 4  # what passes a gate comes in 1/16 of the stream's unit
+GATED_LIMIT, GATED_BITS = 2**15 - 1, 4  # of the features that a gate scales, in 1/16 of the stream's unit
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class NetTables:
 
 
 def make_net_tables() -> NetTables:
-    """The tables, from float64 mathematics: called when freezing, never when coding."""
+    """The tables, computed in float64 when freezing, never when coding."""
     b = np.arange(-GATE_REACH, GATE_REACH + 1) / GATE_UNIT
     gate = np.rint(2**GATE_BITS / (1 + np.exp(-b))).astype(np.int32)
     return NetTables(gate, make_elu(ACTIVATION_LIMIT, ELU_UNIT))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Integer convolutions over maps of features, for frozen nets that see all sides: VAEs and couplings.
+"""Integer convolutions over maps of features, for frozen nets that are not causal: VAEs and couplings.
 
-Maps are [B, H, W, F], integers within +-16383 worth 1/512 each, or what freezing found inside the net of a coupling.
+Maps are [B, H, W, F], integers within +-16383 in units of 1/512; inside the net of a coupling the unit may be another
+power of two, which freezing found.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from gmcodec.native import OUTPUT, OUTPUT_WIDE, RESIDUAL
 
 
 def to_activation(x: np.ndarray, shift: int) -> np.ndarray:
-    """Round away ``shift`` bits and clamp: int16."""
+    """x * 2**-shift, rounded and clamped to MAP_LIMIT: int16."""
     rounded = (x.astype(np.int64) + (1 << shift >> 1)) >> shift
     return np.clip(rounded, -MAP_LIMIT, MAP_LIMIT).astype(np.int16)
 
@@ -36,7 +37,7 @@ class ConvLayers:
         return self._prepared[name].convolve(OUTPUT, np.ascontiguousarray(x), size, stride, MAP_LIMIT)
 
     def outputs(self, name: str, x: np.ndarray, size: int = 3) -> np.ndarray:
-        """The same, int32 within OUTPUT_LIMIT."""
+        """``convolve`` with stride 1 and int32 outputs within OUTPUT_LIMIT."""
         return self._prepared[name].convolve(OUTPUT_WIDE, np.ascontiguousarray(x), size, 1, OUTPUT_LIMIT)
 
     def residual(self, x: np.ndarray, name: str, inner: np.ndarray, size: int = 3) -> np.ndarray:
@@ -46,5 +47,5 @@ class ConvLayers:
 
 
 def twice(x: np.ndarray) -> np.ndarray:
-    """Every cell becomes four."""
+    """Repeat every cell twice in rows and columns: [B, H, W, F] -> [B, 2H, 2W, F]."""
     return x.repeat(2, 1).repeat(2, 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What weights on disk need to know of a family of models: each package of a family has one such record."""
+"""The record that describes a family of models on disk; the package of every family has one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from gmcodec.errors import WeightsError
 from gmcodec.models.shared.tensors import Tensors
 
-MAX_CONFIG_NUMBER = 4096  # number in an architecture: more would only be a way to exhaust memory
+MAX_CONFIG_NUMBER = 4096  # in an architecture: larger ones could exhaust memory
 
 
 class Base(NamedTuple):
-    """A frozen model that another one builds on: its name in the registry, the id of its weights, itself."""
+    """A frozen model whose weights another one shares: its name in the registry, the id of its weights, the model."""
 
     name: str
     weights_id: bytes
@@ -25,11 +25,11 @@ class Base(NamedTuple):
 class Family:
     """A family of models on disk.
 
-    kind         how weights name the family; permanent
+    kind         the name of the family in weights; permanent
     config       the dataclass of its architecture
     model        the class of its frozen models; they have ``config`` and may have ``base``
     read_config  plain values of JSON -> ``config``; raises KeyError, TypeError, ValueError, WeightsError
-    write        frozen model -> tensors by name; those of the base are left out
+    write        frozen model -> tensors by name, without those of the base
     read         inverse of ``write``, given architecture and base: raises KeyError, ValueError, WeightsError
     """
 
@@ -42,7 +42,7 @@ class Family:
 
 
 def plain_values(values: Mapping[str, Any], config: type) -> dict[str, Any]:
-    """Values of JSON with lists as tuples.  Raises WeightsError for a number that is out of range."""
+    """Values of JSON with lists as tuples.  Raises WeightsError for a number outside 0..MAX_CONFIG_NUMBER."""
     plain: dict[str, Any] = {name: as_tuples(value) for name, value in values.items()}
     numbers = [plain[f.name] for f in fields(config) if f.type == "int" and f.name in plain]
     numbers += [n for f in fields(config) if f.type == "tuple[int, ...]" for n in plain[f.name]]
@@ -52,5 +52,5 @@ def plain_values(values: Mapping[str, Any], config: type) -> dict[str, Any]:
 
 
 def as_tuples(value: Any) -> Any:
-    """Lists of JSON as tuples, however deep."""
+    """Lists of JSON as tuples, nested ones too."""
     return tuple(as_tuples(v) for v in value) if isinstance(value, list) else value

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""From the outputs of a frozen net to the frequencies that a coder asks for: coupled mixtures of logistics.
+"""From the outputs of a frozen net to the frequencies of a coder: coupled mixtures of logistics.
 
-local/spec.py says the same in plain numpy.
+The specification in plain numpy is local/spec.py.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 from gmcodec.exact.logistic import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, POSITION, Tables, output_groups
 from gmcodec.native import Core
 
-Weights = Sequence[np.ndarray | None] | None  # of values, as in coding/value_weights.py
+Weights = Sequence[np.ndarray | None] | None  # of values, for each channel; see coding/value_weights.py
 MIXING_BITS = 24  # mixing weights of an ensemble are in 2**-MIXING_BITS
 
 
 def value_weights(weights: Weights, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Weights of values int64 [C, 256], and which channels have any; nothing where none has."""
+    """Weights of values int64 [C, 256], and bool [C]: which channels have any; None if no channel has."""
     listed = weights or [None] * channels
     if all(w is None for w in listed):
         return None
@@ -27,34 +27,34 @@ def value_weights(weights: Weights, channels: int) -> tuple[np.ndarray, np.ndarr
 
 
 class MixtureOutputs:
-    """What architectures share whose nets give K coupled logistics."""
+    """Base of the architectures whose nets output K coupled logistics."""
 
     channels: int
     mixtures: int
 
     @property
     def couplings(self) -> int:
-        """Pairs of channels."""
+        """The number of pairs of channels."""
         return self.channels * (self.channels - 1) // 2
 
     @property
     def outputs(self) -> int:
-        """Rows of the output: logits, means, log-scales, couplings of K logistics, as in exact/logistic.py."""
+        """The number of outputs: logits, means, log-scales, couplings of K logistics, as in exact/logistic.py."""
         return self.mixtures * output_groups(self.channels)
 
 
 def output_units(config: MixtureOutputs) -> np.ndarray:
-    """float64 [outputs]: what one integer of each output row is worth, powers of two: see exact/logistic.py."""
+    """float64 [outputs]: the unit of each output, a power of two; see exact/logistic.py."""
     k, c = config.mixtures, config.channels
     each = [1 / LOGIT_UNIT, 1 / POSITION, 1 / LOG_SCALE_UNIT, 2.0**-COUPLING_BITS]
     return np.repeat(each, [k, k * c, k * c, k * config.couplings])
 
 
 class Prediction:
-    """Frequencies of N pixels, channel by channel.  Ask for high and low, then tell with observe, for each channel.
+    """Frequencies of N pixels, channel by channel: call ``high``, ``low`` and ``observe`` for each channel in turn.
 
-    outputs int32 [N, K * rows]: logits, means, log-scales, couplings of K logistics, as in the float nets; base int32
-    [N, C]: the centre of the means in 1/64 grey level.
+    outputs  int32 [N, K * groups]: logits, means, log-scales, couplings of K logistics, as in the float nets
+    base     int32 [N, C]: the centre of the means in 1/64 grey level
     """
 
     def __init__(self, core: Core, channels: int, tables: Tables, outputs: np.ndarray, base: np.ndarray) -> None:
@@ -65,7 +65,7 @@ class Prediction:
         self._begin_channel(0)
 
     def _begin_channel(self, channel: int) -> None:
-        """Means and scales of a channel, listed those before it."""
+        """Compute means and scales of a channel from the samples of the channels before it."""
         self._channel = channel
         self._mean, self._inverse = self._core.logistics(
             self._outputs, self._base, self.samples, channel, self._mixtures, self._tables.inverse
@@ -80,7 +80,7 @@ class Prediction:
         return self._core.rows(self._weights, self._mean, self._inverse, self._tables.sigmoid, high)
 
     def observe(self, sample: np.ndarray) -> None:
-        """Tell the channel's samples, int32 [N]; the next channel follows."""
+        """Set the channel's samples, int32 [N], and go on to the next channel."""
         self.samples[:, self._channel] = sample
         if self._channel + 1 < self._channels:
             self._core.observed(sample, self._weights, self._mean, self._inverse, self._tables.sigmoid)

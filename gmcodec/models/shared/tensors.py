@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Frozen layers and integer tables of an architecture: written as named tensors, read back, and checked.
 
-The native core does not check indices into a table, so its length and its range must be right before it is used.
+The native core does not check indices into a table, so a table's length and range are checked when it is read.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def read_layers(tensors: Tensors, config: LayerShapes, prefix: str = "", known: 
 # -- tables --------------------------------------------------------------------------------------------------
 
 MIXTURE_SIZES = {"softmax": 1024, "inverse": 321, "sigmoid": 2 * 17 * 512 + 1}
-LATENT_BINS = (2**4, 2**8, 2**12, 2**16)  # bits of latents are coded as nibbles
+LATENT_BINS = (2**4, 2**8, 2**12, 2**16)  # latents are coded in nibbles
 
 
 def write_tables(prefix: str, tables: Any) -> Tensors:

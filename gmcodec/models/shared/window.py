@@ -24,7 +24,7 @@ from gmcodec.progress import Callback
 
 # A sample outside the image.  Every use replaces it by "no difference", so its value never shows.
 OUTSIDE = -1
-CLAMP = 127  # of differences to the local mean, in grey levels
+CLAMP = 127  # largest difference to the local mean, in grey levels
 
 
 @functools.cache
@@ -60,7 +60,7 @@ class Window:
 
     @property
     def inputs(self) -> int:
-        """Features of a pixel: differences of every window sample to the local mean, and the means."""
+        """The number of features of a pixel: differences of all window samples to the local mean, and the means."""
         return self.channels * (len(self.offsets) + 1)
 
     @property
@@ -72,21 +72,21 @@ class Window:
         return [(dy, min(dx), len(dx)) for dy, dx in sorted(rows.items())]
 
     def raster_columns(self) -> np.ndarray:
-        """int64 [inputs]: the feature columns of a float net in the frozen net's order (row by row)."""
+        """int64 [inputs]: columns of the float net's features in the order of the frozen net (row by row)."""
         offsets, c = self.offsets, self.channels
         raster = sorted(range(len(offsets)), key=lambda o: offsets[o])
         window = [o * c + channel for o in raster for channel in range(c)]
         return np.array(window + list(range(len(offsets) * c, len(offsets) * c + c)))
 
     def near_columns(self, neighbours: int) -> np.ndarray:
-        """int64 [C * neighbours]: where a frozen net finds the linear predictor's inputs."""
+        """int64 [C * neighbours]: columns of the frozen net's features that the linear predictor reads."""
         return np.argsort(self.raster_columns())[: self.channels * neighbours]
 
 
 class Canvas:
-    """Tiles of equal size, int16 or int32 [B, reach + H, W + 2 * reach, C], OUTSIDE where nothing is known.
+    """Tiles of equal size, int16 or int32 [B, reach + H, W + 2 * reach, C]; unknown samples are OUTSIDE.
 
-    A window reaches up and to the sides only, so each tile's margins keep it apart from the others.
+    A window reaches up and to the sides only, so these margins separate a tile from the others.
     """
 
     def __init__(
@@ -102,9 +102,9 @@ class Canvas:
         self._origin, self._reach = r * self.row_size + r * c, r
 
     def runs(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Where the runs of a window begin in ``flat``, from a pixel's first sample on, and their samples: int64 each.
+        """Start of each run of a window in ``flat``, relative to a pixel's first sample, and its samples: int64 each.
 
-        The window reaches no further than the one that the canvas was made for.
+        The window must not reach further than the one that the canvas was made for.
         """
         c = self.channels
         start = np.array([dy * self.row_size + dx * c for dy, dx, _ in window.runs])
@@ -117,7 +117,7 @@ class Canvas:
         return self._origin + pixels * self.channels + margins
 
     def put_above(self, rows: np.ndarray) -> None:
-        """Copy in what is finished above the tiles, uint8 [B, C, rows, W]: as many rows as there are, or are seen."""
+        """Copy in finished rows above the tiles, uint8 [B, C, rows, W]; only the last ``reach`` rows are seen."""
         seen, r = min(rows.shape[2], self._reach), self._reach
         self.samples[:, r - seen : r, r : r + self.width] = rows[:, :, rows.shape[2] - seen :].transpose(0, 2, 3, 1)
 
@@ -130,7 +130,7 @@ class Canvas:
         self.flat[self.locate(pixels)[:, None] + np.arange(self.channels)] = samples
 
     def planes(self) -> np.ndarray:
-        """[B, C, H, W], uint8; uint16 from int32."""
+        """[B, C, H, W]: uint8 on a canvas of int16, uint16 on one of int32."""
         dtype = np.uint8 if self.samples.dtype == np.int16 else np.uint16
         return np.ascontiguousarray(self.inner.transpose(0, 3, 1, 2)).astype(dtype)
 

@@ -7,11 +7,12 @@
                                     v                          ^
              constant --top down, latent groups z_1 .. z_G--> f(z)
 
-The top-down net draws the groups one after the other, from the coarsest resolution to the finest.  f(z) holds the means
-of the logistics of y.
+The top-down net samples the groups one after the other, from the coarsest resolution to the finest.  f(z) holds the
+means of the logistics of y.
 
-Latents are standardised: the net gives a posterior of e, whose prior is N(0, 1), and goes on with
-z = mean + scale * e of the conditional prior.  So every KL divergence is that of eq. 2.45, and a coder has one prior.
+Latents are standardised: the net gives a posterior of e, whose prior is N(0, 1), and goes on with z = mean + scale * e,
+with mean and scale of the conditional prior.  So every KL divergence is that of eq. 2.45, and a coder needs only one
+prior.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ POSTERIORS = ("gaussian", "iaf")
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig:
-    """Architecture of a VAE; stored with the weights.  Resolutions are listed from the finest, one entry each."""
+    """Architecture of a VAE; stored with the weights.  Tuples have one entry for each resolution, from the finest."""
 
     channels: int  # 3 (RGB) or 1 (grey)
     filters: tuple[int, ...]  # features of the VAE
-    groups: tuple[int, ...]  # latent groups, each with a residual block up and one down
+    groups: tuple[int, ...]  # latent groups, each with one residual block up and one down
     latents: int  # channels of a group
-    stride: int  # pixels a side of a cell of the finest resolution: 1, 2 or 4
+    stride: int  # side of a cell of the finest resolution, in pixels: 1, 2 or 4
     posterior: str  # one of POSTERIORS
     hidden: int  # features inside an IAF step
-    nonlinearity: str  # of the VAE, one that does not widen
-    auxiliary: int  # pixels a side of a pixel of y: 1, 2 or 4, at most ``stride``
+    nonlinearity: str  # any but concat_elu
+    auxiliary: int  # side of a pixel of y, in pixels of the image: 1, 2 or 4, at most ``stride``
     levels: int  # colours b of y: a power of two
     grey: bool  # whether y is the mean of the channels
 
@@ -56,12 +57,12 @@ class VAEConfig:
 
     @property
     def cell(self) -> int:
-        """Pixels that the sides of an image must be a multiple of: of a cell of the coarsest resolution."""
+        """Side of a cell of the coarsest resolution, in pixels; the sides of an image are multiples of it."""
         return self.stride << (len(self.filters) - 1)
 
     @property
     def stages(self) -> list[tuple[int, int]]:
-        """Resolution and number of the latent groups, in the order in which they are drawn."""
+        """Resolution and number of the latent groups, in the order in which they are sampled."""
         return [(level, n) for level in reversed(range(len(self.groups))) for n in range(self.groups[level])]
 
     @property
@@ -71,19 +72,19 @@ class VAEConfig:
 
     @property
     def doublings(self) -> int:
-        """How often f(z) is finer, by two, than the finest resolution of the VAE."""
+        """How often the finest resolution of the VAE is doubled to that of f(z)."""
         return (self.stride // self.auxiliary).bit_length() - 1
 
     def latent_shape(self, level: int, height: int, width: int) -> tuple[int, int, int]:
-        """Channels, rows, columns of a group of a resolution, for an image of so many pixels."""
+        """Channels, rows and columns of a latent group at a resolution, for an image of height x width pixels."""
         size = self.stride << level
         return self.latents, height // size, width // size
 
     def layer_shapes(self) -> dict[str, tuple[int, int]]:
         """Rows and columns of every integer layer.
 
-        Columns are position by position, in raster order, the features of a position together, those of several maps
-        one after the other.
+        Columns go position by position, in raster order, with the features of a position together: those of the first
+        map, then those of the second.
         """
         f, latents, size = self.filters, self.latents, 9
         shapes = {"first": (f[0], (2 * self.stride + 1) ** 2 * self.channels)}
@@ -113,4 +114,6 @@ class VAEConfig:
 
     def input_limit(self, name: str) -> int:
         """The largest magnitude of an input of a layer."""
-        return INPUT_LIMIT if name == "first" and self.stride > 1 else MAP_LIMIT  # stride 1: of features
+        return (
+            INPUT_LIMIT if name == "first" and self.stride > 1 else MAP_LIMIT
+        )  # with stride 1 the inputs are features, not samples

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Freeze nets over maps: the VAE of AGAVE and of flows.  Activations have one unit for all, that of shared/conv.py."""
+"""Freeze nets over maps: the VAE of AGAVE and of flows.  All activations have the unit of shared/conv.py."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gmcodec.exact import gaussian
 from gmcodec.exact.logistic import ROW_TOTAL
 from gmcodec.exact.ops import INT32_BOUND, Layer
 from gmcodec.exact.quantise import freeze_layer
-from gmcodec.models.agave.float import VAE, Residual, Stage
 from gmcodec.models.pixelcnnpp.float import Conv
 from gmcodec.models.pixelcnnpp.freeze import position_major
 from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT
+from gmcodec.models.vae.float import VAE, Residual, Stage
 from gmcodec.models.vae.latent_state import LATENT_MEANS_UNIT
 
 
 def integers_of(values: Tensor, unit: float) -> np.ndarray:
-    """Floats in units: int32."""
+    """Floats as integers, int32, of which ``unit`` are 1.0."""
     return np.rint(values.detach().double().cpu().numpy() * unit).astype(np.int32)
 
 
@@ -31,9 +31,9 @@ def map_layer(
     out: float | np.ndarray = 1 / MAP_UNIT,
     limit: int = MAP_LIMIT,
 ) -> Layer:
-    """One layer of convolutions side by side, of maps whose features are one after the other.
+    """One layer that sums convolutions of several maps, whose features are concatenated.
 
-    ``unit``, ``out``: what inputs and outputs are worth; ``limit``: of inputs.  Raises FreezeError.
+    ``unit``, ``out``: the units of inputs and outputs; ``limit``: of inputs.  Raises FreezeError.
     """
     parts, biases, bits = [], [], 8
     for conv in convs:
@@ -47,19 +47,19 @@ def map_layer(
     return freeze_layer(name, weight, np.sum(biases, 0), unit, out, limit, bits, INT32_BOUND // 2)
 
 
-def of_latents(count: int) -> np.ndarray:
-    """What means and log-scales of so many latents are given in."""
+def latent_units(count: int) -> np.ndarray:
+    """Units of the means and log-scales of ``count`` latents, float64 [2 * count]."""
     return np.repeat([1 / LATENT_MEANS_UNIT, 1 / gaussian.LATENT_LOG_SCALE_UNIT], count)
 
 
 def vae_layers(vae: VAE, unit: float, out: float) -> dict[str, Layer]:
-    """All layers of a VAE whose inputs are worth ``unit``, and its means ``out``."""
+    """All layers of a VAE; ``unit``: of its inputs, ``out``: of its means."""
     c, layers = vae.config, {}
 
     def add(name: str, *convs: nn.Module, unit: float = 1 / MAP_UNIT, out: float | np.ndarray = 1 / MAP_UNIT) -> None:
         layers[name] = map_layer(name, *convs, unit=unit, out=out, limit=c.input_limit(name))
 
-    split = of_latents(c.latents)
+    split = latent_units(c.latents)
     add("first", vae.first, unit=unit)
     for level, blocks in enumerate(c.groups):
         for n in range(blocks):
@@ -88,14 +88,14 @@ def vae_layers(vae: VAE, unit: float, out: float) -> dict[str, Layer]:
 
 
 def sample_bins(posterior: Any, size: int, bits: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """``size`` latents drawn from a posterior, int64, and log2 of their share, float64.
+    """Sample ``size`` latents from a posterior: bins int64, and log2 of their probability, float64.
 
-    Nibble by nibble, as a coder does, which needs what is drawn to be what is coded.
+    Sampling goes nibble by nibble, like the coder, so that the probabilities are those of the coder.
     """
-    bins, share = np.zeros(size, np.int64), np.zeros(size)
+    bins, log_probability = np.zeros(size, np.int64), np.zeros(size)
     for shift in range(bits - 4, -1, -4):
         rows = posterior.rows(bins, 1 << shift)
         nibble = (random.integers(ROW_TOTAL, size=(size, 1)) >= rows.cumsum(1)).sum(1)
-        share += np.log2(rows[np.arange(size), nibble] / ROW_TOTAL)
+        log_probability += np.log2(rows[np.arange(size), nibble] / ROW_TOTAL)
         bins += nibble << shift
-    return bins, share
+    return bins, log_probability

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a frozen VAE consists of, and what frozen models with latents share."""
+"""The parts of a frozen VAE, and the base class of frozen models with latents."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from gmcodec.models.vae.config import VAEConfig
 
 @dataclass(frozen=True)
 class Constants:
-    """Integer vectors of the VAE beside its layers.
+    """Integer vectors of the VAE besides its layers.
 
-    top int32 [F]: where the way down starts, in 1/512.  log_scale int32 [planes]: of the logistics of y in grey levels,
-    in 1/32 nat.  elu int32 [16384]: -elu(-v / 512) * 512, at v.
+    top        int32 [F]: the features that the way down starts from, in 1/512
+    log_scale  int32 [planes]: of the logistics of y in grey levels, in 1/32 nat
+    elu        int32 [16384]: -elu(-v / 512) * 512, at v
     """
 
     top: np.ndarray
@@ -39,7 +40,7 @@ def read_constants(tensors: Tensors, config: VAEConfig) -> Constants:
 
 
 class FrozenVAE(NamedTuple):
-    """A VAE in the native core: what latent_state.py needs."""
+    """A VAE in the native core, for latent_state.py."""
 
     config: VAEConfig
     conv: ConvLayers
@@ -48,7 +49,7 @@ class FrozenVAE(NamedTuple):
 
 
 class LatentModel:
-    """What AGAVE and ADE have in common: images consist of cells, and latents have a table."""
+    """Base class of AGAVE and ADE: images consist of cells, and latents have tables."""
 
     config: Any
     latent_tables: LatentTables
@@ -64,7 +65,7 @@ class LatentModel:
 
     @property
     def cell(self) -> int:
-        """Pixels a side of a cell of the coarsest resolution."""
+        """Side of a cell of the coarsest resolution, in pixels."""
         return int(self.config.cell)
 
     def has_whole_cells(self, height: int, width: int) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The frozen VAE over a batch of images: features on the way up, latents group by group on the way down.
 
-spec.py says the same in plain numpy.
+The specification in plain numpy is spec.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LATENT_SHIFT = (gaussian.LATENT_POSITION // MAP_UNIT).bit_length() - 1  # from p
 
 
 def bottom_up(vae: FrozenVAE, x: np.ndarray) -> list[list[np.ndarray]]:
-    """Features of a map: for every resolution the activation behind each block."""
+    """Features of a map: the activation behind each block, for every resolution."""
     conv, c = vae.conv, vae.config
     x = conv.convolve("first", x, 2 * c.stride + 1, c.stride)
     found: list[list[np.ndarray]] = []
@@ -36,7 +36,7 @@ def bottom_up(vae: FrozenVAE, x: np.ndarray) -> list[list[np.ndarray]]:
 
 
 def split_latents(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means in 1/65536 and log-scales in 1/32 nat, int64 [.., L], of int64 [.., 2L], clamped as the float net's are."""
+    """Outputs int64 [.., 2L] -> means in 1/65536, and log-scales in 1/32 nat clamped like the float net's, [.., L]."""
     mean, log_scale = np.split(outputs, 2, -1)
     unit = gaussian.LATENT_LOG_SCALE_UNIT
     mean = mean * (gaussian.LATENT_POSITION // LATENT_MEANS_UNIT)
@@ -44,13 +44,13 @@ def split_latents(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class LatentState:
-    """Top down, from the first group of latents to the last: what is known so far.  See coding/bitsback.py.
+    """The latents that are known so far, top down from the first group to the last.  See coding/bitsback.py.
 
-    A part is a group, its latents [B, H', W', L] in that order, or, with a flow, a channel of one, [B, H', W'].
+    A part is a group, [B, H', W', L], or, if the posterior is a flow, one channel of a group, [B, H', W'].
     """
 
     def __init__(self, vae: FrozenVAE, count: int, size: tuple[int, int], up: list[list[np.ndarray]] | None) -> None:
-        """``size``: height and width, whole cells; ``up``: what ``bottom_up`` found, if posteriors are wanted."""
+        """``size``: height and width, whole cells; ``up``: from ``bottom_up``, if posteriors are needed."""
         self._vae, self._count, self._size, self._up = vae, count, size, up
         self._stage, self._channel = 0, 0
         cell = vae.config.cell
@@ -67,7 +67,7 @@ class LatentState:
         return sizes
 
     def _begin_group(self) -> None:
-        """Get ready for the stage that is next."""
+        """Start the next stage."""
         c, conv = self._vae.config, self._vae.conv
         level, n = c.stages[self._stage]
         if self._stage and level < c.stages[self._stage - 1][0]:
@@ -76,14 +76,14 @@ class LatentState:
         self._posterior: tuple[np.ndarray, np.ndarray] | None = None
         cells = (*self._active.shape[:3], c.latents)
         self._e = np.zeros(cells, np.int64)  # in 1/65536
-        self._e0 = np.zeros(cells, np.int64)  # before the flow
+        self._e0 = np.zeros(cells, np.int64)  # before the flow of the posterior
         self._flow_outputs: tuple[np.ndarray, np.ndarray] | None = None
         self._up_features = None if self._up is None else self._up[level][-1 - n]
 
     # -- posteriors ----------------------------------------------------------------------------------------
 
     def posterior(self) -> PosteriorFrequencies:
-        """Of the next part."""
+        """The posterior of the next part."""
         vae = self._vae
         if self._up_features is None:
             raise ValueError("posteriors need the images")
@@ -102,11 +102,11 @@ class LatentState:
         return PosteriorFrequencies(Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), vae.latent_tables)
 
     def _split(self, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """``split_latents`` of a layer."""
+        """``split_latents`` of the outputs of a layer."""
         return split_latents(self._vae.conv.outputs(name, x).astype(np.int64))
 
     def _flow(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of all channels; right for the next one, which depends on the channels before it only."""
+        """Mean and log-scale of all channels; right for the next one, which depends only on the channels before."""
         if self._flow_outputs is not None:
             return self._flow_outputs
         conv, name = self._vae.conv, f"stages.{self._stage}.flow"
@@ -116,7 +116,7 @@ class LatentState:
         return self._flow_outputs
 
     def observe(self, bins: np.ndarray) -> None:
-        """Tell the next part."""
+        """Set the bins of the next part, int [N]."""
         vae = self._vae
         values = vae.latent_tables.values[bins].astype(np.int64)
         if vae.config.posterior == "gaussian":
@@ -136,7 +136,7 @@ class LatentState:
             self._finish_group()
 
     def _finish_group(self) -> None:
-        """All latents of a stage are known: go on to the next."""
+        """All latents of a stage are known: add them to the features and go on to the next stage."""
         vae, name = self._vae, f"stages.{self._stage}"
         conv, z = vae.conv, self._e
         if self._stage:
@@ -160,13 +160,13 @@ class LatentState:
 
 
 class PosteriorFrequencies:
-    """Posteriors of a part as frequencies."""
+    """The posterior of a part, as frequencies of nibbles."""
 
     def __init__(self, posteriors: Gaussians, tables: LatentTables) -> None:
         self.gaussians, self._tables = posteriors, tables
 
     def rows(self, first: np.ndarray, step: int) -> np.ndarray:
-        """``gaussian.rows``."""
+        """Rows of a nibble, as ``gaussian.rows``."""
         g = self.gaussians
         first = np.ascontiguousarray(np.broadcast_to(first, g.mean.shape))
         return native.core().latent_rows(first, step, g.mean, g.log_scale, self._tables)

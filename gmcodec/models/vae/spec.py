@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The specification of the frozen VAE of AGAVE: what vae/latent_state.py computes, in plain numpy int64.
+"""The specification of a frozen VAE: what vae/latent_state.py computes, in plain numpy int64.
 
 Slow and without tricks: one image, maps are int64 [H, W, F].  tests/models/test_agave_frozen.py compares, number by
 number.
@@ -21,11 +21,11 @@ from gmcodec.exact.gaussian import (
     LatentTables,
 )
 from gmcodec.exact.ops import Layer
-from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.models.shared.activations import MAP_LIMIT, OUTPUT_LIMIT
+from gmcodec.models.vae.config import VAEConfig
 from gmcodec.models.vae.frozen import Constants
 
-MEAN_SHIFT = 4  # nets give means in 1/4096
+MEAN_SHIFT = 4  # from means in 1/4096, as nets output them, to 1/65536
 
 
 def convolution(layer: Layer, x: np.ndarray, size: int = 3, stride: int = 1, limit: int = MAP_LIMIT) -> np.ndarray:
@@ -45,7 +45,7 @@ def clamp(x: np.ndarray) -> np.ndarray:
 
 
 def coarser(x: np.ndarray, shift: int) -> np.ndarray:
-    """Fewer bits, rounded half up, clamped."""
+    """x * 2**-shift, rounded half up and clamped."""
     return clamp((x + (1 << shift >> 1)) >> shift)
 
 
@@ -60,9 +60,7 @@ class Group:
 class Spec:
     """Frozen layers and tables as functions of one image."""
 
-    def __init__(
-        self, config: AgaveConfig, layers: dict[str, Layer], constants: Constants, tables: LatentTables
-    ) -> None:
+    def __init__(self, config: VAEConfig, layers: dict[str, Layer], constants: Constants, tables: LatentTables) -> None:
         self.config, self.layers, self.constants, self.tables = config, layers, constants, tables
 
     def active(self, x: np.ndarray) -> np.ndarray:
@@ -75,7 +73,7 @@ class Spec:
         return clamp(x + convolution(self.layers[name], inner, limit=OUTPUT_LIMIT))
 
     def split(self, name: str, *maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means, and log-scales within their range."""
+        """Means in 1/65536, and clamped log-scales in 1/32 nat, of a layer of concatenated maps."""
         mean, log_scale = np.split(convolution(self.layers[name], np.concatenate(maps, 2), limit=OUTPUT_LIMIT), 2, 2)
         return mean << MEAN_SHIFT, np.clip(
             log_scale, LATENT_LOG_SCALE_MIN * LATENT_LOG_SCALE_UNIT, LATENT_LOG_SCALE_MAX * LATENT_LOG_SCALE_UNIT
@@ -88,7 +86,7 @@ class Spec:
         return (x * self.tables.scale[self.index(log_scale)]) >> LATENT_SCALE_BITS
 
     def features(self, planes: np.ndarray) -> list[list[np.ndarray]]:
-        """The way up, from uint8 [C, H, W]."""
+        """The features of the way up, from uint8 [C, H, W]."""
         c, x = self.config, planes.transpose(1, 2, 0).astype(np.int64) - 128
         x = convolution(self.layers["first"], x, 2 * c.stride + 1, c.stride)
         found: list[list[np.ndarray]] = []
@@ -103,18 +101,18 @@ class Spec:
         return found
 
     def down(self, bins: Sequence[np.ndarray], planes: np.ndarray) -> tuple[list[Group], np.ndarray]:
-        """Posteriors of all groups, whose latents are ``bins`` [H, W, L] each, and f(z) [H, W, planes]."""
+        """Posteriors of all groups, given their latents ``bins``, [H, W, L] each, and f(z) [H, W, planes]."""
         c, up = self.config, self.features(planes)
         size = c.cell
         x = np.tile(self.constants.top.astype(np.int64), (planes.shape[1] // size, planes.shape[2] // size, 1))
         groups, before = [], len(c.filters) - 1
-        for k, ((level, n), drawn) in enumerate(zip(c.stages, bins, strict=True)):
+        for k, ((level, n), group_bins) in enumerate(zip(c.stages, bins, strict=True)):
             name = f"stages.{k}"
             if level < before:
                 x, before = convolution(self.layers[f"grow.{level}"], self.active(x).repeat(2, 0).repeat(2, 1)), level
             active, seen = self.active(x), up[level][-1 - n]
             mean, log_scale = self.split(f"{name}.posterior", seen, active)
-            z = e = self.tables.values[drawn].astype(np.int64)
+            z = e = self.tables.values[group_bins].astype(np.int64)
             if c.posterior == "iaf":
                 mean, log_scale = self.flow(f"{name}.flow", e, seen, mean, log_scale)
             if k:
@@ -130,7 +128,7 @@ class Spec:
     def flow(
         self, name: str, e: np.ndarray, seen: np.ndarray, mean: np.ndarray, log_scale: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Posteriors of e behind a flow, a channel after the other: eq. 2.60 and its inverse."""
+        """Posteriors of e behind a flow, one channel after another: eq. 2.60 and its inverse."""
         e0, mean, log_scale = np.zeros_like(e), mean.copy(), log_scale.copy()
         for i in range(e.shape[2]):
             inner = convolution(self.layers[f"{name}.first"], np.concatenate([coarser(e0, 7), seen], 2))
@@ -139,16 +137,3 @@ class Spec:
             log_scale[:, :, i] += scale
             e0[:, :, i] = ((e[:, :, i] - shift) * self.tables.inverse[self.index(scale)]) >> LATENT_SCALE_BITS
         return mean, log_scale
-
-    def conditions(self, means: np.ndarray) -> list[np.ndarray]:
-        """What f(z) [H, W, planes] tells the decoder, [H', W', D] for each of ``AgaveConfig.condition_levels``."""
-        c = self.config
-        x = coarser(means, 4).repeat(c.auxiliary, 0).repeat(c.auxiliary, 1)
-        streams = [convolution(self.layers["told.first"], x)]
-        for n in range(max(c.condition_levels)):
-            streams.append(convolution(self.layers[f"told.shrink.{n}"], self.active(streams[-1]), stride=2))
-        found = []
-        for n, level in enumerate(c.condition_levels):
-            streams[level] = self.residual(streams[level], f"told.{n}", self.active(streams[level]))
-            found.append(self.active(streams[level]))
-        return found
