@@ -60,7 +60,8 @@ ALLOWED = {
     "archive_blocks": {"archive_format", "codec", "coding", "container", "errors", "models", "pixels", "work"},
     "archive": {"archive_blocks", "archive_format", "codec", "container", "errors", "models", "pixels", "work"},
     "training": {"errors", "exact", "models", "coding", "training"},
-    "bench": {"", "safe_path", "archive", "errors", "pixels", "codec", "models", "bench"},
+    "costs": {"codec", "coders", "coding", "errors", "formats", "image", "progress", "threads"},
+    "bench": {"", "safe_path", "archive", "errors", "pixels", "codec", "costs", "models", "bench"},
 }
 TORCH_AT_TOP = {
     "models.ade_float",
