@@ -10,13 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import ROOT
 from toy import image
 
 from gmcodec import native
@@ -73,7 +73,7 @@ def test_constants_of_one_name_have_one_value():
         *("simd.hpp", "units.hpp", "ans.hpp", "window.hpp", "layer.hpp", "finish.hpp", "mixture.hpp", "rmsprop.hpp"),
         *("tile.hpp", "fit.hpp", "fit.cpp", "online.cpp", "rows.cpp", "streams.cpp"),
     ):
-        source = (Path(__file__).parent.parent / "gmcodec" / "native" / name).read_text("utf-8")
+        source = (ROOT / "gmcodec" / "native" / name).read_text("utf-8")
         for line in re.findall(r"^constexpr (?:int|int\d\d_t|double) ([A-Z].*?);", source, re.MULTILINE | re.DOTALL):
             for constant, value in re.findall(r"(\w+) = ((?:[^,()]|\([^()]*\))+)", line):
                 value = re.sub(r"\(int64_t\)|(0x1p-?\d+)", lambda m: str(float.fromhex(m[1])) if m[1] else "", value)
