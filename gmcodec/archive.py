@@ -150,16 +150,7 @@ def pack(
             file.write(HEAD)
         start = file.tell()
         queue.taken = {name for block in before for name in block.names}
-        blocks, bits = [], 0.0
-        with closing(in_order(queue.jobs(pairs, threads), threads, progress)) as results:
-            for coded in (block for made in results for block in made):
-                file.write(coded.data)
-                mine = tuple(queue.attributes[name] for name in coded.block.names)
-                blocks.append(replace(coded.block, attributes=mine))
-                bits += coded.estimated_bits
-                progress.images(len(coded.block.names))
-        if not blocks:
-            raise GmcError("there is no image to pack, so nothing was written")
+        blocks, bits = _write_blocks(file, queue, queue.jobs(pairs, threads), threads, progress)
         file.write(index := gma.write_index(blocks, start))
         size = file.tell()
         gma.read_blocks(partial(_read_at, file), size)  # raises if the index cannot be read back
@@ -177,6 +168,27 @@ def pack(
         index_bytes=len(index),
         estimated_bits=bits,
     )
+
+
+def _write_blocks(
+    file: BinaryIO,
+    queue: _Queue,
+    jobs: Iterable[Callable[[], list[EncodedBlock]]],
+    threads: int,
+    progress: Progress,
+) -> tuple[list[Block], float]:
+    """Run jobs and write their blocks; returns the blocks and their estimated bits.  Raises GmcError without any."""
+    blocks, bits = [], 0.0
+    with closing(in_order(jobs, threads, progress)) as results:
+        for encoded in (block for found in results for block in found):
+            file.write(encoded.data)
+            own = tuple(queue.attributes[name] for name in encoded.block.names)
+            blocks.append(replace(encoded.block, attributes=own))
+            bits += encoded.estimated_bits
+            progress.images(len(encoded.block.names))
+    if not blocks:
+        raise GmcError("there is no image to pack, so nothing was written")
+    return blocks, bits
 
 
 class _Queue:

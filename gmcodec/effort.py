@@ -19,7 +19,8 @@ win so clearly that no conventional one can.  That decision depends on the first
 a clearer win, so that it tries conventional methods whenever a lower effort does.
 
 The first model is not run if others are and a sample of the pixels shows, with CONFIDENCE_SIGMAS standard errors, that
-it loses to one of them."""
+it loses to one of them.
+"""
 
 from __future__ import annotations
 

@@ -85,13 +85,13 @@ def pack(indices: np.ndarray) -> tuple[int, np.ndarray]:
     sent = indices[[bool(mask >> c & 1) for c in range(len(indices))]].ravel().astype(np.int32)
     if not mask:
         return 0, np.zeros(0, np.uint32)
-    counts, before, seen = _initial_counts(), NEUTRAL_INDEX, np.empty((len(sent), INDEX_COUNT), np.int64)
+    counts, before, rows = _initial_counts(), NEUTRAL_INDEX, np.empty((len(sent), INDEX_COUNT), np.int64)
     for i, index in enumerate(sent.tolist()):
-        seen[i] = counts[before]
+        rows[i] = counts[before]
         counts[before, index] += COUNT_STEP
         before = index
     stack = Stack()
-    stack.push(sent, _frequencies(seen))
+    stack.push(sent, _frequencies(rows))
     return mask, stack.words()
 
 

@@ -136,7 +136,7 @@ class Stage(nn.Module):
     def forward(self, down: Tensor, up: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor, Divergence]:
         """down [B, F, H, W]; the activation of the features of the way up, or None; noise N(0, 1) [B, L, H, W].
 
-        Without features e is the noise, a sample of the prior.  Returns the features that go on, e [B, L, H, W], and its
+        Without features e is the noise, a sample of the prior.  Returns the next features, e [B, L, H, W], and its
         divergence.
         """
         active = self.activation(down)
