@@ -150,7 +150,7 @@ def _learned(
 ) -> tuple[Parts, float]:
     """The smallest payload of some models, with alpha by a conventional method.
 
-    Returns also the bytes that the first model takes, alpha included; from above if it was not run.
+    Returns also the bytes that the first model takes, alpha included: an upper bound if it was not run.
     """
     coded: list[Parts] = []
     mirrors: dict[str, int] = {}  # the best mirror of each model so far

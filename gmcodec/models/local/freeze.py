@@ -42,16 +42,16 @@ def activation_peaks(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, i
     peaks = [torch.full((net.config.width,), 1e-3) for _ in range(1 + net.config.blocks)]
     leaky = torch.nn.functional.leaky_relu
 
-    def see(place: int, activation: torch.Tensor) -> torch.Tensor:
+    def record(place: int, activation: torch.Tensor) -> torch.Tensor:
         peaks[place] = torch.maximum(peaks[place], activation.abs().amax(1).cpu())
         return activation
 
     for padded, height, width in patches:
         x = net.features(padded, height, width)[0].float() * INPUT_UNIT
-        h = see(0, leaky(quantise_rows(net.first, FIRST_BITS) @ x + net.first_bias[:, None], SLOPE))
+        h = record(0, leaky(quantise_rows(net.first, FIRST_BITS) @ x + net.first_bias[:, None], SLOPE))
         for b in range(net.config.blocks):
-            inner = see(b + 1, leaky(quantise_rows(net.up[b], LAYER_BITS) @ h + net.up_bias[b][:, None], SLOPE))
-            h = see(0, h + quantise_rows(net.down[b], LAYER_BITS) @ inner + net.down_bias[b][:, None])
+            inner = record(b + 1, leaky(quantise_rows(net.up[b], LAYER_BITS) @ h + net.up_bias[b][:, None], SLOPE))
+            h = record(0, h + quantise_rows(net.down[b], LAYER_BITS) @ inner + net.down_bias[b][:, None])
     return [peak.double().numpy() for peak in peaks]
 
 

@@ -126,9 +126,9 @@ class Conv(nn.Module):
         self.length = nn.Parameter(self.length.data[label].clone())
         self.bias = nn.Parameter(self.bias.data[label].clone())
 
-    def mask_inputs(self, seen: Tensor) -> None:
+    def mask_inputs(self, mask: Tensor) -> None:
         """Let every output see only some inputs: bool [outputs, inputs]."""
-        self.mask = seen.float().repeat_interleave(self.kernel[1] * self.kernel[2], 1)
+        self.mask = mask.float().repeat_interleave(self.kernel[1] * self.kernel[2], 1)
 
     def matrix(self) -> Tensor:
         """The weight as it is used, [outputs, inputs * rows * columns]; with classes, rows have length 1."""
