@@ -87,7 +87,7 @@ class Packed:
 
     @property
     def bits_per_dimension(self) -> float:
-        """Of the whole file: head, index and footer included."""
+        """Bits per dimension of the whole file, with head, index and footer."""
         return 8 * self.bytes / self.dimensions
 
 

@@ -208,13 +208,13 @@ class Learner:
         return local_spec.activations(self.config, layers, x)[2]
 
     def _deltas(self, name: str, gradient: np.ndarray, exponent: np.ndarray | int) -> np.ndarray:
-        """Gradients by a layer's sums, in 2**-units, from those by its results in 2**-exponent."""
+        """Gradients by a layer's sums in its gradient units, from gradients by its outputs in 2**-exponent."""
         layer = self.layers[name].layer
         shift = layer.shift.astype(object) - self.units[name].astype(object) + exponent
         return clipped(round_half_up(gradient * layer.multiplier.astype(object), shift), DELTA_LIMIT)
 
     def _back(self, name: str, delta: np.ndarray) -> np.ndarray:
-        """Gradients by a layer's inputs, in 2**-coarsest."""
+        """Gradients by a layer's inputs, in the coarsest gradient unit of the layer."""
         cut = (self.units[name] - self.units[name].min()).astype(np.int64)
         return delta @ (self.layers[name].now.weight.astype(np.int64) >> cut[:, None])
 

@@ -326,11 +326,11 @@ class PixelCNN(RoundedNet):
     # -- for trainers ------------------------------------------------------------------------------
 
     def layers(self) -> Iterator[Conv]:
-        """All convolutions, the conditioning ones apart."""
+        """All convolutions but those of conditions."""
         return (m for m in self.modules() if isinstance(m, Conv))
 
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """The matrices that Muon optimises: all but the last; none when lengths are learned apart (weight norm)."""
+        """The matrices that Muon optimises: all but the last; none with weight normalisation."""
         return [] if self.config.weight_norm else [m.weight for m in self.layers() if m is not self.last]
 
     @torch.no_grad()
