@@ -74,7 +74,7 @@ def is_sparse(counts: np.ndarray) -> bool:
     curve = np.convolve(inner, [0.25, 0.5, 0.25], "same")
     chance = np.sqrt(
         0.4 * curve.sum() * np.count_nonzero(curve)
-    )  # an upper estimate of the expected sum of |inner - curve|
+    )  # of |inner - curve|, rather too large
     return bool(np.abs(inner - curve).sum() > chance + SPARSE_SHARE * inner.sum())
 
 

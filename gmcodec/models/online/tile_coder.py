@@ -67,7 +67,7 @@ class ThreadTeam:
 
 
 class OnlineTileCoder:
-    """Codes tiles with nets that learn from a tile and start anew with the next.  Immutable; safe to share by threads."""
+    """Codes tiles with nets that start anew with every tile.  Immutable; safe to share by threads."""
 
     def __init__(
         self, members: Sequence[Member], scale: Scale, nibbles: int, dtype: type[np.signedinteger], mirror: int = 0
