@@ -87,7 +87,7 @@ class Packed:
 
     @property
     def bits_per_dimension(self) -> float:
-        """Of the whole file: head, index and footer included."""
+        """Bits per dimension of the whole file, with head, index and footer."""
         return 8 * self.bytes / self.dimensions
 
 
@@ -132,7 +132,7 @@ def pack(
     progress, threads, place = Stoppable(progress or Progress()), threads or codec.available_threads(), Path(output)
     from gmcodec.models import registry
 
-    named = registry.named(model) if model else None
+    named_model = registry.named(model) if model else None
     pairs = sources.items() if isinstance(sources, Mapping) else sources
     before: list[Block] = []
 
@@ -141,7 +141,7 @@ def pack(
         codec.report_losses(planes, strict)
         return planes
 
-    queue = _Queue(named, effort, times, read, progress)
+    queue = _Queue(named_model, effort, times, read, progress)
     with replacing(place, append, force, lambda: queue.permissions) as file:
         if append and (start := file.tell()):
             before = gma.read_blocks(partial(_read_at, file), start)
@@ -150,16 +150,7 @@ def pack(
             file.write(HEAD)
         start = file.tell()
         queue.taken = {name for block in before for name in block.names}
-        blocks, bits = [], 0.0
-        with closing(in_order(queue.jobs(pairs, threads), threads, progress)) as results:
-            for coded in (block for made in results for block in made):
-                file.write(coded.data)
-                mine = tuple(queue.attributes[name] for name in coded.block.names)
-                blocks.append(replace(coded.block, attributes=mine))
-                bits += coded.estimated_bits
-                progress.images(len(coded.block.names))
-        if not blocks:
-            raise GmcError("there is no image to pack, so nothing was written")
+        blocks, bits = _write_blocks(file, queue, queue.jobs(pairs, threads), threads, progress)
         file.write(index := gma.write_index(blocks, start))
         size = file.tell()
         gma.read_blocks(partial(_read_at, file), size)  # raises if the index cannot be read back
@@ -179,24 +170,45 @@ def pack(
     )
 
 
+def _write_blocks(
+    file: BinaryIO,
+    queue: _Queue,
+    jobs: Iterable[Callable[[], list[EncodedBlock]]],
+    threads: int,
+    progress: Progress,
+) -> tuple[list[Block], float]:
+    """Run jobs and write their blocks; returns the blocks and their estimated bits.  Raises GmcError without any."""
+    blocks, bits = [], 0.0
+    with closing(in_order(jobs, threads, progress)) as results:
+        for encoded in (block for found in results for block in found):
+            file.write(encoded.data)
+            own = tuple(queue.attributes[name] for name in encoded.block.names)
+            blocks.append(replace(encoded.block, attributes=own))
+            bits += encoded.estimated_bits
+            progress.images(len(encoded.block.names))
+    if not blocks:
+        raise GmcError("there is no image to pack, so nothing was written")
+    return blocks, bits
+
+
 class _Queue:
     """Turns images into jobs; small images wait until there are enough of their size for a group."""
 
     def __init__(
         self,
-        named: Loaded | None,
+        named_model: Loaded | None,
         effort: str,
         times: bool,
         read: Callable[[Any], Planes],
         progress: Progress,
     ) -> None:
-        self._named, self._effort, self._times, self._planes_of = named, effort, times, read
+        self._model, self._effort, self._times, self._planes_of = named_model, effort, times, read
         self.taken: set[str] = set()  # names
         self.attributes: dict[str, Attributes] = {}
         self.permissions: int | None = None  # those that all files grant
         self._largest = GROUP_PIXELS, GROUP_COUNT  # of a group: pixels, images
-        if named and hasattr(named.model, "latent_bits"):
-            is_flow = hasattr(named.model, "flow_state")
+        if named_model and hasattr(named_model.model, "latent_bits"):
+            is_flow = hasattr(named_model.model, "flow_state")
             self._largest = (FLOW_PIXELS, FLOW_COUNT) if is_flow else (CHAIN_PIXELS, GROUP_COUNT)
         self._progress, self._large = progress, threading.Lock()
         self._waiting: dict[tuple[str, int, int], list[tuple[str, Planes]]] = {}
@@ -260,9 +272,9 @@ class _Queue:
         if len(members) == 1:
             return partial(encode_single, names[0], images[0], self._effort, 1, self._progress)
         channels = images[0].channels
-        area, named = images[0].height * images[0].width, self._named
-        fits = named is not None and named.entry.supports(channels, area)
-        models = [named] if named and fits else registry.installed(channels, area)
+        area, named_model = images[0].height * images[0].width, self._model
+        fits = named_model is not None and named_model.entry.supports(channels, area)
+        models = [named_model] if named_model and fits else registry.installed(channels, area)
         return partial(encode_group, names, images, models, self._effort, self._progress)
 
 

@@ -52,7 +52,7 @@ class Encoded:
 
     @property
     def bits_per_dimension(self) -> float:
-        """Of the whole file."""
+        """Bits per dimension of the whole file."""
         return 8 * len(self.data) / self.dimensions
 
 

@@ -19,7 +19,8 @@ win so clearly that no conventional one can.  That decision depends on the first
 a clearer win, so that it tries conventional methods whenever a lower effort does.
 
 The first model is not run if others are and a sample of the pixels shows, with CONFIDENCE_SIGMAS standard errors, that
-it loses to one of them."""
+it loses to one of them.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +150,7 @@ def _learned(
 ) -> tuple[Parts, float]:
     """The smallest payload of some models, with alpha by a conventional method.
 
-    Returns also the bytes that the first model takes, alpha included; from above if it was not run.
+    Returns also the bytes that the first model takes, alpha included: an upper bound if it was not run.
     """
     coded: list[Parts] = []
     mirrors: dict[str, int] = {}  # the best mirror of each model so far

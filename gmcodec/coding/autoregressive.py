@@ -34,7 +34,8 @@ a number for each tile              always                  how many words it ta
 
 Changes fit the model to the image (models/local/fit.py).  Those of a model that learns are the rates at which its nets
 learn, a byte each, and, if tiles are mirrored, a byte that says how (``online.tile_coder.mirrored``).  The words of a
-tile are those of one stack, or, of a model that learns, of two (models/online/tile_coder.py)."""
+tile are those of one stack, or, of a model that learns, of two (models/online/tile_coder.py).
+"""
 
 from __future__ import annotations
 
@@ -362,8 +363,8 @@ def choose_weight_indices(planes: np.ndarray, model: PixelModel) -> np.ndarray:
         used, first, second = counts[channel] > 0, slice(None, half), slice(half, None)
 
         def found(part: slice, value=value, rows=rows, high=high, used=used) -> np.ndarray:
-            seen = np.bincount(value[part], minlength=value_weights.VALUES)
-            return value_weights.weight_indices(used, seen, value_weights.expectation(rows[part], high[part]))
+            count = np.bincount(value[part], minlength=value_weights.VALUES)
+            return value_weights.weight_indices(used, count, value_weights.expectation(rows[part], high[part]))
 
         tried = rows[second].copy()
         native.core().reweighted(tried, high[second], value_weights.WEIGHTS[found(first)])

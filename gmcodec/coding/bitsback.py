@@ -11,7 +11,8 @@
 A batch of images is coded in step.  Latents come in groups, and a group in one part or more (a part for each channel if
 the posterior is a flow).  The posterior of a group depends on the image and on the groups before it (thesis, section
 2.10.2), so all latents of a batch are popped before the image is pushed.  The stack must hold enough bits for that;
-chain.py and strips.py see to it."""
+chain.py and strips.py see to it.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ Payload of a chain, in this order (numbers as in formats/varint.py):
 1. the number of seeds;
 2. the number of images of a batch, 0 if all images are seeds;
 3. 32-bit words, little-endian: the stack.  At its bottom are the seeds, in batches of 2**18 pixels; above them the
-   other images in their order, batch by batch; the last batch may be smaller."""
+   other images in their order, batch by batch; the last batch may be smaller.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ A coupling multiplies by R / 2**10 without loss (the modular affine transformati
 
     x --> x * R + r = h * 2**10 + s      r < R is popped, s < 2**10 is pushed: log2(2**10 / R) bits
 
-These bits are minus the logarithm of the coupling's determinant, as in the change of variables."""
+These bits are minus the logarithm of the coupling's determinant, as in the change of variables.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ Payload of one part, in this order (numbers as in formats/varint.py):
 3. if there are lists: their length in bytes, and raw deflate of them.  The list of a channel is its first value plus 1,
    the differences between neighbouring values, and 0 at the end, all numbers of 16 bits.  The high bytes of all numbers
    of all lists come first, then their low bytes;
-4. the height and the width of tiles, the number of 32-bit words of each tile in raster order, and all words."""
+4. the height and the width of tiles, the number of 32-bit words of each tile in raster order, and all words.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _UNIFORM = constriction.stream.model.Uniform()  # takes a size for each symbol
 
 
 class Stack:
-    """Symbols in, 32-bit words out, and back."""
+    """A stack of symbols that is stored as 32-bit words."""
 
     def __init__(self, words: np.ndarray | None = None) -> None:
         """An empty stack, or the one whose ``words()`` were uint32 ``words``."""
@@ -47,7 +47,7 @@ class Stack:
         return self._ans.decode(constriction.stream.model.Uniform(size), count)
 
     def push_below(self, symbols: np.ndarray, sizes: np.ndarray) -> None:
-        """Push int [N], each below its own size in int [N], 1 to 2**20; costs log2(size) bits each, nearly."""
+        """Push int [N], each below its own size in int [N], 1 to 2**20; costs about log2(size) bits each."""
         some = sizes > 1
         self._ans.encode_reverse(symbols[some].astype(np.int32), _UNIFORM, sizes[some].astype(np.int32))
 

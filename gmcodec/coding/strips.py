@@ -13,7 +13,8 @@ Where latents do not make a tile smaller, the lowest strip is the whole tile.
             | strip 3 |  none: it pays  pushed first
 
 Payload of an image: as in autoregressive.py.  On the stack of a tile the height of each strip, in rows of cells, 12
-bits, lies above the strip itself; 0 stands for the lowest strip, which is the rest of the tile."""
+bits, lies above the strip itself; 0 stands for the lowest strip, which is the rest of the tile.
+"""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def is_sparse(counts: np.ndarray) -> bool:
     """
     inner = counts[1:-1].astype(float)
     curve = np.convolve(inner, [0.25, 0.5, 0.25], "same")
-    chance = np.sqrt(0.4 * curve.sum() * np.count_nonzero(curve))  # expected sum of |inner - curve|, generously
+    chance = np.sqrt(0.4 * curve.sum() * np.count_nonzero(curve))  # of |inner - curve|, rather too large
     return bool(np.abs(inner - curve).sum() > chance + SPARSE_SHARE * inner.sum())
 
 
@@ -85,13 +85,13 @@ def pack(indices: np.ndarray) -> tuple[int, np.ndarray]:
     sent = indices[[bool(mask >> c & 1) for c in range(len(indices))]].ravel().astype(np.int32)
     if not mask:
         return 0, np.zeros(0, np.uint32)
-    counts, before, seen = _initial_counts(), NEUTRAL_INDEX, np.empty((len(sent), INDEX_COUNT), np.int64)
+    counts, before, rows = _initial_counts(), NEUTRAL_INDEX, np.empty((len(sent), INDEX_COUNT), np.int64)
     for i, index in enumerate(sent.tolist()):
-        seen[i] = counts[before]
+        rows[i] = counts[before]
         counts[before, index] += COUNT_STEP
         before = index
     stack = Stack()
-    stack.push(sent, _frequencies(seen))
+    stack.push(sent, _frequencies(rows))
     return mask, stack.words()
 
 

@@ -82,10 +82,10 @@ def _units(net: Ade, images: np.ndarray) -> dict[Net, int]:
     largest: dict[Net, float] = {}
 
     def watch(inner: Net) -> Callable[..., None]:
-        def seen(layer: object, inputs: object, outputs: Tensor) -> None:
+        def record(layer: object, inputs: object, outputs: Tensor) -> None:
             largest[inner] = max(largest[inner], outputs.abs().max().item())
 
-        return seen
+        return record
 
     nets = [module for module in net.modules() if isinstance(module, Net)]
     if net.config.nonlinearity != "leaky":  # the unit of the table of the ELU

@@ -22,8 +22,8 @@ MAX_LOG_SCALE = COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT
 def kept(config: AdeConfig, name: str, samples: np.ndarray) -> np.ndarray:
     """Inputs of a coupling's net, [h, w, F], in 1/16 grey level and clamped, from samples [H, W, C] of its scale."""
     features = [(k // config.channels // 2, k // config.channels % 2, k % config.channels) for k in config.kept(name)]
-    seen = [samples[row::2, column::2, channel] for row, column, channel in features]
-    return np.clip((np.stack(seen, 2) + 8) >> 4, -MAP_LIMIT, MAP_LIMIT)
+    inputs = [samples[row::2, column::2, channel] for row, column, channel in features]
+    return np.clip((np.stack(inputs, 2) + 8) >> 4, -MAP_LIMIT, MAP_LIMIT)
 
 
 class Spec:

@@ -16,8 +16,7 @@ import numpy as np
 
 from gmcodec.errors import WeightsError
 from gmcodec.exact.logistic import LOG_SCALE_UNIT, ROW_TOTAL, SPREAD
-from gmcodec.models.shared.activations import MAP_LIMIT, make_elu
-from gmcodec.models.shared.activations import MAP_UNIT as MAP_UNIT
+from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT, make_elu
 from gmcodec.models.shared.tensors import Tensors, check_table, read_tables
 
 SAMPLE_BITS = 8  # of the noise, below a grey level
@@ -26,9 +25,7 @@ COUPLING_SCALE_BITS = 10  # a coupling multiplies by R / 2**10, see coding/flow.
 COUPLING_LOG_SCALE_MAX = 4  # nats
 MAX_COUPLING_SCALE, MAX_FEATURE_SHIFT = 2**16, 20  # of R of a coupling, and of the uniform bits of a feature
 FEATURE_BINS = 256
-BINS_PER_DEVIATION = (
-    4  # bins that a typical deviation is wide, at least: more, and wide ones would not do for heavy tails
-)
+BINS_PER_DEVIATION = 4  # bins in a typical deviation, at least; with more, the bins would not reach heavy tails
 
 
 @dataclass(frozen=True)

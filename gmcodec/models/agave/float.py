@@ -71,7 +71,7 @@ class Terms(NamedTuple):
 
     @property
     def bound(self) -> Tensor:
-        """The negative ELBO (eq. 2.44) in bits, or with one sample of a flow its estimate: float32 [B]."""
+        """The negative ELBO (eq. 2.44) in bits, float32 [B]; with a flow, an estimate from one sample."""
         return self.primary + self.divergence.sum(1)
 
     @property

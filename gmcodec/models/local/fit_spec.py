@@ -92,9 +92,9 @@ def search(mixture: Mixture, step_sizes: np.ndarray) -> tuple[np.ndarray, float]
     start, slopes = mixture.likelihood(theta)
     fisher, gradient, best = slopes @ slopes.T, slopes.sum(1), start
     fisher += np.diag(0.001 * fisher.diagonal() + 1)
-    seen: list[tuple[np.ndarray, np.ndarray]] = []  # the steps of theta, and the decrease of the gradient in each
+    history: list[tuple[np.ndarray, np.ndarray]] = []  # the steps of theta, and the decrease of the gradient in each
     for _ in range(MAX_STEPS):
-        step = _step(fisher, gradient, seen)
+        step = _step(fisher, gradient, history)
         for _ in range(MAX_TRIALS):
             value, slopes = mixture.likelihood(theta + step)
             if value > best and np.abs(theta + step).max() <= MAX_CHANGE:
@@ -102,23 +102,23 @@ def search(mixture: Mixture, step_sizes: np.ndarray) -> tuple[np.ndarray, float]
             step = step / 2
         else:
             break
-        turn, gradient = gradient - slopes.sum(1), slopes.sum(1)
+        decrease, gradient = gradient - slopes.sum(1), slopes.sum(1)
         theta, gained, best = theta + step, value - best, value
-        if step @ turn > 0:
-            seen.append((step, turn))
+        if step @ decrease > 0:
+            history.append((step, decrease))
         if gained < MIN_GAIN * mixture.target.shape[1]:
             break
     changes = np.rint(np.clip(theta / step_sizes, -MAX_CHANGE, MAX_CHANGE))
     return changes, mixture.likelihood(changes * step_sizes)[0] - start
 
 
-def _step(fisher: np.ndarray, gradient: np.ndarray, seen: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _step(fisher: np.ndarray, gradient: np.ndarray, history: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """The gradient times the estimate of the inverse curvature: the two loops of L-BFGS."""
     step, factors = gradient.copy(), []
-    for move, turn in reversed(seen):
-        factors.append((move @ step) / (move @ turn))
-        step -= factors[-1] * turn
+    for move, decrease in reversed(history):
+        factors.append((move @ step) / (move @ decrease))
+        step -= factors[-1] * decrease
     step = np.linalg.solve(fisher, step)
-    for (move, turn), factor in zip(seen, reversed(factors), strict=True):
-        step += (factor - (turn @ step) / (move @ turn)) * move
+    for (move, decrease), factor in zip(history, reversed(factors), strict=True):
+        step += (factor - (decrease @ step) / (move @ decrease)) * move
     return step

@@ -28,7 +28,7 @@ from gmcodec.models.shared.window import CLAMP, OUTSIDE, Window
 SLOPE = 2.0**-LEAK_SHIFT  # of the leaky ReLU: a shift in the frozen net
 INPUT_UNIT = 1 / 16  # grey levels -> input units
 # of weights, at most, so that they have room to learn; inputs of the first layer are small, so its weights are finer
-WEIGHT_BITS, FIRST_BITS = 13, 14
+LAYER_BITS, FIRST_BITS = 13, 14
 
 
 def quantise_rows(weight: Tensor, bits: int = 8) -> Tensor:
@@ -98,7 +98,7 @@ class LocalNet(nn.Module):
         """Raw outputs float32 [outputs, N] and the linear prediction minus the mean [C, N]; ``condition`` [D, N]."""
         q = quantise_rows if self.fake_quant else (lambda w, bits: w)
 
-        def product(weight: Tensor, bias: Tensor, x: Tensor, bits: int = WEIGHT_BITS) -> Tensor:
+        def product(weight: Tensor, bias: Tensor, x: Tensor, bits: int = LAYER_BITS) -> Tensor:
             return torch.addmm(bias.to(dtype)[:, None], q(weight, bits).to(dtype), x)
 
         c = self.config

@@ -21,7 +21,7 @@ from gmcodec.exact import rmsprop
 from gmcodec.exact.logistic import POSITION, ROW_TOTAL, make_tables
 from gmcodec.exact.ops import INT32_BOUND, Layer
 from gmcodec.exact.quantise import freeze_layer
-from gmcodec.models.local.float import FIRST_BITS, INPUT_UNIT, SLOPE, WEIGHT_BITS, LocalNet, quantise_rows
+from gmcodec.models.local.float import FIRST_BITS, INPUT_UNIT, LAYER_BITS, SLOPE, LocalNet, quantise_rows
 from gmcodec.models.local.frozen import FrozenLocal
 from gmcodec.models.local.model import LocalModel
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, INPUT_LIMIT, MAP_LIMIT, MAP_UNIT
@@ -42,16 +42,16 @@ def activation_peaks(net: LocalNet, patches: Iterable[tuple[torch.Tensor, int, i
     peaks = [torch.full((net.config.width,), 1e-3) for _ in range(1 + net.config.blocks)]
     leaky = torch.nn.functional.leaky_relu
 
-    def see(place: int, activation: torch.Tensor) -> torch.Tensor:
+    def record(place: int, activation: torch.Tensor) -> torch.Tensor:
         peaks[place] = torch.maximum(peaks[place], activation.abs().amax(1).cpu())
         return activation
 
     for padded, height, width in patches:
         x = net.features(padded, height, width)[0].float() * INPUT_UNIT
-        h = see(0, leaky(quantise_rows(net.first, FIRST_BITS) @ x + net.first_bias[:, None], SLOPE))
+        h = record(0, leaky(quantise_rows(net.first, FIRST_BITS) @ x + net.first_bias[:, None], SLOPE))
         for b in range(net.config.blocks):
-            inner = see(b + 1, leaky(quantise_rows(net.up[b], WEIGHT_BITS) @ h + net.up_bias[b][:, None], SLOPE))
-            h = see(0, h + quantise_rows(net.down[b], WEIGHT_BITS) @ inner + net.down_bias[b][:, None])
+            inner = record(b + 1, leaky(quantise_rows(net.up[b], LAYER_BITS) @ h + net.up_bias[b][:, None], SLOPE))
+            h = record(0, h + quantise_rows(net.down[b], LAYER_BITS) @ inner + net.down_bias[b][:, None])
     return [peak.double().numpy() for peak in peaks]
 
 
@@ -124,7 +124,7 @@ def _freeze(net: LocalNet, units: list[np.ndarray]) -> LocalModel:
     """Freeze with given units, float64 [width]: of the stream, then of each block's inside."""
 
     def layer(name: str, weight: np.ndarray, bias: torch.Tensor, unit_in: float | np.ndarray,
-              unit_out: float | np.ndarray, limit: int, bits: int = WEIGHT_BITS) -> Layer:  # fmt: skip
+              unit_out: float | np.ndarray, limit: int, bits: int = LAYER_BITS) -> Layer:  # fmt: skip
         bits = min(bits, int(np.log2(rmsprop.weight_limit(len(weight), weight.shape[1], limit) / WEIGHT_ROOM)) + 1)
         bound = INT32_BOUND - rmsprop.BIAS_ROOM
         return freeze_layer(name, weight * unit_in, _array(bias), 1.0, unit_out, limit, bits, bound)

@@ -31,7 +31,7 @@ def shifted(planes: np.ndarray, dy: int, dx: int) -> np.ndarray:
 
 
 def local_mean(planes: np.ndarray, scale: Scale = BYTES) -> np.ndarray:
-    """int64 [C, N]: mean of left and above, rounded down; the one that exists; mid-grey where none does."""
+    """int64 [C, N]: mean of left and above, rounded down; if one is outside, the other; if both are, mid-grey."""
     left, above = shifted(planes, 0, -1), shifted(planes, -1, 0)
     left, above = np.where(left == OUTSIDE, above, left), np.where(above == OUTSIDE, left, above)
     return np.where(left == OUTSIDE, 128 << scale.extra_bits, (left + above) >> 1)

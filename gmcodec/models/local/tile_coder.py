@@ -72,11 +72,11 @@ class TileCoder:
         for last in range(tile.steps, 0, -each):
             found.append(tile.sample(max(0, last - each), last, SAMPLE_EVERY))
             progress(0)  # may stop the work
-        seen, bits = (np.concatenate(part) for part in zip(*found, strict=True))
-        bits, seen = bits[seen > 0], seen[seen > 0]
-        more = planes[0].size / max(seen.sum(), 1)
-        differences = np.diff(bits / seen) ** 2 / 2 * seen[1:] * seen[:-1]
-        return float(bits.sum() * more), float(differences.sum() * more**2)
+        counts, bits = (np.concatenate(part) for part in zip(*found, strict=True))
+        bits, counts = bits[counts > 0], counts[counts > 0]
+        factor = planes[0].size / max(counts.sum(), 1)
+        variances = np.diff(bits / counts) ** 2 / 2 * counts[1:] * counts[:-1]
+        return float(bits.sum() * factor), float(variances.sum() * factor**2)
 
     def evaluate(self, planes: np.ndarray) -> None:
         """Evaluate only the net for a tile uint8 [C, H, W], to measure its time."""

@@ -60,8 +60,8 @@ def round_half_up(values: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
     return np.array(flat, object).reshape(np.shape(values))
 
 
-def clipped(values: np.ndarray, most: np.ndarray | int) -> np.ndarray:
-    return np.clip(values, -most, most).astype(np.int64)
+def clipped(values: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
+    return np.clip(values, -limit, limit).astype(np.int64)
 
 
 def edges(t: Tables, sample: np.ndarray, mean: np.ndarray, inverse: np.ndarray, scale: Scale) -> tuple[np.ndarray, ...]:
@@ -151,11 +151,11 @@ class LearningLayer:
         for m, square in enumerate(np.maximum(self.square, now)):
             root = max(math.isqrt(int(square)), 1)
             size = min((int(self.rate[m]) << STEP_BITS) // (root << SQUARE_SHIFT), STEP_MAX)
-            most = MOVE_LIMIT * int(self.rate[m])
-            change = clipped(round_half_up(gradient[m] * size, STEP_BITS), most)
+            limit = MOVE_LIMIT * int(self.rate[m])
+            change = clipped(round_half_up(gradient[m] * size, STEP_BITS), limit)
             self.master[m] = clipped(self.master[m] - change, self.limit << FINE_BITS)
             if total is not None:
-                change = clipped(round_half_up(total[m : m + 1] * self.unit * size, STEP_BITS), most)
+                change = clipped(round_half_up(total[m : m + 1] * self.unit * size, STEP_BITS), limit)
                 room = (BIAS_ROOM - 1) << FINE_BITS
                 self.bias[m] = clipped(self.bias[m] - change * self.unit, room)[0]
         for mean, value in zip(self.means, (self.master, self.bias), strict=True):
@@ -205,13 +205,13 @@ class Learner:
         return local_spec.activations(self.config, layers, x)[2]
 
     def _deltas(self, name: str, gradient: np.ndarray, exponent: np.ndarray | int) -> np.ndarray:
-        """Gradients by a layer's sums, in 2**-units, from those by its results in 2**-exponent."""
+        """Gradients by a layer's sums in its gradient units, from gradients by its outputs in 2**-exponent."""
         layer = self.layers[name].layer
         shift = layer.shift.astype(object) - self.units[name].astype(object) + exponent
         return clipped(round_half_up(gradient * layer.multiplier.astype(object), shift), DELTA_LIMIT)
 
     def _back(self, name: str, delta: np.ndarray) -> np.ndarray:
-        """Gradients by a layer's inputs, in 2**-coarsest."""
+        """Gradients by a layer's inputs, in the coarsest gradient unit of the layer."""
         cut = (self.units[name] - self.units[name].min()).astype(np.int64)
         return delta @ (self.layers[name].now.weight.astype(np.int64) >> cut[:, None])
 
@@ -324,12 +324,12 @@ def intervals(
     mean, mixture = local_spec.local_mean(planes, scale), Mixture(len(learners))
     samples = planes.reshape(channels, -1).astype(np.int64)
     step = (config.slope * np.arange(height)[:, None] + np.arange(width)).ravel()
-    most = max(MAX_BATCH_PIXELS, min(height, -(-width // config.slope)))
+    max_pixels = max(MAX_BATCH_PIXELS, min(height, -(-width // config.slope)))
     gathered, bases = np.empty(0, np.int64), [np.empty((channels, 0), np.int64) for _ in learners]
     stacks: tuple[list[tuple[np.ndarray, np.ndarray]], ...] = ([], [])
     for number in range(step.max() + 1):
         pixels = np.flatnonzero(step == number)
-        if len(gathered) >= rules.MIN_BATCH_PIXELS or len(gathered) + len(pixels) > most:
+        if len(gathered) >= rules.MIN_BATCH_PIXELS or len(gathered) + len(pixels) > max_pixels:
             for x, near, base, net in zip(xs, nears, bases, learners, strict=True):
                 net.learn(x[gathered], near[gathered], base, samples[:, gathered])
             if coder is None:
@@ -345,8 +345,9 @@ def intervals(
         half = -(-len(pixels) // 8) * 4
         for stack, part in zip(stacks, (slice(half), slice(half, None)), strict=True):
             if len(pixels[part]):
-                said, truth = [(t, out[part], base[:, part]) for t, out, base in members], samples[:, pixels[part]]
-                stack.append(coder(*said[0], truth) if coder else mixture.nibble_intervals(said, truth))
+                own = [(t, out[part], base[:, part]) for t, out, base in members]
+                known = samples[:, pixels[part]]
+                stack.append(coder(*own[0], known) if coder else mixture.nibble_intervals(own, known))
         gathered = np.concatenate([gathered, pixels])
     start, freq = (np.concatenate(found) for found in zip(*stacks[0], *stacks[1], strict=True))
     return start, freq, sum(len(found[0]) for found in stacks[0])

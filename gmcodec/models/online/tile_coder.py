@@ -66,7 +66,7 @@ class ThreadTeam:
 
 
 class OnlineTileCoder:
-    """Codes tiles with nets that learn from each, starting anew.  Immutable; safe to share by threads."""
+    """Codes tiles with nets that start anew with every tile.  Immutable; safe to share by threads."""
 
     def __init__(
         self, members: Sequence[Member], scale: Scale, nibbles: int, dtype: type[np.signedinteger], mirror: int = 0

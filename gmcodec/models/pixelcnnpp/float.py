@@ -126,9 +126,9 @@ class Conv(nn.Module):
         self.length = nn.Parameter(self.length.data[label].clone())
         self.bias = nn.Parameter(self.bias.data[label].clone())
 
-    def mask_inputs(self, seen: Tensor) -> None:
+    def mask_inputs(self, mask: Tensor) -> None:
         """Let every output see only some inputs: bool [outputs, inputs]."""
-        self.mask = seen.float().repeat_interleave(self.kernel[1] * self.kernel[2], 1)
+        self.mask = mask.float().repeat_interleave(self.kernel[1] * self.kernel[2], 1)
 
     def matrix(self) -> Tensor:
         """The weight as it is used, [outputs, inputs * rows * columns]; with classes, rows have length 1."""
@@ -326,11 +326,11 @@ class PixelCNN(RoundedNet):
     # -- for trainers ------------------------------------------------------------------------------
 
     def layers(self) -> Iterator[Conv]:
-        """All convolutions, the conditioning ones apart."""
+        """All convolutions but those of conditions."""
         return (m for m in self.modules() if isinstance(m, Conv))
 
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """The matrices that Muon optimises: all but the last; none when lengths are learned apart (weight norm)."""
+        """The matrices that Muon optimises: all but the last; none with weight normalisation."""
         return [] if self.config.weight_norm else [m.weight for m in self.layers() if m is not self.last]
 
     @torch.no_grad()

@@ -75,19 +75,19 @@ def activation_peaks(net: PixelCNN, batches: list[Tensor], conditions: Condition
     segments, hooks = _Segments(net), []
     peaks: Units = {}
 
-    def see(place: str, x: Tensor) -> None:
+    def record(place: str, x: Tensor) -> None:
         found = x.abs().amax((0, 2, 3)).double().cpu().numpy()
         peaks[place] = np.maximum(peaks.get(place, 1e-3), found)
 
-    def watch(module: nn.Module, place: str) -> None:
-        hooks.append(module.register_forward_hook(lambda m, i, y: see(place, y)))
+    def watch_output(module: nn.Module, place: str) -> None:
+        hooks.append(module.register_forward_hook(lambda m, i, y: record(place, y)))
 
     for name, block in segments.blocks.items():
-        watch(block, segments.stream[name])
-        hooks.append(block.register_forward_pre_hook(lambda m, i, place=segments.stream[name]: see(place, i[0])))
-        hooks.append(block.second.register_forward_pre_hook(lambda m, i, place=name: see(place, i[0])))
+        watch_output(block, segments.stream[name])
+        hooks.append(block.register_forward_pre_hook(lambda m, i, place=segments.stream[name]: record(place, i[0])))
+        hooks.append(block.second.register_forward_pre_hook(lambda m, i, place=name: record(place, i[0])))
     if net.config.upper:
-        watch(net.first_upper, "upper.0")
+        watch_output(net.first_upper, "upper.0")
     quantised = net.fake_quant
     net.fake_quant = True
     for batch in batches:
@@ -127,12 +127,12 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _freeze(net: PixelCNN, units: Units) -> PixelCNNModel:
-    """Freeze with given units, float64 [F] for every place."""
+    """Freeze with the units float64 [F] of every segment and every inside of a block."""
     c, segments = net.config, _Segments(net)
     layers: dict[str, Layer] = {}
 
     def add(name: str, parts: list[tuple[Conv, np.ndarray]], out: np.ndarray, bits: int = 8) -> None:
-        """One layer of convolutions side by side, each with the unit of every input feature."""
+        """One layer that sums convolutions, given the unit of every input feature of each."""
         columns = [position_major(conv) * np.tile(unit, conv.kernel[1] * conv.kernel[2]) for conv, unit in parts]
         bias = sum(_array(conv.bias) for conv, _ in parts)
         layers[name] = freeze_layer(

@@ -31,10 +31,10 @@ CACHED_CELLS = 1024  # of the left stream, which pass all its layers together an
 LAYER_COLUMNS = {
     "upper": (-1, 0, 1),
     "left": (-1, 0),
-}  # that a layer of either stream sees, of this row and the one above
+}  # offsets seen in this row and the one above
 ACTIVATION_IDS = {"leaky": native_streams.LEAKY, "elu": native_streams.ELU, "concat_elu": native_streams.CONCAT_ELU}
 Prepared = dict[str, native.Layer]
-# of each of ``PixelCNNConfig.positions``: int16 within MAP_LIMIT, [H', W', B, D] at its resolution
+# for each of ``PixelCNNConfig.positions`` int16 within MAP_LIMIT, [H', W', B, D] at its resolution
 Conditions = dict[tuple[str, int, int], np.ndarray]
 
 

@@ -114,6 +114,5 @@ class VAEConfig:
 
     def input_limit(self, name: str) -> int:
         """The largest magnitude of an input of a layer."""
-        return (
-            INPUT_LIMIT if name == "first" and self.stride > 1 else MAP_LIMIT
-        )  # with stride 1 the inputs are features, not samples
+        samples = name == "first" and self.stride > 1  # with stride 1 the inputs are features of a flow
+        return INPUT_LIMIT if samples else MAP_LIMIT

@@ -110,11 +110,11 @@ class Spec:
             name = f"stages.{k}"
             if level < before:
                 x, before = convolution(self.layers[f"grow.{level}"], self.active(x).repeat(2, 0).repeat(2, 1)), level
-            active, seen = self.active(x), up[level][-1 - n]
-            mean, log_scale = self.split(f"{name}.posterior", seen, active)
+            active, up_features = self.active(x), up[level][-1 - n]
+            mean, log_scale = self.split(f"{name}.posterior", up_features, active)
             z = e = self.tables.values[group_bins].astype(np.int64)
             if c.posterior == "iaf":
-                mean, log_scale = self.flow(f"{name}.flow", e, seen, mean, log_scale)
+                mean, log_scale = self.flow(f"{name}.flow", e, up_features, mean, log_scale)
             if k:
                 prior, scale = self.split(f"{name}.prior", active)
                 z = prior + self.scaled(e, scale)
@@ -126,12 +126,12 @@ class Spec:
         return groups, convolution(self.layers["last"], self.active(x), limit=OUTPUT_LIMIT)
 
     def flow(
-        self, name: str, e: np.ndarray, seen: np.ndarray, mean: np.ndarray, log_scale: np.ndarray
+        self, name: str, e: np.ndarray, up_features: np.ndarray, mean: np.ndarray, log_scale: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Posteriors of e behind a flow, one channel after another: eq. 2.60 and its inverse."""
         e0, mean, log_scale = np.zeros_like(e), mean.copy(), log_scale.copy()
         for i in range(e.shape[2]):
-            inner = convolution(self.layers[f"{name}.first"], np.concatenate([coarser(e0, 7), seen], 2))
+            inner = convolution(self.layers[f"{name}.first"], np.concatenate([coarser(e0, 7), up_features], 2))
             shift, scale = (part[:, :, i] for part in self.split(f"{name}.last", self.active(inner)))
             mean[:, :, i] = shift + self.scaled(mean[:, :, i], scale)
             log_scale[:, :, i] += scale
