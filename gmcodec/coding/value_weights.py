@@ -72,9 +72,7 @@ def is_sparse(counts: np.ndarray) -> bool:
     """
     inner = counts[1:-1].astype(float)
     curve = np.convolve(inner, [0.25, 0.5, 0.25], "same")
-    chance = np.sqrt(
-        0.4 * curve.sum() * np.count_nonzero(curve)
-    )  # of |inner - curve|, rather too large
+    chance = np.sqrt(0.4 * curve.sum() * np.count_nonzero(curve))  # of |inner - curve|, rather too large
     return bool(np.abs(inner - curve).sum() > chance + SPARSE_SHARE * inner.sum())
 
 
