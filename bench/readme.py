@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Fill the README and the pages of docs/ with what is measured or read elsewhere.
+"""Copy measured tables and file trees into the README and the pages of docs/.
 
 python -m bench.readme
 
-Between ``<!-- table: bench/results/kodak/table.md -->`` and ``<!-- end -->`` stand the table lines of that file.
-Between ``<!-- tree: gmcodec -->`` and ``<!-- end -->`` stand the sources of that folder, each with its first sentence
-(tree.py).
-``--check``, which the tests run, changes nothing and fails where something differs.
+The lines between ``<!-- table: bench/results/kodak/table.md -->`` and ``<!-- end -->`` become the table in that file;
+those between ``<!-- tree: gmcodec -->`` and ``<!-- end -->`` become the list of sources in that folder, each with its
+first sentence (tree.py).  ``--check``, which the tests run, changes nothing, and fails if anything differs.
 """
 
 from __future__ import annotations
@@ -19,10 +18,11 @@ import click
 from bench.tree import tree
 
 ROOT = Path(__file__).parent.parent
-PLACE = re.compile(r"(<!-- (table|tree): (\S+) -->\n)(.*?)(<!-- end -->)", re.S)
+MARKED = re.compile(r"(<!-- (table|tree): (\S+) -->\n)(.*?)(<!-- end -->)", re.S)
 
 
 def pages(root: Path = ROOT) -> list[Path]:
+    """The README and the pages of docs/."""
     return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
@@ -32,13 +32,13 @@ def table(path: Path) -> str:
 
 
 def filled(text: str, root: Path = ROOT) -> str:
-    """``text`` with every table as it stands in its file, and every tree as the folder is."""
+    """``text`` with every table as in its file, and every tree as in its folder."""
 
-    def fill(place: re.Match[str]) -> str:
-        path = root / place[3]
-        return place[1] + (table(path) if place[2] == "table" else f"```text\n{tree(path)}```\n") + place[5]
+    def fill(found: re.Match[str]) -> str:
+        path = root / found[3]
+        return found[1] + (table(path) if found[2] == "table" else f"```text\n{tree(path)}```\n") + found[5]
 
-    return PLACE.sub(fill, text)
+    return MARKED.sub(fill, text)
 
 
 @click.command()
@@ -49,7 +49,7 @@ def main(check: bool) -> None:
     for page in pages():
         before = page.read_text("utf-8")
         after = filled(before)
-        count += len(PLACE.findall(after))
+        count += len(MARKED.findall(after))
         if after != before:
             changed.append(str(page.relative_to(ROOT)))
             if not check:

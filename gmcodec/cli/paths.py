@@ -245,9 +245,9 @@ def plan(action: str, inputs: Inputs, output: str | None, name: Callable[[Source
 
 
 def plan_maps(inputs: Inputs, output: str, options: Options) -> list[Job]:
-    """Jobs of ``info`` that draw what pixels cost into a PNG file, or a folder.  Raises UsageError."""
+    """Jobs of ``info`` that draw the bits of each pixel into a PNG file or into a folder.  Raises UsageError."""
     if output == STDIO:
-        raise click.UsageError("--map needs a file: standard output is for what info says")
+        raise click.UsageError("--map needs a file, because standard output shows the other information")
     folder = _is_folder(output)
     if not folder and (inputs.from_folder or len(inputs.sources) > 1):
         raise click.UsageError(f"several inputs need a directory: --map {printable(output)}/")

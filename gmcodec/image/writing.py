@@ -160,9 +160,9 @@ def _with_pillow(name: str, keys: tuple[str, ...], **options: Any) -> Callable[[
 
     def save(planes: Planes, tags: Tags) -> bytes:
         image, out = reading.to_image(planes), io.BytesIO()
-        given = {key: image.info[key] for key in keys if key in image.info}
+        metadata = {key: image.info[key] for key in keys if key in image.info}
         image.info.clear()
-        image.save(out, name, **(options | given))
+        image.save(out, name, **(options | metadata))
         return out.getvalue()
 
     return save

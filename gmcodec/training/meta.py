@@ -119,8 +119,8 @@ class PhotographStreams:
         self, origin: Tensor, stride: Tensor, width: Tensor, first: Tensor, mirrored: Tensor, starting: Tensor
     ) -> PixelBatch:
         """Pixels by their place in ``samples`` and ``order``; arguments int64 [M, 1] each."""
-        place = self.order[first + torch.arange(STEP_PIXELS, device=self.device)].long()
-        y, x = place // width, place % width
+        pixel = self.order[first + torch.arange(STEP_PIXELS, device=self.device)].long()
+        y, x = pixel // width, pixel % width
         at = origin + y * stride + torch.where(mirrored > 0, width - 1 - x, x)
         left = 1 - 2 * mirrored  # the left neighbour in coding order is this many samples before
         pixels = self.samples[at + self.rows_away * stride + self.columns_away * left]  # [O, M, P, C]
