@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from gmcodec.arrays import Float64, UInt8, UInt16
 from gmcodec.coding import autoregressive, chain, high_depth, strips, value_weights
 from gmcodec.coding.autoregressive import Costs, Payload
 from gmcodec.errors import GmcFormatError, UnsupportedImageError
@@ -44,7 +45,7 @@ class PixelCoder:
 
     def encode(
         self,
-        planes: np.ndarray,
+        planes: UInt8[np.ndarray, "C H W"],
         threads: int = 1,
         progress: Callback = ignore,
         weight_indices: WeightIndices | None = None,
@@ -63,7 +64,7 @@ class PixelCoder:
         threads: int = 1,
         progress: Callback = ignore,
         costs: Costs = None,
-    ) -> np.ndarray:
+    ) -> UInt8[np.ndarray, "C H W"]:
         """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError, as all coders do.
 
         ``costs``, float64 [H, W], gets the bits of each pixel, all its channels together; what belongs to none, a share
@@ -71,11 +72,15 @@ class PixelCoder:
         """
         return autoregressive.decode(payload, shape, self.model, threads, progress, costs=costs)
 
-    def encode_group(self, images: np.ndarray, progress: Callback = ignore) -> tuple[bytes, np.ndarray]:
+    def encode_group(
+        self, images: UInt8[np.ndarray, "B C H W"], progress: Callback = ignore
+    ) -> tuple[bytes, Float64[np.ndarray, " B"]]:
         """uint8 [B, C, H, W] -> payload, and the estimated bits of each image, float64 [B]."""
         return autoregressive.encode_batch(images, self.model, progress)
 
-    def decode_group(self, payload: bytes, shape: tuple[int, int, int, int], progress: Callback = ignore) -> np.ndarray:
+    def decode_group(
+        self, payload: bytes, shape: tuple[int, int, int, int], progress: Callback = ignore
+    ) -> UInt8[np.ndarray, "B C H W"]:
         """Inverse of ``encode_group``: uint8 [B, C, H, W]."""
         return autoregressive.decode_batch(payload, shape, self.model, progress)
 
@@ -83,13 +88,17 @@ class PixelCoder:
         """Weight indices for an image, uint8 [C, 256] (coding/value_weights.py): the same for all models."""
         return autoregressive.choose_weight_indices(planes, self.model)
 
-    def trial_bits(self, planes: np.ndarray, progress: Callback = ignore) -> float:
+    def trial_bits(self, planes: UInt8[np.ndarray, "C H W"], progress: Callback = ignore) -> float:
         """About the bits of an image, from a few squares of it, each coded on its own."""
         sample = autoregressive.squares(planes, TRIAL_SQUARES)
         return autoregressive.push_words(sample, self.model, progress)[1].sum() / sample.size * planes.size
 
     def sampled_bits(
-        self, planes: np.ndarray, threads: int, weight_indices: WeightIndices | None, progress: Callback = ignore
+        self,
+        planes: UInt8[np.ndarray, "C H W"],
+        threads: int,
+        weight_indices: WeightIndices | None,
+        progress: Callback = ignore,
     ) -> tuple[float, float] | None:
         """About the bits of ``encode`` and their standard error, several times faster; None if it is no faster."""
         return autoregressive.sampled_bits(planes, self.model, threads, weight_indices, progress)
@@ -105,7 +114,7 @@ class HighDepthCoder:
 
     def encode(
         self,
-        planes: np.ndarray,
+        planes: UInt16[np.ndarray, "C H W"],
         threads: int = 1,
         progress: Callback = ignore,
         weight_indices: WeightIndices | None = None,
@@ -121,7 +130,7 @@ class HighDepthCoder:
         threads: int = 1,
         progress: Callback = ignore,
         costs: Costs = None,
-    ) -> np.ndarray:
+    ) -> UInt16[np.ndarray, "C H W"]:
         """Inverse of ``encode``: uint16 [C, H, W]."""
         return high_depth.decode(payload, shape, self.model, threads, progress, costs)
 
@@ -137,12 +146,16 @@ class HighDepthCoder:
         """All neutral: the format has lists of values instead."""
         return np.full((len(planes), value_weights.VALUES), value_weights.NEUTRAL_INDEX, np.uint8)
 
-    def trial_bits(self, planes: np.ndarray, progress: Callback = ignore) -> float:
+    def trial_bits(self, planes: UInt16[np.ndarray, "C H W"], progress: Callback = ignore) -> float:
         """About the bits of an image, from a few squares of it."""
         return high_depth.estimate(planes, self.model, progress)
 
     def sampled_bits(
-        self, planes: np.ndarray, threads: int, weight_indices: WeightIndices | None, progress: Callback = ignore
+        self,
+        planes: UInt16[np.ndarray, "C H W"],
+        threads: int,
+        weight_indices: WeightIndices | None,
+        progress: Callback = ignore,
     ) -> tuple[float, float] | None:
         """Nothing is faster."""
         return None
@@ -158,7 +171,7 @@ class ChainCoder(PixelCoder):
 
     def encode(
         self,
-        planes: np.ndarray,
+        planes: UInt8[np.ndarray, "C H W"],
         threads: int = 1,
         progress: Callback = ignore,
         weight_indices: WeightIndices | None = None,
@@ -175,17 +188,21 @@ class ChainCoder(PixelCoder):
         threads: int = 1,
         progress: Callback = ignore,
         costs: Costs = None,
-    ) -> np.ndarray:
+    ) -> UInt8[np.ndarray, "C H W"]:
         """Inverse of ``encode``: uint8 [C, H, W]."""
         spent = None if costs is None else costs[None]
         return chain.decode_chain(payload, (1, *shape), self.latents, progress, spent)[0]
 
-    def encode_group(self, images: np.ndarray, progress: Callback = ignore) -> tuple[bytes, np.ndarray]:
+    def encode_group(
+        self, images: UInt8[np.ndarray, "B C H W"], progress: Callback = ignore
+    ) -> tuple[bytes, Float64[np.ndarray, " B"]]:
         """uint8 [B, C, H, W] -> payload, and the estimated bits of each image, float64 [B]."""
         found = chain.encode_chain(images, self.latents, progress)
         return found.payload, found.bits
 
-    def decode_group(self, payload: bytes, shape: tuple[int, int, int, int], progress: Callback = ignore) -> np.ndarray:
+    def decode_group(
+        self, payload: bytes, shape: tuple[int, int, int, int], progress: Callback = ignore
+    ) -> UInt8[np.ndarray, "B C H W"]:
         """Inverse of ``encode_group``: uint8 [B, C, H, W]."""
         return chain.decode_chain(payload, shape, self.latents, progress)
 
@@ -201,7 +218,7 @@ class StripCoder(ChainCoder):
 
     def encode(
         self,
-        planes: np.ndarray,
+        planes: UInt8[np.ndarray, "C H W"],
         threads: int = 1,
         progress: Callback = ignore,
         weight_indices: WeightIndices | None = None,
@@ -217,7 +234,7 @@ class StripCoder(ChainCoder):
         threads: int = 1,
         progress: Callback = ignore,
         costs: Costs = None,
-    ) -> np.ndarray:
+    ) -> UInt8[np.ndarray, "C H W"]:
         """Inverse of ``encode``: uint8 [C, H, W]."""
         return strips.decode_image(payload, shape, self.latents, threads, progress, costs)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gmcodec.arrays import UInt8
 from gmcodec.coders import coder_of
 from gmcodec.coding import bitsback, flow
 from gmcodec.coding.autoregressive import pop
@@ -27,7 +28,7 @@ GAP = 2  # pixels between images on a page
 SAMPLING_BITS, SAMPLING_MARGIN = 12, 2048
 
 
-def sample(loaded: Loaded, count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
+def sample(loaded: Loaded, count: int, height: int, width: int, seed: int = 0) -> UInt8[np.ndarray, "B C H W"]:
     """Images sampled from a model without latents, or from a flow: uint8 [count, C, height, width].
 
     Raises ValueError for a size that the model does not support.
@@ -41,8 +42,14 @@ def sample(loaded: Loaded, count: int, height: int, width: int, seed: int = 0) -
 
 
 def sample_latents(
-    model: AgaveModel, rows: int, columns: int, height: int, width: int, seed: int = 0, images: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+    model: AgaveModel,
+    rows: int,
+    columns: int,
+    height: int,
+    width: int,
+    seed: int = 0,
+    images: UInt8[np.ndarray, "B C H W"] | None = None,
+) -> tuple[UInt8[np.ndarray, "B C H W"], UInt8[np.ndarray, "R S C H W"]]:
     """Sample latents for each row, then several images given these (thesis, Figures 3.3 and 3.5).
 
     Latents come from the posterior of ``images`` uint8 [rows, C, height, width], else from the prior.  Returns f(z),
@@ -106,7 +113,7 @@ def _squares(source: Path, count: int, size: int, channels: int) -> np.ndarray:
     return np.stack(squares).transpose(0, 3, 1, 2)
 
 
-def grid(pictures: np.ndarray) -> np.ndarray:
+def grid(pictures: UInt8[np.ndarray, "R S C H W"]) -> UInt8[np.ndarray, "C2 H2 W2"]:
     """Images uint8 [rows, columns, C, H, W] -> one on white, uint8 [height, width, C]."""
     rows, columns, channels, height, width = pictures.shape
     page = np.full((rows, height + GAP, columns, width + GAP, channels), 255, np.uint8)

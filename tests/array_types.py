@@ -26,16 +26,19 @@ NAMES = {name: getattr(jaxtyping, name) for name in dir(jaxtyping) if re.match(r
 checked: set[str] = set()  # functions that were called, and whose arrays were as their signatures say
 
 
-def array_type(annotation: Any) -> Any:
-    """What ``isinstance`` takes, of an annotation that is one array type; None for any other."""
+def array_types(annotation: Any) -> tuple[Any, ...]:
+    """What ``isinstance`` takes, of an annotation that is one array type or a tuple of them; () for any other."""
     text = str(annotation).removesuffix(" | None")
-    return eval(text, {**NAMES, "np": np}) if ARRAY.fullmatch(text) else None  # noqa: S307
+    parts = ARRAY.findall(text)
+    if text not in (", ".join(parts), f"tuple[{', '.join(parts)}]"):
+        return ()
+    return tuple(eval(part, {**NAMES, "np": np}) for part in parts)  # noqa: S307
 
 
 def watched(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, checking its arrays."""
     hints = getattr(function, "__annotations__", {})
-    expected = {name: found for name, hint in hints.items() if (found := array_type(hint)) is not None}
+    expected = {name: found for name, hint in hints.items() if (found := array_types(hint))}
     if not expected:
         return function
     signature, name = inspect.signature(function), f"{function.__module__}.{function.__qualname__}"
@@ -44,10 +47,11 @@ def watched(function: Callable[..., Any]) -> Callable[..., Any]:
     def check(values: dict[str, Any]) -> None:
         with jaxtyping.jaxtyped("context"):
             for argument, value in values.items():
-                kind = expected.get(argument)
-                if kind is not None and value is not None and not isinstance(value, kind):
-                    shape = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value)
-                    raise TypeError(f"{name}: {argument} is {shape}, not {hints[argument]}")
+                arrays = value if isinstance(value, tuple) else [value]
+                for array, kind in zip(arrays, expected.get(argument, ()), strict=False):
+                    if array is not None and not isinstance(array, kind):
+                        shape = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array)
+                        raise TypeError(f"{name}: {argument} is {shape}, not {hints[argument]}")
 
     @functools.wraps(function)
     def inner(*args: Any, **kwargs: Any) -> Any:

@@ -53,6 +53,7 @@ LAYERS = (
     "files",
     "threads",
     "progress",
+    "arrays",
     "safe_path",
     "errors",
 )

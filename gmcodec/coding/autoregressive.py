@@ -48,6 +48,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gmcodec import native
+from gmcodec.arrays import Float64, Int64, UInt, UInt8, UInt32
 from gmcodec.coding import value_weights
 from gmcodec.coding.stack import ROW_TOTAL, Stack
 from gmcodec.errors import GmcFormatError
@@ -152,7 +153,9 @@ def tiles(height: int, width: int, tile: tuple[int, int]) -> list[tuple[slice, s
     ]
 
 
-def wavefront(height: int, width: int, slope: int | None, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def wavefront(
+    height: int, width: int, slope: int | None, count: int = 1
+) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, " starts"]]:
     """All pixels of ``count`` images in decoding order: by step ``slope * row + column``, then by image, then by row.
 
     Returns ``order`` (int64 [count*H*W], flat indices) and ``starts`` (int64 [steps+1]): the pixels of step t
@@ -171,8 +174,8 @@ def wavefront(height: int, width: int, slope: int | None, count: int = 1) -> tup
 
 
 def push(
-    stack: Stack, planes: np.ndarray, model: PixelModel, progress: Callback, weights: Weights = None
-) -> np.ndarray:
+    stack: Stack, planes: UInt8[np.ndarray, "B C H W"], model: PixelModel, progress: Callback, weights: Weights = None
+) -> Float64[np.ndarray, " B"]:
     """Push uint8 [B, C, H, W]; returns the estimated bits of each image, float64 [B].  Inverse of ``pop``."""
     bits = np.zeros(len(planes))
     for pixels, symbols, rows, cost in _chunks(planes, model, weights):
@@ -226,7 +229,7 @@ def _chunks(
 
 def pop(
     stack: Stack, shape: tuple[int, int, int, int], model: PixelModel, progress: Callback, weights: Weights = None
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "B C H W"]:
     """Pop uint8 ``shape`` [B, C, H, W].  An empty stack gives zeros."""
     count, c, height, width = shape
     canvas = model.canvas(height, width, count)
@@ -246,8 +249,12 @@ def pop(
 
 
 def push_words(
-    planes: np.ndarray, model: PixelModel, progress: Callback, weights: Weights = None, threads: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
+    planes: UInt8[np.ndarray, "B C H W"],
+    model: PixelModel,
+    progress: Callback,
+    weights: Weights = None,
+    threads: int = 1,
+) -> tuple[UInt32[np.ndarray, " N"], Float64[np.ndarray, " B"]]:
     """uint8 [B, C, H, W] -> words uint32 of a new stack, and the estimated bits of each image, float64 [B].
 
     ``threads``: how many may share the work; some models can use more than one.
@@ -261,14 +268,14 @@ def push_words(
 
 
 def pop_words(
-    words: np.ndarray,
+    words: UInt32[np.ndarray, " words"],
     shape: tuple[int, int, int, int],
     model: PixelModel,
     progress: Callback,
     weights: Weights = None,
     threads: int = 1,
     costs: Costs = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "B C H W"]:
     """Inverse of ``push_words``; ``costs`` [B, H, W].  Raises GmcFormatError when the words are not used up exactly."""
     coder = model.tile_coder
     if coder is not None and shape[0] == 1:
@@ -291,13 +298,13 @@ def pop_words(
     return planes
 
 
-def open_stack(words: np.ndarray) -> Stack:
+def open_stack(words: UInt32[np.ndarray, " words"]) -> Stack:
     """A stack of the words of a file.  Raises GmcFormatError."""
     check_words(words)
     return Stack(words)
 
 
-def check_words(words: np.ndarray) -> None:
+def check_words(words: UInt32[np.ndarray, " words"]) -> None:
     """Raise GmcFormatError for words that no stack can have."""
     if len(words) and words[-1] == 0:
         raise GmcFormatError(
@@ -332,7 +339,7 @@ PopTile = Callable[[np.ndarray, tuple[int, int, int, int], PixelModel, Callback,
 # -- weights of values -----------------------------------------------------------------------------------
 
 
-def squares(planes: np.ndarray, count: int, side: int = SQUARE_SIDE) -> np.ndarray:
+def squares(planes: UInt[np.ndarray, "C H W"], count: int, side: int = SQUARE_SIDE) -> UInt[np.ndarray, "N C S S"]:
     """A sample of an image [C, H, W]: squares [count, C, side, side], spread evenly over an image of any shape."""
     side = min(side, *planes.shape[1:])
     out = []
@@ -384,7 +391,7 @@ def _weights(indices: np.ndarray) -> Weights:
 
 
 def encode(
-    planes: np.ndarray,
+    planes: UInt8[np.ndarray, "C H W"],
     model: PixelModel,
     threads: int = 1,
     progress: Callback = ignore,
@@ -424,7 +431,7 @@ def encode(
 
 
 def sampled_bits(
-    planes: np.ndarray,
+    planes: UInt8[np.ndarray, "C H W"],
     model: PixelModel,
     threads: int,
     weight_indices: Callable[[], np.ndarray] | None,
@@ -457,7 +464,7 @@ def decode(
     progress: Callback = ignore,
     pop_tile: PopTile = pop_words,
     costs: Costs = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "C H W"]:
     """Inverse of ``encode``: uint8 [C, H, W].  Raises GmcFormatError before large allocations.
 
     ``costs``, float64 [H, W], gets the bits of each pixel; those of changes and weights, a share of each.  They take
@@ -524,7 +531,9 @@ def read_tiles(payload: bytes, position: int, height: int, width: int) -> tuple[
 # -- a batch of images in one stream ---------------------------------------------------------------------
 
 
-def encode_batch(images: np.ndarray, model: PixelModel, progress: Callback = ignore) -> tuple[bytes, np.ndarray]:
+def encode_batch(
+    images: UInt8[np.ndarray, "B C H W"], model: PixelModel, progress: Callback = ignore
+) -> tuple[bytes, Float64[np.ndarray, " B"]]:
     """uint8 [B, C, H, W] -> payload, and the estimated bits of each image, float64 [B]."""
     words, bits = push_words(images, model, progress)
     return words.astype("<u4").tobytes(), bits
@@ -532,7 +541,7 @@ def encode_batch(images: np.ndarray, model: PixelModel, progress: Callback = ign
 
 def decode_batch(
     payload: bytes, shape: tuple[int, int, int, int], model: PixelModel, progress: Callback = ignore
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "B C H W"]:
     """Inverse of ``encode_batch``: uint8 ``shape`` [B, C, H, W].  Raises GmcFormatError.
 
     Memory and time grow with ``shape``, whatever the payload is: the caller must limit it.

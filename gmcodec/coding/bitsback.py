@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from gmcodec.arrays import Float64, Int32, UInt8
 from gmcodec.coding.autoregressive import Costs, PixelModel, Weights, pixel_bits, pop, push
 from gmcodec.coding.stack import Stack
 from gmcodec.progress import Callback, ignore
@@ -96,11 +97,11 @@ class Scheme(NamedTuple):
 
 def push_batch(
     stack: Stack,
-    planes: np.ndarray,
+    planes: UInt8[np.ndarray, "B C H W"],
     model: LatentModel,
     progress: Callback = ignore,
     weights: Weights = None,
-    above: np.ndarray | None = None,
+    above: UInt8[np.ndarray, "B C R W"] | None = None,
 ) -> Pushed:
     """Push uint8 [B, C, H, W].  Inverse of ``pop_batch``.
 
@@ -122,9 +123,9 @@ def pop_batch(
     model: LatentModel,
     progress: Callback = ignore,
     weights: Weights = None,
-    above: np.ndarray | None = None,
+    above: UInt8[np.ndarray, "B C R W"] | None = None,
     costs: Costs = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "B C H W"]:
     """Pop uint8 ``shape`` [B, C, H, W] and give the bits back.
 
     ``costs``, float64 [B, H, W], gets what each pixel takes once the latents are known.
@@ -139,7 +140,9 @@ def pop_batch(
     return planes
 
 
-def pop_posteriors(stack: Stack, state: LatentState, count: int, bits: int) -> tuple[list[np.ndarray], np.ndarray]:
+def pop_posteriors(
+    stack: Stack, state: LatentState, count: int, bits: int
+) -> tuple[list[np.ndarray], Float64[np.ndarray, " N"]]:
     """Pop all parts from their posteriors: their bins, and log2 q - log2 p of each of ``count`` images, float64."""
     latents, divergence = [], np.zeros(count)
     for _ in state.sizes():
@@ -169,7 +172,7 @@ def pop_priors(stack: Stack, state: LatentState, bits: int) -> list[np.ndarray]:
     return latents
 
 
-def below(decoder: Any, above: np.ndarray | None) -> PixelModel:
+def below(decoder: Any, above: UInt8[np.ndarray, "B C R W"] | None) -> PixelModel:
     """The decoder that also sees the rows ``above`` (strips.py); without rows, the decoder itself."""
     return decoder if above is None else decoder.below(above)
 
@@ -179,7 +182,9 @@ def _nibbles(bits: int) -> Iterator[int]:
     return iter(range(bits - NIBBLE_BITS, -1, -NIBBLE_BITS))
 
 
-def pop_posterior(stack: Stack, posterior: Posterior, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def pop_posterior(
+    stack: Stack, posterior: Posterior, bits: int
+) -> tuple[Int32[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
     """Pop bins int32 [N]; returns also their cost -log2 q, float64 [N] bits."""
     bins: np.ndarray | int = 0
     cost: np.ndarray | float = 0.0
@@ -191,14 +196,14 @@ def pop_posterior(stack: Stack, posterior: Posterior, bits: int) -> tuple[np.nda
     return np.asarray(bins, np.int32), np.asarray(cost)
 
 
-def push_posterior(stack: Stack, bins: np.ndarray, posterior: Posterior, bits: int) -> None:
+def push_posterior(stack: Stack, bins: Int32[np.ndarray, " N"], posterior: Posterior, bits: int) -> None:
     """Inverse of ``pop_posterior``."""
     for shift in reversed(list(_nibbles(bits))):
         above = (bins >> (shift + NIBBLE_BITS)) << (shift + NIBBLE_BITS)
         stack.push((bins >> shift) & 15, posterior.rows(above.astype(np.int64), 1 << shift))
 
 
-def trial(model: LatentModel, images: np.ndarray, weights: Weights = None) -> Pushed:
+def trial(model: LatentModel, images: UInt8[np.ndarray, "B C H W"], weights: Weights = None) -> Pushed:
     """What images uint8 [B, C, H, W] cost on a stack of random words, which choose the latents."""
     stack = Stack.random(np.random.default_rng(0), required_bits(model, images))
     return push_batch(stack, images, model, weights=weights)
@@ -215,7 +220,7 @@ def latent_cost(model: LatentModel, shape: tuple[int, int, int, int]) -> int:
     return int(factor * model.latent_bits * sum(model.latent_state(shape, None).sizes())) + more
 
 
-def shape_of(planes: np.ndarray) -> tuple[int, int, int, int]:
+def shape_of(planes: UInt8[np.ndarray, "B C H W"]) -> tuple[int, int, int, int]:
     count, channels, height, width = planes.shape
     return count, channels, height, width
 

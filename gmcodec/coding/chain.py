@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gmcodec.arrays import UInt8
 from gmcodec.coding import bitsback, flow
 from gmcodec.coding.autoregressive import Costs, open_stack, pixel_bits, pop, push, spread
 from gmcodec.coding.bitsback import LatentModel, Pushed, Scheme, shape_of
@@ -49,7 +50,7 @@ class Chain:
     initial_bits: float
 
 
-def encode_chain(images: np.ndarray, model: ChainModel, progress: Callback = ignore) -> Chain:
+def encode_chain(images: UInt8[np.ndarray, "B C H W"], model: ChainModel, progress: Callback = ignore) -> Chain:
     """uint8 [N, C, H, W] -> payload."""
     count, _, height, width = images.shape
     largest = count // scheme(model).least_batches
@@ -75,7 +76,7 @@ def decode_chain(
     model: ChainModel,
     progress: Callback = ignore,
     costs: Costs = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "B C H W"]:
     """Inverse of ``encode_chain``: uint8 ``shape`` [N, C, H, W].  Raises GmcFormatError.
 
     Memory and time grow with ``shape``, whatever the payload is: the caller must limit it.  ``costs``, float64

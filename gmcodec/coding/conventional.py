@@ -52,6 +52,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, WebPImagePlugin
 
+from gmcodec.arrays import UInt
 from gmcodec.coding import filters
 from gmcodec.coding.compressors import DEFLATE, LZMA, decompress, deflate, lzma_raw
 from gmcodec.coding.filters import INTERLEAVED, MED, MED_GREEN, PACKED_BITS, PLANAR, PNG
@@ -82,7 +83,7 @@ _SLOW_GAIN_FEW_COLOURS, _SLOW_GAIN = 2.2, 1.08
 
 
 def encode(
-    planes: np.ndarray,
+    planes: UInt[np.ndarray, "C H W"],
     depth: int,
     effort: str,
     below: float | None = None,
@@ -104,7 +105,7 @@ def encode(
     return best.method, best.payload
 
 
-def quick_size(planes: np.ndarray, depth: int, progress: Callback = ignore) -> int:
+def quick_size(planes: UInt[np.ndarray, "C H W"], depth: int, progress: Callback = ignore) -> int:
     """A rough estimate of the bytes that ``encode`` would take, in tens of milliseconds per megasample.
 
     A large image is compressed band by band, since compressing it as a whole takes ten times its memory.
@@ -119,7 +120,7 @@ def quick_size(planes: np.ndarray, depth: int, progress: Callback = ignore) -> i
     return total
 
 
-def has_few_colours(planes: np.ndarray) -> bool:
+def has_few_colours(planes: UInt[np.ndarray, "C H W"]) -> bool:
     """Whether uint8 [C, H, W] has few colours, by a sample of its pixels; False for grey images."""
     if planes.shape[0] < 3 or planes.itemsize > 1:
         return False
@@ -130,7 +131,7 @@ def has_few_colours(planes: np.ndarray) -> bool:
     return len(np.unique(keys)) <= _FEW_COLOURS
 
 
-def decode(method: int, payload: bytes, shape: tuple[int, int, int], depth: int) -> np.ndarray:
+def decode(method: int, payload: bytes, shape: tuple[int, int, int], depth: int) -> UInt[np.ndarray, "C H W"]:
     """Inverse of ``encode``: uint8 (uint16 for depth 16) ``[C, H, W]``, values below ``2**depth``.
 
     Raises ``UnknownModelError`` for a method not in ``METHODS`` and ``GmcFormatError`` for a damaged payload.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from gmcodec import native
+from gmcodec.arrays import UInt, UInt8
 from gmcodec.errors import GmcFormatError
 
 INTERLEAVED, PNG, MED, MED_GREEN, PLANAR = range(5)  # permanent: payloads hold them
@@ -23,7 +24,7 @@ _BAND = 1 << 20  # bytes filtered at a time, to bound the temporaries
 _PAETH = 4  # the last kind of PNG
 
 
-def to_stream(planes: np.ndarray, kind: int, packing: int) -> bytes:
+def to_stream(planes: UInt[np.ndarray, "C H W"], kind: int, packing: int) -> bytes:
     """Samples ``[C, H, W]`` -> the bytes to compress.
 
     ``kind`` is INTERLEAVED .. PLANAR, ``packing`` a code of ``PACKED_BITS`` (0 unless one plane of uint8).
@@ -54,7 +55,9 @@ def stream_size(shape: tuple[int, int, int], depth: int, kind: int, packing: int
     return height * (row + (kind == PNG))
 
 
-def from_stream(stream: bytes, shape: tuple[int, int, int], depth: int, kind: int, packing: int) -> np.ndarray:
+def from_stream(
+    stream: bytes, shape: tuple[int, int, int], depth: int, kind: int, packing: int
+) -> UInt[np.ndarray, "C H W"]:
     """Inverse of ``to_stream``; ``stream`` has exactly ``stream_size`` bytes."""
     channels, height, width = shape
     itemsize = 2 if depth == 16 else 1
@@ -81,7 +84,7 @@ def from_stream(stream: bytes, shape: tuple[int, int, int], depth: int, kind: in
     return planes
 
 
-def pack_rows(samples: np.ndarray, bits: int) -> np.ndarray:
+def pack_rows(samples: UInt8[np.ndarray, " ..."], bits: int) -> UInt8[np.ndarray, " ..."]:
     """uint8 ``[..., W]`` below ``2**bits``, bits 1, 2, 4 or 8 -> uint8 ``[..., ceil(W * bits / 8)]``."""
     if bits == 8:
         return samples
@@ -96,7 +99,7 @@ def pack_rows(samples: np.ndarray, bits: int) -> np.ndarray:
     return packed
 
 
-def unpack_rows(packed: np.ndarray, width: int, bits: int) -> np.ndarray:
+def unpack_rows(packed: UInt8[np.ndarray, " ..."], width: int, bits: int) -> UInt8[np.ndarray, " ..."]:
     """Inverse of ``pack_rows``; ``packed`` has exactly the bytes that ``width`` samples need; padding is ignored."""
     if bits == 8:
         return packed
@@ -109,7 +112,7 @@ def unpack_rows(packed: np.ndarray, width: int, bits: int) -> np.ndarray:
     return np.ascontiguousarray(samples[..., :width])
 
 
-def png_filter(rows: np.ndarray, step: int) -> np.ndarray:
+def png_filter(rows: UInt8[np.ndarray, "N K"], step: int) -> UInt8[np.ndarray, "N L"]:
     """uint8 ``[H, B]`` -> uint8 ``[H, 1 + B]``: the row's kind, then the row minus its prediction modulo 256.
 
     ``step`` is the distance in bytes to the pixel on the left.
@@ -144,14 +147,14 @@ def _filter_band(here: np.ndarray, up: np.ndarray, step: int) -> np.ndarray:
     return out
 
 
-def png_unfilter(filtered: np.ndarray, step: int) -> np.ndarray:
+def png_unfilter(filtered: UInt8[np.ndarray, "N L"], step: int) -> UInt8[np.ndarray, "N K"]:
     """Inverse of ``png_filter``. Raises ``GmcFormatError`` for an unknown kind."""
     if (kind := filtered[:, 0].max()) > _PAETH:
         raise GmcFormatError(f"row filter {kind} is unknown")
     return native.core().undone_png(filtered, step)
 
 
-def med_filter(planes: np.ndarray) -> np.ndarray:
+def med_filter(planes: UInt[np.ndarray, "C H W"]) -> UInt[np.ndarray, "C H W"]:
     """uint8 or uint16 ``[C, H, W]`` -> residual of that type, folded: 0, -1, 1, -2, 2 .. -> 0, 1, 2, 3, 4 ..
 
     The prediction is ``clip(left + up - diagonal, min(left, up), max(left, up))``; the first row is predicted
@@ -169,7 +172,7 @@ def med_filter(planes: np.ndarray) -> np.ndarray:
     return (residual << 1) ^ sign
 
 
-def med_unfilter(folded: np.ndarray) -> np.ndarray:
+def med_unfilter(folded: UInt[np.ndarray, "H W C"]) -> UInt[np.ndarray, "H W C"]:
     """Inverse of ``med_filter``."""
     residual = (folded >> 1 ^ (np.zeros_like(folded) - (folded & 1))).astype(np.int32)
     native.core().undone_med(residual, 256**folded.dtype.itemsize - 1)

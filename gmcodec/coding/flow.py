@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gmcodec.arrays import Float64, Int64, UInt8
 from gmcodec.coding.autoregressive import Costs, PixelModel, Weights, pixel_bits, pop, push
 from gmcodec.coding.bitsback import (
     SEED_MARGIN,
@@ -117,7 +118,7 @@ class Underflow(Exception):
 
 def push_batch(
     stack: Stack,
-    planes: np.ndarray,
+    planes: UInt8[np.ndarray, "B C H W"],
     model: FlowModel,
     progress: Callback = ignore,
     weights: Weights = None,
@@ -176,7 +177,7 @@ def pop_batch(
     weights: Weights = None,
     above: np.ndarray | None = None,
     costs: Costs = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "B C H W"]:
     """Pop uint8 ``shape`` [B, C, H, W] and give the bits back.  Raises GmcFormatError.
 
     ``costs``, float64 [B, H, W], gets what each pixel beside whole cells takes; those within, the same share each.
@@ -226,7 +227,7 @@ def _pop_cells(stack: Stack, shape: tuple[int, int, int, int], model: FlowModel)
     return planes
 
 
-def sample(stack: Stack, shape: tuple[int, int, int, int], model: FlowModel) -> np.ndarray:
+def sample(stack: Stack, shape: tuple[int, int, int, int], model: FlowModel) -> UInt8[np.ndarray, "B C H W"]:
     """Samples of the model, from a stack of random words: uint8 ``shape``; values out of range are clipped.
 
     The stack must hold ``TRIAL_BITS`` a sample.
@@ -251,7 +252,7 @@ def _pop_features(
 # -- couplings and features: push and pop ----------------------------------------------------------------
 
 
-def push_affine(stack: Stack, x: np.ndarray, affine: Affine) -> tuple[np.ndarray, int]:
+def push_affine(stack: Stack, x: Int64[np.ndarray, " N"], affine: Affine) -> tuple[Int64[np.ndarray, " N"], int]:
     """Samples int64 [N] -> what a coupling makes of them, and the fewest bits that the stack held meanwhile."""
     r = stack.pop_below(affine.scale)
     lowest = check_stack(stack, stack.bits)
@@ -260,7 +261,7 @@ def push_affine(stack: Stack, x: np.ndarray, affine: Affine) -> tuple[np.ndarray
     return total >> COUPLING_SCALE_BITS, lowest
 
 
-def pop_affine(stack: Stack, h: np.ndarray, affine: Affine) -> np.ndarray:
+def pop_affine(stack: Stack, h: Int64[np.ndarray, " N"], affine: Affine) -> Int64[np.ndarray, " N"]:
     """Inverse of ``push_affine``."""
     total = (h << COUPLING_SCALE_BITS) + stack.pop_uniform(len(h), 1 << COUPLING_SCALE_BITS)
     x, r = np.divmod(total, affine.scale)
@@ -268,7 +269,9 @@ def pop_affine(stack: Stack, h: np.ndarray, affine: Affine) -> np.ndarray:
     return x + affine.mean
 
 
-def push_features(stack: Stack, rest: np.ndarray, kinds: np.ndarray, tables: FeatureTables) -> np.ndarray:
+def push_features(
+    stack: Stack, rest: Int64[np.ndarray, " N"], kinds: Int64[np.ndarray, " N"], tables: FeatureTables
+) -> Float64[np.ndarray, " N"]:
     """Push features minus their means, int64 [N]; returns the bits of each, float64 [N].
 
     The lowest ``shift`` bits of a number are uniform.  The bits above them, plus 128, are a bin, 1..255.  If they lie
@@ -292,7 +295,7 @@ def push_features(stack: Stack, rest: np.ndarray, kinds: np.ndarray, tables: Fea
     return bits + shift + ESCAPE_BITS * escaped
 
 
-def pop_features(stack: Stack, kinds: np.ndarray, tables: FeatureTables) -> np.ndarray:
+def pop_features(stack: Stack, kinds: Int64[np.ndarray, " N"], tables: FeatureTables) -> Int64[np.ndarray, " N"]:
     """Inverse of ``push_features``."""
     shift = tables.shift[kinds].astype(np.int64)
     high = stack.pop(tables.high[kinds])
@@ -312,7 +315,7 @@ def check_stack(stack: Stack, lowest: int) -> int:
     return min(lowest, stack.bits)
 
 
-def trial(model: FlowModel, images: np.ndarray, weights: Weights = None) -> Pushed:
+def trial(model: FlowModel, images: UInt8[np.ndarray, "B C H W"], weights: Weights = None) -> Pushed:
     """What images uint8 [B, C, H, W] cost on a stack of random words."""
     stack = Stack.random(np.random.default_rng(0), TRIAL_BITS * images.size)
     return push_batch(stack, images, model, weights=weights)

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gmcodec.arrays import UInt16
 from gmcodec.coding.autoregressive import (
     Costs,
     Payload,
@@ -71,7 +72,7 @@ VALUES_16BIT = 1 << 16
 # -- values ----------------------------------------------------------------------------------------------------
 
 
-def choose_lists(planes: np.ndarray) -> ValueLists:
+def choose_lists(planes: UInt16[np.ndarray, "C H W"]) -> ValueLists:
     """The lists for uint16 [C, H, W] that save more bits than they take.
 
     What a list saves is estimated from the gaps around the values of all samples.  A sparse histogram has wide gaps
@@ -127,7 +128,7 @@ def unpack_lists(mask: int, data: bytes, channels: int) -> ValueLists:
     return lists
 
 
-def to_ranks(planes: np.ndarray, lists: ValueLists) -> np.ndarray:
+def to_ranks(planes: UInt16[np.ndarray, "C H W"], lists: ValueLists) -> UInt16[np.ndarray, "C H W"]:
     """uint16 [C, H, W] with every value replaced by its rank in the list of its channel."""
     out = planes.copy()
     for plane, used in zip(out, lists, strict=True):
@@ -138,7 +139,7 @@ def to_ranks(planes: np.ndarray, lists: ValueLists) -> np.ndarray:
     return out
 
 
-def from_ranks(ranks: np.ndarray, lists: ValueLists) -> np.ndarray:
+def from_ranks(ranks: UInt16[np.ndarray, "C H W"], lists: ValueLists) -> UInt16[np.ndarray, "C H W"]:
     """Inverse of ``to_ranks``, in place.  Raises GmcFormatError for a rank beyond the end of a list."""
     for plane, used in zip(ranks, lists, strict=True):
         if used is not None:
@@ -151,7 +152,9 @@ def from_ranks(ranks: np.ndarray, lists: ValueLists) -> np.ndarray:
 # -- the scale -------------------------------------------------------------------------------------------------
 
 
-def choose_shift(ranks: np.ndarray, model: Model, bits: int, progress: Callback = ignore) -> tuple[int, float]:
+def choose_shift(
+    ranks: UInt16[np.ndarray, "C H W"], model: Model, bits: int, progress: Callback = ignore
+) -> tuple[int, float]:
     """The best of three shifts that suit the noise of ranks uint16 [C, H, W], and its bits a sample, by a trial."""
     fine = ranks.astype(np.int32)
     second = fine[:, 1:, 1:] - fine[:, :-1, 1:] - fine[:, 1:, :-1] + fine[:, :-1, :-1]
@@ -170,7 +173,7 @@ def choose_shift(ranks: np.ndarray, model: Model, bits: int, progress: Callback 
     return shift, costs[shift]
 
 
-def estimate(planes: np.ndarray, model: Model, progress: Callback = ignore) -> float:
+def estimate(planes: UInt16[np.ndarray, "C H W"], model: Model, progress: Callback = ignore) -> float:
     """Estimated bits of uint16 [C, H, W], from a sample."""
     ranks = to_ranks(planes, choose_lists(planes))
     return choose_shift(ranks, model, bits_of(ranks.max()), progress)[1] * ranks.size
@@ -184,7 +187,7 @@ def bits_of(largest: int) -> int:
 
 
 def encode(
-    planes: np.ndarray,
+    planes: UInt16[np.ndarray, "C H W"],
     model: Model,
     threads: int = 1,
     progress: Callback = ignore,
@@ -216,7 +219,7 @@ def decode(
     threads: int = 1,
     progress: Callback = ignore,
     costs: Costs = None,
-) -> np.ndarray:
+) -> UInt16[np.ndarray, "C H W"]:
     """Inverse of ``encode``: uint16 [C, H, W].  Raises GmcFormatError before large allocations.
 
     ``costs``, float64 [H, W], gets the bits of each pixel; those of the lists of values, a share of each.

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gmcodec.arrays import Float64, UInt8, UInt32
 from gmcodec.coding import autoregressive
 from gmcodec.coding.autoregressive import (
     Costs,
@@ -71,7 +72,9 @@ class FlowStrips(FlowModel, Strips, Protocol): ...
 StripModel = LatentStrips | FlowStrips
 
 
-def encode_image(planes: np.ndarray, model: StripModel, threads: int = 1, progress: Callback = ignore) -> Payload:
+def encode_image(
+    planes: UInt8[np.ndarray, "C H W"], model: StripModel, threads: int = 1, progress: Callback = ignore
+) -> Payload:
     """uint8 [C, H, W] -> payload.  The bytes do not depend on ``threads``."""
 
     def push_tile(
@@ -89,7 +92,7 @@ def decode_image(
     threads: int = 1,
     progress: Callback = ignore,
     costs: Costs = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "C H W"]:
     """Inverse of ``encode_image``: uint8 [C, H, W].  Raises GmcFormatError before large allocations.
 
     ``costs``, float64 [H, W], gets the bits of each pixel; a strip's latents, or its flow, cost its pixels alike.
@@ -110,8 +113,8 @@ def decode_image(
 
 
 def push_strips(
-    tile: np.ndarray, model: StripModel, progress: Callback, weights: Weights
-) -> tuple[np.ndarray, np.ndarray]:
+    tile: UInt8[np.ndarray, "B C H W"], model: StripModel, progress: Callback, weights: Weights
+) -> tuple[UInt32[np.ndarray, " words"], Float64[np.ndarray, " 1"]]:
     """uint8 [1, C, H, W] -> words uint32 and their estimated bits, float64 [1]; latents are used if they save words."""
     stack = Stack()
     bits = push(stack, tile, model.plain, progress, weights)
@@ -166,13 +169,13 @@ def _push_latents(
 
 
 def pop_strips(
-    words: np.ndarray,
+    words: UInt32[np.ndarray, " words"],
     shape: tuple[int, int, int, int],
     model: StripModel,
     progress: Callback,
     weights: Weights,
     costs: Costs = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "B C H W"]:
     """Inverse of ``push_strips``; ``costs`` [1, H, W].  Raises GmcFormatError."""
     stack, top, (_, _, height, width) = open_stack(words), 0, shape
     out = np.empty(shape, np.uint8)

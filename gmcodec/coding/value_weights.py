@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gmcodec.arrays import Float64, Int32, UInt8, UInt32
 from gmcodec.coding.stack import ROW_TOTAL, Stack
 from gmcodec.errors import GmcFormatError
 
@@ -52,7 +53,7 @@ def weight_indices(used: np.ndarray, counts: np.ndarray, expected: np.ndarray) -
     return out
 
 
-def expectation(rows: np.ndarray, high: np.ndarray) -> np.ndarray:
+def expectation(rows: Int32[np.ndarray, "N 16"], high: Int32[np.ndarray, " N"]) -> Float64[np.ndarray, " 256"]:
     """How often the model expects each value, float64 [256], from its rows of low nibbles int32 [N, 16].
 
     ``high``: the high nibbles int32 [N] that the rows belong to.
@@ -79,7 +80,7 @@ def is_sparse(counts: np.ndarray) -> bool:
 # -- weights in a file: pack and unpack mirror each other --------------------------------------------------
 
 
-def pack(indices: np.ndarray) -> tuple[int, np.ndarray]:
+def pack(indices: np.ndarray) -> tuple[int, UInt32[np.ndarray, " N"]]:
     """Indices uint8 [C, 256] -> the bit mask of channels that have weights, and words uint32."""
     mask = sum(1 << c for c, row in enumerate(indices) if (row != NEUTRAL_INDEX).any())
     sent = indices[[bool(mask >> c & 1) for c in range(len(indices))]].ravel().astype(np.int32)
@@ -95,7 +96,7 @@ def pack(indices: np.ndarray) -> tuple[int, np.ndarray]:
     return mask, stack.words()
 
 
-def unpack(mask: int, words: np.ndarray, channels: int) -> np.ndarray:
+def unpack(mask: int, words: UInt32[np.ndarray, " words"], channels: int) -> UInt8[np.ndarray, "N 256"]:
     """Inverse of ``pack``: uint8 [C, 256].  Raises GmcFormatError."""
     out = np.full((channels, VALUES), NEUTRAL_INDEX, np.uint8)
     if mask >> channels:

@@ -18,6 +18,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from gmcodec.arrays import Int32, Int64
 from gmcodec.exact.logistic import NIBBLES, ROW_TOTAL, nibble_frequencies
 
 LATENT_POSITION = 1 << 16  # units per standard deviation of the prior
@@ -79,23 +80,29 @@ class Gaussians:
     log_scale: np.ndarray
 
 
-def scale_index(log_scale: np.ndarray) -> np.ndarray:
+def scale_index(log_scale: Int64[np.ndarray, " ..."]) -> Int64[np.ndarray, " ..."]:
     """Table indices of log-scales in 1/32 nat, clamped to what the tables hold: int64."""
     top = (LATENT_LOG_SCALE_MAX - LATENT_LOG_SCALE_MIN) * LATENT_LOG_SCALE_UNIT
     return np.clip(log_scale.astype(np.int64) - LATENT_LOG_SCALE_MIN * LATENT_LOG_SCALE_UNIT, 0, top)
 
 
-def times_scale(x: np.ndarray, index: np.ndarray, tables: LatentTables) -> np.ndarray:
+def times_scale(
+    x: Int64[np.ndarray, " ..."], index: Int64[np.ndarray, " ..."], tables: LatentTables
+) -> Int64[np.ndarray, " ..."]:
     """x * exp(log-scale), rounding down: int64."""
     return (x.astype(np.int64) * tables.scale[index]) >> LATENT_SCALE_BITS
 
 
-def over_scale(x: np.ndarray, index: np.ndarray, tables: LatentTables) -> np.ndarray:
+def over_scale(
+    x: Int64[np.ndarray, " ..."], index: Int64[np.ndarray, " ..."], tables: LatentTables
+) -> Int64[np.ndarray, " ..."]:
     """x / exp(log-scale), rounding down: int64."""
     return (x.astype(np.int64) * tables.inverse[index]) >> LATENT_SCALE_BITS
 
 
-def cumulative(bins: np.ndarray, gaussians: Gaussians, tables: LatentTables) -> np.ndarray:
+def cumulative(
+    bins: Int64[np.ndarray, " ..."], gaussians: Gaussians, tables: LatentTables
+) -> Int64[np.ndarray, " ..."]:
     """Mass below the bins, int64 [N] in 0..2**24; ``bins`` in 0..2**bits."""
     last, normal = len(tables.edges) - 1, tables.normal.astype(np.int64)
     edge = tables.edges[np.clip(bins - 1, 0, last)].astype(np.int64)
@@ -109,7 +116,9 @@ def cumulative(bins: np.ndarray, gaussians: Gaussians, tables: LatentTables) -> 
     return np.where(bins <= 0, 0, np.where(bins > last + 1, ROW_TOTAL, inside))
 
 
-def rows(first: np.ndarray, step: int, gaussians: Gaussians, tables: LatentTables) -> np.ndarray:
+def rows(
+    first: Int64[np.ndarray, " ..."], step: int, gaussians: Gaussians, tables: LatentTables
+) -> Int32[np.ndarray, " ..."]:
     """Frequencies of a nibble, int32 [N, 16]: entry j stands for the ``step`` bins from first + j * step on.
 
     ``first`` int64 [N]: the first bin that the higher nibbles leave possible; ``step``: a power of 16.

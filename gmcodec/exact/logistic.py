@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gmcodec.arrays import Int32, Int64, Integer
+
 TOTAL_BITS = 24
 ROW_TOTAL = 1 << TOTAL_BITS
 NIBBLES = 16
@@ -87,7 +89,7 @@ def make_tables() -> Tables:
     )
 
 
-def normalise(weights: np.ndarray) -> np.ndarray:
+def normalise(weights: Int64[np.ndarray, "N K"]) -> Int64[np.ndarray, "N K"]:
     """Non-negative int64 [N, K], some > 0, sums below 2**40 -> int64 [N, K], rows sum to 2**14.
 
     The remainder after rounding down goes to the first of the largest weights.
@@ -98,7 +100,7 @@ def normalise(weights: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def softmax(logits: np.ndarray, tables: Tables) -> np.ndarray:
+def softmax(logits: Integer[np.ndarray, "N K"], tables: Tables) -> Int64[np.ndarray, "N K"]:
     """int [N, K] logits in 1/64 nat -> int64 [N, K] mixture weights."""
     logits = logits.astype(np.int64)
     below = np.minimum(logits.max(1, keepdims=True) - logits, len(tables.softmax) - 1)
@@ -112,15 +114,21 @@ def logistic_cumulative(edge: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
 
 
 def cumulative(
-    sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, tables: Tables
-) -> np.ndarray:
+    sample: Int64[np.ndarray, " N"],
+    weights: Int64[np.ndarray, "N K"],
+    mean: Int64[np.ndarray, "N K"],
+    inverse: Int64[np.ndarray, "N K"],
+    tables: Tables,
+) -> Int64[np.ndarray, " N"]:
     """Mixture mass strictly below ``sample``: int64 [N] in 0..2**38; 0 at 0 and 2**38 at 256."""
     edge = (sample * POSITION - POSITION // 2)[:, None]
     inside = (weights * logistic_cumulative(edge, mean, inverse, tables)).sum(1)
     return np.where(sample <= 0, 0, np.where(sample >= 256, TOP, inside))
 
 
-def high_rows(weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, tables: Tables) -> np.ndarray:
+def high_rows(
+    weights: Int64[np.ndarray, "N K"], mean: Int64[np.ndarray, "N K"], inverse: Int64[np.ndarray, "N K"], tables: Tables
+) -> Int32[np.ndarray, "N 16"]:
     """Frequencies of the high nibble: int32 [N, 16].  weights, mean, inverse int64 [N, K]."""
     n = len(weights)
     starts = [
@@ -131,8 +139,12 @@ def high_rows(weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, tables
 
 
 def low_rows(
-    high: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, tables: Tables
-) -> np.ndarray:
+    high: Integer[np.ndarray, " N"],
+    weights: Int64[np.ndarray, "N K"],
+    mean: Int64[np.ndarray, "N K"],
+    inverse: Int64[np.ndarray, "N K"],
+    tables: Tables,
+) -> Int32[np.ndarray, "N 16"]:
     """Frequencies of the low nibble given the high one, int [N]: int32 [N, 16]."""
     first = high.astype(np.int64) * 16
     return nibble_frequencies([cumulative(first + j, weights, mean, inverse, tables) for j in range(NIBBLES + 1)])
@@ -150,8 +162,12 @@ def nibble_frequencies(masses: list[np.ndarray]) -> np.ndarray:
 
 
 def observe(
-    sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, tables: Tables
-) -> np.ndarray:
+    sample: Int64[np.ndarray, " N"],
+    weights: Int64[np.ndarray, "N K"],
+    mean: Int64[np.ndarray, "N K"],
+    inverse: Int64[np.ndarray, "N K"],
+    tables: Tables,
+) -> Int64[np.ndarray, "N K"]:
     """Mixture weights, by Bayes' rule, once a channel's sample is known: int64 [N, K]."""
     x = sample.astype(np.int64)[:, None]
     edge = x * POSITION - POSITION // 2

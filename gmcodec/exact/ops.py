@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gmcodec.arrays import Int, Int64, Integer
 from gmcodec.errors import WeightsError
 
 LEAK_SHIFT = 3  # leaky ReLU: max(v, v >> 3), a slope of 1/8
@@ -58,32 +59,34 @@ class Layer:
             raise WeightsError(f"{name}: a shift is outside 1..46")
 
 
-def product(layer: Layer, x: np.ndarray) -> np.ndarray:
+def product(layer: Layer, x: Integer[np.ndarray, "N K"]) -> Int64[np.ndarray, "N M"]:
     """W x for rows x: int [N, K] -> int64 [N, M]."""
     return x.astype(np.int64) @ layer.weight.T.astype(np.int64)
 
 
-def rescale(acc: np.ndarray, layer: Layer) -> np.ndarray:
+def rescale(acc: Int64[np.ndarray, " ..."], layer: Layer) -> Int64[np.ndarray, " ..."]:
     """int64 [N, M] -> int64 [N, M]: add the bias and rescale, rounding half up."""
     shift = layer.shift.astype(np.int64)
     return ((acc + layer.bias) * layer.multiplier + (np.int64(1) << (shift - 1))) >> shift
 
 
-def leaky(v: np.ndarray) -> np.ndarray:
+def leaky(v: Int64[np.ndarray, " ..."]) -> Int64[np.ndarray, " ..."]:
     """Leaky ReLU with slope 1/8, rounding down."""
     return np.maximum(v, v >> LEAK_SHIFT)
 
 
-def hidden(acc: np.ndarray, layer: Layer, limit: int) -> np.ndarray:
+def hidden(acc: Int64[np.ndarray, " ..."], layer: Layer, limit: int) -> Int64[np.ndarray, " ..."]:
     """Rescale, leaky ReLU, clamp to +-limit."""
     return np.clip(leaky(rescale(acc, layer)), -limit, limit)
 
 
-def residual(acc: np.ndarray, layer: Layer, limit: int, stream: np.ndarray) -> np.ndarray:
+def residual(
+    acc: Int64[np.ndarray, " ..."], layer: Layer, limit: int, stream: Int[np.ndarray, " ..."]
+) -> Int64[np.ndarray, " ..."]:
     """Rescale, add to the residual stream, clamp to +-limit."""
     return np.clip(stream.astype(np.int64) + rescale(acc, layer), -limit, limit)
 
 
-def output(acc: np.ndarray, layer: Layer, limit: int) -> np.ndarray:
+def output(acc: Int64[np.ndarray, " ..."], layer: Layer, limit: int) -> Int64[np.ndarray, " ..."]:
     """Rescale and clamp to +-limit."""
     return np.clip(rescale(acc, layer), -limit, limit)

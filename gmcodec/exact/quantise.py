@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gmcodec.arrays import Float64, Int32
 from gmcodec.errors import FreezeError, WeightsError
 from gmcodec.exact.ops import Layer
 
@@ -18,7 +19,7 @@ LAYER_MULTIPLIER_BITS = 15
 SUM_BOUND = 2**24  # default bound of a layer's sums; stored weights were frozen with it
 
 
-def dyadic(ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def dyadic(ratio: Float64[np.ndarray, " N"]) -> tuple[Int32[np.ndarray, " N"], Int32[np.ndarray, " N"]]:
     """multiplier int32 in 2**14..2**15, shift int32 in 1..46 with multiplier / 2**shift nearest to ratio."""
     exponent = np.floor(np.log2(np.maximum(ratio, 2.0**-31)))
     shift = np.clip(LAYER_MULTIPLIER_BITS - 1 - exponent, 1, 46).astype(np.int64)
@@ -28,8 +29,8 @@ def dyadic(ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def freeze_layer(
     name: str,
-    weight: np.ndarray,
-    bias: np.ndarray,
+    weight: Float64[np.ndarray, "M K"],
+    bias: Float64[np.ndarray, " M"],
     input_unit: float,
     output_unit: float | np.ndarray,
     input_limit: int,

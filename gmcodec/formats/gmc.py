@@ -78,6 +78,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gmcodec.arrays import UInt
 from gmcodec.errors import (
     ChecksumError,
     GmcFormatError,
@@ -256,7 +257,7 @@ def _weights_bytes(method: int) -> int:
     return WEIGHTS_ID_BYTES if method >= FIRST_LEARNED_METHOD else 0
 
 
-def pixels_crc(data: np.ndarray) -> int:
+def pixels_crc(data: UInt[np.ndarray, "C H W"]) -> int:
     """CRC-32 of samples ``data``, uint8 or uint16 ``[C, H, W]`` in any memory layout and byte order."""
     if data.ndim != 3 or data.dtype.kind != "u" or data.dtype.itemsize > 2:
         raise TypeError(f"expected uint8 or uint16 [C, H, W], got {data.dtype} {list(data.shape)}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gmcodec.arrays import Shaped, UInt
 from gmcodec.errors import UnsupportedImageError
 from gmcodec.image.ledger.base import Loss
 from gmcodec.image.modes import MODES
@@ -83,7 +84,7 @@ class Planes:
 # --- arrays ---------------------------------------------
 
 
-def from_array(array: np.ndarray) -> Planes:
+def from_array(array: UInt[np.ndarray, " ..."]) -> Planes:
     """A copy of uint8 or uint16 [H, W] or [H, W, C], C = 1 to 4 (grey, grey+alpha, RGB, RGBA), as Planes.
 
     Raises UnsupportedImageError for any other dtype or shape, and for empty arrays.
@@ -100,13 +101,16 @@ def from_array(array: np.ndarray) -> Planes:
     return from_samples(hwc, _ARRAY_MODES[depth][hwc.shape[2] - 1])
 
 
-def to_array(planes: Planes) -> np.ndarray:
+def to_array(planes: Planes) -> UInt[np.ndarray, " ..."]:
     """Inverse of ``from_array``: a copy, [H, W] for one channel, else [H, W, C].  A palette is not applied."""
     return (planes.data[0] if planes.channels == 1 else planes.data.transpose(1, 2, 0)).copy()
 
 
 def from_samples(
-    hwc: np.ndarray, mode: str, metadata: tuple[tuple[int, bytes], ...] = (), lost: tuple[Loss, ...] = ()
+    hwc: Shaped[np.ndarray, "H W C"],
+    mode: str,
+    metadata: tuple[tuple[int, bytes], ...] = (),
+    lost: tuple[Loss, ...] = (),
 ) -> Planes:
     """Samples [H, W, C] of a mode as Planes.  Samples that lie plane by plane and are writable are not copied."""
     dtype = np.uint16 if MODES[mode].depth == 16 else np.uint8
@@ -114,7 +118,7 @@ def from_samples(
     return Planes(data if data.flags.writeable else data.copy(), mode, metadata, lost)
 
 
-def from_pillow(image: Any) -> np.ndarray:
+def from_pillow(image: Any) -> Shaped[np.ndarray, "C H W"]:
     """Samples [H, W, C] of a loaded Pillow image; those of large images lie plane by plane.
 
     Large images are copied band by band, because Pillow's own conversion takes twice their memory.
@@ -133,7 +137,7 @@ def from_pillow(image: Any) -> np.ndarray:
     return out.transpose(1, 2, 0)
 
 
-def oriented(hwc: np.ndarray, orientation: int) -> np.ndarray:
+def oriented(hwc: UInt[np.ndarray, "H W C"], orientation: int) -> UInt[np.ndarray, "H2 W2 C"]:
     """Samples [H, W, C] rotated and mirrored according to an EXIF orientation, 1 to 8."""
     transposed = hwc.transpose(1, 0, 2) if orientation in (5, 6, 7, 8) else hwc
     return transposed[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]

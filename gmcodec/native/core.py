@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gmcodec.arrays import Int16, Int32, Int64, UInt8, UInt32
 from gmcodec.native.library import (
     ISA_VARIABLE,
     MAX_MIXTURES,
@@ -34,7 +35,7 @@ class Core(InstructionSet):
         """An exact.ops.Layer in the library."""
         return Layer(self, LayerArrays.of(layer))
 
-    def pushed(self, intervals: np.ndarray) -> tuple[int, np.ndarray]:
+    def pushed(self, intervals: np.ndarray) -> tuple[int, UInt32[np.ndarray, " N"]]:
         """State and words uint32 of a stack with all intervals uint32 [N, 2] (start, freq), the first on top."""
         address = _address(intervals, np.uint32, None, 2)
         _in_range(intervals[:, 1], 1, ROW_TOTAL, "frequencies")
@@ -44,7 +45,9 @@ class Core(InstructionSet):
 
     # -- maps of features
 
-    def activated(self, x: np.ndarray, table: np.ndarray | None) -> np.ndarray:
+    def activated(
+        self, x: Int16[np.ndarray, "B H W F"], table: Int32[np.ndarray, " T"] | None
+    ) -> Int16[np.ndarray, "B H W F"]:
         """Leaky ReLU of x int16; with a table int32 of -elu(-v), ELU: no |x| may reach the table's length."""
         out, address = np.empty(x.shape, np.int16), _address(x, np.int16, *x.shape)
         if table is None:
@@ -56,7 +59,9 @@ class Core(InstructionSet):
 
     # -- rows of frequencies
 
-    def priors(self, outputs: np.ndarray, k: int, softmax: np.ndarray) -> np.ndarray:
+    def priors(
+        self, outputs: Int32[np.ndarray, "N O"], k: int, softmax: Int32[np.ndarray, " T"]
+    ) -> Int64[np.ndarray, "N K"]:
         """Mixture weights int64 [N, k] from outputs int32 [N, >= k]."""
         n, row = outputs.shape
         if not 0 < k <= min(MAX_MIXTURES, row):
@@ -67,8 +72,14 @@ class Core(InstructionSet):
         return weights
 
     def logistics(
-        self, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray, channel: int, k: int, inverse: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self,
+        outputs: Int32[np.ndarray, "N O"],
+        base: Int32[np.ndarray, "N C"],
+        samples: Int32[np.ndarray, "N C"],
+        channel: int,
+        k: int,
+        inverse: Int32[np.ndarray, " T"],
+    ) -> tuple[Int64[np.ndarray, "N K"], Int64[np.ndarray, "N K"]]:
         """Means and inverse scales int64 [N, k] of a channel, given the samples int32 [N, C] of earlier channels."""
         (n, row), channels = outputs.shape, base.shape[1]
         groups = 1 + 2 * channels + channels * (channels - 1) // 2
@@ -84,9 +95,13 @@ class Core(InstructionSet):
         return mean, scale
 
     def rows(
-        self, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, sigmoid: np.ndarray,
-        high: np.ndarray | None = None,
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        weights: Int64[np.ndarray, "N K"],
+        mean: Int64[np.ndarray, "N K"],
+        inverse: Int64[np.ndarray, "N K"],
+        sigmoid: Int32[np.ndarray, " T"],
+        high: Int32[np.ndarray, " N"] | None = None,
+    ) -> Int32[np.ndarray, "N 16"]:
         """Frequencies int32 [N, 16] of high nibbles; or of low nibbles, given the high ones int32 [N] in 0..15."""
         n, k = _mixtures(weights)
         out = np.empty((n, 16), np.int32)
@@ -98,7 +113,12 @@ class Core(InstructionSet):
         return out
 
     def observed(
-        self, sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, sigmoid: np.ndarray
+        self,
+        sample: Int32[np.ndarray, " N"],
+        weights: Int64[np.ndarray, "N K"],
+        mean: Int64[np.ndarray, "N K"],
+        inverse: Int64[np.ndarray, "N K"],
+        sigmoid: Int32[np.ndarray, " T"],
     ) -> None:
         """Update weights int64 [N, k] in place by Bayes' rule, given the channel's samples int32 [N] in 0..255."""
         n, k = _mixtures(weights)
@@ -108,7 +128,9 @@ class Core(InstructionSet):
             _output_address(weights, np.int64, n, k),
         )  # fmt: skip
 
-    def reweighted(self, rows: np.ndarray, high: np.ndarray, values: np.ndarray) -> None:
+    def reweighted(
+        self, rows: Int32[np.ndarray, "N 16"], high: Int32[np.ndarray, " N"], values: Int64[np.ndarray, " 256"]
+    ) -> None:
         """Multiply frequencies int32 [N, 16] of low nibbles by the weights int64 [256] of their values, in place."""
         n = len(rows)
         high_address = _address(_in_range(high, 0, 15, "nibbles"), np.int32, n)
@@ -117,8 +139,13 @@ class Core(InstructionSet):
         self.reweight(out, high_address, n, weights)
 
     def latent_rows(
-        self, first: np.ndarray, step: int, mean: np.ndarray, log_scale: np.ndarray, tables: Any
-    ) -> np.ndarray:
+        self,
+        first: Int64[np.ndarray, " N"],
+        step: int,
+        mean: Int64[np.ndarray, " N"],
+        log_scale: Int64[np.ndarray, " N"],
+        tables: Any,
+    ) -> Int32[np.ndarray, "N 16"]:
         """gaussian.rows, int32 [N, 16]: first, mean and log_scale int64 [N]; tables: gaussian.LatentTables."""
         n, out = len(first), np.empty((len(first), 16), np.int32)
         _in_range(log_scale, 0, len(tables.inverse) - 1, "log-scales")
@@ -132,7 +159,7 @@ class Core(InstructionSet):
 
     # -- filters
 
-    def undone_png(self, filtered: np.ndarray, step: int) -> np.ndarray:
+    def undone_png(self, filtered: UInt8[np.ndarray, "N L"], step: int) -> UInt8[np.ndarray, "N K"]:
         """uint8 [H, 1 + B], in which each row begins with its filter, 0 to 4 -> uint8 [H, B]."""
         if step < 1 or filtered.ndim != 2 or not filtered.shape[1]:
             raise ValueError(f"rows of {filtered.shape} with a step of {step}")
@@ -142,7 +169,7 @@ class Core(InstructionSet):
         self.undo_png(_output_address(rows, np.uint8, height, width), width, kinds.ctypes.data, 1, height, width, step)
         return rows
 
-    def undone_med(self, residual: np.ndarray, mask: int) -> None:
+    def undone_med(self, residual: Int32[np.ndarray, "C H W"], mask: int) -> None:
         """Residuals int32 [C, H, W] -> samples, in place, modulo mask + 1."""
         self.undo_med(_output_address(residual, np.int32, None, None, None), *residual.shape, mask)
 

@@ -7,6 +7,7 @@ from ctypes import byref, c_double
 
 import numpy as np
 
+from gmcodec.arrays import Float64, Int16, Int32, Int64, UInt8
 from gmcodec.native.library import MAX_FEATURES, MAX_MIXTURES, MAX_NEAR, InstructionSet, _address, _Fit, _in_range
 
 
@@ -14,9 +15,16 @@ class Fit:
     """The pixels that a net is fitted to.  Parameters: changes of its outputs, then of the linear predictor."""
 
     def __init__(
-        self, core: InstructionSet, mixtures: int, outputs: np.ndarray, units: np.ndarray, base: np.ndarray,
-        target: np.ndarray, features: np.ndarray, near: np.ndarray,
-    ) -> None:  # fmt: skip
+        self,
+        core: InstructionSet,
+        mixtures: int,
+        outputs: Int32[np.ndarray, "N O"],
+        units: Float64[np.ndarray, " O"],
+        base: Int32[np.ndarray, "N C"],
+        target: UInt8[np.ndarray, "C N"],
+        features: Int16[np.ndarray, "N K"],
+        near: Int32[np.ndarray, " P"],
+    ) -> None:
         """outputs int32 [N, outputs] of K logistics, in float64 units [outputs]; base int32 [N, C]: centres of means;
         target uint8 [C, N]: the samples; features int16 [N, F] that the net reads; near int32: indices of the features
         that the linear predictor reads.  Raises ValueError, TypeError.
@@ -38,7 +46,7 @@ class Fit:
             _address(features, np.int16, n, count), _address(near, np.int32, None),
         )  # fmt: skip
 
-    def changes(self, quanta: np.ndarray) -> tuple[np.ndarray, float]:
+    def changes(self, quanta: Float64[np.ndarray, " N"]) -> tuple[Int64[np.ndarray, " N"], float]:
         """The likeliest changes, int64 [parameters] in multiples of ``quanta`` float64, and the gain in nats."""
         if not (np.isfinite(quanta) & (quanta > 0)).all():
             raise ValueError("quanta must be positive")
@@ -49,7 +57,9 @@ class Fit:
             raise MemoryError
         return out.astype(np.int64), gain.value
 
-    def likelihood(self, theta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    def likelihood(
+        self, theta: Float64[np.ndarray, " N"]
+    ) -> tuple[float, Float64[np.ndarray, " N"], Float64[np.ndarray, "N K"]]:
         """The log-likelihood in nats at changes ``theta`` float64, its gradient, and its empirical Fisher matrix."""
         if not (np.abs(theta) <= 2**20).all():
             raise ValueError("changes are too large")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gmcodec.arrays import Int, Int16, Int32, Int64
 from gmcodec.native.library import (
     GATE,
     MAX_FEATURES,
@@ -65,7 +66,7 @@ class Layer:
         self.handle = core.made(core.layer_new(byref(arrays.structure())))
         weakref.finalize(self, core.layer_free, self.handle).atexit = False  # at exit a thread may still use it
 
-    def sums(self, x: np.ndarray) -> np.ndarray:
+    def sums(self, x: Int16[np.ndarray, "N K"]) -> Int32[np.ndarray, "N M"]:
         """W x: int32 [N, rows]."""
         _address(x, np.int16, None, self.columns)
         x, out = _even_columns(x), np.empty((len(x), self.rows), np.int32)
@@ -89,8 +90,13 @@ class Layer:
         return out
 
     def run(
-        self, kind: int, x: np.ndarray, limit: int, out: np.ndarray | None = None, table: np.ndarray | None = None
-    ) -> np.ndarray:
+        self,
+        kind: int,
+        x: Int16[np.ndarray, "N K"],
+        limit: int,
+        out: Int16[np.ndarray, "N M"] | None = None,
+        table: np.ndarray | None = None,
+    ) -> Int[np.ndarray, "N M"]:
         """Write the results to ``out`` [N, rows]; RESIDUAL and GATE add to it.  GATE has half as many rows."""
         _address(x, np.int16, None, self.columns)
         out = self._output(kind, limit, x.shape[:1], out, table)
@@ -102,8 +108,14 @@ class Layer:
         return out
 
     def convolve(
-        self, kind: int, x: np.ndarray, size: int, stride: int, limit: int, out: np.ndarray | None = None
-    ) -> np.ndarray:
+        self,
+        kind: int,
+        x: Int16[np.ndarray, "B H W F"],
+        size: int,
+        stride: int,
+        limit: int,
+        out: Int16[np.ndarray, "B H2 W2 M"] | None = None,
+    ) -> Int[np.ndarray, "B H2 W2 M"]:
         """The same of windows of x [B, H, W, F] around every stride-th cell: [B, H / stride, W / stride, rows].
 
         Any kind but GATE.
@@ -130,8 +142,8 @@ class Net:
         layers: Sequence[LayerArrays],
         conditions: Sequence[LayerArrays],
         linear: LayerArrays,
-        near: np.ndarray,
-        runs: np.ndarray,
+        near: Int64[np.ndarray, " P"],
+        runs: Int64[np.ndarray, "R 3"],
         tables: Any,
         channels: int,
         mixtures: int,
@@ -186,8 +198,8 @@ class Net:
         return bool(-up <= self._rows.min() and self._rows.max() <= 0 and np.abs(self._columns).max() <= aside)
 
     def evaluate(
-        self, samples: np.ndarray, row_size: int, offsets: np.ndarray, condition: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, samples: Int16[np.ndarray, " N"], row_size: int, offsets: np.ndarray, condition: np.ndarray | None
+    ) -> tuple[Int32[np.ndarray, "P M"], Int32[np.ndarray, "P C"]]:
         """Outputs int32 [N, outputs] and centres of means int32 [N, channels] of the pixels that begin at
         samples[offsets], int16 and int64 [N]; condition int16 [N, D] or None.  Raises ValueError where a window would
         leave the samples.
@@ -209,7 +221,9 @@ class Net:
             raise MemoryError
         return outputs, base
 
-    def features(self, samples: np.ndarray, row_size: int, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def features(
+        self, samples: Int16[np.ndarray, " N"], row_size: int, offsets: np.ndarray
+    ) -> tuple[Int16[np.ndarray, "P F"], Int32[np.ndarray, "P C"]]:
         """The features that the net reads, int16 [N, features], and the centres of means; see ``evaluate``."""
         self._check_windows(samples, row_size, offsets)
         n, width = len(offsets), self.sizes[0][1]

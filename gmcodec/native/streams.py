@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gmcodec.arrays import Int32, Int64
 from gmcodec.native.library import (
     GATE,
     HIDDEN,
@@ -113,10 +114,10 @@ class Streams:
         planes: int,
         windows: int,
         linear: LayerArrays,
-        near: np.ndarray,
-        runs: np.ndarray,
-        gate: np.ndarray,
-        elu: np.ndarray,
+        near: Int64[np.ndarray, " P"],
+        runs: Int64[np.ndarray, "R 3"],
+        gate: Int32[np.ndarray, " G"],
+        elu: Int32[np.ndarray, " E"],
     ) -> None:
         """canvas: window.Canvas, whose samples are int16; the rest as in gm_streams_data.
 
@@ -220,7 +221,7 @@ class Streams:
             ):
                 raise ValueError(f"the results of a step do not fit {maps[number]}")
 
-    def run(self, row: int, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, row: int, first: int, last: int) -> tuple[Int32[np.ndarray, "N M"], Int32[np.ndarray, "N C"]]:
         """Outputs int32 [N * B, outputs] and centres int32 [N * B, C] of columns first to last - 1 of a row."""
         if not 0 <= row < self._height or not 0 <= first < last <= self._width:
             raise ValueError(f"columns {first} to {last} of row {row}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gmcodec.arrays import Float64, Int64, UInt32
 from gmcodec.native.library import (
     _P,
     MAX_VALUE_WEIGHT,
@@ -121,7 +122,7 @@ class Tile:
 
     # -- a fixed net: push and pop mirror each other
 
-    def push(self, first: int, last: int, state: int) -> tuple[int, np.ndarray, float]:
+    def push(self, first: int, last: int, state: int) -> tuple[int, UInt32[np.ndarray, " N"], float]:
         """Push the steps last - 1 down to first onto a stack of this state: the new state, the words uint32 that it
         wrote, and the bits of the steps.
         """
@@ -132,7 +133,9 @@ class Tile:
         bits = self._core.tile_push(self._handle, first, last, byref(stack), words.ctypes.data)
         return stack.state, words[: stack.count].copy(), bits
 
-    def pop(self, first: int, last: int, state: int, words: np.ndarray, count: int) -> tuple[int, int]:
+    def pop(
+        self, first: int, last: int, state: int, words: UInt32[np.ndarray, " words"], count: int
+    ) -> tuple[int, int]:
         """Pop the steps first to last - 1 into the canvas, from a stack of this state and the first ``count`` of the
         ``words`` uint32: the new state and count.
         """
@@ -143,7 +146,7 @@ class Tile:
         self._core.tile_pop(self._handle, first, last, byref(stack), _address(words, np.uint32, None))
         return stack.state, stack.count
 
-    def sample(self, first: int, last: int, every: int) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, first: int, last: int, every: int) -> tuple[Int64[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
         """Choose about one pixel in ``every`` of each group of ``every`` steps: each group's number of chosen pixels,
         int64, and their bits, float64; the last group first.
         """

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gmcodec.arrays import Int, Int32, Int64, Integer, UInt8
 from gmcodec.exact import gaussian
 from gmcodec.exact.gaussian import Gaussians
 from gmcodec.exact.logistic import LOG_SCALE_UNIT
@@ -24,13 +25,13 @@ from gmcodec.models.vae.latent_state import LatentState, PosteriorFrequencies, b
 MAP_SHIFT = 4  # lowest bits of a sample, which nets do not see
 
 
-def cells(x: np.ndarray) -> np.ndarray:
+def cells(x: Integer[np.ndarray, "B H W C"]) -> Integer[np.ndarray, "B H2 W2 F"]:
     """[B, H, W, C] -> [B, H/2, W/2, 4C], the channels of a position together."""
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
 
 
-def pixels(x: np.ndarray) -> np.ndarray:
+def pixels(x: Int64[np.ndarray, "B H W F"]) -> Int64[np.ndarray, "B H2 W2 C"]:
     """Inverse of ``cells``."""
     b, h, w, c = x.shape
     return x.reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c // 4)
@@ -67,7 +68,7 @@ class FlowState:
         """The number of samples of the batch."""
         return self._x.size
 
-    def noise(self, planes: np.ndarray) -> PosteriorFrequencies | None:
+    def noise(self, planes: UInt8[np.ndarray, "B C H W"]) -> PosteriorFrequencies | None:
         """Posteriors of the noise of uint8 [B, C, H, W]; None where it is uniform."""
         model = self._model
         if not model.config.noise:
@@ -79,12 +80,12 @@ class FlowState:
             Gaussians(np.clip(mean, -limit, limit).ravel(), index.ravel()), model.vae.latent_tables
         )
 
-    def from_pixels(self, planes: np.ndarray, noise: np.ndarray) -> None:
+    def from_pixels(self, planes: UInt8[np.ndarray, "B C H W"], noise: Int[np.ndarray, " N"]) -> None:
         """Start from images uint8 [B, C, H, W] and the noise of every sample, int32 [N] in 0..255."""
         x = cells(planes.transpose(0, 2, 3, 1)).astype(np.int64) - MID_GREY
         self._x = (x << SAMPLE_BITS) + noise.reshape(x.shape)
 
-    def to_pixels(self) -> tuple[np.ndarray, np.ndarray]:
+    def to_pixels(self) -> tuple[Int64[np.ndarray, "B C H W"], Int32[np.ndarray, " N"]]:
         """Inverse of ``from_pixels``: grey levels int64 [B, C, H, W], some maybe out of range, and the noise."""
         grey = pixels((self._x >> SAMPLE_BITS) + MID_GREY).transpose(0, 3, 1, 2)
         return grey, (self._x & ((1 << SAMPLE_BITS) - 1)).astype(np.int32).ravel()
@@ -106,12 +107,12 @@ class FlowState:
         top = COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT
         return Affine(mean.ravel(), model.tables.scale[np.clip(log_scale, -top, top) + top].astype(np.int64).ravel())
 
-    def changed(self, n: int) -> np.ndarray:
+    def changed(self, n: int) -> Int64[np.ndarray, " N"]:
         """The samples that coupling n changes, int64 [N]."""
         level, name = self._model.config.couplings[n]
         return self._at(level)[..., self._model.config.changed(name)].ravel()
 
-    def change(self, n: int, values: np.ndarray) -> None:
+    def change(self, n: int, values: Int64[np.ndarray, " N"]) -> None:
         """Replace the samples that ``changed`` returns."""
         level, name = self._model.config.couplings[n]
         changed, x = self._model.config.changed(name), self._at(level)
@@ -142,11 +143,11 @@ class FlowState:
 
     # -- features and latents ------------------------------------------------------------------------------
 
-    def features(self) -> np.ndarray:
+    def features(self) -> Int64[np.ndarray, " N"]:
         """The features behind all couplings, int64 [N]."""
         return self._x.ravel()
 
-    def set_features(self, values: np.ndarray) -> None:
+    def set_features(self, values: Int64[np.ndarray, " N"]) -> None:
         """Start from features int64 [N], for the way back."""
         self._x = values.reshape(self._x.shape)
 
@@ -158,7 +159,7 @@ class FlowState:
             up = bottom_up(model.vae, x)
         return LatentState(model.vae, self._count, self._size, up)
 
-    def kinds(self) -> np.ndarray:
+    def kinds(self) -> Int64[np.ndarray, " N"]:
         """The kind of each feature, int64 [N]: its index in the coarsest cell, and into the tables of features."""
         side = 1 << (self._model.config.levels - 1)
         rows, columns = (np.arange(n) % side for n in self._size)

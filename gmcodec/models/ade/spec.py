@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gmcodec.arrays import Int32, Int64, UInt8
 from gmcodec.exact import ops
 from gmcodec.exact.logistic import LOG_SCALE_UNIT
 from gmcodec.exact.ops import Layer
@@ -19,7 +20,7 @@ from gmcodec.models.vae.spec import MEAN_SHIFT, clamp, convolution
 MAX_LOG_SCALE = COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT
 
 
-def kept(config: AdeConfig, name: str, samples: np.ndarray) -> np.ndarray:
+def kept(config: AdeConfig, name: str, samples: Int64[np.ndarray, "H W C"]) -> Int64[np.ndarray, "H2 W2 F"]:
     """Inputs of a coupling's net, [h, w, F], in 1/16 grey level and clamped, from samples [H, W, C] of its scale."""
     features = [(k // config.channels // 2, k // config.channels % 2, k % config.channels) for k in config.kept(name)]
     inputs = [samples[row::2, column::2, channel] for row, column, channel in features]
@@ -29,16 +30,18 @@ def kept(config: AdeConfig, name: str, samples: np.ndarray) -> np.ndarray:
 class Spec:
     """Frozen layers as functions of one image."""
 
-    def __init__(self, config: AdeConfig, layers: dict[str, Layer], elu: np.ndarray) -> None:
+    def __init__(self, config: AdeConfig, layers: dict[str, Layer], elu: Int32[np.ndarray, " N"]) -> None:
         self.config, self.layers, self.elu = config, layers, elu.astype(np.int64)
 
-    def active(self, x: np.ndarray) -> np.ndarray:
+    def active(self, x: Int64[np.ndarray, "H W F"]) -> Int64[np.ndarray, "H W F"]:
         """The non-linearity."""
         if self.config.nonlinearity == "leaky":
             return ops.leaky(x)
         return np.where(x > 0, x, -self.elu[np.maximum(-x, 0)])
 
-    def net(self, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def net(
+        self, name: str, x: Int64[np.ndarray, "H W F"]
+    ) -> tuple[Int64[np.ndarray, "H W M"], Int64[np.ndarray, "H W M"]]:
         """Means and log-scales, [h, w, M] each, without the linear part."""
         c, layers = self.config, self.layers
         inner = convolution(layers[f"{name}.first"], x, c.window)
@@ -49,14 +52,18 @@ class Spec:
         mean, log_scale = np.split(convolution(layers[f"{name}.last"], self.active(inner), 1, limit=OUTPUT_LIMIT), 2, 2)
         return mean, log_scale
 
-    def affine(self, n: int, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def affine(
+        self, n: int, samples: Int64[np.ndarray, "H W C"]
+    ) -> tuple[Int64[np.ndarray, "H2 W2 M"], Int64[np.ndarray, "H2 W2 M"]]:
         """Mean, and log-scale in 1/32 nat, of coupling n, [h, w, M], from samples [H, W, C] of its scale."""
         x = kept(self.config, self.config.couplings[n][1], samples)
         mean, log_scale = self.net(f"flow.{n}", x)
         linear = convolution(self.layers[f"flow.{n}.linear"], x, self.config.window, limit=OUTPUT_LIMIT)
         return mean + linear, np.clip(log_scale, -MAX_LOG_SCALE, MAX_LOG_SCALE)
 
-    def noise(self, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def noise(
+        self, planes: UInt8[np.ndarray, "C H 16"]
+    ) -> tuple[Int64[np.ndarray, "C2 H W"], Int64[np.ndarray, "C3 H W"]]:
         """Mean in 1/65536 and log-scale in 1/32 nat of the noise of uint8 [C, H, W], [h, w, 4C]."""
         c, x = self.config.channels, 16 * (planes.transpose(1, 2, 0).astype(np.int64) - 128)
         cells = np.concatenate([x[row::2, column::2] for row in (0, 1) for column in (0, 1)], 2)

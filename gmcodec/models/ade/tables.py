@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gmcodec.arrays import Float64, Int32, Int64
 from gmcodec.errors import WeightsError
 from gmcodec.exact.logistic import LOG_SCALE_UNIT, ROW_TOTAL, SPREAD
 from gmcodec.models.shared.activations import MAP_LIMIT, MAP_UNIT, make_elu
@@ -60,7 +61,7 @@ class Gaussians(NamedTuple):
         core = (self.shares * np.log2(self.deviations)).sum(0) - log2(BINS_PER_DEVIATION)
         return np.clip(np.floor(core), 0, MAX_FEATURE_SHIFT).astype(np.int64)
 
-    def masses(self) -> np.ndarray:
+    def masses(self) -> Float64[np.ndarray, "N 256"]:
         """Probability of each bin, float64 [K, 256]; bin 0 is everything outside."""
         found = np.zeros((self.shares.shape[1], FEATURE_BINS))
         for shares, deviations in zip(self.shares, self.deviations, strict=True):
@@ -73,7 +74,7 @@ class Gaussians(NamedTuple):
         return found
 
 
-def make_tables(shifts: np.ndarray, masses: np.ndarray) -> FlowTables:
+def make_tables(shifts: Int64[np.ndarray, " N"], masses: Float64[np.ndarray, "N 256"]) -> FlowTables:
     """The tables of a model, from the masses of the bins of K features, float64 [K, 256], in any unit."""
     log_scale = (
         np.arange(-COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT, COUPLING_LOG_SCALE_MAX * LOG_SCALE_UNIT + 1)
@@ -90,7 +91,7 @@ def make_tables(shifts: np.ndarray, masses: np.ndarray) -> FlowTables:
     )
 
 
-def frequencies(masses: np.ndarray) -> np.ndarray:
+def frequencies(masses: Float64[np.ndarray, "N 16"]) -> Int32[np.ndarray, "N 16"]:
     """Masses float64 [N, 16] -> frequencies int32 [N, 16], each >= 1, rows summing to 2**24."""
     total = masses.sum(1, keepdims=True)
     share = np.where(total > 0, masses / np.where(total > 0, total, 1), 1 / masses.shape[1])

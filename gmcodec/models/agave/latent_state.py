@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gmcodec import native
+from gmcodec.arrays import UInt8
 from gmcodec.exact.logistic import LOG_SCALE_UNIT, POSITION, Tables
 from gmcodec.models.agave.config import AgaveConfig
 from gmcodec.models.local.model import LocalModel
@@ -48,7 +49,9 @@ class FrozenAgave(NamedTuple):
 class AgaveState(LatentState):
     """Latents of images, and the decoder conditioned on them."""
 
-    def __init__(self, model: FrozenAgave, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> None:
+    def __init__(
+        self, model: FrozenAgave, shape: tuple[int, int, int, int], planes: UInt8[np.ndarray, "B C H W"] | None
+    ) -> None:
         """``shape``: [B, C, H, W]; ``planes``: the images, if posteriors are needed."""
         cell = model.config.cell
         count, _, height, width = shape

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gmcodec import native
+from gmcodec.arrays import UInt8
 from gmcodec.errors import WeightsError
 from gmcodec.exact.gaussian import LatentTables
 from gmcodec.exact.logistic import Tables
@@ -86,7 +87,7 @@ class AgaveModel(LatentModel):
         model.decoder = decoder
         return model
 
-    def latent_state(self, shape: tuple[int, int, int, int], planes: np.ndarray | None) -> AgaveState:
+    def latent_state(self, shape: tuple[int, int, int, int], planes: UInt8[np.ndarray, "B C H W"] | None) -> AgaveState:
         """The latents of images ``shape`` [B, C, H, W], none of them known; with ``planes`` there are posteriors.
 
         Raises ValueError for images that cannot have latents.

@@ -21,6 +21,7 @@ from dataclasses import replace
 import numpy as np
 
 from gmcodec import native
+from gmcodec.arrays import Int64, UInt8
 from gmcodec.errors import GmcFormatError, WeightsError
 from gmcodec.exact.logistic import POSITION
 from gmcodec.exact.ops import Layer
@@ -35,7 +36,7 @@ LINEAR_STEP_BITS = 10  # changes of the linear predictor are multiples of 2**-10
 MAX_CHANGE = 2**20  # of a number in the file
 
 
-def quanta(config: LocalConfig) -> np.ndarray:
+def quanta(config: LocalConfig) -> Int64[np.ndarray, " N"]:
     """int64 [outputs]: the step of each output's change, in the unit of the output."""
     c, k = config.channels, config.mixtures
     return np.repeat(
@@ -47,12 +48,12 @@ def quanta(config: LocalConfig) -> np.ndarray:
 # -- changes as bytes: pack and unpack mirror each other -----------------------------------------------------
 
 
-def pack(changes: np.ndarray) -> bytes:
+def pack(changes: Int64[np.ndarray, " N"]) -> bytes:
     """int64 [outputs + C * C * neighbours] -> bytes."""
     return b"".join(map(varint.write_signed, changes.tolist()))
 
 
-def unpack(data: bytes, count: int) -> np.ndarray:
+def unpack(data: bytes, count: int) -> Int64[np.ndarray, " N"]:
     """Inverse of ``pack``.  Raises GmcFormatError."""
     changes: list[int] = []
     at = 0
@@ -95,7 +96,7 @@ def adapted(net: FrozenLocal, data: bytes) -> FrozenLocal:
 # -- the search --------------------------------------------------------------------------------------------
 
 
-def fit(frozen: FrozenLocal, net: native.Net, sample: np.ndarray, pixels: int) -> bytes:
+def fit(frozen: FrozenLocal, net: native.Net, sample: UInt8[np.ndarray, "B C H W"], pixels: int) -> bytes:
     """Changes that make an image of ``pixels`` pixels smaller, as bytes; empty if they do not pay.
 
     sample uint8 [B, C, h, w]: squares of the image; only pixels whose whole window lies in a square are used.
@@ -115,14 +116,16 @@ def fit(frozen: FrozenLocal, net: native.Net, sample: np.ndarray, pixels: int) -
     return data
 
 
-def inner_pixels(config: LocalConfig, sample: np.ndarray) -> np.ndarray:
+def inner_pixels(config: LocalConfig, sample: UInt8[np.ndarray, "B C H W"]) -> Int64[np.ndarray, " N"]:
     """int64 [N]: the pixels of squares [B, C, h, w] whose whole window lies in the square."""
     inner = np.zeros((len(sample), *sample.shape[2:]), bool)
     inner[:, config.reach :, config.reach : sample.shape[3] - config.reach] = True
     return np.flatnonzero(inner)
 
 
-def prepare(config: LocalConfig, net: native.Net, sample: np.ndarray, chosen: np.ndarray) -> native.Fit:
+def prepare(
+    config: LocalConfig, net: native.Net, sample: UInt8[np.ndarray, "B C H W"], chosen: Int64[np.ndarray, " N"]
+) -> native.Fit:
     """The search over the net's outputs for chosen pixels of squares uint8 [B, C, h, w]; evaluates the net once."""
     c = config
     canvas = Canvas(c.window, sample.shape[2], sample.shape[3], len(sample))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gmcodec.arrays import Float64, Int16, Int32, UInt8
 from gmcodec.exact.logistic import LOG_SCALE_MAX, LOG_SCALE_MIN, POSITION
 from gmcodec.models.local.fit import MAX_CHANGE
 from gmcodec.models.shared.mixture import MixtureOutputs, output_units
@@ -22,7 +23,12 @@ class Mixture:
     """The likelihood of some pixels under their mixtures of logistics, as a function of the changes."""
 
     def __init__(
-        self, config: MixtureOutputs, outputs: np.ndarray, base: np.ndarray, near: np.ndarray, target: np.ndarray
+        self,
+        config: MixtureOutputs,
+        outputs: Int32[np.ndarray, "N O"],
+        base: Int32[np.ndarray, "N C"],
+        near: Int16[np.ndarray, "P N"],
+        target: UInt8[np.ndarray, "C N"],
     ) -> None:
         """outputs int32 [N, outputs], base int32 [N, C], near [C * neighbours, N], target [C, N] grey levels."""
         self.config, self.near, self.target = config, near.astype(float), target.astype(float)
@@ -30,7 +36,7 @@ class Mixture:
         self.base = base.T / POSITION
         self.parameters = len(self.outputs) + len(target) * len(near)
 
-    def likelihood(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+    def likelihood(self, theta: Float64[np.ndarray, " N"]) -> tuple[float, Float64[np.ndarray, "N K"]]:
         """Log-likelihood in nats at changes ``theta``, and its gradient for each pixel, float64 [parameters, N]."""
         c, k, n = self.config.channels, self.config.mixtures, self.target.shape[1]
         out = self.outputs + theta[: len(self.outputs), None]
@@ -82,7 +88,7 @@ def _logistic(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(x < 0, e, 1) / (1 + e), e / (1 + e) ** 2
 
 
-def search(mixture: Mixture, step_sizes: np.ndarray) -> tuple[np.ndarray, float]:
+def search(mixture: Mixture, step_sizes: np.ndarray) -> tuple[Float64[np.ndarray, " N"], float]:
     """Changes float64 [parameters], as whole multiples of ``step_sizes``, and the nats that they gain.
 
     Quasi-Newton steps (L-BFGS, Nocedal 1980).  The first estimate of the curvature is the empirical Fisher matrix

@@ -13,6 +13,7 @@ import functools
 import numpy as np
 
 from gmcodec import native
+from gmcodec.arrays import Int, Int16, Int32, Int64, UInt8
 from gmcodec.exact.logistic import Tables
 from gmcodec.exact.ops import Layer
 from gmcodec.models.local import fit
@@ -66,7 +67,7 @@ class LocalModel:
 
     # -- the model fitted to an image, or conditioned
 
-    def fit(self, sample: np.ndarray, pixels: int) -> bytes:
+    def fit(self, sample: UInt8[np.ndarray, "B C H W"], pixels: int) -> bytes:
         """Changes for an image of ``pixels`` pixels, from squares uint8 [B, C, h, w] of it; empty if none pay."""
         return fit.fit(self.frozen, self.net, sample, pixels)
 
@@ -74,13 +75,13 @@ class LocalModel:
         """The model with the changes that ``fit`` found.  Raises GmcFormatError."""
         return LocalModel(fit.adapted(self.frozen, changes), self.core) if changes else self
 
-    def conditioned_on(self, condition: np.ndarray) -> LocalModel:
+    def conditioned_on(self, condition: Int[np.ndarray, "B H W F"]) -> LocalModel:
         """The model of tiles whose pixels have this condition: integers within MAP_LIMIT, [B, H, W, D]."""
         model = copy.copy(self)
         model._condition = np.ascontiguousarray(condition.reshape(-1, condition.shape[-1]), np.int16)
         return model
 
-    def below(self, above: np.ndarray) -> LocalModel:
+    def below(self, above: UInt8[np.ndarray, "B C R W"]) -> LocalModel:
         """The model of tiles that lie below finished rows uint8 [B, C, rows, W]; it sees the last few of them."""
         model = copy.copy(self)
         model._above = above
@@ -95,16 +96,20 @@ class LocalModel:
             canvas.put_above(self._above)
         return canvas
 
-    def predict(self, canvas: Canvas, pixels: np.ndarray) -> Prediction:
+    def predict(self, canvas: Canvas, pixels: Int64[np.ndarray, " N"]) -> Prediction:
         """Mixtures of ``pixels``, int64 [N] flat indices of the batch, from finished pixels."""
         return Prediction(self.core, self.channels, self.tables, *self.evaluate(canvas, pixels))
 
-    def evaluate(self, canvas: Canvas, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate(
+        self, canvas: Canvas, pixels: Int64[np.ndarray, " N"]
+    ) -> tuple[Int32[np.ndarray, "N M"], Int32[np.ndarray, "N C"]]:
         """Outputs of the net, int32 [N, outputs], and the centre of the means, int32 [N, C] in 1/64 grey level."""
         condition = None if self._condition is None else self._condition[pixels]
         return self.net.evaluate(canvas.flat, canvas.row_size, canvas.locate(pixels), condition)
 
-    def features(self, canvas: Canvas, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def features(
+        self, canvas: Canvas, pixels: Int64[np.ndarray, " N"]
+    ) -> tuple[Int16[np.ndarray, "N F"], Int32[np.ndarray, "N C"]]:
         """Inputs of the net, int16 [N, inputs], and the centre of the means, int32 [N, C]."""
         return self.net.features(canvas.flat, canvas.row_size, canvas.locate(pixels))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gmcodec.arrays import Int32, Int64, UInt, UInt8
 from gmcodec.exact import logistic, ops
 from gmcodec.exact.logistic import BYTES, COUPLING_BITS, LOG_SCALE_MIN, LOG_SCALE_UNIT, POSITION, Scale, Tables
 from gmcodec.exact.ops import Layer
@@ -18,7 +19,7 @@ from gmcodec.models.shared.tensors import CONDITION_PREFIX
 from gmcodec.models.shared.window import CLAMP, OUTSIDE, Window
 
 
-def shifted(planes: np.ndarray, dy: int, dx: int) -> np.ndarray:
+def shifted(planes: UInt[np.ndarray, "C H W"], dy: int, dx: int) -> Int64[np.ndarray, "N K"]:
     """int64 [C, N]: the sample at (row + dy, column + dx) of every pixel, or OUTSIDE."""
     c, height, width = planes.shape
     out = np.full((c, height, width), OUTSIDE, np.int64)
@@ -30,28 +31,32 @@ def shifted(planes: np.ndarray, dy: int, dx: int) -> np.ndarray:
     return out.reshape(c, -1)
 
 
-def local_mean(planes: np.ndarray, scale: Scale = BYTES) -> np.ndarray:
+def local_mean(planes: UInt[np.ndarray, "C H W"], scale: Scale = BYTES) -> Int64[np.ndarray, "N K"]:
     """int64 [C, N]: mean of left and above, rounded down; if one is outside, the other; if both are, mid-grey."""
     left, above = shifted(planes, 0, -1), shifted(planes, -1, 0)
     left, above = np.where(left == OUTSIDE, above, left), np.where(above == OUTSIDE, left, above)
     return np.where(left == OUTSIDE, 128 << scale.extra_bits, (left + above) >> 1)
 
 
-def difference(planes: np.ndarray, mean: np.ndarray, offset: tuple[int, int], scale: Scale = BYTES) -> np.ndarray:
+def difference(
+    planes: UInt[np.ndarray, "C H W"], mean: Int64[np.ndarray, "N K"], offset: tuple[int, int], scale: Scale = BYTES
+) -> Int64[np.ndarray, "N K"]:
     """int64 [C, N]: a window pixel minus the local mean, in grey levels, clamped; 0 outside the image."""
     value = shifted(planes, *offset)
     levels = (value - mean + ((1 << scale.shift) >> 1)) >> scale.shift
     return np.where(value == OUTSIDE, 0, np.clip(levels, -CLAMP, CLAMP))
 
 
-def window_features(window: Window, planes: np.ndarray, scale: Scale = BYTES) -> np.ndarray:
+def window_features(
+    window: Window, planes: UInt[np.ndarray, "C H W"], scale: Scale = BYTES
+) -> Int64[np.ndarray, "N K"]:
     """int64 [N, inputs]: differences of the window in raster order, channels inside, then the means - 128."""
     mean = local_mean(planes, scale)
     differences = [difference(planes, mean, offset, scale) for offset in sorted(window.offsets)]
     return np.concatenate([*differences, (mean >> scale.extra_bits) - 128]).T
 
 
-def centre(window: Window, linear: Layer, planes: np.ndarray) -> np.ndarray:
+def centre(window: Window, linear: Layer, planes: UInt8[np.ndarray, "C H W"]) -> Int64[np.ndarray, "N K"]:
     """int64 [C, N], in 1/64 grey level: local mean plus linear prediction from the nearest pixels."""
     mean = local_mean(planes)
     nearest = window.offsets[: linear.weight.shape[1] // window.channels]
@@ -60,8 +65,8 @@ def centre(window: Window, linear: Layer, planes: np.ndarray) -> np.ndarray:
 
 
 def activations(
-    config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, condition: np.ndarray | None = None
-) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    config: LocalConfig, layers: dict[str, Layer], x: Int64[np.ndarray, "N F"], condition: np.ndarray | None = None
+) -> tuple[list[np.ndarray], list[np.ndarray], Int64[np.ndarray, "N O"]]:
     """Features int64 [N, inputs], condition [N, D] or None -> activations, int64 each.
 
     Returns the stream before every block and after the last one, [N, width] each; the insides of the blocks, [N, width]
@@ -83,15 +88,20 @@ def activations(
 
 
 def net(
-    config: LocalConfig, layers: dict[str, Layer], x: np.ndarray, condition: np.ndarray | None = None
-) -> np.ndarray:
+    config: LocalConfig, layers: dict[str, Layer], x: Int64[np.ndarray, "N F"], condition: np.ndarray | None = None
+) -> Int64[np.ndarray, "N O"]:
     """Outputs of ``activations``."""
     return activations(config, layers, x, condition)[2]
 
 
 def logistics(
-    t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray, channel: int, scale: Scale = BYTES
-) -> tuple[np.ndarray, np.ndarray]:
+    t: Tables,
+    outputs: Int64[np.ndarray, "N O"],
+    base: Int64[np.ndarray, "C N"],
+    samples: Int64[np.ndarray, "C N"],
+    channel: int,
+    scale: Scale = BYTES,
+) -> tuple[Int64[np.ndarray, "N K"], Int64[np.ndarray, "N K"]]:
     """Means and inverse scales of a channel, int64 [N, K] each, given the samples [C, N] of those before it.
 
     Net outputs of a pixel, K numbers each: logits; means of every channel; log-scales of every channel;
@@ -109,7 +119,9 @@ def logistics(
     return mean, t.inverse[index].astype(np.int64)
 
 
-def mixture_rows(t: Tables, outputs: np.ndarray, base: np.ndarray, planes: np.ndarray) -> np.ndarray:
+def mixture_rows(
+    t: Tables, outputs: Int64[np.ndarray, "N O"], base: Int64[np.ndarray, "C N"], planes: UInt8[np.ndarray, "C H W"]
+) -> Int32[np.ndarray, "C2 N 16"]:
     """Net outputs int64 [H * W, outputs] -> int32 [2 * C, H * W, 16]: frequencies of each channel's two nibbles."""
     samples = planes.reshape(len(planes), -1).astype(np.int64)
     mixtures = outputs.shape[1] // logistic.output_groups(len(planes))
@@ -124,8 +136,12 @@ def mixture_rows(t: Tables, outputs: np.ndarray, base: np.ndarray, planes: np.nd
 
 
 def rows(
-    config: LocalConfig, layers: dict[str, Layer], t: Tables, planes: np.ndarray, condition: np.ndarray | None = None
-) -> np.ndarray:
+    config: LocalConfig,
+    layers: dict[str, Layer],
+    t: Tables,
+    planes: UInt8[np.ndarray, "C H W"],
+    condition: np.ndarray | None = None,
+) -> Int32[np.ndarray, "C2 H2 16"]:
     """uint8 [C, H, W] -> int32 [2 * C, H * W, 16]: frequencies of the high and the low nibble of each channel."""
     outputs = net(config, layers, window_features(config.window, planes), condition)
     return mixture_rows(t, outputs, centre(config.window, layers["linear"], planes), planes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from gmcodec import native
+from gmcodec.arrays import Float64, UInt8, UInt32
 from gmcodec.exact import ans
 from gmcodec.exact.logistic import BYTES
 from gmcodec.models.local.config import LocalConfig
@@ -34,8 +35,8 @@ class TileCoder:
         return canvas, tile, split_steps(tile.steps, height * width, LOCAL_CALL_PIXELS)
 
     def push_words(
-        self, planes: np.ndarray, progress: Callback, weights: Weights, threads: int = 1
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, planes: UInt8[np.ndarray, "C H W"], progress: Callback, weights: Weights, threads: int = 1
+    ) -> tuple[UInt32[np.ndarray, " words"], Float64[np.ndarray, " 1"]]:
         """A tile uint8 [C, H, W] -> words uint32, and the estimated bits [1].  Inverse of ``pop_words``."""
         canvas, tile, calls = self._open(planes.shape[1], planes.shape[2], weights)
         canvas.fill(planes[None])
@@ -48,8 +49,14 @@ class TileCoder:
         return ans.words_of(state, out), np.array([bits])
 
     def pop_words(
-        self, words: np.ndarray, height: int, width: int, progress: Callback, weights: Weights, threads: int = 1
-    ) -> tuple[np.ndarray, bool]:
+        self,
+        words: UInt32[np.ndarray, " words"],
+        height: int,
+        width: int,
+        progress: Callback,
+        weights: Weights,
+        threads: int = 1,
+    ) -> tuple[UInt8[np.ndarray, "C H W"], bool]:
         """Inverse of ``push_words``: the tile uint8 [C, H, W], and whether the words were used up exactly."""
         canvas, tile, calls = self._open(height, width, weights)
         words = np.array(words, np.uint32)  # a copy in the byte order of this machine
@@ -59,7 +66,9 @@ class TileCoder:
             report(progress, height * width, number, len(calls))
         return canvas.planes()[0], state == 0 and count == 0
 
-    def sampled_bits(self, planes: np.ndarray, progress: Callback, weights: Weights) -> tuple[float, float]:
+    def sampled_bits(
+        self, planes: UInt8[np.ndarray, "C H W"], progress: Callback, weights: Weights
+    ) -> tuple[float, float]:
         """Estimated bits of a tile uint8 [C, H, W], from one in SAMPLE_EVERY of its pixels, and their variance.
 
         The variance comes from differences between neighbouring samples, where the tile hardly changes (von Neumann

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gmcodec.arrays import Int64
 from gmcodec.exact import logistic
 from gmcodec.exact.logistic import NIBBLES, ROW_TOTAL, SIGMOID_REACH, SPREAD, TOP, Tables, scale_of
 from gmcodec.models.local import spec as local_spec
@@ -27,8 +28,13 @@ def cumulative(edge: np.ndarray, mean: np.ndarray, inverse: np.ndarray, t: Table
 
 
 def nibbles(
-    t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray, bits: int, shift: int
-) -> tuple[np.ndarray, np.ndarray]:
+    t: Tables,
+    outputs: Int64[np.ndarray, "N O"],
+    base: Int64[np.ndarray, "C N"],
+    samples: Int64[np.ndarray, "C N"],
+    bits: int,
+    shift: int,
+) -> tuple[Int64[np.ndarray, " S"], Int64[np.ndarray, " S"]]:
     """Outputs int64 [N, M], base and samples int64 [C, N] -> intervals of all nibbles, int64 each.
 
     Returns starts and frequencies, channel by channel, pixel by pixel, the highest nibble first.

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gmcodec.arrays import Int64, UInt8
 from gmcodec.errors import GmcFormatError, WeightsError
 from gmcodec.exact.logistic import BYTES, MAX_SHIFT, scale_of
 from gmcodec.exact.ops import Layer
@@ -86,7 +87,7 @@ class OnlineModel:
 
     # -- the changes in a file: rates and mirror
 
-    def fit(self, sample: np.ndarray, pixels: int) -> bytes:
+    def fit(self, sample: UInt8[np.ndarray, "B C H W"], pixels: int) -> bytes:
         """The rates.  Nothing is fitted, since that gained only 0.06 % before learning."""
         return bytes(self.rates)
 
@@ -110,6 +111,6 @@ class OnlineModel:
     def canvas(self, height: int, width: int, count: int = 1) -> Canvas:
         return self.members[0].canvas(height, width, count)
 
-    def predict(self, canvas: Canvas, pixels: np.ndarray) -> Prediction:
+    def predict(self, canvas: Canvas, pixels: Int64[np.ndarray, " N"]) -> Prediction:
         """Predictions of the first member, with its frozen weights."""
         return self.members[0].predict(canvas, pixels)

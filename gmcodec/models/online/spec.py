@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gmcodec.arrays import Int64, Shaped, UInt
 from gmcodec.exact import logistic, ops, rmsprop
 from gmcodec.exact.logistic import (
     BYTES,
@@ -60,11 +61,17 @@ def round_half_up(values: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
     return np.array(flat, object).reshape(np.shape(values))
 
 
-def clipped(values: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
+def clipped(values: Shaped[np.ndarray, " ..."], limit: np.ndarray | int) -> Int64[np.ndarray, " ..."]:
     return np.clip(values, -limit, limit).astype(np.int64)
 
 
-def edges(t: Tables, sample: np.ndarray, mean: np.ndarray, inverse: np.ndarray, scale: Scale) -> tuple[np.ndarray, ...]:
+def edges(
+    t: Tables,
+    sample: Int64[np.ndarray, " N"],
+    mean: Int64[np.ndarray, "N F"],
+    inverse: Int64[np.ndarray, "N F"],
+    scale: Scale,
+) -> tuple[Int64[np.ndarray, "N F"], ...]:
     """Edges of samples [N] as positions on the logistics, and the masses below them: int64 [N, K] each."""
     x = sample[:, None]
     place = x * POSITION >> scale.shift
@@ -76,16 +83,25 @@ def edges(t: Tables, sample: np.ndarray, mean: np.ndarray, inverse: np.ndarray, 
 
 
 def observe(
-    t: Tables, sample: np.ndarray, weights: np.ndarray, mean: np.ndarray, inverse: np.ndarray, scale: Scale
-) -> np.ndarray:
+    t: Tables,
+    sample: Int64[np.ndarray, " N"],
+    weights: Int64[np.ndarray, "N F"],
+    mean: Int64[np.ndarray, "N F"],
+    inverse: Int64[np.ndarray, "N F"],
+    scale: Scale,
+) -> Int64[np.ndarray, "N F"]:
     """Mixture weights after a channel's samples [N] are known (Bayes' rule): int64 [N, K]."""
     _, _, below, above = edges(t, sample, mean, inverse, scale)
     return logistic.normalise(weights * (above - below + 1))
 
 
 def mixture_gradient(
-    t: Tables, outputs: np.ndarray, base: np.ndarray, samples: np.ndarray, scale: Scale = BYTES
-) -> tuple[np.ndarray, np.ndarray]:
+    t: Tables,
+    outputs: Int64[np.ndarray, "N O"],
+    base: Int64[np.ndarray, "C N"],
+    samples: Int64[np.ndarray, "C N"],
+    scale: Scale = BYTES,
+) -> tuple[Int64[np.ndarray, "N O"], Int64[np.ndarray, "N C"]]:
     """outputs int64 [N, M], base and samples int64 [C, N] -> gradients of -log p times 2**16, [N, M] and [N, C]."""
     channels, groups = len(samples), logistic.output_groups(len(samples))
     mixtures = outputs.shape[1] // groups
@@ -194,12 +210,14 @@ class Learner:
         rates = np.maximum(1, (one * rules.LINEAR_RATE) >> 10)
         self.linear = LearningLayer(linear, rates, 0, 2**15 - 1)
 
-    def forward(self, x: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    def forward(
+        self, x: Int64[np.ndarray, "N F"]
+    ) -> tuple[list[np.ndarray], list[np.ndarray], Int64[np.ndarray, "N O"]]:
         """Features [N, K] -> ``local.spec.activations`` with the weights that learn."""
         now = {name: learning.now for name, learning in self.layers.items()}
         return local_spec.activations(self.config, now, x)
 
-    def outputs(self, x: np.ndarray) -> np.ndarray:
+    def outputs(self, x: Int64[np.ndarray, "N F"]) -> Int64[np.ndarray, "N O"]:
         """Features [N, K] -> the outputs that pixels are coded with, [N, M]."""
         layers = {name: learning.mean if self.averaged else learning.now for name, learning in self.layers.items()}
         return local_spec.activations(self.config, layers, x)[2]
@@ -215,7 +233,13 @@ class Learner:
         cut = (self.units[name] - self.units[name].min()).astype(np.int64)
         return delta @ (self.layers[name].now.weight.astype(np.int64) >> cut[:, None])
 
-    def learn(self, x: np.ndarray, near: np.ndarray, base: np.ndarray, samples: np.ndarray) -> None:
+    def learn(
+        self,
+        x: Int64[np.ndarray, "N F"],
+        near: Int64[np.ndarray, "N P"],
+        base: Int64[np.ndarray, "C N"],
+        samples: Int64[np.ndarray, "C N"],
+    ) -> None:
         """Learn from gathered pixels: features [N, K], the linear predictor's inputs, base and samples [C, N]."""
         self.count += 1
         x, near, base, samples = (
@@ -253,13 +277,13 @@ class Learner:
         self.linear.learn(gradient, None, self.count, near.shape[1])
 
 
-def inward(gradient: np.ndarray, activation: np.ndarray) -> np.ndarray:
+def inward(gradient: Int64[np.ndarray, "N 16"], activation: Int64[np.ndarray, "N F"]) -> Int64[np.ndarray, "N 16"]:
     """A gradient without the components that would push a clamped activation further out."""
     gradient = np.where(activation >= ACTIVATION_LIMIT, np.maximum(gradient, 0), gradient)
     return np.where(activation <= -ACTIVATION_LIMIT, np.minimum(gradient, 0), gradient)
 
 
-def leak(activation: np.ndarray) -> np.ndarray:
+def leak(activation: Int64[np.ndarray, "N F"]) -> np.ndarray:
     """The bits by which the leaky ReLU shifts a gradient."""
     return np.where(activation >= 0, 0, ops.LEAK_SHIFT).astype(object)
 
@@ -311,8 +335,8 @@ class Mixture:
 
 
 def intervals(
-    learners: Sequence[Learner], planes: np.ndarray, coder: NibbleCoder | None = None
-) -> tuple[np.ndarray, np.ndarray, int]:
+    learners: Sequence[Learner], planes: UInt[np.ndarray, "C H W"], coder: NibbleCoder | None = None
+) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, " N"], int]:
     """A tile [C, H, W] -> start and frequency of every nibble, int64 each, and the number of those of the first stack.
 
     Those of the first stack come first, in coding order, then those of the second.  ``coder``: for samples of more than

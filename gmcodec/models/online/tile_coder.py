@@ -23,6 +23,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from gmcodec import native
+from gmcodec.arrays import Float64, UInt, UInt32
 from gmcodec.exact import ans
 from gmcodec.exact.logistic import Scale
 from gmcodec.models.local.config import LocalConfig
@@ -91,7 +92,7 @@ class OnlineTileCoder:
         return canvas, native.Tile(nets, rules, canvas, first.slope, self._scale, self._nibbles, values, threads)
 
     def intervals(
-        self, planes: np.ndarray, progress: Callback, weights: Weights = None, threads: int = 1
+        self, planes: UInt[np.ndarray, "C H W"], progress: Callback, weights: Weights = None, threads: int = 1
     ) -> tuple[tuple[np.ndarray, np.ndarray], float]:
         """Intervals of all nibbles of a tile [C, H, W] in coding order, for each of both stacks, and their bits.
 
@@ -109,8 +110,8 @@ class OnlineTileCoder:
         return found, bits
 
     def push_words(
-        self, planes: np.ndarray, progress: Callback, weights: Weights = None, threads: int = 1
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, planes: UInt[np.ndarray, "C H W"], progress: Callback, weights: Weights = None, threads: int = 1
+    ) -> tuple[UInt32[np.ndarray, " words"], Float64[np.ndarray, " 1"]]:
         """A tile [C, H, W] -> words uint32, and the estimated bits [1].  The words do not depend on ``threads``."""
         found, bits = self.intervals(planes, progress, weights, threads)
         core = self._members[0].net.core
@@ -141,13 +142,13 @@ class OnlineTileCoder:
 
     def pop_words(
         self,
-        words: np.ndarray,
+        words: UInt32[np.ndarray, " words"],
         height: int,
         width: int,
         progress: Callback,
         weights: Weights = None,
         threads: int = 1,
-    ) -> tuple[np.ndarray, bool]:
+    ) -> tuple[UInt[np.ndarray, "C H W"], bool]:
         """Inverse of ``push_words``: the tile [C, H, W], and whether the words were used up exactly."""
         parts = split(words)
         stacks = native.Stacks(parts, [ans.stack_of(part) for part in parts])
@@ -160,13 +161,13 @@ class OnlineTileCoder:
         return mirrored(canvas.planes()[0], self._mirror), stacks.empty
 
 
-def mirrored(planes: np.ndarray, mirror: int) -> np.ndarray:
+def mirrored(planes: UInt[np.ndarray, "C H W"], mirror: int) -> UInt[np.ndarray, "C H W"]:
     """A tile [C, H, W] whose columns (bit 0) and rows (bit 1) are in reverse order; its own inverse."""
     planes = planes[:, :, ::-1] if mirror & 1 else planes
     return planes[:, ::-1] if mirror & 2 else planes
 
 
-def joined(stacks: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
+def joined(stacks: Sequence[tuple[int, np.ndarray]]) -> UInt32[np.ndarray, " N"]:
     """A tile's words uint32 from state and words of both stacks."""
     parts = [ans.words_of(state, [words]) for state, words in stacks]
     if not any(map(len, parts)):
@@ -174,7 +175,7 @@ def joined(stacks: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     return np.concatenate([np.array([len(parts[0])], np.uint32), *parts])
 
 
-def split(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split(words: UInt32[np.ndarray, " words"]) -> tuple[UInt32[np.ndarray, " first"], UInt32[np.ndarray, " second"]]:
     """Inverse of ``joined``: the words of both stacks.  Any words can be split."""
     words = np.array(words, np.uint32)  # a copy in the byte order of this machine
     first = min(int(words[0]), len(words) - 1) if len(words) else 0

@@ -9,6 +9,7 @@ import functools
 import numpy as np
 
 from gmcodec import native
+from gmcodec.arrays import Int32, Int64, UInt8
 from gmcodec.errors import GmcFormatError
 from gmcodec.exact.logistic import Tables
 from gmcodec.exact.ops import Layer
@@ -57,7 +58,7 @@ class PixelCNNModel:
     def channels(self) -> int:
         return self.config.channels
 
-    def fit(self, sample: np.ndarray, pixels: int) -> bytes:
+    def fit(self, sample: UInt8[np.ndarray, "B C H W"], pixels: int) -> bytes:
         """No changes: they do not pay for small images."""
         return b""
 
@@ -77,7 +78,7 @@ class PixelCNNModel:
         """``count`` empty images to decode into, or to ``fill`` for encoding."""
         return PixelCNNCanvas(self, height, width, count)
 
-    def predict(self, canvas: PixelCNNCanvas, pixels: np.ndarray) -> Prediction:
+    def predict(self, canvas: PixelCNNCanvas, pixels: Int64[np.ndarray, " N"]) -> Prediction:
         """Mixtures of ``pixels``, int64 [N] flat indices of the batch.
 
         On a filled canvas these may be any pixels; otherwise one pixel of every image, those of the next step.
@@ -99,11 +100,11 @@ class PixelCNNCanvas(Canvas):
         m = self._model
         return Streams(m.config, m.prepared, m.conditions, m.layers["linear"], m.net_tables, self)
 
-    def fill(self, planes: np.ndarray) -> None:
+    def fill(self, planes: UInt8[np.ndarray, "B C H W"]) -> None:
         super().fill(planes)
         self._filled = True
 
-    def evaluate(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate(self, pixels: Int64[np.ndarray, " N"]) -> tuple[Int32[np.ndarray, "N M"], Int32[np.ndarray, "N C"]]:
         """Outputs of the net, int32 [N, outputs], and the centre of the means, int32 [N, C] in 1/64 grey level."""
         size = self.height * self.width
         if not self._filled:

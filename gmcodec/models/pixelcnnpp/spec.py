@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gmcodec.arrays import Int64, UInt8
 from gmcodec.exact import ops
 from gmcodec.exact.ops import Layer
 from gmcodec.models.local import spec as local_spec
@@ -25,7 +26,7 @@ LEFT = [(dy, dx) for dy in (-1, 0) for dx in (-1, 0)]
 TAPS = {"upper": UPPER, "left": LEFT}
 
 
-def shifted(x: np.ndarray, dy: int, dx: int) -> np.ndarray:
+def shifted(x: Int64[np.ndarray, "H W F"], dy: int, dx: int) -> Int64[np.ndarray, "H W F"]:
     """[H, W, F]: the features at (row + dy, column + dx) of every cell, zero outside."""
     h, w = x.shape[:2]
     out = np.zeros_like(x)
@@ -35,19 +36,23 @@ def shifted(x: np.ndarray, dy: int, dx: int) -> np.ndarray:
     return out
 
 
-def linear(layer: Layer, x: np.ndarray) -> np.ndarray:
+def linear(layer: Layer, x: Int64[np.ndarray, "H W F"]) -> Int64[np.ndarray, "H W C"]:
     """Rescaled outputs [H, W, M] of inputs [H, W, K]."""
     h, w, _ = x.shape
     return ops.rescale(ops.product(layer, x.reshape(h * w, -1)), layer).reshape(h, w, -1)
 
 
-def convolution(layer: Layer, x: np.ndarray, stream: str, sides: list[np.ndarray], stride: int = 1) -> np.ndarray:
+def convolution(
+    layer: Layer, x: Int64[np.ndarray, "H W F"], stream: str, sides: list[np.ndarray], stride: int = 1
+) -> Int64[np.ndarray, "H2 W2 M"]:
     """A shifted convolution [H, W, M] of x, and of side inputs at the cell itself."""
     inputs = np.concatenate([*(shifted(x, dy, dx) for dy, dx in TAPS[stream]), *sides], 2)
     return linear(layer, inputs[::stride, ::stride])
 
 
-def transposed(layer: Layer, x: np.ndarray, stream: str, height: int, width: int) -> np.ndarray:
+def transposed(
+    layer: Layer, x: Int64[np.ndarray, "H W F"], stream: str, height: int, width: int
+) -> Int64[np.ndarray, "H2 W2 M"]:
     """A transposed convolution of stride 2: cell (i, j) of x reaches rows 2i, 2i + 1 and columns around 2j."""
     taps = layer.weight.reshape(len(layer.weight), len(TAPS[stream]), -1).astype(np.int64)
     acc = np.zeros((height, width, len(taps)), np.int64)
@@ -60,7 +65,7 @@ def transposed(layer: Layer, x: np.ndarray, stream: str, height: int, width: int
     return ops.rescale(acc.reshape(height * width, -1), layer).reshape(acc.shape)
 
 
-def clamp(x: np.ndarray) -> np.ndarray:
+def clamp(x: Int64[np.ndarray, "H W F"]) -> Int64[np.ndarray, "H W F"]:
     return np.clip(x, -ACTIVATION_LIMIT, ACTIVATION_LIMIT)
 
 
@@ -72,7 +77,7 @@ class Spec:
     ) -> None:
         self.config, self.layers, self.tables, self.conditions = config, layers, tables, conditions
 
-    def activation(self, x: np.ndarray) -> np.ndarray:
+    def activation(self, x: Int64[np.ndarray, "H W F"]) -> Int64[np.ndarray, "H W M"]:
         """The non-linearity of features that are not clamped yet."""
         if self.config.nonlinearity == "leaky":
             return clamp(ops.leaky(x))
@@ -83,7 +88,14 @@ class Spec:
 
         return np.concatenate([elu(x), elu(-x)], 2) if self.config.nonlinearity == "concat_elu" else elu(x)
 
-    def gated(self, name: str, stream: str, x: np.ndarray, active: np.ndarray, sides: list[np.ndarray]) -> np.ndarray:
+    def gated(
+        self,
+        name: str,
+        stream: str,
+        x: Int64[np.ndarray, "H W F"],
+        active: Int64[np.ndarray, "H W M"],
+        sides: list[np.ndarray],
+    ) -> Int64[np.ndarray, "H W F"]:
         """x + a * sigmoid(b)."""
         first, second = self.layers[f"{name}.first"], self.layers[f"{name}.second"]
         inner = self.activation(convolution(first, active, stream, sides))
@@ -93,20 +105,20 @@ class Spec:
         bits = GATE_BITS + GATED_BITS
         return self.conditioned(name, clamp(x + ((passed + (1 << (bits - 1))) >> bits)))
 
-    def pointwise(self, way: str, count: int, x: np.ndarray) -> np.ndarray:
+    def pointwise(self, way: str, count: int, x: Int64[np.ndarray, "H W F"]) -> Int64[np.ndarray, "H W M"]:
         for n in range(count):
             first, second = self.layers[f"fine_{way}.{n}.first"], self.layers[f"fine_{way}.{n}.second"]
             x = clamp(x + linear(second, self.activation(linear(first, x))))
             x = self.conditioned(f"fine_{way}.{n}", x)
         return x
 
-    def conditioned(self, name: str, x: np.ndarray) -> np.ndarray:
+    def conditioned(self, name: str, x: Int64[np.ndarray, "H W F"]) -> Int64[np.ndarray, "H W F"]:
         """x plus the block's layer of the condition."""
         if self.conditions is None:
             return x
         return clamp(x + linear(self.layers[f"{CONDITION_PREFIX}{name}"], self.conditions[position(name)]))
 
-    def first_upper(self, planes: np.ndarray) -> np.ndarray:
+    def first_upper(self, planes: UInt8[np.ndarray, "C H W"]) -> Int64[np.ndarray, "C2 W W2"]:
         """The upper stream before any block, from uint8 [C, H, W]."""
         c, (h, w) = self.config, planes.shape[1:]
         mean = local_spec.local_mean(planes).reshape(planes.shape)
@@ -118,7 +130,7 @@ class Spec:
         taps = [shifted(known, -dy, dx) for dy in range(c.rows, 0, -1) for dx in near]
         return clamp(linear(self.layers["first_upper"], np.concatenate(taps, 2)))
 
-    def outputs(self, planes: np.ndarray) -> np.ndarray:
+    def outputs(self, planes: UInt8[np.ndarray, "C H W"]) -> Int64[np.ndarray, "N K"]:
         """uint8 [C, H, W] -> int64 [H * W, outputs]."""
         c, layers, act = self.config, self.layers, self.activation
         h, w = planes.shape[1:]

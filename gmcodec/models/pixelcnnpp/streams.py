@@ -17,6 +17,7 @@ from itertools import product
 import numpy as np
 
 from gmcodec import native
+from gmcodec.arrays import Int32
 from gmcodec.exact.ops import Layer
 from gmcodec.models.pixelcnnpp.config import PixelCNNConfig
 from gmcodec.models.pixelcnnpp.tables import NetTables
@@ -259,11 +260,11 @@ class Streams:
             np.array(c.window.runs), tables.gate, tables.elu,
         )  # fmt: skip
 
-    def row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+    def row(self, row: int) -> tuple[Int32[np.ndarray, "N M"], Int32[np.ndarray, "N C"]]:
         """Outputs int32 [W * B, outputs] and centres int32 [W * B, C] of a known row; call it row by row."""
         return self._native.run(row, 0, self._width)
 
-    def step(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+    def step(self, position: int) -> tuple[Int32[np.ndarray, "N M"], Int32[np.ndarray, "N C"]]:
         """Outputs and centres of one pixel, [B, ...]; all pixels before it must have had their step and be known."""
         row, column = divmod(position, self._width)
         return self._native.run(row, column, column + 1)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gmcodec.arrays import Float64, Int32
 from gmcodec.exact.logistic import COUPLING_BITS, LOG_SCALE_UNIT, LOGIT_UNIT, POSITION, Tables, output_groups
 from gmcodec.native import Core
 
@@ -43,7 +44,7 @@ class MixtureOutputs:
         return self.mixtures * output_groups(self.channels)
 
 
-def output_units(config: MixtureOutputs) -> np.ndarray:
+def output_units(config: MixtureOutputs) -> Float64[np.ndarray, " N"]:
     """float64 [outputs]: the unit of each output, a power of two; see exact/logistic.py."""
     k, c = config.mixtures, config.channels
     each = [1 / LOGIT_UNIT, 1 / POSITION, 1 / LOG_SCALE_UNIT, 2.0**-COUPLING_BITS]
@@ -57,7 +58,14 @@ class Prediction:
     base     int32 [N, C]: the centre of the means in 1/64 grey level
     """
 
-    def __init__(self, core: Core, channels: int, tables: Tables, outputs: np.ndarray, base: np.ndarray) -> None:
+    def __init__(
+        self,
+        core: Core,
+        channels: int,
+        tables: Tables,
+        outputs: Int32[np.ndarray, "N O"],
+        base: Int32[np.ndarray, "N C"],
+    ) -> None:
         self._core, self._channels, self._tables, self._outputs, self._base = core, channels, tables, outputs, base
         self._mixtures = outputs.shape[1] // output_groups(channels)
         self._weights = core.priors(outputs, self._mixtures, tables.softmax)
@@ -71,15 +79,15 @@ class Prediction:
             self._outputs, self._base, self.samples, channel, self._mixtures, self._tables.inverse
         )
 
-    def high(self) -> np.ndarray:
+    def high(self) -> Int32[np.ndarray, "N 16"]:
         """Rows of the high nibble of the channel: int32 [N, 16]."""
         return self._core.rows(self._weights, self._mean, self._inverse, self._tables.sigmoid)
 
-    def low(self, high: np.ndarray) -> np.ndarray:
+    def low(self, high: Int32[np.ndarray, " N"]) -> Int32[np.ndarray, "N 16"]:
         """Rows of the low nibble listed the high one, int32 [N]: int32 [N, 16]."""
         return self._core.rows(self._weights, self._mean, self._inverse, self._tables.sigmoid, high)
 
-    def observe(self, sample: np.ndarray) -> None:
+    def observe(self, sample: Int32[np.ndarray, " N"]) -> None:
         """Set the channel's samples, int32 [N], and go on to the next channel."""
         self.samples[:, self._channel] = sample
         if self._channel + 1 < self._channels:

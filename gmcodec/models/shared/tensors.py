@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gmcodec.arrays import Int32
 from gmcodec.errors import WeightsError
 from gmcodec.exact import gaussian
 from gmcodec.exact.gaussian import LatentTables
@@ -109,13 +110,13 @@ def read_latent_tables(tensors: Tensors) -> LatentTables:
     return tables
 
 
-def check_vector(field: str, values: np.ndarray, size: int, top: int) -> None:
+def check_vector(field: str, values: Int32[np.ndarray, " N"], size: int, top: int) -> None:
     """Raise WeightsError unless int32 [size] within +-top."""
     if values.shape != (size,) or values.dtype != np.int32 or (np.abs(values.astype(np.int64)) > top).any():
         raise WeightsError(f"{field} is not int32 [{size}] in its range")
 
 
-def check_table(field: str, table: np.ndarray, size: int, top: int) -> None:
+def check_table(field: str, table: Int32[np.ndarray, " T"], size: int, top: int) -> None:
     """Raise WeightsError unless int32 [size] in 0..top."""
     if table.shape != (size,) or table.dtype != np.int32 or table.min() < 0 or table.max() > top:
         raise WeightsError(f"table {field} is not int32 [{size}] in its range")

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gmcodec.arrays import Int32, Int64, UInt, UInt8
 from gmcodec.progress import Callback
 
 # A sample outside the image.  Every use replaces it by "no difference", so its value never shows.
@@ -71,14 +72,14 @@ class Window:
             rows.setdefault(dy, []).append(dx)
         return [(dy, min(dx), len(dx)) for dy, dx in sorted(rows.items())]
 
-    def raster_columns(self) -> np.ndarray:
+    def raster_columns(self) -> Int64[np.ndarray, " N"]:
         """int64 [inputs]: columns of the float net's features in the order of the frozen net (row by row)."""
         offsets, c = self.offsets, self.channels
         raster = sorted(range(len(offsets)), key=lambda o: offsets[o])
         window = [o * c + channel for o in raster for channel in range(c)]
         return np.array(window + list(range(len(offsets) * c, len(offsets) * c + c)))
 
-    def near_columns(self, neighbours: int) -> np.ndarray:
+    def near_columns(self, neighbours: int) -> Int64[np.ndarray, " N"]:
         """int64 [C * neighbours]: columns of the frozen net's features that the linear predictor reads."""
         return np.argsort(self.raster_columns())[: self.channels * neighbours]
 
@@ -101,7 +102,7 @@ class Canvas:
         self.run_start, self.run_length = self.runs(window)
         self._origin, self._reach = r * self.row_size + r * c, r
 
-    def runs(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    def runs(self, window: Window) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, " N"]]:
         """Start of each run of a window in ``flat``, relative to a pixel's first sample, and its samples: int64 each.
 
         The window must not reach further than the one that the canvas was made for.
@@ -110,26 +111,26 @@ class Canvas:
         start = np.array([dy * self.row_size + dx * c for dy, dx, _ in window.runs])
         return start, np.array([length * c for _, _, length in window.runs])
 
-    def locate(self, pixels: np.ndarray) -> np.ndarray:
+    def locate(self, pixels: Int64[np.ndarray, " N"]) -> Int64[np.ndarray, " N"]:
         """Positions of the pixels' first samples in ``flat``."""
         rows = pixels // self.width
         margins = rows * (2 * self._reach * self.channels) + rows // self.height * (self._reach * self.row_size)
         return self._origin + pixels * self.channels + margins
 
-    def put_above(self, rows: np.ndarray) -> None:
+    def put_above(self, rows: UInt8[np.ndarray, "B H W F"]) -> None:
         """Copy in finished rows above the tiles, uint8 [B, C, rows, W]; only the last ``reach`` rows are seen."""
         seen, r = min(rows.shape[2], self._reach), self._reach
         self.samples[:, r - seen : r, r : r + self.width] = rows[:, :, rows.shape[2] - seen :].transpose(0, 2, 3, 1)
 
-    def fill(self, planes: np.ndarray) -> None:
+    def fill(self, planes: UInt[np.ndarray, "B C H W"]) -> None:
         """Copy whole tiles in: [B, C, H, W]."""
         self.inner[:] = planes.transpose(0, 2, 3, 1)
 
-    def write(self, pixels: np.ndarray, samples: np.ndarray) -> None:
+    def write(self, pixels: Int64[np.ndarray, " N"], samples: Int32[np.ndarray, "N C"]) -> None:
         """Store decoded samples int32 [N, C]."""
         self.flat[self.locate(pixels)[:, None] + np.arange(self.channels)] = samples
 
-    def planes(self) -> np.ndarray:
+    def planes(self) -> UInt[np.ndarray, "B C H W"]:
         """[B, C, H, W]: uint8 on a canvas of int16, uint16 on one of int32."""
         dtype = np.uint8 if self.samples.dtype == np.int16 else np.uint16
         return np.ascontiguousarray(self.inner.transpose(0, 3, 1, 2)).astype(dtype)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from gmcodec import native
+from gmcodec.arrays import Int16, Int32, Int64, Integer
 from gmcodec.exact import gaussian
 from gmcodec.exact.gaussian import Gaussians, LatentTables
 from gmcodec.models.shared.activations import MAP_UNIT
@@ -19,7 +20,7 @@ LATENT_MEANS_UNIT = 4096  # of means that nets give
 LATENT_SHIFT = (gaussian.LATENT_POSITION // MAP_UNIT).bit_length() - 1  # from positions of latents to activations
 
 
-def bottom_up(vae: FrozenVAE, x: np.ndarray) -> list[list[np.ndarray]]:
+def bottom_up(vae: FrozenVAE, x: Int16[np.ndarray, "B H W F"]) -> list[list[np.ndarray]]:
     """Features of a map: the activation behind each block, for every resolution."""
     conv, c = vae.conv, vae.config
     x = conv.convolve("first", x, 2 * c.stride + 1, c.stride)
@@ -35,7 +36,9 @@ def bottom_up(vae: FrozenVAE, x: np.ndarray) -> list[list[np.ndarray]]:
     return found
 
 
-def split_latents(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split_latents(
+    outputs: Int64[np.ndarray, "B H W F"],
+) -> tuple[Int64[np.ndarray, "B H W L"], Int64[np.ndarray, "B H W L"]]:
     """Outputs int64 [.., 2L] -> means in 1/65536, and log-scales in 1/32 nat clamped like the float net's, [.., L]."""
     mean, log_scale = np.split(outputs, 2, -1)
     unit = gaussian.LATENT_LOG_SCALE_UNIT
@@ -115,7 +118,7 @@ class LatentState:
         self._flow_outputs = self._split(f"{name}.last", inner)
         return self._flow_outputs
 
-    def observe(self, bins: np.ndarray) -> None:
+    def observe(self, bins: Integer[np.ndarray, " N"]) -> None:
         """Set the bins of the next part, int [N]."""
         vae = self._vae
         values = vae.latent_tables.values[bins].astype(np.int64)
@@ -151,7 +154,7 @@ class LatentState:
 
     # -- f(z) ----------------------------------------------------------------------------------------------
 
-    def means(self) -> np.ndarray:
+    def means(self) -> Int32[np.ndarray, "B C H W"]:
         """f(z), int32 [B, H'', W'', planes] in 1/64 grey level, relative to 128."""
         conv, x = self._vae.conv, self._x
         for n in range(self._vae.config.doublings):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gmcodec.arrays import Int64, UInt8
 from gmcodec.exact import ops
 from gmcodec.exact.gaussian import (
     LATENT_LOG_SCALE_MAX,
@@ -28,7 +29,9 @@ from gmcodec.models.vae.frozen import Constants
 MEAN_SHIFT = 4  # from means in 1/4096, as nets output them, to 1/65536
 
 
-def convolution(layer: Layer, x: np.ndarray, size: int = 3, stride: int = 1, limit: int = MAP_LIMIT) -> np.ndarray:
+def convolution(
+    layer: Layer, x: Int64[np.ndarray, "H W F"], size: int = 3, stride: int = 1, limit: int = MAP_LIMIT
+) -> Int64[np.ndarray, "H2 W2 M"]:
     """Rescaled and clamped outputs [H / stride, W / stride, M]; zero outside the image."""
     h, w, f = x.shape
     r = size // 2
@@ -40,11 +43,11 @@ def convolution(layer: Layer, x: np.ndarray, size: int = 3, stride: int = 1, lim
     return np.clip(rows.reshape(*inputs.shape[:2], -1), -limit, limit)
 
 
-def clamp(x: np.ndarray) -> np.ndarray:
+def clamp(x: Int64[np.ndarray, "H W F"]) -> Int64[np.ndarray, "H W F"]:
     return np.clip(x, -MAP_LIMIT, MAP_LIMIT)
 
 
-def coarser(x: np.ndarray, shift: int) -> np.ndarray:
+def coarser(x: Int64[np.ndarray, "H W F"], shift: int) -> Int64[np.ndarray, "H W F"]:
     """x * 2**-shift, rounded half up and clamped."""
     return clamp((x + (1 << shift >> 1)) >> shift)
 
@@ -63,29 +66,31 @@ class Spec:
     def __init__(self, config: VAEConfig, layers: dict[str, Layer], constants: Constants, tables: LatentTables) -> None:
         self.config, self.layers, self.constants, self.tables = config, layers, constants, tables
 
-    def active(self, x: np.ndarray) -> np.ndarray:
+    def active(self, x: Int64[np.ndarray, "H W F"]) -> Int64[np.ndarray, "H W F"]:
         """The non-linearity."""
         if self.config.nonlinearity == "leaky":
             return ops.leaky(x)
         return np.where(x > 0, x, -self.constants.elu.astype(np.int64)[np.maximum(-x, 0)])
 
-    def residual(self, x: np.ndarray, name: str, inner: np.ndarray) -> np.ndarray:
+    def residual(
+        self, x: Int64[np.ndarray, "H W F"], name: str, inner: Int64[np.ndarray, "H W F"]
+    ) -> Int64[np.ndarray, "H W F"]:
         return clamp(x + convolution(self.layers[name], inner, limit=OUTPUT_LIMIT))
 
-    def split(self, name: str, *maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, name: str, *maps: np.ndarray) -> tuple[Int64[np.ndarray, "C H W"], Int64[np.ndarray, "C H W"]]:
         """Means in 1/65536, and clamped log-scales in 1/32 nat, of a layer of concatenated maps."""
         mean, log_scale = np.split(convolution(self.layers[name], np.concatenate(maps, 2), limit=OUTPUT_LIMIT), 2, 2)
         return mean << MEAN_SHIFT, np.clip(
             log_scale, LATENT_LOG_SCALE_MIN * LATENT_LOG_SCALE_UNIT, LATENT_LOG_SCALE_MAX * LATENT_LOG_SCALE_UNIT
         )
 
-    def index(self, log_scale: np.ndarray) -> np.ndarray:
+    def index(self, log_scale: Int64[np.ndarray, " ..."]) -> Int64[np.ndarray, " ..."]:
         return np.clip(log_scale - LATENT_LOG_SCALE_MIN * LATENT_LOG_SCALE_UNIT, 0, len(self.tables.scale) - 1)
 
-    def scaled(self, x: np.ndarray, log_scale: np.ndarray) -> np.ndarray:
+    def scaled(self, x: Int64[np.ndarray, " ..."], log_scale: Int64[np.ndarray, " ..."]) -> Int64[np.ndarray, " ..."]:
         return (x * self.tables.scale[self.index(log_scale)]) >> LATENT_SCALE_BITS
 
-    def features(self, planes: np.ndarray) -> list[list[np.ndarray]]:
+    def features(self, planes: UInt8[np.ndarray, "C H W"]) -> list[list[np.ndarray]]:
         """The features of the way up, from uint8 [C, H, W]."""
         c, x = self.config, planes.transpose(1, 2, 0).astype(np.int64) - 128
         x = convolution(self.layers["first"], x, 2 * c.stride + 1, c.stride)
@@ -100,7 +105,9 @@ class Spec:
                 found[-1].append(self.active(x))
         return found
 
-    def down(self, bins: Sequence[np.ndarray], planes: np.ndarray) -> tuple[list[Group], np.ndarray]:
+    def down(
+        self, bins: Sequence[np.ndarray], planes: UInt8[np.ndarray, "C H W"]
+    ) -> tuple[list[Group], Int64[np.ndarray, "H2 W2 F"]]:
         """Posteriors of all groups, given their latents ``bins``, [H, W, L] each, and f(z) [H, W, planes]."""
         c, up = self.config, self.features(planes)
         size = c.cell
@@ -126,8 +133,13 @@ class Spec:
         return groups, convolution(self.layers["last"], self.active(x), limit=OUTPUT_LIMIT)
 
     def flow(
-        self, name: str, e: np.ndarray, up_features: np.ndarray, mean: np.ndarray, log_scale: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self,
+        name: str,
+        e: Int64[np.ndarray, "H W F"],
+        up_features: np.ndarray,
+        mean: Int64[np.ndarray, "H W F"],
+        log_scale: Int64[np.ndarray, "H W F"],
+    ) -> tuple[Int64[np.ndarray, "H W F"], Int64[np.ndarray, "H W F"]]:
         """Posteriors of e behind a flow, one channel after another: eq. 2.60 and its inverse."""
         e0, mean, log_scale = np.zeros_like(e), mean.copy(), log_scale.copy()
         for i in range(e.shape[2]):
