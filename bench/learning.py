@@ -16,6 +16,7 @@ import click
 import numpy as np
 
 from gmcodec.coding import autoregressive
+from gmcodec.coding.tiles import tile_shape, tiles
 from gmcodec.models import registry
 from gmcodec.models.online import rules
 from gmcodec.models.online.model import OnlineModel
@@ -26,10 +27,10 @@ from gmcodec.training.data import load_folder
 def bits(model: Any, image: np.ndarray, whole: bool) -> float:
     """The model's estimate for uint8 [C, H, W], bits; of one tile if ``whole``."""
     _, height, width = image.shape
-    tile = (height, width) if whole else autoregressive.tile_shape(height, width)
+    tile = (height, width) if whole else tile_shape(height, width)
     return sum(
         autoregressive.push_words(np.ascontiguousarray(image[None, :, y, x]), model, ignore)[1][0]
-        for y, x in autoregressive.tiles(height, width, tile)
+        for y, x in tiles(height, width, tile)
     )
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from gmcodec import codec
 from gmcodec import effort as choice
 from gmcodec.coding import autoregressive
+from gmcodec.coding.tiles import squares
 from gmcodec.image import reading, writing
 from gmcodec.models import registry
 from gmcodec.models.local.model import LocalModel
@@ -102,7 +103,7 @@ def time_by_part(planes: reading.Planes, entry: registry.Entry) -> None:
     if entry.members:
         learner: Any = model.tile_coder
         work["learn"] = lambda: learner.intervals(tile, ignore)
-    work["fit"] = lambda: plain.fit(autoregressive.squares(tile, autoregressive.FIT_SQUARES), tile[0].size)
+    work["fit"] = lambda: plain.fit(squares(tile, autoregressive.FIT_SQUARES), tile[0].size)
     seconds = {name: _fastest(run) for name, run in work.items()}
     net = seconds["net"] / tile[0].size * 1e6
     for verb in ("encode", "decode"):

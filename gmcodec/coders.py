@@ -23,6 +23,7 @@ import numpy as np
 from gmcodec.arrays import Float64, UInt8, UInt16
 from gmcodec.coding import autoregressive, chain, high_depth, strips, value_weights
 from gmcodec.coding.autoregressive import Costs, Payload
+from gmcodec.coding.tiles import TILE_PIXELS, squares
 from gmcodec.errors import GmcFormatError, UnsupportedImageError
 from gmcodec.models import registry
 from gmcodec.models.ade.model import AdeModel
@@ -90,7 +91,7 @@ class PixelCoder:
 
     def trial_bits(self, planes: UInt8[np.ndarray, "C H W"], progress: Callback = ignore) -> float:
         """About the bits of an image, from a few squares of it, each coded on its own."""
-        sample = autoregressive.squares(planes, TRIAL_SQUARES)
+        sample = squares(planes, TRIAL_SQUARES)
         return autoregressive.push_words(sample, self.model, progress)[1].sum() / sample.size * planes.size
 
     def sampled_bits(
@@ -258,4 +259,4 @@ def load(method: int) -> Coder:
 def _whole_tile(planes: np.ndarray) -> tuple[int, int] | None:
     """The whole image as one tile, since half of it teaches less, and threads share a tile; None for large ones."""
     _, height, width = planes.shape
-    return (height, width) if height * width <= autoregressive.TILE_PIXELS else None
+    return (height, width) if height * width <= TILE_PIXELS else None

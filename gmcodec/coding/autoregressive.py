@@ -48,18 +48,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from gmcodec import native
-from gmcodec.arrays import Float64, Int64, UInt, UInt8, UInt32
+from gmcodec.arrays import Float64, Int64, UInt8, UInt32
 from gmcodec.coding import value_weights
 from gmcodec.coding.stack import ROW_TOTAL, Stack
+from gmcodec.coding.tiles import read_tiles, squares, tile_shape, tiles, workers
 from gmcodec.errors import GmcFormatError
 from gmcodec.formats import varint
 from gmcodec.progress import Callback, ignore
 from gmcodec.threads import Threads
 
 CHUNK_PIXELS = 8192  # that the encoder evaluates at once
-TILE_PIXELS = 1 << 21  # of a tile, at most, about
-MAX_TILE_PIXELS = 1 << 23  # larger tiles are refused, to bound the decoder's memory
-SQUARE_SIDE, HISTOGRAM_SQUARES = 32, 32  # the sample of an image on which weights of values are tried
+HISTOGRAM_SQUARES = 32  # the sample of an image on which weights of values are tried
 ADAPT_FROM_PIXELS = 1 << 16  # of an image, from which weights and changes may pay
 FIT_SIDE, FIT_SQUARES = 32, 24  # the sample of an image that a model is fitted to
 # for each channel the weights of its values 0..255, int64 [256], or None if it has none
@@ -126,31 +125,6 @@ class Payload:
 
     data: bytes
     estimated_bits: float
-
-
-def tile_shape(height: int, width: int) -> tuple[int, int]:
-    """Height and width of the tiles of an image.
-
-    From 0.13 megapixels on there are two bands, so that two threads can work; large images have more tiles.
-    """
-    pixels = height * width
-    if pixels < 1 << 17:
-        return height, width
-    if pixels <= 2 * TILE_PIXELS:
-        return (-(-height // 2), width) if height >= width // 8 else (height, -(-width // 2))
-    rows = max(1, round(height / TILE_PIXELS**0.5))
-    columns = max(1, round(pixels / TILE_PIXELS / rows))
-    rows = max(1, round(pixels / TILE_PIXELS / columns))  # a tall thin image has only one column
-    return -(-height // rows), -(-width // columns)
-
-
-def tiles(height: int, width: int, tile: tuple[int, int]) -> list[tuple[slice, slice]]:
-    """Tiles in raster order."""
-    return [
-        (slice(y, min(y + tile[0], height)), slice(x, min(x + tile[1], width)))
-        for y in range(0, height, tile[0])
-        for x in range(0, width, tile[1])
-    ]
 
 
 def wavefront(
@@ -339,17 +313,6 @@ PopTile = Callable[[np.ndarray, tuple[int, int, int, int], PixelModel, Callback,
 # -- weights of values -----------------------------------------------------------------------------------
 
 
-def squares(planes: UInt[np.ndarray, "C H W"], count: int, side: int = SQUARE_SIDE) -> UInt[np.ndarray, "N C S S"]:
-    """A sample of an image [C, H, W]: squares [count, C, side, side], spread evenly over an image of any shape."""
-    side = min(side, *planes.shape[1:])
-    out = []
-    for number in range(count):  # a low-discrepancy sequence
-        y = int((planes.shape[1] - side) * ((number * 0.754877666) % 1))
-        x = int((planes.shape[2] - side) * ((number * 0.569840296) % 1))
-        out.append(planes[:, y : y + side, x : x + side])
-    return np.stack(out)
-
-
 def choose_weight_indices(planes: np.ndarray, model: PixelModel) -> np.ndarray:
     """Weight indices uint8 [C, 256] for an image uint8 [C, H, W]; neutral where weights do not pay."""
     c, height, width = planes.shape
@@ -502,30 +465,6 @@ def spread(costs: Costs, bits: float) -> None:
     """Add bits that belong to no pixel to all of them alike."""
     if costs is not None and costs.size:
         costs += bits / costs.size
-
-
-def workers(count: int, threads: int) -> tuple[int, int]:
-    """How many of ``count`` tiles are coded at once, and how many threads work on each."""
-    side_by_side = min(count, threads)
-    return side_by_side, threads // side_by_side
-
-
-def read_tiles(payload: bytes, position: int, height: int, width: int) -> tuple[tuple[int, int], list[int], int]:
-    """Height and width of the tiles, the number of words of each, the position behind.  Raises GmcFormatError."""
-    tile_height, position = varint.read(payload, position, "the height of a tile")
-    tile_width, position = varint.read(payload, position, "the width of a tile")
-    if not (0 < tile_height <= height and 0 < tile_width <= width):
-        raise GmcFormatError(f"tiles of {tile_width}x{tile_height} do not fit an image of {width}x{height}")
-    if tile_height * tile_width > MAX_TILE_PIXELS:
-        raise GmcFormatError(f"tiles of {tile_width}x{tile_height} are larger than the format allows")
-    count = -(-height // tile_height) * -(-width // tile_width)
-    if count > len(payload):  # every tile takes at least one byte, for its length
-        raise GmcFormatError(f"{count} tiles promised, the payload has {len(payload)} bytes")
-    lengths = []
-    for _ in range(count):
-        length, position = varint.read(payload, position, "the length of a tile")
-        lengths.append(length)
-    return (tile_height, tile_width), lengths, position
 
 
 # -- a batch of images in one stream ---------------------------------------------------------------------

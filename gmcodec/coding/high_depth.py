@@ -29,18 +29,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from gmcodec.arrays import UInt16
-from gmcodec.coding.autoregressive import (
-    Costs,
-    Payload,
-    TileCoder,
-    check_words,
-    read_tiles,
-    spread,
-    squares,
-    tile_shape,
-    tiles,
-    workers,
-)
+from gmcodec.coding.autoregressive import Costs, Payload, TileCoder, check_words, spread
+from gmcodec.coding.tiles import read_tiles, squares, tile_shape, tiles, workers
 from gmcodec.errors import GmcFormatError
 from gmcodec.exact.logistic import MAX_SHIFT
 from gmcodec.formats import varint

@@ -24,22 +24,12 @@ import numpy as np
 
 from gmcodec.arrays import Float64, UInt8, UInt32
 from gmcodec.coding import autoregressive
-from gmcodec.coding.autoregressive import (
-    Costs,
-    Payload,
-    PixelModel,
-    Weights,
-    open_stack,
-    pixel_bits,
-    pop,
-    push,
-    spread,
-    squares,
-)
+from gmcodec.coding.autoregressive import Costs, Payload, PixelModel, Weights, open_stack, pixel_bits, pop, push, spread
 from gmcodec.coding.bitsback import LatentModel, below, shape_of
 from gmcodec.coding.chain import scheme
 from gmcodec.coding.flow import FlowModel, Underflow
 from gmcodec.coding.stack import Stack
+from gmcodec.coding.tiles import squares
 from gmcodec.errors import GmcFormatError
 from gmcodec.progress import Callback, ignore, without_pixels
 

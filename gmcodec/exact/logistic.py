@@ -162,7 +162,7 @@ def nibble_frequencies(masses: list[np.ndarray]) -> np.ndarray:
 
 
 def observe(
-    sample: Int64[np.ndarray, " N"],
+    sample: Integer[np.ndarray, " N"],
     weights: Int64[np.ndarray, "N K"],
     mean: Int64[np.ndarray, "N K"],
     inverse: Int64[np.ndarray, "N K"],

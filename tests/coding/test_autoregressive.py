@@ -11,18 +11,8 @@ from hypothesis import strategies as st
 
 from gmcodec import native
 from gmcodec.coding import autoregressive
-from gmcodec.coding.autoregressive import (
-    TILE_PIXELS,
-    decode,
-    decode_batch,
-    encode,
-    encode_batch,
-    pop_words,
-    push_words,
-    tile_shape,
-    tiles,
-    wavefront,
-)
+from gmcodec.coding.autoregressive import decode, decode_batch, encode, encode_batch, pop_words, push_words, wavefront
+from gmcodec.coding.tiles import TILE_PIXELS, tile_shape, tiles
 from gmcodec.errors import GmcFormatError
 
 SIZES = [(1, 1), (1, 2), (2, 1), (3, 3), (1, 200), (200, 1), (17, 31), (32, 32)]

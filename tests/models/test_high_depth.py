@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmcodec import codec, native
-from gmcodec.coding import autoregressive, high_depth
+from gmcodec.coding import high_depth
+from gmcodec.coding.tiles import tile_shape
 from gmcodec.errors import GmcError, GmcFormatError, UnknownModelError, WeightsError
 from gmcodec.exact.logistic import scale_of
 from gmcodec.formats.gmc import pack, unpack
@@ -202,7 +203,7 @@ def test_models_of_other_depths_are_refused(toy_weights):
 
 def test_tiles_of_large_images_are_those_of_8_bits(toy_weights):
     planes = image(1, 370, 360)
-    tile = autoregressive.tile_shape(370, 360)
+    tile = tile_shape(370, 360)
     assert tile[0] < 370
     payload = high_depth.encode(planes, model(1), 2).data
     assert np.array_equal(high_depth.decode(payload, planes.shape, model(1), 2), planes)

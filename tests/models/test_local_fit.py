@@ -13,6 +13,7 @@ from toy import smooth
 
 from gmcodec import native
 from gmcodec.coding import autoregressive, value_weights
+from gmcodec.coding.tiles import squares
 from gmcodec.errors import GmcFormatError
 from gmcodec.models.local import fit as local_fit
 from gmcodec.models.local import fit_spec
@@ -101,7 +102,7 @@ def test_the_native_search_is_that_of_its_specification(channels: int) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_instruction_set_finds_the_same(channels: int) -> None:
     image = smooth(np.random.default_rng(6), (channels, 264, 264), noise=1.5)
-    sample = autoregressive.squares(image, 24, 32)
+    sample = squares(image, 24, 32)
     found = set()
     for isa in native.isas():
         model = toy_model(channels, isa)
@@ -116,7 +117,7 @@ def test_every_instruction_set_finds_the_same(channels: int) -> None:
 def test_a_fit_makes_these_bytes() -> None:
     # on every machine
     image = smooth(np.random.default_rng(6), (3, 264, 264), noise=1.5)
-    changes = toy_model(3).fit(autoregressive.squares(image, 24, 32), image[0].size)
+    changes = toy_model(3).fit(squares(image, 24, 32), image[0].size)
     assert hashlib.sha256(changes).hexdigest() == "d518b7632220799303dd6db13390d7e541dfebf992763414a7bd69b468e6815a"
 
 
@@ -245,7 +246,7 @@ def test_fitting_pays_and_comes_back(channels: int) -> None:
     model = toy_model(channels)
     random = np.random.default_rng(6)
     image = smooth(random, (channels, 264, 264), noise=1.5)
-    changes = model.fit(autoregressive.squares(image, 64, 32), image[0].size)
+    changes = model.fit(squares(image, 64, 32), image[0].size)
     assert changes
     plain = autoregressive.push_words(image[None], model, ignore)[1].sum()
     fitted = autoregressive.push_words(image[None], model.adapted(changes), ignore)[1].sum()
@@ -275,7 +276,7 @@ def test_nothing_to_gain_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = toy_model(3)
     flat = np.full((3, 100, 100), 40, np.uint8)
     narrow = smooth(np.random.default_rng(1), (3, 1500, 4))  # no pixel has its whole window
-    assert model.fit(autoregressive.squares(narrow, 64, 32), 80000) == b""
+    assert model.fit(squares(narrow, 64, 32), 80000) == b""
     for image in (flat, narrow):
         coded = autoregressive.encode(image, model)
         assert np.array_equal(autoregressive.decode(coded.data, image.shape, model), image)

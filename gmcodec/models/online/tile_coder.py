@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from gmcodec import native
-from gmcodec.arrays import Float64, UInt, UInt32
+from gmcodec.arrays import Float64, Shaped, UInt, UInt32
 from gmcodec.exact import ans
 from gmcodec.exact.logistic import Scale
 from gmcodec.models.local.config import LocalConfig
@@ -161,7 +161,7 @@ class OnlineTileCoder:
         return mirrored(canvas.planes()[0], self._mirror), stacks.empty
 
 
-def mirrored(planes: UInt[np.ndarray, "C H W"], mirror: int) -> UInt[np.ndarray, "C H W"]:
+def mirrored(planes: Shaped[np.ndarray, "C H W"], mirror: int) -> Shaped[np.ndarray, "C H W"]:
     """A tile [C, H, W] whose columns (bit 0) and rows (bit 1) are in reverse order; its own inverse."""
     planes = planes[:, :, ::-1] if mirror & 1 else planes
     return planes[:, ::-1] if mirror & 2 else planes
