@@ -107,7 +107,7 @@ def spread_evenly(data: bytes) -> list[str]:
 class Picture:
     """A map as a picture: bits from 0 to ``end`` as colours from black to white, brighter by equal steps.
 
-    indices uint8 [H, W] into PALETTE; mean and most are of the map, in bits a pixel.
+    indices uint8 [H, W] into COLOUR_MAP; mean and most are of the map, in bits a pixel.
     """
 
     indices: np.ndarray
@@ -126,7 +126,7 @@ class Picture:
     def png(self) -> bytes:
         """The bytes of a PNG file; its text says what the scale is."""
         image = Image.fromarray(self.indices)
-        image.putpalette(PALETTE.tobytes())
+        image.putpalette(COLOUR_MAP.tobytes())
         text, file = PngInfo(), io.BytesIO()
         text.add_text("Description", f"bits of each pixel in a .gmc file: {self.scale}")
         image.save(file, "PNG", optimize=True, pnginfo=text)
@@ -163,4 +163,4 @@ def _palette() -> np.ndarray:
     return np.rint(255 * encoded).astype(np.uint8).T
 
 
-PALETTE = _palette()
+COLOUR_MAP = _palette()

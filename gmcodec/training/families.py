@@ -62,7 +62,7 @@ class Trainable:
     estimate_bits: Callable[[Any, np.ndarray], np.ndarray]
 
 
-TRIAL_IMAGES, FEATURE_IMAGES = 96, 1000  # on which units are compared; on which features are counted
+UNITS_IMAGES, FEATURE_IMAGES = 96, 1000  # on which units are compared; on which features are counted
 
 
 def _freeze_local(net: LocalNet, images: Calibration, base: Base | None) -> Any:
@@ -72,13 +72,13 @@ def _freeze_local(net: LocalNet, images: Calibration, base: Base | None) -> Any:
 
 def _freeze_pixelcnn(net: PixelCNN, images: Calibration, base: Base | None) -> Any:
     _refuse(base, net)
-    return pixelcnnpp_freeze.freeze(net, images.batches(), [images.images(TRIAL_IMAGES)])
+    return pixelcnnpp_freeze.freeze(net, images.batches(), [images.images(UNITS_IMAGES)])
 
 
 def _freeze_agave(net: Agave, images: Calibration, base: Base | None) -> Any:
     if isinstance(net.decoder, LocalNet):
         return agave_freeze.freeze(net, [], [], base)
-    return agave_freeze.freeze(net, images.batches(), [images.images(TRIAL_IMAGES)], base)
+    return agave_freeze.freeze(net, images.batches(), [images.images(UNITS_IMAGES)], base)
 
 
 def _freeze_ade(net: Ade, images: Calibration, base: Base | None) -> Any:
