@@ -225,10 +225,10 @@ def test_a_picture_is_dark_where_pixels_are_cheap() -> None:
 
 
 def test_the_palette_gets_brighter_by_equal_steps() -> None:
-    assert costs.PALETTE.shape == (256, 3)
-    assert (costs.PALETTE[0] == 0).all()
-    assert (costs.PALETTE[-1] == 255).all()
-    linear = (costs.PALETTE / 255) ** 2.2
+    assert costs.COLOUR_MAP.shape == (256, 3)
+    assert (costs.COLOUR_MAP[0] == 0).all()
+    assert (costs.COLOUR_MAP[-1] == 255).all()
+    linear = (costs.COLOUR_MAP / 255) ** 2.2
     light = (linear @ [0.2126, 0.7152, 0.0722]) ** (1 / 3)
     assert (np.diff(light) > -1e-3).all()
     assert np.diff(light[::16]).std() < 0.02
