@@ -62,8 +62,8 @@ class Spec:
         return mean + linear, np.clip(log_scale, -MAX_LOG_SCALE, MAX_LOG_SCALE)
 
     def noise(
-        self, planes: UInt8[np.ndarray, "C H 16"]
-    ) -> tuple[Int64[np.ndarray, "C2 H W"], Int64[np.ndarray, "C3 H W"]]:
+        self, planes: UInt8[np.ndarray, "C H W"]
+    ) -> tuple[Int64[np.ndarray, "H2 W2 F"], Int64[np.ndarray, "H2 W2 F"]]:
         """Mean in 1/65536 and log-scale in 1/32 nat of the noise of uint8 [C, H, W], [h, w, 4C]."""
         c, x = self.config.channels, 16 * (planes.transpose(1, 2, 0).astype(np.int64) - 128)
         cells = np.concatenate([x[row::2, column::2] for row in (0, 1) for column in (0, 1)], 2)

@@ -141,7 +141,7 @@ def rows(
     t: Tables,
     planes: UInt8[np.ndarray, "C H W"],
     condition: np.ndarray | None = None,
-) -> Int32[np.ndarray, "C2 H2 16"]:
+) -> Int32[np.ndarray, "C2 N 16"]:
     """uint8 [C, H, W] -> int32 [2 * C, H * W, 16]: frequencies of the high and the low nibble of each channel."""
     outputs = net(config, layers, window_features(config.window, planes), condition)
     return mixture_rows(t, outputs, centre(config.window, layers["linear"], planes), planes)

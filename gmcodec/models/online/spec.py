@@ -68,10 +68,10 @@ def clipped(values: Shaped[np.ndarray, " ..."], limit: np.ndarray | int) -> Int6
 def edges(
     t: Tables,
     sample: Int64[np.ndarray, " N"],
-    mean: Int64[np.ndarray, "N F"],
-    inverse: Int64[np.ndarray, "N F"],
+    mean: Int64[np.ndarray, "N K"],
+    inverse: Int64[np.ndarray, "N K"],
     scale: Scale,
-) -> tuple[Int64[np.ndarray, "N F"], ...]:
+) -> tuple[Int64[np.ndarray, "N K"], ...]:
     """Edges of samples [N] as positions on the logistics, and the masses below them: int64 [N, K] each."""
     x = sample[:, None]
     place = x * POSITION >> scale.shift
@@ -85,11 +85,11 @@ def edges(
 def observe(
     t: Tables,
     sample: Int64[np.ndarray, " N"],
-    weights: Int64[np.ndarray, "N F"],
-    mean: Int64[np.ndarray, "N F"],
-    inverse: Int64[np.ndarray, "N F"],
+    weights: Int64[np.ndarray, "N K"],
+    mean: Int64[np.ndarray, "N K"],
+    inverse: Int64[np.ndarray, "N K"],
     scale: Scale,
-) -> Int64[np.ndarray, "N F"]:
+) -> Int64[np.ndarray, "N K"]:
     """Mixture weights after a channel's samples [N] are known (Bayes' rule): int64 [N, K]."""
     _, _, below, above = edges(t, sample, mean, inverse, scale)
     return logistic.normalise(weights * (above - below + 1))
@@ -277,7 +277,7 @@ class Learner:
         self.linear.learn(gradient, None, self.count, near.shape[1])
 
 
-def inward(gradient: Int64[np.ndarray, "N 16"], activation: Int64[np.ndarray, "N F"]) -> Int64[np.ndarray, "N 16"]:
+def inward(gradient: Int64[np.ndarray, "N F"], activation: Int64[np.ndarray, "N F"]) -> Int64[np.ndarray, "N F"]:
     """A gradient without the components that would push a clamped activation further out."""
     gradient = np.where(activation >= ACTIVATION_LIMIT, np.maximum(gradient, 0), gradient)
     return np.where(activation <= -ACTIVATION_LIMIT, np.minimum(gradient, 0), gradient)

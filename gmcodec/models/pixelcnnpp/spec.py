@@ -118,7 +118,7 @@ class Spec:
             return x
         return clamp(x + linear(self.layers[f"{CONDITION_PREFIX}{name}"], self.conditions[position(name)]))
 
-    def first_upper(self, planes: UInt8[np.ndarray, "C H W"]) -> Int64[np.ndarray, "C2 W W2"]:
+    def first_upper(self, planes: UInt8[np.ndarray, "C H W"]) -> Int64[np.ndarray, "H2 W2 F"]:
         """The upper stream before any block, from uint8 [C, H, W]."""
         c, (h, w) = self.config, planes.shape[1:]
         mean = local_spec.local_mean(planes).reshape(planes.shape)
