@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import gmcodec
+from gmcodec.archive import Archive
 from gmcodec.cli.main import cli
 from gmcodec.image import reading
 
@@ -43,6 +44,20 @@ def photo(path: Path, height: int = 20, width: int = 30, seed: int = 0, **option
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rgb).save(path, **options)
     return path
+
+
+def photos(folder: Path) -> None:
+    """Images of one size in two folders, and a larger one."""
+    for i in range(3):
+        photo(folder / f"a/{i}.png", 8, 9, seed=i)
+    photo(folder / "b/0.ppm", 8, 9, seed=3)
+    photo(folder / "b/0.png", 8, 9, seed=4)
+    photo(folder / "wide.webp", 10, 300, lossless=True)
+
+
+def opened(path: Path) -> Archive:
+    """An archive that needs no closing."""
+    return Archive(path.read_bytes())
 
 
 def same(one: Path | bytes, other: Path | bytes) -> bool:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import names, photo, run, same
+from commands import names, opened, photo, photos, run, same
 from PIL import Image
 
 from gmcodec.archive import Archive
@@ -24,19 +24,10 @@ pytestmark = pytest.mark.usefixtures("toy_weights")
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Five small images of one size in two folders, a larger one, one with metadata, and a text file."""
-    for i in range(3):
-        photo(tmp_path / f"set/a/{i}.png", 8, 9, seed=i)
-    photo(tmp_path / "set/b/0.ppm", 8, 9, seed=3)
-    photo(tmp_path / "set/b/0.png", 8, 9, seed=4)
-    photo(tmp_path / "set/wide.webp", 10, 300, lossless=True)
+    photos(tmp_path / "set")
     photo(tmp_path / "set/dpi.png", 8, 9, seed=5, dpi=(300, 300))
     (tmp_path / "set/notes.txt").write_text("hello")
     return tmp_path / "set"
-
-
-def opened(path: Path) -> Archive:
-    """An archive that needs no closing."""
-    return Archive(path.read_bytes())
 
 
 def test_there_and_back(folder: Path, tmp_path: Path) -> None:

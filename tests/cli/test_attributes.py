@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import photo, run
+from commands import opened, photo, photos, run
 from places import GOLDEN
-
-from gmcodec.archive import Archive
 
 pytestmark = pytest.mark.usefixtures("toy_weights")
 
@@ -21,17 +19,8 @@ pytestmark = pytest.mark.usefixtures("toy_weights")
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Images of one size in two folders, and a larger one."""
-    for i in range(3):
-        photo(tmp_path / f"set/a/{i}.png", 8, 9, seed=i)
-    photo(tmp_path / "set/b/0.ppm", 8, 9, seed=3)
-    photo(tmp_path / "set/b/0.png", 8, 9, seed=4)
-    photo(tmp_path / "set/wide.webp", 10, 300, lossless=True)
+    photos(tmp_path / "set")
     return tmp_path / "set"
-
-
-def opened(path: Path) -> Archive:
-    """An archive that needs no closing."""
-    return Archive(path.read_bytes())
 
 
 def permissions(path: Path) -> int:
