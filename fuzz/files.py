@@ -27,7 +27,7 @@ from samples import random_planes
 
 from gmcodec import codec, native
 from gmcodec.archive import Archive, pack
-from gmcodec.coding import compressors, conventional, filters
+from gmcodec.coding import compressors, conventional, filters, palette
 from gmcodec.errors import GmcError, UnsupportedImageError
 from gmcodec.formats import gma, gmc, varint
 from gmcodec.image import metadata, reading, writing
@@ -275,10 +275,10 @@ def seeds_of_conventional() -> Iterator[bytes]:
                 yield bytes([1, c, s, d, kind << 3 | code]) + packed
             if depth <= 8:
                 yield bytes([2, c, s, d]) + conventional._encode_webp(planes, 0, 1)
-            if found := conventional._index(planes, depth, False):
+            if found := palette.index(planes, depth, False):
                 inner = bytes([conventional.STORED])
-                inner += conventional._encode_stored(found[1], conventional._index_bits(found[0].shape[1]))
-                yield bytes([3, c, s, d]) + conventional._encode_table(found[0], False) + inner
+                inner += conventional._encode_stored(found[1], palette.index_bits(found[0].shape[1]))
+                yield bytes([3, c, s, d]) + palette.encode_table(found[0], False) + inner
 
 
 def decode_filters(data: bytes) -> None:

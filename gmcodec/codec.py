@@ -3,8 +3,8 @@
 
 encode   image --pixels--> Planes --parts--> Header --container--> bytes
                               |
-                     a learned method for the colours (+ a conventional one for alpha)
-                     or a conventional method for all channels, whichever is smaller
+                     a learned method for the colours (+ a conventional one for alpha),
+                     or graphics, or a conventional method, for all channels: whichever is smallest
 
 decode   bytes --container--> Header --parts--> Planes --pixels--> image
 """
@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from gmcodec import coders
-from gmcodec.coding import conventional
+from gmcodec.coding import conventional, graphics
 from gmcodec.effort import smallest
 from gmcodec.errors import ChecksumError, NotKeptError, UnknownModelError, UnsupportedImageError, WeightsError
 from gmcodec.formats import gmc
 from gmcodec.formats.gmc import Header, Part
-from gmcodec.image import reading
+from gmcodec.image import metadata, reading
 from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES, MODES_BY_ID
 from gmcodec.image.planes import Planes
 from gmcodec.progress import Callback, Stoppable, ignore
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("gmcodec")
+NAMES = conventional.METHODS | {graphics.METHOD: graphics.NAME}  # of the methods without weights
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def encode_planes(
 ) -> Encoded:
     """Planes -> file.
 
-    code     "auto", or what to force: "learned", "conventional", or a model by its name
+    code     "auto", or what to force: "learned", "graphics", "conventional", or a model by its name
     effort   one of effort.EFFORTS
     threads  default: all cores; never changes the bytes
 
@@ -103,18 +104,26 @@ def decode_planes(
 
 
 def _decode_parts(header: Header, threads: int, progress: Callback) -> np.ndarray:
-    decoded = [_decode_part(part, header, threads, progress) for part in header.parts]
+    decoded = [decode_part(part, header, threads, progress) for part in header.parts]
     samples = decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
     if gmc.pixels_crc(samples) != header.pixels_crc:
         raise ChecksumError("the decoded pixels do not match their checksum")
     return samples
 
 
-def _decode_part(part: Part, header: Header, threads: int, progress: Callback) -> np.ndarray:
+def decode_part(
+    part: Part, header: Header, threads: int, progress: Callback, costs: np.ndarray | None = None
+) -> np.ndarray:
+    """Samples [C, H, W] of a part that ``check_method`` has passed.  ``costs``: float64 [H, W], gets bits of pixels."""
     shape = (part.channels, header.height, header.width)
+    if part.method == graphics.METHOD:
+        colours = metadata.colours(header.metadata)
+        return coders.GraphicsCoder().decode(part.payload, shape, header.depth, colours, progress, costs)
     if part.method < gmc.FIRST_LEARNED_METHOD:
+        if costs is not None:
+            costs[...] = 8 * len(part.payload) / costs.size
         return conventional.decode(part.method, part.payload, shape, header.depth)
-    return coders.load(part.method).decode(part.payload, shape, threads, progress)
+    return coders.load(part.method).decode(part.payload, shape, threads, progress, costs)
 
 
 # -- helpers ---------------------------------------------------------------------------------------------
@@ -130,8 +139,8 @@ def available_threads() -> int:
 
 def method_name(method: int) -> str:
     """Name of a method.  Raises UnknownModelError."""
-    if method in conventional.METHODS:
-        return conventional.METHODS[method]
+    if method in NAMES:
+        return NAMES[method]
     from gmcodec.models import registry
 
     if method not in registry.BY_METHOD:
@@ -211,7 +220,7 @@ def encode(
 
     source      path, open file or bytes of an image file (PNG, TIFF, WebP, ...), PIL image, or array uint8
                 or uint16, [H, W] or [H, W, C] with C 1 to 4
-    code        "auto" (the smallest), "learned", "conventional", or the name of a model
+    code        "auto" (the smallest), "learned", "graphics", "conventional", or the name of a model
     effort      "fast", "default" or "best"; each is slower than the one before and never makes a larger file
     strip       drop ICC, EXIF, XMP, text, DPI and gamma
     threads     default all processors; the bytes do not depend on it

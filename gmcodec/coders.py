@@ -8,6 +8,7 @@
     HighDepthCoder   online, of 16 bits a sample               high_depth             -
     StripCoder       agave and ade of any size                 strips of a tile       chain
     ChainCoder       agave of small images                     chain of one           chain
+    GraphicsCoder    graphics, which has no weights            graphics               -
 
 Conventional methods have no model: coding/conventional.py.  Every function stands beside its inverse.
 What each pixel cost is known once it is decoded: ``costs`` of ``decode``.
@@ -20,14 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from gmcodec.arrays import Float64, UInt8, UInt16
-from gmcodec.coding import autoregressive, chain, high_depth, strips, value_weights
+from gmcodec import native
+from gmcodec.arrays import Float64, UInt, UInt8, UInt16
+from gmcodec.coding import autoregressive, chain, graphics, high_depth, strips, value_weights
 from gmcodec.coding.autoregressive import Costs, Payload
+from gmcodec.coding.reduction import Reduced
 from gmcodec.coding.tiles import TILE_PIXELS, squares
 from gmcodec.errors import GmcFormatError, UnsupportedImageError
 from gmcodec.models import registry
 from gmcodec.models.ade.model import AdeModel
 from gmcodec.models.agave.model import AgaveModel
+from gmcodec.models.graphics.config import CONTEXT_SETS, FEW, MIN_BUCKET_BITS, max_bucket_bits
+from gmcodec.models.graphics.model import GraphicsModel
 from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.registry import Loaded
 from gmcodec.progress import Callback, ignore
@@ -238,6 +243,41 @@ class StripCoder(ChainCoder):
     ) -> UInt8[np.ndarray, "C H W"]:
         """Inverse of ``encode``: uint8 [C, H, W]."""
         return strips.decode_image(payload, shape, self.latents, threads, progress, costs)
+
+
+class GraphicsCoder:
+    """Codes all channels of a graphic."""
+
+    def __init__(self) -> None:
+        self.model = GraphicsModel(native.core())
+
+    def settings(self, reduced: Reduced, contexts: int, guessing: int) -> graphics.Settings:
+        """How ``encode`` codes an image that was reduced; the fewer the contexts, the smaller is their table."""
+        pixels = reduced.planes[0].size
+        bits = pixels.bit_length() if CONTEXT_SETS[contexts] == FEW else max_bucket_bits(pixels)
+        return graphics.Settings(
+            channels=len(reduced.planes), depth=reduced.depth, green=reduced.green, contexts=contexts,
+            guessing=guessing, bucket_bits=max(bits, MIN_BUCKET_BITS),
+        )  # fmt: skip
+
+    def encode(self, reduced: Reduced, contexts: int, guessing: int, progress: Callback = ignore) -> Payload:
+        """An image that was reduced -> payload."""
+        return graphics.encode(reduced, self.settings(reduced, contexts, guessing), self.model, progress)
+
+    def decode(
+        self,
+        payload: bytes,
+        shape: tuple[int, int, int],
+        depth: int,
+        colours: UInt8[np.ndarray, "N 3"] | None,
+        progress: Callback = ignore,
+        costs: Costs = None,
+    ) -> UInt[np.ndarray, "C H W"]:
+        """Inverse of ``encode``: uint8, or uint16 for a depth of 16, [C, H, W].  ``colours``: of the image's palette.
+
+        ``costs``: as in ``PixelCoder.decode``.
+        """
+        return graphics.decode(payload, shape, depth, colours, self.model, progress, costs)
 
 
 Coder = PixelCoder | HighDepthCoder

@@ -26,7 +26,7 @@ from gmcodec import codec, coders
 from gmcodec.coding import conventional
 from gmcodec.errors import ChecksumError
 from gmcodec.formats import gmc
-from gmcodec.formats.gmc import Header, Part
+from gmcodec.formats.gmc import Header
 from gmcodec.image.modes import DEFAULT_MAX_PIXELS
 from gmcodec.progress import Callback, Stoppable, ignore
 from gmcodec.threads import interruptible
@@ -65,22 +65,12 @@ def _cost_map(header: Header, threads: int, progress: Callback) -> np.ndarray:
     out = np.zeros((header.height, header.width))
     decoded = []
     for part in header.parts:
-        samples, costs = _part_costs(part, header, threads, progress)
-        decoded.append(samples)
+        costs = np.empty((header.height, header.width))
+        decoded.append(codec.decode_part(part, header, threads, progress, costs))
         out += costs
     if gmc.pixels_crc(np.concatenate(decoded)) != header.pixels_crc:
         raise ChecksumError("the decoded pixels do not match their checksum")
     return out.astype(np.float32)
-
-
-def _part_costs(part: Part, header: Header, threads: int, progress: Callback) -> tuple[np.ndarray, np.ndarray | float]:
-    """Samples [C, H, W] of a part, and the bits of each pixel, float64 [H, W] or the same for all."""
-    shape = (part.channels, header.height, header.width)
-    if part.method < gmc.FIRST_LEARNED_METHOD:
-        samples = conventional.decode(part.method, part.payload, shape, header.depth)
-        return samples, 8 * len(part.payload) / samples[0].size
-    costs = np.empty(shape[1:])
-    return coders.load(part.method).decode(part.payload, shape, threads, progress, costs), costs
 
 
 def spread_evenly(data: bytes) -> list[str]:
@@ -91,9 +81,9 @@ def spread_evenly(data: bytes) -> list[str]:
     lines = []
     for part in gmc.unpack(data, max_pixels=None).parts:
         name = codec.method_name(part.method)
-        if part.method < gmc.FIRST_LEARNED_METHOD:
+        if part.method in conventional.METHODS:
             lines.append(f"{name} does not say what a pixel costs: {len(part.payload)} bytes are spread evenly")
-        elif (coder := coders.load(part.method)).spreads:
+        elif part.method >= gmc.FIRST_LEARNED_METHOD and (coder := coders.load(part.method)).spreads:
             lines.append(
                 f"{coder.spreads} of {name}, if any, are spread evenly over the pixels of a strip, or of the image"
             )

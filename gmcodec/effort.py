@@ -3,20 +3,26 @@
 
 Every effort tries all that the one before it tries, so a higher effort never makes a larger file.
 
-========  ===================================================  =====================================================
-effort    adds, for 8 bits a sample                            adds, for 16 bits a sample
-========  ===================================================  =====================================================
-fast      a small net                                          the small net, learning from the image
-default   the small net, learning from the image               nothing
-best      the small net on the mirrored image, up to 2**18     the larger net (grey: the same net), learning, with
-          pixels; an ensemble of the small net and a larger    averaged weights
-          one (grey: one net) with averaged weights, mirrored
-          as suits the small net best
-========  ===================================================  =====================================================
+========  =========================  ===========================================  =====================================
+effort    adds, for graphics         adds, for photographs of 8 bits a sample     adds, for those of 16 bits a sample
+========  =========================  ===========================================  =====================================
+fast      few contexts, many pixels  a small net                                  the small net, learning from the
+          guessed; for two colours                                                image
+          contexts of many pixels
+default   all contexts, few pixels   the small net, learning from the image       nothing
+          guessed in large images
+best      no pixel guessed; tables   the small net on the mirrored image, up to   the larger net (grey: the same net),
+          of colours and whole       2**18 pixels; an ensemble of the small net   learning, with averaged weights
+          colours                    and a larger one (grey: one net) with
+                                     averaged weights, mirrored as suits the
+                                     small net best
+========  =========================  ===========================================  =====================================
 
-The models are in ``registry.MODELS_OF_EFFORTS``.  Conventional methods are tried as well, unless the learned methods
-win so clearly that no conventional one can.  That decision depends on the first model only, and a higher effort needs
-a clearer win, so that it tries conventional methods whenever a lower effort does.
+How many pixels equal a neighbour tells a graphic from a photograph.  An image that may be both is tried as both, and so
+are small ones.
+The models are in ``registry.MODELS_OF_EFFORTS``.  Conventional methods are tried as well, unless the others win so
+clearly that no conventional one can.  That decision depends on the first model only, and a higher effort needs a
+clearer win, so that it tries conventional methods whenever a lower effort does.
 
 The first model is not run if others are and a sample of the pixels shows, with CONFIDENCE_SIGMAS standard errors, that
 it loses to one of them.
@@ -27,11 +33,13 @@ from __future__ import annotations
 import numpy as np
 
 from gmcodec import coders
-from gmcodec.coders import WeightIndices, coder_of
-from gmcodec.coding import conventional
+from gmcodec.coders import GraphicsCoder, WeightIndices, coder_of
+from gmcodec.coding import conventional, graphics, reduction
+from gmcodec.coding.reduction import Reduced
 from gmcodec.errors import UnsupportedImageError
 from gmcodec.formats import varint
 from gmcodec.formats.gmc import Part
+from gmcodec.image import metadata
 from gmcodec.image.planes import Planes
 from gmcodec.models import registry
 from gmcodec.models.online.rules import MIRRORS
@@ -39,7 +47,7 @@ from gmcodec.progress import Callback, without_pixels
 from gmcodec.threads import Threads
 
 Parts = tuple[list[Part], float]  # the parts of a file, and their estimated bits
-CODES = ("auto", "learned", "conventional")
+CODES = ("auto", "learned", "graphics", "conventional")
 EFFORTS = ("fast", "default", "best")
 # colour channels that a model codes, by mode; the black of CMYK is coded apart, like a grey image
 LEARNED_CHANNELS = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "I;16": 1, "LA;16": 1, "RGB;16": 3, "RGBA;16": 3,
@@ -53,6 +61,14 @@ CONFIDENCE_SIGMAS = 5  # standard errors of a sample beyond which its result is 
 # learned size over quick conventional size below which no conventional method can win: for photographs, and for images
 # that the slow settings of WebP may suit
 CERTAIN_WIN_RATIO, CERTAIN_WIN_RATIO_GRAPHIC = 0.9, 0.45
+GRAPHIC_REPEATS = 0.3  # share of pixels that equal a neighbour from which an image is tried as a graphic
+PHOTOGRAPH_RATIO = 1.25  # estimated learned size over the graphic's size below which models are tried as well
+# numbers of a set of contexts and of GUESSING: models/graphics/config.py
+FAST_GRAPHIC, DEFAULT_GRAPHIC, BEST_GRAPHIC, BILEVEL_GRAPHIC = (0, 2), (1, 1), (1, 0), (2, 0)
+LARGE_GRAPHIC_PIXELS = 1 << 18  # above which guessing a few pixels saves time
+MAX_GRAPHIC_TRIALS = 2  # at once: each may take 600 MB
+GRAPHIC_WIN_RATIO = 0.95  # the first graphic's size over quick conventional size from which no conventional method wins
+CONVENTIONAL_BYTES = 1 << 16  # of samples, up to which conventional methods are always tried beside graphics
 GRAPHIC_RATIO = 0.2  # quick conventional size over raw size up to which an image may be a graphic
 
 
@@ -63,20 +79,120 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Cal
     progress(0)  # may end the work, here and below
     if planes.mode in COLOUR_AND_BLACK_MODES and code == "auto":
         return _smallest_of_cmyk(planes, effort, threads, progress)
-    colours, pixels = LEARNED_CHANNELS.get(planes.mode), planes.height * planes.width
+    if code == "conventional":
+        return _conventional(planes.data, planes.depth, effort, without_pixels(progress))
+    if code == "graphics":
+        return _forced_graphic(planes, effort, threads, progress)
+    if code != "auto":
+        return _forced_models(planes, code, effort, threads, progress)
+    learned, small = planes.mode in LEARNED_CHANNELS, planes.height * planes.width <= SMALL_PIXELS
+    if learned and not small and repeated_pixels(planes.data) < GRAPHIC_REPEATS:
+        return _smallest_photograph(planes, effort, threads, progress)
+    graphic = _smallest_graphic(planes, effort, threads, progress)
+    if graphic is None:
+        return _smallest_photograph(planes, effort, threads, progress)
+    (found, first), silent = graphic, without_pixels(progress)
+    if learned and (small or _may_be_photograph(planes, effort, first, silent)):
+        return min(found, _smallest_photograph(planes, effort, threads, silent), key=_bytes)
+    return found
+
+
+def _may_be_photograph(planes: Planes, effort: str, graphic: int, progress: Callback) -> bool:
+    """Whether models may need fewer bytes than the first graphic, by a few squares of the colours."""
+    colours = LEARNED_CHANNELS[planes.mode]
+    first = registry.models_of_effort(colours, effort, planes.depth)[0]
+    trial = coders.load(first.method).trial_bits(planes.data[:colours], progress)
+    return trial / 8 < PHOTOGRAPH_RATIO * graphic
+
+
+def _forced_graphic(planes: Planes, effort: str, threads: int, progress: Callback) -> Parts:
+    reduced = reduction.reductions(planes.data, planes.depth, metadata.colours(planes.metadata))
+    if not reduced:
+        raise UnsupportedImageError("an image of 16 bits with many values is no graphic")
+    return min(_graphics(reduced, len(planes.data), effort, threads, progress), key=_bytes)
+
+
+def _forced_models(planes: Planes, code: str, effort: str, threads: int, progress: Callback) -> Parts:
+    colours = LEARNED_CHANNELS.get(planes.mode)
     entries = _entries_named(code, planes, colours) if code not in CODES else []
-    silent = without_pixels(progress)
     if code == "learned" and colours is None:
         raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
-    if code == "conventional" or (colours is None and not entries):
-        return _conventional(planes.data, planes.depth, effort, silent)
     colours = entries[0].channels if entries else colours
     assert colours is not None
-    forced, entries = code != "auto", entries or registry.models_of_effort(colours, effort, planes.depth)
-    if forced or pixels <= SMALL_PIXELS:
+    entries = entries or registry.models_of_effort(colours, effort, planes.depth)
+    return _learned(planes.data, colours, entries, None, threads, progress)[0]
+
+
+# -- graphics ----------------------------------------------------------------------------------------------
+
+
+def repeated_pixels(samples: np.ndarray) -> float:
+    """The share of the pixels of [C, H, W] that equal the one to the left or the one above, by a sample of rows."""
+    step = max(1, samples.shape[1] * samples.shape[2] >> 18)
+    rows = np.arange(1, samples.shape[1], step)
+    if not len(rows) or samples.shape[2] < 2:
+        return 1.0
+    here, above = samples[:, rows, 1:], samples[:, rows - 1, 1:]
+    left = (here == samples[:, rows, :-1]).all(axis=0)
+    return float((left | (here == above).all(axis=0)).mean())
+
+
+def _smallest_graphic(planes: Planes, effort: str, threads: int, progress: Callback) -> tuple[Parts, int] | None:
+    """The smallest of graphics and conventional methods, and the bytes of the first graphic, which all efforts try.
+
+    None if the image has too many values for a graphic.
+    """
+    reduced = reduction.reductions(planes.data, planes.depth, metadata.colours(planes.metadata))
+    if not reduced:
+        return None
+    silent = without_pixels(progress)
+    with Threads(1) as pool:
+        quick = pool.submit(_quick_conventional_size, planes, silent)
+        tried = _graphics(reduced, len(planes.data), effort, threads, progress)
+        found, first = min(tried, key=_bytes), _bytes(tried[0])
+        if first < GRAPHIC_WIN_RATIO * quick.result():
+            return found, first
+    return min(found, _conventional(planes.data, planes.depth, effort, silent, first), key=_bytes), first
+
+
+def _quick_conventional_size(planes: Planes, progress: Callback) -> int:
+    """About the bytes of the smallest conventional method; 0 for small images, for which all of them are tried."""
+    if planes.data.nbytes <= CONVENTIONAL_BYTES:
+        return 0
+    return _part_bytes(conventional.quick_size(planes.data, planes.depth, progress))
+
+
+def _graphics(reduced: list[Reduced], channels: int, effort: str, threads: int, progress: Callback) -> list[Parts]:
+    """What an effort's trials make of an image that was reduced in one or more ways; the first is that of ``fast``."""
+    large = reduced[0].planes[0].size > LARGE_GRAPHIC_PIXELS
+    trials = [(reduced[0], *(BILEVEL_GRAPHIC if reduced[0].is_bilevel else FAST_GRAPHIC))]
+    if effort != "fast":
+        trials.append((reduced[0], *(DEFAULT_GRAPHIC if large else BEST_GRAPHIC)))
+    if effort == "best":
+        trials += [(each, *BEST_GRAPHIC) for each in (reduced if large else reduced[1:])]
+    coder, silent = GraphicsCoder(), without_pixels(progress)
+
+    def encode(trial: tuple[Reduced, int, int]) -> Parts:
+        payload = coder.encode(*trial, progress if trial is trials[-1] else silent)
+        return [Part(graphics.METHOD, channels, payload.data)], payload.estimated_bits
+
+    if threads == 1 or len(trials) == 1:
+        return [encode(trial) for trial in trials]
+    with Threads(min(threads, MAX_GRAPHIC_TRIALS)) as pool:
+        return list(pool.map(encode, trials))
+
+
+# -- photographs -------------------------------------------------------------------------------------------
+
+
+def _smallest_photograph(planes: Planes, effort: str, threads: int, progress: Callback) -> Parts:
+    """The smallest of what models and conventional methods make of an image."""
+    colours, pixels, silent = LEARNED_CHANNELS.get(planes.mode), planes.height * planes.width, without_pixels(progress)
+    if colours is None:
+        return _conventional(planes.data, planes.depth, effort, silent)
+    entries = registry.models_of_effort(colours, effort, planes.depth)
+    if pixels <= SMALL_PIXELS:
         found, first = _learned(planes.data, colours, entries, None, threads, progress)
-        if forced:
-            return found
         return min(found, _conventional(planes.data, planes.depth, effort, silent, first), key=_bytes)
     first_coder = coders.load(entries[0].method)
     with Threads(2) as pool:  # two trials at once, each of one thread

@@ -6,7 +6,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 
 from gmcodec.image import metadata, reading
 from gmcodec.image.metadata import Tag
@@ -66,3 +66,14 @@ def png_with_everything() -> tuple[bytes, bytes]:
         (b"bKGD", b"\0\1\0\2\0\3"),
     )
     return raw, icc
+
+
+def text_picture(height: int, width: int) -> np.ndarray:
+    """Black and blue text on white with a grey bar, uint8 [3, H, W]: a small screenshot."""
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, width, 11), fill=(210, 210, 220))
+    words = "The quick brown fox jumps over the lazy dog, and so do all the others. " * 3
+    for line, top in enumerate(range(0, height, 12)):
+        draw.text((3 - 17 * line % 90, top), words, fill=(20, 40, 160) if line % 5 == 2 else (0, 0, 0))
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))

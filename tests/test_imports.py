@@ -42,6 +42,7 @@ LAYERS = (
     "models.agave",
     "models.vae",
     "models.pixelcnnpp",
+    "models.graphics",
     "models.online",
     "models.local",
     "models.shared",

@@ -102,7 +102,7 @@ def cli() -> None:
 @input_options
 @coding_options
 @output_options
-@click.option("--code", type=click.Choice(["auto", "learned", "conventional"]), default="auto",
+@click.option("--code", type=click.Choice(["auto", "learned", "graphics", "conventional"]), default="auto",
               help="Methods to try [default: auto, all].")  # fmt: skip
 @click.option("--model", metavar="NAME", callback=check_model_name, help="Use this model only, see gmcodec models.")
 @effort_option
@@ -114,8 +114,8 @@ def compress(files: Sequence[str], output: str | None, recursive: bool, model: s
     """Compress images into .gmc files.
 
     Each report gives the sizes, bits per dimension (bpd) of the file, the model's own estimate, what the
-    file has beyond it (header, checksums, metadata, rounding), and the codes used. In directories, files
-    are taken by their suffix and the others are errors_as_exit_codes.
+    file has beyond it (header, checksums, metadata, rounding), and the methods used. In directories, files
+    are taken by their suffix, and the others are named.
     """
     if model and rest["code"] != "auto":
         raise click.UsageError("--model and --code exclude one another")

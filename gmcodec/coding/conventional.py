@@ -44,7 +44,6 @@ payload gives a ``GmcFormatError``, or wrong samples of the right shape, which t
 from __future__ import annotations
 
 import io
-import math
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -53,7 +52,7 @@ import numpy as np
 from PIL import Image, WebPImagePlugin
 
 from gmcodec.arrays import UInt
-from gmcodec.coding import filters
+from gmcodec.coding import filters, palette
 from gmcodec.coding.compressors import DEFLATE, LZMA, decompress, deflate, lzma_raw
 from gmcodec.coding.filters import INTERLEAVED, MED, MED_GREEN, PACKED_BITS, PLANAR, PNG
 from gmcodec.errors import GmcFormatError, TruncatedFileError, UnknownModelError
@@ -62,7 +61,6 @@ from gmcodec.progress import Callback, ignore
 STORED, DEFLATED, WEBP, PALETTE = 1, 2, 3, 4
 METHODS = {STORED: "stored", DEFLATED: "deflated", WEBP: "webp", PALETTE: "palette"}
 
-_SHARED, _DEFLATED_TABLE = 1, 2  # bits of PALETTE's kind
 _WEBP_SIDE = 16383
 _WEBP_MODES = {1: "RGB", 2: "RGBA", 3: "RGB", 4: "RGBA"}
 
@@ -176,7 +174,7 @@ def _try_quick(best: _Smallest, planes: np.ndarray, depth: int) -> None:
         size = best.offer(WEBP, _encode_webp(planes, quality=0, method=1))
         if not small and size > planes.size / 10:
             return
-    found = _find_palette(planes, depth) if small or depth == 16 else None
+    found = palette.find(planes, depth) if small or depth == 16 else None
     if found is not None:
         head, indices, _ = found
         best.offer(PALETTE, head + bytes([DEFLATED]) + _deflated(indices, INTERLEAVED, _least_packing(indices), 1))
@@ -210,7 +208,7 @@ def _try_fast(best: _Smallest, planes: np.ndarray, depth: int) -> _TriedWebp:
     tried = _TriedWebp()
     small = planes.nbytes <= _SMALL_BYTES
     webp = max(planes.shape[1:]) <= _WEBP_SIDE
-    found = _find_palette(planes, depth)
+    found = palette.find(planes, depth)
     if depth <= 8 and webp:
         fast = tried.webp(best, planes, 0, 1)
         probe = best.offer(DEFLATED, _deflated(planes, INTERLEAVED, 0, 1))
@@ -387,86 +385,15 @@ def _decode_webp(payload: bytes, shape: tuple[int, int, int], depth: int) -> np.
     return planes
 
 
-def _find_palette(planes: np.ndarray, depth: int) -> tuple[bytes, np.ndarray, int] | None:
-    """(PALETTE payload up to the method byte, index planes, their depth); None if that is no smaller than samples."""
-    channels = planes.shape[0]
-    for shared in [False] if channels == 1 or depth <= 8 else [False, True]:
-        found = _index(planes, depth, shared)
-        if found is not None:
-            table, indices = found
-            bits = _index_bits(table.shape[1])
-            # one plane of small samples can be packed without a table
-            before = max(1, int(planes.max()).bit_length()) if channels == 1 else depth
-            if bits * indices.shape[0] >= before * channels:
-                return None
-            return _encode_table(table, shared), indices, bits
-    return None
-
-
 def _decode_palette(payload: bytes, shape: tuple[int, int, int], depth: int) -> np.ndarray:
-    if len(payload) < 2 or payload[0] > _SHARED | _DEFLATED_TABLE:
+    if len(payload) < 2 or payload[0] > palette.SHARED | palette.DEFLATED_TABLE:
         raise GmcFormatError("palette payload has no table")
-    shared, entries = bool(payload[0] & _SHARED), payload[1] + 1
-    table, rest = _decode_table(payload, (1 if shared else shape[0], entries), depth)
+    shared, entries = bool(payload[0] & palette.SHARED), payload[1] + 1
+    table, rest = palette.decode_table(payload, (1 if shared else shape[0], entries), depth)
     if not rest or rest[0] not in (STORED, DEFLATED, WEBP):  # palettes do not nest
         raise GmcFormatError("palette payload has no known method of indices")
     inner = shape if shared else (1, *shape[1:])
-    indices = decode(rest[0], rest[1:], inner, _index_bits(entries))
+    indices = decode(rest[0], rest[1:], inner, palette.index_bits(entries))
     if indices.max() >= entries:
         raise GmcFormatError(f"index {indices.max()} is beyond the table's {entries} entries")
     return table[0][indices] if shared else table[:, indices[0]]
-
-
-def _index(planes: np.ndarray, depth: int, shared: bool) -> tuple[np.ndarray, np.ndarray] | None:
-    """(table ``[C or 1, n]`` sorted, indices uint8 ``[1 or C, H, W]``), or None above 256 entries."""
-    if shared or planes.shape[0] == 1:
-        keys = planes
-    else:
-        keys = np.zeros((1, *planes.shape[1:]), np.uint64 if depth == 16 else np.uint32)
-        for plane in planes:
-            keys[0] = keys[0] << (depth if depth == 16 else 8) | plane
-    sample = keys.reshape(-1)[:: max(1, keys.size // 4096)]
-    if len(np.unique(sample)) > 256:  # before all keys are sorted
-        return None
-    values, inverse = np.unique(keys, return_inverse=True)
-    if len(values) > 256:
-        return None
-    width = 16 if depth == 16 else 8
-    channels = 1 if keys is planes else planes.shape[0]
-    shifts = [width * (channels - 1 - channel) for channel in range(channels)]
-    table = np.stack([(values >> shift & 2**width - 1).astype(planes.dtype) for shift in shifts])
-    return table, inverse.reshape(keys.shape).astype(np.uint8)
-
-
-def _index_bits(entries: int) -> int:
-    return next(bits for bits in (1, 2, 4, 8) if entries <= 2**bits)
-
-
-def _encode_table(table: np.ndarray, shared: bool) -> bytes:
-    """The PALETTE payload up to its method byte."""
-    steps = np.diff(table, axis=1, prepend=table.dtype.type(0))
-    raw = steps.astype(table.dtype.newbyteorder("<")).tobytes()
-    packed = deflate(raw, 9)
-    deflated = len(packed) < len(raw)
-    kind = _SHARED * shared | _DEFLATED_TABLE * deflated
-    return bytes([kind, table.shape[1] - 1]) + (packed if deflated else raw)
-
-
-def _decode_table(payload: bytes, shape: tuple[int, int], depth: int) -> tuple[np.ndarray, bytes]:
-    """Inverse of ``_encode_table``: (table of ``shape``, what follows it)."""
-    stored = np.dtype("<u2" if depth == 16 else np.uint8)
-    size = math.prod(shape) * stored.itemsize
-    raw, rest = payload[2 : 2 + size], payload[2 + size :]
-    if payload[0] & _DEFLATED_TABLE:
-        decompressor = zlib.decompressobj(-15)
-        try:
-            raw = decompressor.decompress(memoryview(payload)[2:], size + 1)
-        except zlib.error as error:
-            raise GmcFormatError(f"palette table is damaged: {error}") from error
-        rest = decompressor.unused_data
-        if not decompressor.eof:
-            raise TruncatedFileError("palette table does not end")
-    if len(raw) != size:
-        raise GmcFormatError(f"palette table has {len(raw)} bytes, {size} are needed")
-    steps = np.frombuffer(raw, stored).reshape(shape)
-    return np.cumsum(steps, axis=1, dtype=np.uint16 if depth == 16 else np.uint8), rest

@@ -42,8 +42,8 @@ Fields, in file order:
 ``parts``      1 to 4 parts. Each covers the next 1 to 4 channels, in channel order; together they MUST
                cover every channel of the mode exactly once. The number of parts is not stored: the last part
                is the one that covers the last channel.
-               ``method``: the id of the method that made the payload. 0 is never used, 1..15 are conventional
-               methods, 16..255 are learned models. Ids are permanent: append only, never renumber, never reuse.
+               ``method``: the id of the method that made the payload. 0 is never used, 1..15 are methods without
+               weights, 16..255 are learned models. Ids are permanent: append only, never renumber, never reuse.
                ``weights``: for learned models, the first 4 bytes of the SHA-256 of the weights file.
                ``payload``: v length, then that many bytes. It MAY be empty.
 ``file CRC``   4 bytes: CRC-32 of every byte before it. Nothing may follow.

@@ -41,6 +41,9 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
+import numpy as np
+
+from gmcodec.arrays import UInt8
 from gmcodec.errors import GmcFormatError, UnsupportedImageError
 from gmcodec.formats import varint
 
@@ -125,6 +128,19 @@ def unpack(metadata: Iterable[tuple[int, bytes]], mode: str) -> Tags:
             raise GmcFormatError(f"{tag.name} metadata: {problem}")
         tags[tag] = value
     return tags
+
+
+def colours(metadata: Iterable[tuple[int, bytes]]) -> UInt8[np.ndarray, "N 3"] | None:
+    """The colours of the palette in ``Planes.metadata``, uint8 [N, 3]; None without a palette.
+
+    Raises GmcFormatError.
+    """
+    palettes = [_inflated(Tag.PALETTE, raw) for number, raw in metadata if number == Tag.PALETTE]
+    if not palettes:
+        return None
+    if problem := find_problem(Tag.PALETTE, palettes[0], "P"):
+        raise GmcFormatError(f"{Tag.PALETTE.name} metadata: {problem}")
+    return np.frombuffer(palettes[0], np.uint8).reshape(-1, 3)
 
 
 def find_problem(tag: Tag, value: bytes, mode: str) -> str | None:

@@ -2,16 +2,25 @@
 """The binding of the native core: the only place that calls the C library (gmcodec.h).
 
 ``core()`` returns the library's functions for this processor's best instruction set, or for the one that
-``GMCODEC_ISA`` names.  The objects ``Net``, ``Tile``, ``Layer``, ``Streams`` and ``Fit`` are made from it; functions
-that need no object are methods of ``Core``.  The library trusts its arguments, so everything is checked here: dtype,
-layout, size and bounds of every array.  Calls release the GIL.
+``GMCODEC_ISA`` names.  The objects ``Net``, ``Tile``, ``Layer``, ``Streams``, ``Fit`` and ``Graphics`` are made from
+it; functions that need no object are methods of ``Core``.  The library trusts its arguments, so everything is checked
+here: dtype, layout, size and bounds of every array.  Calls release the GIL.
 
-library.py loads the library and declares its structures; nets.py, tiles.py, streams.py and fits.py wrap its objects;
-core.py has the rest.
+library.py loads the library and declares its structures; nets.py, tiles.py, streams.py, fits.py and graphics.py wrap
+its objects; core.py has the rest.
 """
 
 from gmcodec.native.core import Core, core
 from gmcodec.native.fits import Fit
+from gmcodec.native.graphics import (
+    DecisionReader,
+    Graphics,
+    canvas_shape,
+    fill_canvas,
+    new_canvas,
+    pushed_decisions,
+    read_canvas,
+)
 from gmcodec.native.library import GATE, HIDDEN, ISA_VARIABLE, OUTPUT, OUTPUT_WIDE, RESIDUAL, isas
 from gmcodec.native.nets import Layer, LayerArrays, Net
 from gmcodec.native.tiles import RmspropLayer, RmspropNet, Stacks, Tile
@@ -24,7 +33,9 @@ __all__ = [
            "OUTPUT_WIDE",
            "RESIDUAL",
            "Core",
+           "DecisionReader",
            "Fit",
+           "Graphics",
            "Layer",
            "LayerArrays",
            "Net",
@@ -32,6 +43,11 @@ __all__ = [
            "RmspropNet",
            "Stacks",
            "Tile",
+           "canvas_shape",
            "core",
+           "fill_canvas",
            "isas",
+           "new_canvas",
+           "pushed_decisions",
+           "read_canvas",
 ]  # fmt: skip

@@ -30,6 +30,40 @@ typedef struct gm_layer_data {
   const int32_t *bias, *multiplier, *shift; /* [rows] */
 } gm_layer_data;
 
+/* Tables of context mixing: exact/context_mixing.py. */
+typedef struct gm_mixing_tables {
+  const int16_t *stretch;        /* [4096] */
+  const int32_t *squash;         /* [5633] */
+  const int32_t *reciprocal;     /* [256] */
+  const int32_t *logistic;       /* [8191] */
+  const int32_t *inverse_square; /* [1021] */
+} gm_mixing_tables;
+
+/* An image of the pixel model of graphics: models/graphics/spec.py. */
+typedef struct gm_graphics_data {
+  int32_t width, height, channels; /* at most 4 channels */
+  int32_t depth;                   /* bits of a sample, 1 to 8 */
+  int32_t green;                   /* the channel of green, followed by red and blue, which are the last; or -1 */
+  uint32_t contexts;               /* a bit for each of the 21 contexts that is used */
+  int32_t bilevel;                 /* not 0: templates of bits as well; at most 24 contexts together */
+  int32_t guessing;                /* which pixels are guessed: 0, 1 or 2 */
+  int32_t bucket_bits, place_bits; /* of the sizes of the two hash tables: 1 to 30, 1 to 32 */
+  int64_t stride;                  /* pixels from one row to the next: the width and 32, part of the format */
+  uint32_t *pixels;                /* the first pixel; there are 16 more to both sides of a row, and 6 rows above */
+  const gm_mixing_tables *tables;
+} gm_graphics_data;
+
+/* Where the decisions of an image are popped from: exact/decisions.py.  The caller sets the first five, all others are
+ * 0 at first.  ``damaged``: a block had words left. */
+typedef struct gm_decision_reader {
+  const uint16_t *words; /* of all blocks */
+  const int64_t *sizes;  /* [blocks]: words of each */
+  int64_t blocks, block_decisions;
+  int64_t block, left, size, count;
+  uint32_t state;
+  int32_t damaged;
+} gm_decision_reader;
+
 /* How samples lie on the grey levels that a net was trained on: exact/logistic.py, Scale. */
 typedef struct gm_scale {
   int32_t shift;      /* a grey level is 2**shift steps of samples */
@@ -163,6 +197,8 @@ typedef struct gm_streams_data {
   const int32_t *run;
   const int32_t *gate, *elu; /* [4095], [2048]: models/pixelcnnpp/tables.py */
 } gm_streams_data;
+
+typedef struct gm_graphics gm_graphics;
 
 typedef struct gm_functions {
   const char *isa; /* the instruction set that these functions were compiled for */
@@ -302,6 +338,25 @@ typedef struct gm_functions {
    * Fisher matrix [parameters, parameters].  Not 0 when memory is short. */
   int32_t (*fit_likelihood)(const gm_fit_data *data, const double *theta, double *value, double *gradient,
                             double *fisher);
+
+  /* -- graphics: context mixing of binary decisions: models/graphics/spec.py, exact/decisions.py --------------------
+   */
+
+  /* The tables must outlive the object.  One thread at a time.  Null when memory is short. */
+  gm_graphics *(*graphics_new)(const gm_graphics_data *data);
+  void (*graphics_free)(gm_graphics *graphics);
+
+  /* Find the decisions of pixels in raster order, from ``first`` on until ``last`` is reached or passed; returns the
+   * next pixel.  A decision is its probability of one in 2**-16, plus 2**16 if it is one.  ``decisions`` must have room
+   * for 8 * channels + 32 of each pixel.  Calls must come in order. */
+  int64_t (*graphics_encode)(gm_graphics *graphics, int64_t first, int64_t last, uint32_t *decisions, int64_t *count);
+
+  /* Inverse: write the pixels. */
+  int64_t (*graphics_decode)(gm_graphics *graphics, int64_t first, int64_t last, gm_decision_reader *reader);
+
+  /* Push decisions, the last one first, onto an empty stack, at most one word each; no probability is 0. */
+  void (*push_decisions)(const uint32_t *decisions, int64_t count, uint32_t *state, uint16_t *words,
+                         int64_t *word_count);
 } gm_functions;
 
 /* The functions for an instruction set by name; for an empty name, for the best one of this processor.  Null if the

@@ -8,7 +8,7 @@ import functools
 import os
 import sys
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_char_p, c_double, c_int32, c_int64, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,28 @@ class _Fit(Structure):
     )  # fmt: skip
 
 
+class _MixingTables(Structure):
+    _fields_ = (
+        ("stretch", c_void_p), ("squash", c_void_p), ("reciprocal", c_void_p), ("logistic", c_void_p),
+        ("inverse_square", c_void_p),
+    )  # fmt: skip
+
+
+class _Graphics(Structure):
+    _fields_ = (
+        ("width", c_int32), ("height", c_int32), ("channels", c_int32), ("depth", c_int32), ("green", c_int32),
+        ("contexts", c_uint32), ("bilevel", c_int32), ("guessing", c_int32), ("bucket_bits", c_int32),
+        ("place_bits", c_int32), ("stride", c_int64), ("pixels", c_void_p), ("tables", POINTER(_MixingTables)),
+    )  # fmt: skip
+
+
+class _DecisionReader(Structure):
+    _fields_ = (
+        ("words", c_void_p), ("sizes", c_void_p), ("blocks", c_int64), ("block_decisions", c_int64), ("block", c_int64),
+        ("left", c_int64), ("size", c_int64), ("count", c_int64), ("state", c_uint32), ("damaged", c_int32),
+    )  # fmt: skip
+
+
 _P, _I, _L = c_void_p, c_int32, c_int64
 # name, result, arguments: in the order of gm_functions
 _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
@@ -120,6 +142,11 @@ _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("undo_med", None, (_P, _L, _L, _L, _I)),
     ("fit_changes", _I, (POINTER(_Fit), _P, _P, POINTER(c_double))),
     ("fit_likelihood", _I, (POINTER(_Fit), _P, POINTER(c_double), _P, _P)),
+    ("graphics_new", _P, (POINTER(_Graphics),)),
+    ("graphics_free", None, (_P,)),
+    ("graphics_encode", _L, (_P, _L, _L, _P, POINTER(_L))),
+    ("graphics_decode", _L, (_P, _L, _L, POINTER(_DecisionReader))),
+    ("push_decisions", None, (_P, _L, POINTER(c_uint32), _P, POINTER(_L))),
 )
 
 

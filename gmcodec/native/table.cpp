@@ -47,15 +47,22 @@ void undo_png(uint8_t *, int64_t, const uint8_t *, int64_t, int64_t, int64_t, in
 void undo_med(int32_t *, int64_t, int64_t, int64_t, int32_t);
 int32_t fit_changes(const gm_fit_data *, const double *, double *, double *);
 int32_t fit_likelihood(const gm_fit_data *, const double *, double *, double *, double *);
+gm_graphics *graphics_new(const gm_graphics_data *);
+void graphics_free(gm_graphics *);
+int64_t graphics_encode(gm_graphics *, int64_t, int64_t, uint32_t *, int64_t *);
+int64_t graphics_decode(gm_graphics *, int64_t, int64_t, gm_decision_reader *);
+void push_decisions(const uint32_t *, int64_t, uint32_t *, uint16_t *, int64_t *);
 
 extern const gm_functions functions;
 const gm_functions functions = {
-    GM_NAME(GM_ISA), net_new,         net_free,       net_evaluate, net_features,   tile_new,
-    tile_free,       tile_push,       tile_sample,    tile_pop,     tile_evaluate,  tile_symbols,
-    tile_intervals,  tile_pop_online, push_intervals, layer_new,    layer_free,     layer_run,
-    layer_sums,      convolve,        leaky,          elu,          streams_new,    streams_free,
-    streams_run,     softmax_rows,    channel_rows,   nibble_rows,  observe_rows,   reweight,
-    gaussian_rows,   undo_png,        undo_med,       fit_changes,  fit_likelihood,
+    GM_NAME(GM_ISA), net_new,       net_free,        net_evaluate,    net_features,
+    tile_new,        tile_free,     tile_push,       tile_sample,     tile_pop,
+    tile_evaluate,   tile_symbols,  tile_intervals,  tile_pop_online, push_intervals,
+    layer_new,       layer_free,    layer_run,       layer_sums,      convolve,
+    leaky,           elu,           streams_new,     streams_free,    streams_run,
+    softmax_rows,    channel_rows,  nibble_rows,     observe_rows,    reweight,
+    gaussian_rows,   undo_png,      undo_med,        fit_changes,     fit_likelihood,
+    graphics_new,    graphics_free, graphics_encode, graphics_decode, push_decisions,
 };
 
 } // namespace gm::GM_ISA

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from places import PNGSUITE
 
-from gmcodec.coding import compressors, conventional, filters
+from gmcodec.coding import compressors, conventional, filters, palette
 from gmcodec.coding.conventional import DEFLATED, METHODS, PALETTE, STORED, WEBP, decode, encode
 from gmcodec.errors import GmcFormatError, UnknownModelError
 
@@ -205,7 +205,7 @@ def test_tables_have_an_inverse(entries, dtype):
     depth = 8 * np.dtype(dtype).itemsize
     for step in (1, 255, 37):
         table = (np.arange(3 * entries).reshape(3, entries) * step).astype(dtype)
-        found, rest = conventional._decode_table(conventional._encode_table(table, False) + b"rest", table.shape, depth)
+        found, rest = palette.decode_table(palette.encode_table(table, False) + b"rest", table.shape, depth)
         assert (found == table).all()
         assert rest == b"rest"
 
@@ -247,10 +247,9 @@ def payloads() -> dict[str, tuple[int, bytes, tuple[int, int, int], int]]:
             deep.shape,
             16,
         )
-    palette = conventional._find_palette(few, 8)
-    assert palette is not None
-    inner = conventional._deflated(palette[1], filters.INTERLEAVED, 0, 9)
-    found["palette"] = (PALETTE, palette[0] + bytes([DEFLATED]) + inner, few.shape, 8)
+    table, indices, _ = palette.find(few, 8)
+    inner = conventional._deflated(indices, filters.INTERLEAVED, 0, 9)
+    found["palette"] = (PALETTE, table + bytes([DEFLATED]) + inner, few.shape, 8)
     return found
 
 

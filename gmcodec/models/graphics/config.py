@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+"""What the encoder of a graphic may choose, and what follows from the size of the image."""
+
+# The sets of contexts that files name by number (spec.py has the table of contexts): append only, never renumber.
+FEW = 1 << 0 | 1 << 3 | 1 << 6 | 1 << 8 | 1 << 11 | 1 << 17
+ALL = (1 << 21) - 1
+BILEVEL = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 11
+CONTEXT_SETS = (FEW, ALL, BILEVEL)  # BILEVEL has the templates of bilevel_spec.py as well
+GUESSING = (0, 1, 2)  # which pixels are guessed before their samples are coded: none, few, many
+MIN_BUCKET_BITS, MAX_BUCKET_BITS = 10, 23  # 64 bytes each: at most 512 MiB
+MIN_PLACE_BITS, MAX_PLACE_BITS = 10, 24
+
+
+def place_bits(pixels: int) -> int:
+    """Of the table of earlier places, for an image of so many pixels."""
+    return min(max(pixels.bit_length() + 1, MIN_PLACE_BITS), MAX_PLACE_BITS)
+
+
+def max_bucket_bits(pixels: int) -> int:
+    """That an image of so many pixels may have: memory grows with the image, whatever a file claims."""
+    return min(max(pixels.bit_length() + 4, MIN_BUCKET_BITS), MAX_BUCKET_BITS)
