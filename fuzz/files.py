@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fuzz targets of containers, conventional methods and metadata: the readers in Python.
+"""Fuzz targets of containers, conventional methods, graphics and metadata: the readers in Python.
 
 Checksums would stop all but one of 2**32 changed files.  Therefore inputs get the right CRC-32 of files, blocks and
 indexes before they are read, and checksums of pixels and ids of weights are accepted whatever they are.
@@ -25,9 +25,9 @@ import toy
 from entry import Entry, Input, Mismatch, agree
 from samples import random_planes
 
-from gmcodec import codec, native
+from gmcodec import codec, coders, native
 from gmcodec.archive import Archive, pack
-from gmcodec.coding import compressors, conventional, filters, palette
+from gmcodec.coding import compressors, conventional, filters, graphics, palette, reduction
 from gmcodec.errors import GmcError, UnsupportedImageError
 from gmcodec.formats import gma, gmc, varint
 from gmcodec.image import metadata, reading, writing
@@ -35,6 +35,8 @@ from gmcodec.image.metadata import Chunk, Tag, Text
 from gmcodec.image.modes import MODES
 from gmcodec.image.planes import Planes
 from gmcodec.models import registry
+from gmcodec.models.graphics.config import BILEVEL, CONTEXT_SETS, GUESSING
+from gmcodec.models.graphics.model import GraphicsModel
 from gmcodec.pillow_plugin import GmcImageFile
 
 MAX_FILE_PIXELS = 512  # of an image, so that decoding is fast enough
@@ -144,13 +146,14 @@ def decode_plugin(data: bytes) -> None:
 
 
 def seeds_of_gmc() -> Iterator[bytes]:
-    """Files of every mode, by conventional methods and by every model that supports it."""
+    """Files of every mode, by conventional methods, as graphics, and by every model that supports it."""
     with without_checks():
         for mode in MODE_NAMES:
             for size, metadata_ in (((3, 5), False), ((1, 1), True)):
                 planes = random_planes(mode, size)
                 planes = with_metadata(planes) if metadata_ else planes
-                yield codec.encode_planes(planes, code="conventional", effort="fast").data[:-4]
+                for code in ("conventional", "graphics"):
+                    yield codec.encode_planes(planes, code=code, effort="fast", threads=1).data[:-4]
         for entry, depth in itertools.product(registry.ENTRIES, (8, 16)):
             colour = "RGB" if entry.channels == 3 else "L"
             for mode in (colour, colour + "A") if depth == 8 else ("RGB;16" if colour == "RGB" else "I;16",):
@@ -311,6 +314,48 @@ def seeds_of_filters() -> Iterator[bytes]:
         yield bytes([c, s, d, kind]) + packing + filters.to_stream(planes, kind, 0)
 
 
+# -- graphics ----------------------------------------------------------------------------------------------
+
+GRAPHIC_SIDES, GRAPHIC_DEPTHS = ((1, 1), (3, 5), (2, 40)), (1, 8, 16)
+GRAPHIC_BLOCKS = (graphics.BLOCK_DECISIONS, 40)  # decisions of a block
+PALETTES = (None, np.arange(30, dtype=np.uint8).reshape(10, 3) * 77)
+
+
+def decode_graphic(data: bytes) -> None:
+    """Decode a graphic with the best and with the plainest instruction set."""
+    choices = Input(data)
+    channels, sides, depth = choices.each((1, 2, 3, 4), GRAPHIC_SIDES, GRAPHIC_DEPTHS)
+    size, colours = choices.each(GRAPHIC_BLOCKS, PALETTES)
+    payload, shape = choices.rest(), (channels, *sides)
+
+    def decoded(isa: str) -> np.ndarray:
+        found = graphics.decode(payload, shape, depth, colours, GraphicsModel(native.core(isa)))
+        if found.shape != shape or int(found.max()) >> depth:
+            raise Mismatch(f"{found.shape} of at most {found.max()} are no samples of {depth} bits")
+        return found
+
+    with mock.patch.object(graphics, "BLOCK_DECISIONS", size):
+        agree(partial(decoded, isa) for isa in (native.isas()[0], native.isas()[-1]))
+
+
+def seeds_of_graphics() -> Iterator[bytes]:
+    """All reductions, sets of contexts and guesses, in one block and in several."""
+    coder, sizes = coders.GraphicsCoder(), range(len(GRAPHIC_SIDES))
+    for c, s, d, p in itertools.product(range(4), sizes, range(len(GRAPHIC_DEPTHS)), range(len(PALETTES))):
+        depth, colours = GRAPHIC_DEPTHS[d], PALETTES[p]
+        if (depth == 1 and c) or (colours is not None and (c, depth) != (0, 8)):
+            continue
+        planes = np.random.default_rng(s).integers(0, min(1 << depth, 12), (c + 1, *GRAPHIC_SIDES[s]))
+        planes[-1] //= 6 if depth > 1 else 1  # often constant
+        for reduced in reduction.reductions(planes.astype(np.uint16 if depth == 16 else np.uint8), depth, colours):
+            for (number, contexts), guessing in itertools.product(enumerate(CONTEXT_SETS), GUESSING):
+                if contexts == BILEVEL and not reduced.is_bilevel:
+                    continue
+                b = guessing % len(GRAPHIC_BLOCKS)
+                with mock.patch.object(graphics, "BLOCK_DECISIONS", GRAPHIC_BLOCKS[b]):
+                    yield bytes([c, s, d, b, p]) + coder.encode(reduced, number, guessing).data
+
+
 # -- metadata, numbers ------------------------------------------------------------------
 
 WRITTEN_FORMATS = ("PNG", "TIFF", "PPM", "BMP", "WEBP")
@@ -383,6 +428,7 @@ ENTRIES = (
     Entry("index", opened, seeds_of_gma, 1024),
     Entry("conventional", decode_conventional, seeds_of_conventional, 256),
     Entry("filters", decode_filters, seeds_of_filters, 256),
+    Entry("graphics", decode_graphic, seeds_of_graphics, 256),
     Entry("metadata", decode_metadata, seeds_of_metadata),
     Entry("numbers", decode_numbers, seeds_of_numbers, 64),
 )

@@ -32,7 +32,8 @@ ENTRY_NAMES = {
     "nets": ("tile", "changes", "online", "online-threads", "high-depth", "high-depth-threads", "streams",
              "agave-chain", "agave-strips", "ade-chain", "ade-strips"),
     "payloads": ("payload", "values", "lists"),
-    "files": ("gmc", "plugin", "gma", "index", "conventional", "filters", "metadata", "numbers"),
+    "files": ("gmc", "plugin", "gma", "index", "conventional", "filters", "graphics", "metadata",
+              "numbers"),
     "images": ("image", "ledger"),
 }  # fmt: skip
 MODULES = {name: module for module, names in ENTRY_NAMES.items() for name in names}

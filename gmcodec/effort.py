@@ -106,9 +106,9 @@ def _may_be_photograph(planes: Planes, effort: str, graphic: int, progress: Call
 
 
 def _forced_graphic(planes: Planes, effort: str, threads: int, progress: Callback) -> Parts:
-    reduced = reduction.reductions(planes.data, planes.depth, metadata.colours(planes.metadata))
-    if not reduced:
-        raise UnsupportedImageError("an image of 16 bits with many values is no graphic")
+    if not (reduced := _reductions(planes)):
+        raise UnsupportedImageError("an image of 16 bits with many values, or of few columns and millions of rows, "
+                                    "is no graphic")  # fmt: skip
     return min(_graphics(reduced, len(planes.data), effort, threads, progress), key=_bytes)
 
 
@@ -140,10 +140,9 @@ def repeated_pixels(samples: np.ndarray) -> float:
 def _smallest_graphic(planes: Planes, effort: str, threads: int, progress: Callback) -> tuple[Parts, int] | None:
     """The smallest of graphics and conventional methods, and the bytes of the first graphic, which all efforts try.
 
-    None if the image has too many values for a graphic.
+    None if the image cannot be a graphic.
     """
-    reduced = reduction.reductions(planes.data, planes.depth, metadata.colours(planes.metadata))
-    if not reduced:
+    if not (reduced := _reductions(planes)):
         return None
     silent = without_pixels(progress)
     with Threads(1) as pool:
@@ -153,6 +152,13 @@ def _smallest_graphic(planes: Planes, effort: str, threads: int, progress: Callb
         if first < GRAPHIC_WIN_RATIO * quick.result():
             return found, first
     return min(found, _conventional(planes.data, planes.depth, effort, silent, first), key=_bytes), first
+
+
+def _reductions(planes: Planes) -> list[Reduced]:
+    """What an image can be reduced to, the first one the fastest to code; empty if it cannot be a graphic."""
+    if not graphics.is_possible(planes.height, planes.width):
+        return []
+    return reduction.reductions(planes.data, planes.depth, metadata.colours(planes.metadata))
 
 
 def _quick_conventional_size(planes: Planes, progress: Callback) -> int:

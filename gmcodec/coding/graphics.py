@@ -36,6 +36,7 @@ from gmcodec.progress import Callback, ignore
 
 METHOD, NAME = 5, "graphics"  # permanent id in files
 CALL_PIXELS = 1 << 14  # between two reports of progress
+SMALL_CANVAS = 1 << 24  # pixels, margins included, that every graphic may take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,12 @@ class Model(Protocol):
 # -- encode and decode -------------------------------------------------------------------------------------
 
 
+def is_possible(height: int, width: int) -> bool:
+    """Whether an image of this shape may be a graphic: the margins of large ones take no more memory than they do."""
+    size = native.canvas_size(height, width)
+    return size <= min(native.MAX_CANVAS_SIZE, max(SMALL_CANVAS, 2 * height * width))
+
+
 def encode(reduced: Reduced, settings: Settings, model: Model, progress: Callback = ignore) -> Payload:
     """What is left of an image -> payload."""
     graphics = model.open(native.fill_canvas(reduced.planes), settings)
@@ -95,9 +102,12 @@ def decode(
     """Inverse of ``encode``: uint8 [C, H, W], or uint16 if the depth is 16.  Raises GmcFormatError.
 
     colours  of the image's palette, if it has one
-    costs    float64 [H, W], gets the bits of each pixel, and the same share of the reduction's head for all
+    costs    float64 [H, W], gets the bits of each pixel, and the same share of the reduction's head for all; then
+             ``progress`` is told of every pixel twice
     """
     opened = _read(payload, shape, depth)
+    if not is_possible(shape[1], shape[2]):
+        raise GmcFormatError(f"an image of {shape[1]} rows of {shape[2]} pixels cannot be a graphic")
     canvas, pixels = native.new_canvas(shape[1], shape[2]), shape[1] * shape[2]
     graphics, at = model.open(canvas, opened.settings), 0
     while at < pixels:
@@ -107,10 +117,13 @@ def decode(
     if not opened.reader.finished:
         raise GmcFormatError("the blocks of a graphic do not end where its pixels do")
     if costs is not None:
-        found = _pixel_costs(model.open(canvas.copy(), opened.settings), pixels)
+        found = _pixel_costs(model.open(canvas.copy(), opened.settings), pixels, progress)
         costs[...] = found.reshape(costs.shape) + 8 * opened.head_size / pixels
     planes = native.read_canvas(canvas, opened.settings.channels)
-    return reduction.expand(opened.kind, opened.head, planes, shape, depth, colours)
+    expanded = reduction.expand(opened.kind, opened.head, planes, shape, depth, colours)
+    if depth < 8 and expanded.max() >> depth:
+        raise GmcFormatError(f"a sample is {expanded.max()}, depth is {depth}")
+    return expanded
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,9 @@ def _read_blocks(payload: bytes, at: int) -> native.DecisionReader:
     if sum(sizes) > len(words):
         raise TruncatedFileError(f"blocks of {sum(sizes)} words are more than the {len(words)} that there are")
     sizes.append(len(words) - sum(sizes))
+    ends = np.cumsum(sizes, dtype=np.int64)
+    if any(size and words[end - 1] == 0 for size, end in zip(sizes, ends, strict=True)):
+        raise GmcFormatError("a block of a graphic ends in a zero word")  # is never written
     return native.DecisionReader(words, np.array(sizes, np.int64), BLOCK_DECISIONS)
 
 
@@ -169,7 +185,7 @@ def _push_pixels(
         bits += bits_of(decisions).sum()
         waiting.append(decisions)
         count += len(decisions)
-        if count > BLOCK_DECISIONS:
+        while count > BLOCK_DECISIONS:
             together = np.concatenate(waiting)
             blocks.append(native.pushed_decisions(core, together[:BLOCK_DECISIONS]))
             waiting, count = [together[BLOCK_DECISIONS:]], count - BLOCK_DECISIONS
@@ -185,11 +201,14 @@ def bits_of(decisions: UInt32[np.ndarray, " N"]) -> Float64[np.ndarray, " N"]:
     return 16 - np.log2(np.where(decisions >> 16 > 0, probability, 65536 - probability))
 
 
-def _pixel_costs(graphics: native.Graphics, pixels: int) -> Float64[np.ndarray, " N"]:
+def _pixel_costs(graphics: native.Graphics, pixels: int, progress: Callback) -> Float64[np.ndarray, " N"]:
     """The bits float64 of each pixel; those of a run have the same share."""
-    costs, at = np.empty(pixels), 0
+    costs, at, told = np.empty(pixels), 0, 0
     while at < pixels:
         end, decisions = graphics.encode(at, at + 1)
         costs[at:end] = bits_of(decisions).sum() / (end - at)
         at = end
+        if at - told >= CALL_PIXELS or at == pixels:
+            progress(at - told)
+            told = at
     return costs

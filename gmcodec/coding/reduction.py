@@ -189,6 +189,6 @@ def _ranks_of_palette(colours: UInt8[np.ndarray, "N 3"] | None) -> UInt8[np.ndar
 
 
 def _read_table(data: memoryview, channels: int, depth: int) -> tuple[np.ndarray, bytes]:
-    if len(data) < 2 or data[0] & palette.SHARED:
+    if len(data) < 2 or data[0] & ~palette.DEFLATED_TABLE:
         raise GmcFormatError("the payload of a graphic has no table of colours")
     return palette.decode_table(bytes(data), (channels, data[1] + 1), depth)

@@ -13,9 +13,11 @@ its objects; core.py has the rest.
 from gmcodec.native.core import Core, core
 from gmcodec.native.fits import Fit
 from gmcodec.native.graphics import (
+    MAX_CANVAS_SIZE,
     DecisionReader,
     Graphics,
     canvas_shape,
+    canvas_size,
     fill_canvas,
     new_canvas,
     pushed_decisions,
@@ -29,6 +31,7 @@ __all__ = [
            "GATE",
            "HIDDEN",
            "ISA_VARIABLE",
+           "MAX_CANVAS_SIZE",
            "OUTPUT",
            "OUTPUT_WIDE",
            "RESIDUAL",
@@ -44,6 +47,7 @@ __all__ = [
            "Stacks",
            "Tile",
            "canvas_shape",
+           "canvas_size",
            "core",
            "fill_canvas",
            "isas",

@@ -17,7 +17,7 @@ constexpr int GRAPHICS_EXTRAS = 6;
 constexpr int LOGISTIC_BITS = 19, LOGISTIC_REACH = 4095; // of the table of the logistic function
 constexpr int LOGISTIC_SLOPE = 90834 << 8; // at a mean error of 1/2048 grey level: 2 ln 2 * 256 nats, in 1/8 grey level
 constexpr int MIN_SCALE = 307;             // of errors, in 1/2048 grey level
-constexpr int ADAPTIVE_STEP = 614, ENERGY_START = 16;
+constexpr int ADAPTIVE_STEP = 2400, ENERGY_START = 1000;
 enum { PIXEL_CONTEXTS = 14, ALL_CONTEXTS = 21 };
 constexpr uint32_t PIXEL_MASK = (1u << PIXEL_CONTEXTS) - 1; // of the contexts that do not depend on the channel
 
@@ -172,8 +172,8 @@ GM_INLINE void learn_numbers(const Graphics &g, int row, int column, int c, int 
   errors[PREDICTORS] = (int16_t)blended_error;
   Scales &scales = g.scales[c];
   int &blended = scales.blended[numbers.level], &adapted = scales.adapted[numbers.level];
-  blended = larger(blended + ((256 * blended_error - blended) >> 6), 307);
-  adapted = larger(adapted + ((128 * magnitude(adapted_error) - adapted) >> 6), 307);
+  blended = larger(blended + ((256 * blended_error - blended) >> 6), MIN_SCALE);
+  adapted = larger(adapted + ((128 * magnitude(adapted_error) - adapted) >> 6), MIN_SCALE);
   const int64_t factor = ((int64_t)ADAPTIVE_STEP * adapted_error << 12) / numbers.energy;
   int32_t *weight = g.weights + c * ADAPTIVE_TAPS;
   for (int i = 0; i < ADAPTIVE_TAPS; ++i)

@@ -23,6 +23,7 @@ from gmcodec.native.library import (
 MARGIN, ROWS_ABOVE = 16, 6  # of a canvas: pixels left and right of each row, and rows above the first
 ALL_CONTEXTS, TEMPLATES, MAX_CONTEXTS = 21, 13, 24
 BUCKET_BITS_LIMIT, PLACE_BITS_LIMIT = 24, 26
+MAX_CANVAS_SIZE = 2**32 - 2  # pixels, margins included: the library numbers them from 1 on
 
 
 class DecisionReader:
@@ -77,7 +78,7 @@ class Graphics:
         TypeError, MemoryError.
         """
         height, width = canvas_shape(canvas)
-        if height < 1 or width < 1 or canvas.size >= 2**32 - 1:
+        if height < 1 or width < 1 or canvas.size > MAX_CANVAS_SIZE:
             raise ValueError(f"a canvas of {canvas.shape} holds no image")
         if not 1 <= channels <= 4 or not 1 <= depth <= 8 or green not in (-1, channels - 3) or green < -1:
             raise ValueError(f"{channels} channels of {depth} bits with green in {green}")
@@ -130,6 +131,11 @@ class Graphics:
 def new_canvas(height: int, width: int) -> UInt32[np.ndarray, "H2 W2"]:
     """A canvas without pixels."""
     return np.zeros((ROWS_ABOVE + height, width + 2 * MARGIN), np.uint32)
+
+
+def canvas_size(height: int, width: int) -> int:
+    """The pixels of a canvas, margins included."""
+    return (ROWS_ABOVE + height) * (width + 2 * MARGIN)
 
 
 def canvas_shape(canvas: UInt32[np.ndarray, "H2 W2"]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmcodec.coding import palette, reduction
+from gmcodec.coding import compressors, palette
 from gmcodec.coding.reduction import CHANNELS, ORDERED, TABLE, Reduced, expand, read_head, reductions
 from gmcodec.errors import GmcFormatError, TruncatedFileError
 
@@ -288,7 +288,7 @@ def test_forms_of_tables_that_are_unknown(flags):
 
 def test_a_table_that_is_larger_than_it_says():
     """A stream that would inflate to gigabytes is stopped behind the entries that were claimed."""
-    bomb = reduction.palette.deflate(bytes(1 << 24), 9)
+    bomb = compressors.deflate(bytes(1 << 24), 9)
     with pytest.raises(GmcFormatError, match="palette table"):
         read_head(TABLE, memoryview(bytes([palette.DEFLATED_TABLE, 1]) + bomb), (3, 3, 4), 8)
 

@@ -12,7 +12,8 @@ import toy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmcodec.coding import autoregressive, chain, high_depth
+from gmcodec.coders import GraphicsCoder
+from gmcodec.coding import autoregressive, chain, graphics, high_depth, reduction
 from gmcodec.errors import GmcFormatError, TruncatedFileError
 from gmcodec.formats import gma, gmc, varint
 from gmcodec.formats.gma import GROUP, SINGLE, Block
@@ -111,6 +112,21 @@ def a_chain() -> tuple[bytes, Callable[[bytes], Any]]:
     return chain.encode_chain(batch, model).payload, lambda made: chain.decode_chain(made, batch.shape, model)
 
 
+def a_graphic() -> tuple[bytes, Callable[[bytes], Any]]:
+    """Three blocks or more."""
+    planes, coder = toy.smooth(np.random.default_rng(0), (1, 8, 9)), GraphicsCoder()
+    (reduced,) = reduction.reductions(planes, 8, None)
+
+    def decode(made: bytes) -> np.ndarray:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(graphics, "BLOCK_DECISIONS", 200)
+            return coder.decode(made, planes.shape, 8, None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphics, "BLOCK_DECISIONS", 200)
+        return coder.encode(reduced, 0, 0).data, decode
+
+
 PLACES = {
     a_file: 7,  # width, height, metadata, two entries, two payloads
     an_index: 3 + 1 + 8 + 6,  # start and two lengths; blocks; two entries; names
@@ -119,6 +135,7 @@ PLACES = {
     a_photograph: 7,  # head, changes, weights, two sides of a tile, two tiles
     sixteen_bits: 5,
     a_chain: 2,
+    a_graphic: 3,  # blocks, words of all but the last
 }
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from gmcodec import archive, codec
 from gmcodec.formats import gma, gmc
-from gmcodec.image import reading, writing
+from gmcodec.image import metadata, reading, writing
+from gmcodec.image.metadata import Tag
 
 HERE = Path(__file__).parent
 
@@ -32,6 +33,36 @@ def pattern(channels: int, height: int, width: int, maximum: int = 255) -> np.nd
     ]
     folded = np.abs(np.stack(planes) - maximum)  # a triangle wave: no wrap-around
     return folded.astype(np.uint8 if maximum < 256 else np.uint16)
+
+
+def page(height: int, width: int, glyphs: int) -> np.ndarray:
+    """Lines of square glyphs that come again: numbers from 0 to ``glyphs``, 0 between them; [H, W]."""
+    y, x = np.mgrid[0:height, 0:width]
+    number = (x // 5 * 7 + y // 6 * 3) % glyphs
+    inked = (x % 5 < 4) & (y % 6 < 4) & ((number + 2) * (x % 5 + 1) * (y % 6 + 3) % 7 % 2 == 0)
+    return np.where(inked, number + 1, 0)
+
+
+def screen() -> reading.Planes:
+    """Text on two areas, one of them half transparent, above a slope of many colours: RGBA."""
+    ink, (y, x) = page(20, 30, 3), np.mgrid[0:20, 0:30]
+    colours = np.array([[250, 10, 90, 20], [250, 10, 30, 60], [240, 10, 60, 200]])[:, ink]
+    slope = np.stack([40 + 4 * x + y, 90 + 3 * x + 5 * (y - 9), 200 - 2 * x - 6 * (y - 9)])
+    alpha = np.where(x < 18, 255, 128)[None]
+    return reading.Planes(np.concatenate([np.where(y > 9, slope, colours), alpha]).astype(np.uint8), "RGBA")
+
+
+def indexed() -> reading.Planes:
+    """Twelve colours of a palette that is in no order."""
+    colours = bytes((5 + 83 * i + 41 * c) % 256 for i in range(12) for c in range(3))
+    data = ((page(21, 31, 11) * 5 + 3) % 12).astype(np.uint8)
+    return reading.Planes(data[None], "P", metadata.pack({Tag.PALETTE: colours}))
+
+
+def few_values() -> reading.Planes:
+    """Five values of 16 bits."""
+    values = np.array([65535, 300, 4660, 22136, 51966], np.uint16)
+    return reading.Planes(values[page(22, 29, 4)][None], "I;16")
 
 
 CASES = {
@@ -58,6 +89,10 @@ CASES = {
     "bilevel": (reading.Planes(pattern(1, 15, 17) % 2, "1"), "auto"),
     "grey16": (reading.Planes(pattern(1, 13, 12, 65535), "I;16"), "auto"),
     "rgb16": (reading.Planes(pattern(3, 8, 9, 65535), "RGB;16"), "auto"),
+    "graphics-rgba": (screen(), "graphics"),
+    "graphics-palette": (indexed(), "graphics"),
+    "graphics-bilevel": (reading.Planes(np.minimum(page(24, 33, 5), 1).astype(np.uint8)[None], "1"), "graphics"),
+    "graphics-few16": (few_values(), "graphics"),
 }
 
 

@@ -24,9 +24,12 @@ from gmcodec.coding import filters
 from gmcodec.coding import value_weights as histogram
 from gmcodec.coding.autoregressive import pop_words, push_words
 from gmcodec.errors import GmcFormatError
-from gmcodec.exact import ans, gaussian, logistic, ops, rmsprop
+from gmcodec.exact import ans, context_mixing, decisions, gaussian, logistic, ops, rmsprop
 from gmcodec.exact.gaussian import make_latent_tables
 from gmcodec.exact.logistic import BYTES, ROW_TOTAL, make_tables, scale_of
+from gmcodec.models.graphics import bilevel_spec, numbers_spec
+from gmcodec.models.graphics import config as graphics_config
+from gmcodec.models.graphics import spec as graphics_spec
 from gmcodec.models.local import fit_spec
 from gmcodec.models.local import spec as local_spec
 from gmcodec.models.local.config import LocalConfig
@@ -40,7 +43,7 @@ from gmcodec.models.shared import mixture, window
 from gmcodec.models.shared.activations import ACTIVATION_LIMIT, OUTPUT_LIMIT
 from gmcodec.models.shared.mixture import value_weights
 from gmcodec.models.shared.window import Canvas, split_steps
-from gmcodec.native import library, nets, streams, tiles
+from gmcodec.native import graphics, library, nets, streams, tiles
 
 pytestmark = pytest.mark.native
 CORES = [native.core(isa) for isa in native.isas()]
@@ -66,12 +69,16 @@ def ignore(count: int) -> None:
 
 def test_constants_of_one_name_have_one_value():
     """Those that the C++ core shares with the specification and the binding."""
-    modules = (gaussian, logistic, ops, rmsprop, rules, fit_spec, mixture, window, library, streams)
+    modules = (
+        *(gaussian, logistic, ops, rmsprop, rules, fit_spec, mixture, window, library, streams),
+        *(decisions, context_mixing, graphics_spec, numbers_spec, bilevel_spec, graphics_config, graphics),
+    )
     specified = {name: value for module in modules for name, value in vars(module).items() if name.isupper()}
     found: dict[str, float] = {}
     for name in (
         *("simd.hpp", "units.hpp", "ans.hpp", "window.hpp", "layer.hpp", "finish.hpp", "mixture.hpp", "rmsprop.hpp"),
         *("tile.hpp", "fit.hpp", "fit.cpp", "online.cpp", "rows.cpp", "streams.cpp"),
+        *("decisions.hpp", "context_mixing.hpp", "bilevel.hpp", "graphics.hpp", "graphics.cpp"),
     ):
         source = (ROOT / "gmcodec" / "native" / name).read_text("utf-8")
         for line in re.findall(r"^constexpr (?:int|int\d\d_t|double) ([A-Z].*?);", source, re.MULTILINE | re.DOTALL):
@@ -79,7 +86,7 @@ def test_constants_of_one_name_have_one_value():
                 value = re.sub(r"\(int64_t\)|(0x1p-?\d+)", lambda m: str(float.fromhex(m[1])) if m[1] else "", value)
                 found[constant] = eval(value, {}, found)  # noqa: S307
     shared = found.keys() & specified.keys()
-    assert len(shared) > 30
+    assert len(shared) > 60
     assert {name: found[name] for name in shared} == {name: specified[name] for name in shared}
 
 

@@ -17,8 +17,8 @@ PREDICTORS, ADAPTIVE_TAPS, LEVELS = 7, 24, 15
 LEVEL_BOUNDS = (7, 24, 50, 90, 152, 248, 395, 622, 972, 1512, 2344, 3629, 5612, 8674)
 START_SCALES = (722, 780, 870, 1009, 1223, 1553, 2062, 2847, 4058, 5926, 8806, 13248, 20098, 30662, 46955)
 MIN_SCALE = 307
-ADAPTIVE_STEP = 614  # of the adaptive predictor, in 2**-13 of the step that would undo its error
-ENERGY_START = 16  # keeps its steps small where its inputs are
+ADAPTIVE_STEP = 2400  # of the adaptive predictor, in 2**-13 of the step that would undo its error
+ENERGY_START = 1000  # keeps its steps small where its inputs are
 LOGISTIC_SLOPE = 90834 << 8  # 90834 is 2**16 times 1.386, the mean |error| of a logistic distribution of scale 1
 
 
