@@ -31,7 +31,7 @@ from gmcodec.errors import GmcFormatError, UnsupportedImageError
 from gmcodec.models import registry
 from gmcodec.models.ade.model import AdeModel
 from gmcodec.models.agave.model import AgaveModel
-from gmcodec.models.graphics.config import CONTEXT_SETS, FEW, MIN_BUCKET_BITS, max_bucket_bits
+from gmcodec.models.graphics.config import bucket_bits
 from gmcodec.models.graphics.model import GraphicsModel
 from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.registry import Loaded
@@ -253,11 +253,9 @@ class GraphicsCoder:
 
     def settings(self, reduced: Reduced, contexts: int, guessing: int) -> graphics.Settings:
         """How ``encode`` codes an image that was reduced; the fewer the contexts, the smaller is their table."""
-        pixels = reduced.planes[0].size
-        bits = pixels.bit_length() if CONTEXT_SETS[contexts] == FEW else max_bucket_bits(pixels)
         return graphics.Settings(
             channels=len(reduced.planes), depth=reduced.depth, green=reduced.green, contexts=contexts,
-            guessing=guessing, bucket_bits=max(bits, MIN_BUCKET_BITS),
+            guessing=guessing, bucket_bits=bucket_bits(reduced.planes[0].size, contexts),
         )  # fmt: skip
 
     def encode(self, reduced: Reduced, contexts: int, guessing: int, progress: Callback = ignore) -> Payload:

@@ -27,6 +27,7 @@ from gmcodec.image import metadata
 from gmcodec.image.metadata import Tag
 from gmcodec.image.modes import MODES
 from gmcodec.image.planes import Planes
+from gmcodec.models.graphics import config
 from gmcodec.models.graphics.config import BILEVEL, CONTEXT_SETS, GUESSING, max_bucket_bits
 
 pytestmark = pytest.mark.native
@@ -532,3 +533,9 @@ def test_images_whose_margins_would_take_most_of_the_memory_are_coded_otherwise(
     with pytest.raises(UnsupportedImageError, match="no graphic"):
         codec.encode_planes(narrow, code="graphics")
     assert codec.encode_planes(Planes(narrow.data.reshape(1, 90, 100), "L"), code="graphics").parts[0][0] == "graphics"
+
+
+@pytest.mark.parametrize("contexts", range(len(CONTEXT_SETS)))
+def test_images_of_every_size_get_a_table_that_they_may_have(contexts):
+    for pixels in (1, 100, 10**4, 10**6, 2**23, 10**8, 2**31):
+        assert config.MIN_BUCKET_BITS <= config.bucket_bits(pixels, contexts) <= max_bucket_bits(pixels)

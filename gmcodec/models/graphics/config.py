@@ -19,3 +19,9 @@ def place_bits(pixels: int) -> int:
 def max_bucket_bits(pixels: int) -> int:
     """That an image of so many pixels may have: memory grows with the image, whatever a file claims."""
     return min(max(pixels.bit_length() + 4, MIN_BUCKET_BITS), MAX_BUCKET_BITS)
+
+
+def bucket_bits(pixels: int, contexts: int) -> int:
+    """That an encoder gives an image of so many pixels; a small table for few contexts is fast."""
+    wanted = pixels.bit_length() if CONTEXT_SETS[contexts] == FEW else max_bucket_bits(pixels)
+    return min(max(wanted, MIN_BUCKET_BITS), max_bucket_bits(pixels))
