@@ -66,7 +66,8 @@ PHOTOGRAPH_RATIO = 1.25  # estimated learned size over the graphic's size below 
 # numbers of a set of contexts and of GUESSING: models/graphics/config.py
 FAST_GRAPHIC, DEFAULT_GRAPHIC, BEST_GRAPHIC, BILEVEL_GRAPHIC = (0, 2), (1, 1), (1, 0), (2, 0)
 LARGE_GRAPHIC_PIXELS = 1 << 18  # above which guessing a few pixels saves time
-MAX_GRAPHIC_TRIALS = 2  # at once: each may take 600 MB
+MAX_GRAPHIC_TRIALS = 2  # at once, each in a few hundred MB: up to so many pixels
+PARALLEL_GRAPHIC_PIXELS = 1 << 24
 GRAPHIC_WIN_RATIO = 0.95  # the first graphic's size over quick conventional size from which no conventional method wins
 CONVENTIONAL_BYTES = 1 << 16  # of samples, up to which conventional methods are always tried beside graphics
 GRAPHIC_RATIO = 0.2  # quick conventional size over raw size up to which an image may be a graphic
@@ -182,7 +183,7 @@ def _graphics(reduced: list[Reduced], channels: int, effort: str, threads: int, 
         payload = coder.encode(*trial, progress if trial is trials[-1] else silent)
         return [Part(graphics.METHOD, channels, payload.data)], payload.estimated_bits
 
-    if threads == 1 or len(trials) == 1:
+    if threads == 1 or len(trials) == 1 or reduced[0].planes[0].size > PARALLEL_GRAPHIC_PIXELS:
         return [encode(trial) for trial in trials]
     with Threads(min(threads, MAX_GRAPHIC_TRIALS)) as pool:
         return list(pool.map(encode, trials))

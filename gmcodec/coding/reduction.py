@@ -142,7 +142,7 @@ def _reduce_channels(planes: np.ndarray, depth: int) -> Reduced | None:
     left = planes[list(kept)]
     if left.max() > 255:
         return None
-    return Reduced(CHANNELS, head, left.astype(np.uint8), _green(kept))
+    return Reduced(CHANNELS, head, left.astype(np.uint8, copy=False), _green(kept))
 
 
 def _green(kept: tuple[int, ...]) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from ctypes import byref, c_int64, c_uint32, pointer
 from typing import Any
@@ -147,14 +148,19 @@ def fill_canvas(planes: UInt8[np.ndarray, "C H W"]) -> UInt32[np.ndarray, "H2 W2
     """A canvas of samples uint8 [C, H, W], the first channel in the lowest byte.  Inverse of ``read_canvas``."""
     canvas = new_canvas(planes.shape[1], planes.shape[2])
     for channel, plane in enumerate(planes):
-        canvas[ROWS_ABOVE:, MARGIN:-MARGIN] |= plane.astype(np.uint32) << np.uint32(8 * channel)
+        _channel(canvas, channel)[...] = plane
     return canvas
 
 
 def read_canvas(canvas: UInt32[np.ndarray, "H2 W2"], channels: int) -> UInt8[np.ndarray, "C H W"]:
     """Samples uint8 [C, H, W] of a canvas."""
-    inside = canvas[ROWS_ABOVE:, MARGIN:-MARGIN]
-    return np.stack([(inside >> np.uint32(8 * channel)).astype(np.uint8) for channel in range(channels)])
+    return np.stack([_channel(canvas, channel) for channel in range(channels)])
+
+
+def _channel(canvas: UInt32[np.ndarray, "H2 W2"], channel: int) -> UInt8[np.ndarray, "H W"]:
+    """The bytes of a channel, as a view."""
+    byte = channel if sys.byteorder == "little" else 3 - channel
+    return canvas.view(np.uint8).reshape(*canvas.shape, 4)[ROWS_ABOVE:, MARGIN:-MARGIN, byte]
 
 
 # -- decisions -----------------------------------------------------------------------------------------------------
