@@ -103,6 +103,8 @@ GM_INLINE void find(const Buckets &buckets, const uint64_t *hash, int count, Buc
     __builtin_prefetch(bucket[k], 1);
   }
   for (int k = 0; k < count; ++k) {
+    // New memory that is read before it is written costs two page faults, and the second one stops all threads.
+    bucket[k]->unused = 0;
     const uint16_t check = (uint16_t)(key[k] >> 16);
     if (bucket[k]->check != check) {
       *bucket[k] = {};

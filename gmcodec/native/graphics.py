@@ -102,6 +102,7 @@ class Graphics:
         self._core, self._keep_alive = core, (canvas, tables)  # the library keeps addresses in them
         self._handle = core.made(core.graphics_new(byref(data)))
         weakref.finalize(self, core.graphics_free, self._handle).atexit = False  # at exit a thread may still use it
+        self._scratch = np.empty(0, np.uint32)
         self._next, self._pixels, self._decisions = 0, height * width, 8 * channels + 32  # of a pixel at most
 
     def _check(self, first: int, last: int) -> None:
@@ -115,9 +116,11 @@ class Graphics:
         Inverse of ``decode``.
         """
         self._check(first, last)
-        decisions, count = np.empty((last - first) * self._decisions, np.uint32), c_int64()
-        self._next = self._core.graphics_encode(self._handle, first, last, decisions.ctypes.data, byref(count))
-        return self._next, decisions[: count.value].copy()
+        needed, count = (last - first) * self._decisions, c_int64()
+        if len(self._scratch) < needed:  # kept from call to call, since new memory is slow, above all in threads
+            self._scratch = np.empty(needed, np.uint32)
+        self._next = self._core.graphics_encode(self._handle, first, last, self._scratch.ctypes.data, byref(count))
+        return self._next, self._scratch[: count.value].copy()
 
     def decode(self, first: int, last: int, reader: DecisionReader) -> int:
         """Decode into the canvas; returns the pixel after those decoded, at least ``last``."""
