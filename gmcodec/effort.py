@@ -66,8 +66,8 @@ PHOTOGRAPH_RATIO = 1.25  # estimated learned size over the graphic's size below 
 # numbers of a set of contexts and of GUESSING: models/graphics/config.py
 FAST_GRAPHIC, DEFAULT_GRAPHIC, BEST_GRAPHIC, BILEVEL_GRAPHIC = (0, 2), (1, 1), (1, 0), (2, 0)
 LARGE_GRAPHIC_PIXELS = 1 << 18  # above which guessing a few pixels saves time
-MAX_GRAPHIC_TRIALS = 2  # at once, each in a few hundred MB: up to so many pixels
-PARALLEL_GRAPHIC_PIXELS = 1 << 24
+MAX_GRAPHIC_TRIALS = 2  # at once; each takes a few hundred MB
+PARALLEL_GRAPHIC_PIXELS = 1 << 24  # of an image up to which trials run at once; those of a larger one take turns
 GRAPHIC_WIN_RATIO = 0.95  # the first graphic's size over quick conventional size from which no conventional method wins
 CONVENTIONAL_BYTES = 1 << 16  # of samples, up to which conventional methods are always tried beside graphics
 GRAPHIC_RATIO = 0.2  # quick conventional size over raw size up to which an image may be a graphic
@@ -85,7 +85,7 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Cal
     if code == "graphics":
         return _forced_graphic(planes, effort, threads, progress)
     if code != "auto":
-        return _forced_models(planes, code, effort, threads, progress)
+        return _models(planes, code, effort, threads, progress)
     learned, small = planes.mode in LEARNED_CHANNELS, planes.height * planes.width <= SMALL_PIXELS
     if learned and not small and repeated_pixels(planes.data) < GRAPHIC_REPEATS:
         return _smallest_photograph(planes, effort, threads, progress)
@@ -93,7 +93,9 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Cal
     if graphic is None:
         return _smallest_photograph(planes, effort, threads, progress)
     (found, first), silent = graphic, without_pixels(progress)
-    if learned and (small or _may_be_photograph(planes, effort, first, silent)):
+    if learned and small:  # conventional methods have been tried
+        return min(found, _models(planes, "learned", effort, threads, silent), key=_bytes)
+    if learned and _may_be_photograph(planes, effort, first, silent):
         return min(found, _smallest_photograph(planes, effort, threads, silent), key=_bytes)
     return found
 
@@ -113,7 +115,7 @@ def _forced_graphic(planes: Planes, effort: str, threads: int, progress: Callbac
     return min(_graphics(reduced, len(planes.data), effort, threads, progress), key=_bytes)
 
 
-def _forced_models(planes: Planes, code: str, effort: str, threads: int, progress: Callback) -> Parts:
+def _models(planes: Planes, code: str, effort: str, threads: int, progress: Callback) -> Parts:
     colours = LEARNED_CHANNELS.get(planes.mode)
     entries = _entries_named(code, planes, colours) if code not in CODES else []
     if code == "learned" and colours is None:
