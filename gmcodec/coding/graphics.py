@@ -41,7 +41,7 @@ SMALL_CANVAS = 1 << 24  # pixels, margins included, that every graphic may take
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the model codes what is left of an image.
+    """How the model codes a reduced image.
 
     channels     samples of a pixel, 1 to 4
     depth        bits of a sample, 1 to 8
@@ -72,13 +72,13 @@ class Model(Protocol):
 
 
 def is_possible(height: int, width: int) -> bool:
-    """Whether an image of this shape may be a graphic: the margins of large ones take no more memory than they do."""
+    """Whether an image of this shape may be a graphic: margins must not double the memory of a large one."""
     size = native.canvas_size(height, width)
     return size <= min(native.MAX_CANVAS_SIZE, max(SMALL_CANVAS, 2 * height * width))
 
 
 def encode(reduced: Reduced, settings: Settings, model: Model, progress: Callback = ignore) -> Payload:
-    """What is left of an image -> payload."""
+    """A reduced image -> payload."""
     graphics = model.open(native.fill_canvas(reduced.planes), settings)
     blocks, bits = _push_pixels(graphics, reduced.planes[0].size, model.core, progress)
     head = bytes([

@@ -4,13 +4,13 @@
 ::
 
     kind           what is stored in front                        what is coded
-    0 CHANNELS     one byte and constants, if C > 1               the channels that are left: alpha, green, red, blue
+    0 CHANNELS     one byte and constants, if C > 1               the other channels: alpha, green, red, blue
     1 TABLE      the table of all colours (coding/palette.py)   one plane: ranks of the colours by luminance
     2 ORDERED      nothing                                        one plane: ranks of the entries of the image's palette
 
 CHANNELS: bit c of the byte says that channel c is constant; its value follows, in two little-endian bytes if the
 image has 16 bits; bit 4 says that channels 1 and 2 equal channel 0.  A channel that both bits leave out is constant.
-All values that are left are below 256.
+All values that are coded are below 256.
 
 Neighbouring ranks are similar colours, so ranks can be predicted like grey levels.  Equal ones keep their order.
 """
@@ -52,7 +52,7 @@ class Reduced:
 
     @property
     def is_bilevel(self) -> bool:
-        """Whether all that is left is one bit a pixel."""
+        """Whether a pixel has only one bit."""
         return len(self.planes) == 1 and self.depth == 1
 
 
@@ -101,7 +101,7 @@ def expand(
     depth: int,
     colours: UInt8[np.ndarray, "N 3"] | None,
 ) -> UInt[np.ndarray, "C H W"]:
-    """Inverse of ``reductions``: the image [C, H, W] from the planes that are left.  Raises GmcFormatError."""
+    """Inverse of ``reductions``: the image [C, H, W] from its reduced planes.  Raises GmcFormatError."""
     dtype = np.uint16 if depth == 16 else np.uint8
     if kind == ORDERED:
         indices = np.argsort(_ranks_of_palette(colours), kind="stable").astype(np.uint8)
@@ -127,7 +127,7 @@ def expand(
 
 
 def _reduce_channels(planes: np.ndarray, depth: int) -> Reduced | None:
-    """The channels that are left, at least one; None if a sample of them has more than 8 bits."""
+    """The channels that must be coded, at least one; None if a sample of them has more than 8 bits."""
     count = len(planes)
     constant = [c for c in range(1, count) if (planes[c] == planes[c, 0, 0]).all()]
     if count > 1 and len(constant) < count - 1 and (planes[0] == planes[0, 0, 0]).all():
@@ -146,12 +146,12 @@ def _reduce_channels(planes: np.ndarray, depth: int) -> Reduced | None:
 
 
 def _green(kept: tuple[int, ...]) -> int:
-    """Where green is among the channels that are left, if red and blue follow it; else -1."""
+    """Where green is among the channels that are coded, if red and blue follow it; else -1."""
     return kept.index(1) if {0, 1, 2} <= set(kept) else -1
 
 
 def _read_channels(data: memoryview, count: int, depth: int) -> tuple[tuple[int, ...], dict[int, int], bool, int]:
-    """The channels that are left, in coding order; constants; whether it is grey; and the bytes that say so."""
+    """The channels that are coded, in their order; the constants; whether colours are grey; the bytes read."""
     if count == 1:
         return (0,), {}, False, 0
     size = 1 + (depth == 16)

@@ -8,7 +8,8 @@ namespace gm::GM_ISA {
 
 constexpr int TEMPLATES = 13, TEMPLATE_ROWS = 6;
 
-// The pixels that a context has: so many to the left, and in the rows above, upward, so many to either side.  -1: none.
+// The pixels of a context: ``left`` pixels to the left in this row; in each row above, the nearest first, the pixel
+// above and ``sides`` pixels to either side of it, or none if that is -1.
 struct Template {
   int left, sides[TEMPLATE_ROWS];
 };

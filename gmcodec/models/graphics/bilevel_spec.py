@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The specification of contexts for images of one bit, such as scans of pages: what many pixels around hold.
 
-A template says how many pixels a context has to the left, and then, in the rows above, upward, how many to either side
-of the pixel; -1: none of the row.  JBIG2 (ISO/IEC 14492) has such contexts of 10 to 16 pixels, one for an image; here
-small and large ones are mixed.
+The first number of a template is how many pixels to the left it has in this row.  Each further number stands for a row
+above, the nearest first: the template has the pixel above and as many pixels to either side of it.
+JBIG2 (ISO/IEC 14492) has such contexts of 10 to 16 pixels, one for an image; here small and large ones are mixed.
 """
 
 from __future__ import annotations

@@ -12,16 +12,22 @@ MIN_PLACE_BITS, MAX_PLACE_BITS = 10, 24
 
 
 def place_bits(pixels: int) -> int:
-    """Of the table of earlier places, for an image of so many pixels."""
+    """Bits of the table of earlier places of an image of ``pixels`` pixels."""
     return min(max(pixels.bit_length() + 1, MIN_PLACE_BITS), MAX_PLACE_BITS)
 
 
 def max_bucket_bits(pixels: int) -> int:
-    """That an image of so many pixels may have: memory grows with the image, whatever a file claims."""
+    """Bits of the largest table of contexts that an image of ``pixels`` pixels may have.
+
+    A decoder refuses a larger one, so that a small file cannot claim much memory.
+    """
     return min(max(pixels.bit_length() + 4, MIN_BUCKET_BITS), MAX_BUCKET_BITS)
 
 
 def bucket_bits(pixels: int, contexts: int) -> int:
-    """That an encoder gives an image of so many pixels; a small table for few contexts is fast."""
+    """Bits of the table of contexts that an encoder uses for an image of ``pixels`` pixels.
+
+    The set FEW gets a small table, which stays in the processor's cache.
+    """
     wanted = pixels.bit_length() if CONTEXT_SETS[contexts] == FEW else max_bucket_bits(pixels)
     return min(max(wanted, MIN_BUCKET_BITS), max_bucket_bits(pixels))
