@@ -318,18 +318,25 @@ def seeds_of_filters() -> Iterator[bytes]:
 
 GRAPHIC_SIDES, GRAPHIC_DEPTHS = ((1, 1), (3, 5), (2, 40)), (1, 8, 16)
 GRAPHIC_BLOCKS = (graphics.BLOCK_DECISIONS, 40)  # decisions of a block
+GRAPHIC_NETS = (0, 1, 3)
 PALETTES = (None, np.arange(30, dtype=np.uint8).reshape(10, 3) * 77)
+
+
+@functools.cache
+def graphics_model(net: int, isa: str | None = None) -> GraphicsModel:
+    """``net``: its colours, or 0 for none."""
+    return GraphicsModel(native.core(isa), toy.model(net, isa) if net else None)
 
 
 def decode_graphic(data: bytes) -> None:
     """Decode a graphic with the best and with the plainest instruction set."""
     choices = Input(data)
     channels, sides, depth = choices.each((1, 2, 3, 4), GRAPHIC_SIDES, GRAPHIC_DEPTHS)
-    size, colours = choices.each(GRAPHIC_BLOCKS, PALETTES)
+    size, colours, net = choices.each(GRAPHIC_BLOCKS, PALETTES, GRAPHIC_NETS)
     payload, shape = choices.rest(), (channels, *sides)
 
     def decoded(isa: str) -> np.ndarray:
-        found = graphics.decode(payload, shape, depth, colours, GraphicsModel(native.core(isa)))
+        found = graphics.decode(payload, shape, depth, colours, graphics_model(net, isa))
         if found.shape != shape or int(found.max()) >> depth:
             raise Mismatch(f"{found.shape} of at most {found.max()} are no samples of {depth} bits")
         return found
@@ -339,7 +346,7 @@ def decode_graphic(data: bytes) -> None:
 
 
 def seeds_of_graphics() -> Iterator[bytes]:
-    """All reductions, sets of contexts and guesses, in one block and in several."""
+    """All reductions, sets of contexts and guesses, in one block and in several; nets."""
     coder, sizes = coders.GraphicsCoder(), range(len(GRAPHIC_SIDES))
     for c, s, d, p in itertools.product(range(4), sizes, range(len(GRAPHIC_DEPTHS)), range(len(PALETTES))):
         depth, colours = GRAPHIC_DEPTHS[d], PALETTES[p]
@@ -353,7 +360,13 @@ def seeds_of_graphics() -> Iterator[bytes]:
                     continue
                 b = guessing % len(GRAPHIC_BLOCKS)
                 with mock.patch.object(graphics, "BLOCK_DECISIONS", GRAPHIC_BLOCKS[b]):
-                    yield bytes([c, s, d, b, p]) + coder.encode(reduced, number, guessing).data
+                    yield bytes([c, s, d, b, p, 0]) + coder.encode(reduced, number, guessing).data
+        if depth == 8 and colours is None:
+            planes = planes.astype(np.uint8)
+            n = GRAPHIC_NETS.index(reduction.colours_of(planes).colours)
+            yield (
+                bytes([c, s, d, 0, p, n]) + coders.GraphicsNetCoder(graphics_model(GRAPHIC_NETS[n])).encode(planes).data
+            )
 
 
 # -- metadata, numbers ------------------------------------------------------------------

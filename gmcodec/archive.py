@@ -273,7 +273,7 @@ class _Queue:
             return partial(encode_single, names[0], images[0], self._effort, 1, self._progress)
         channels = images[0].channels
         area, named_model = images[0].height * images[0].width, self._model
-        fits = named_model is not None and named_model.entry.supports(channels, area)
+        fits = named_model is not None and named_model.entry.codes_groups and named_model.entry.supports(channels, area)
         models = [named_model] if named_model and fits else registry.installed(channels, area)
         return partial(encode_group, names, images, models, self._effort, self._progress)
 

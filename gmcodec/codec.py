@@ -159,8 +159,8 @@ def check_method(part: Part, pixels: int, depth: int = 8) -> None:
     from gmcodec.models import registry
 
     loaded = registry.load(part.method)
-    if loaded.entry.channels != part.channels:
-        raise UnknownModelError(f"{loaded.entry.name} codes {loaded.entry.channels} channels, not {part.channels}")
+    if not loaded.entry.supports(part.channels, 1, loaded.entry.depth):
+        raise UnknownModelError(f"{loaded.entry.name} does not code {part.channels} channels")
     if not loaded.entry.supports(part.channels, pixels, depth):
         raise UnknownModelError(f"{loaded.entry.name} does not code images of {pixels} pixels and {depth} bits")
     if loaded.weights_id != part.weights_id:

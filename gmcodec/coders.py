@@ -9,6 +9,7 @@
     StripCoder       agave and ade of any size                 strips of a tile       chain
     ChainCoder       agave of small images                     chain of one           chain
     GraphicsCoder    graphics, which has no weights            graphics               -
+    GraphicsNetCoder graphics with a net                       graphics               -
 
 Conventional methods have no model: coding/conventional.py.  Every function stands beside its inverse.
 What each pixel cost is known once it is decoded: ``costs`` of ``decode``.
@@ -23,7 +24,7 @@ import numpy as np
 
 from gmcodec import native
 from gmcodec.arrays import Float64, UInt, UInt8, UInt16
-from gmcodec.coding import autoregressive, chain, graphics, high_depth, strips, value_weights
+from gmcodec.coding import autoregressive, chain, graphics, high_depth, reduction, strips, value_weights
 from gmcodec.coding.autoregressive import Costs, Payload
 from gmcodec.coding.reduction import Reduced
 from gmcodec.coding.tiles import TILE_PIXELS, squares
@@ -37,6 +38,7 @@ from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.registry import Loaded
 from gmcodec.progress import Callback, ignore
 
+WITH_NET = 1  # number of the set of contexts of a graphic with a net
 TRIAL_SQUARES = 8  # of an image, from which its size is estimated
 WeightIndices = Callable[[], np.ndarray]  # gives weight indices as soon as they are known
 
@@ -110,10 +112,32 @@ class PixelCoder:
         return autoregressive.sampled_bits(planes, self.model, threads, weight_indices, progress)
 
 
-class HighDepthCoder:
-    """Codes samples of 16 bits with a model of 8 that learns."""
+class SingleCoder:
+    """A coder of single images only."""
 
     spreads = ""
+
+    def encode_group(self, images: np.ndarray, progress: Callback = ignore) -> tuple[bytes, np.ndarray]:
+        """Raises UnsupportedImageError."""
+        raise UnsupportedImageError("groups hold images of 8 bits a sample, and no graphics")
+
+    def decode_group(self, payload: bytes, shape: tuple[int, int, int, int], progress: Callback = ignore) -> np.ndarray:
+        """Raises GmcFormatError."""
+        raise GmcFormatError("a group cannot have samples of 16 bits, or graphics")
+
+    def choose_weight_indices(self, planes: np.ndarray) -> np.ndarray:
+        """All neutral: such payloads have none."""
+        return np.full((len(planes), value_weights.VALUES), value_weights.NEUTRAL_INDEX, np.uint8)
+
+    def sampled_bits(
+        self, planes: np.ndarray, threads: int, weight_indices: WeightIndices | None, progress: Callback = ignore
+    ) -> tuple[float, float] | None:
+        """Nothing is faster."""
+        return None
+
+
+class HighDepthCoder(SingleCoder):
+    """Codes samples of 16 bits with a model of 8 that learns; the format has lists of values instead of weights."""
 
     def __init__(self, model: OnlineModel) -> None:
         self.model = model
@@ -140,31 +164,9 @@ class HighDepthCoder:
         """Inverse of ``encode``: uint16 [C, H, W]."""
         return high_depth.decode(payload, shape, self.model, threads, progress, costs)
 
-    def encode_group(self, images: np.ndarray, progress: Callback = ignore) -> tuple[bytes, np.ndarray]:
-        """Groups have 8 bits a sample.  Raises UnsupportedImageError."""
-        raise UnsupportedImageError("groups hold images of 8 bits a sample")
-
-    def decode_group(self, payload: bytes, shape: tuple[int, int, int, int], progress: Callback = ignore) -> np.ndarray:
-        """Groups have 8 bits a sample.  Raises GmcFormatError."""
-        raise GmcFormatError("a group cannot have samples of 16 bits")
-
-    def choose_weight_indices(self, planes: np.ndarray) -> np.ndarray:
-        """All neutral: the format has lists of values instead."""
-        return np.full((len(planes), value_weights.VALUES), value_weights.NEUTRAL_INDEX, np.uint8)
-
     def trial_bits(self, planes: UInt16[np.ndarray, "C H W"], progress: Callback = ignore) -> float:
         """About the bits of an image, from a few squares of it."""
         return high_depth.estimate(planes, self.model, progress)
-
-    def sampled_bits(
-        self,
-        planes: UInt16[np.ndarray, "C H W"],
-        threads: int,
-        weight_indices: WeightIndices | None,
-        progress: Callback = ignore,
-    ) -> tuple[float, float] | None:
-        """Nothing is faster."""
-        return None
 
 
 class ChainCoder(PixelCoder):
@@ -278,7 +280,47 @@ class GraphicsCoder:
         return graphics.decode(payload, shape, depth, colours, self.model, progress, costs)
 
 
-Coder = PixelCoder | HighDepthCoder
+class GraphicsNetCoder(SingleCoder):
+    """Codes all channels of a graphic, with a net as one more input of the mixer."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def encode(
+        self,
+        planes: UInt8[np.ndarray, "C H W"],
+        threads: int = 1,
+        progress: Callback = ignore,
+        weight_indices: WeightIndices | None = None,
+        mirror: int = 0,
+    ) -> Payload:
+        """uint8 [C, H, W] -> payload.  Raises UnsupportedImageError if the net sees other colours."""
+        reduced, net = reduction.colours_of(planes), self.model.net
+        if net.channels != reduced.colours:
+            raise UnsupportedImageError(f"a net of {net.channels} colours cannot see an image of {reduced.colours}")
+        settings = graphics.Settings(
+            channels=len(reduced.planes), depth=8, green=reduced.green, contexts=WITH_NET, guessing=0,
+            bucket_bits=bucket_bits(planes[0].size, WITH_NET),
+        )  # fmt: skip
+        return graphics.encode(reduced, settings, self.model, progress)
+
+    def decode(
+        self,
+        payload: bytes,
+        shape: tuple[int, int, int],
+        threads: int = 1,
+        progress: Callback = ignore,
+        costs: Costs = None,
+    ) -> UInt8[np.ndarray, "C H W"]:
+        """Inverse of ``encode``: uint8 [C, H, W]."""
+        return graphics.decode(payload, shape, 8, None, self.model, progress, costs)
+
+    def trial_bits(self, planes: UInt8[np.ndarray, "C H W"], progress: Callback = ignore) -> float:
+        """The bits of an image; no part of it would tell."""
+        return self.encode(planes, progress=progress).estimated_bits
+
+
+Coder = PixelCoder | HighDepthCoder | GraphicsNetCoder
 
 
 def coder_of(loaded: Loaded) -> Coder:
@@ -286,6 +328,8 @@ def coder_of(loaded: Loaded) -> Coder:
     model = loaded.model
     if isinstance(model, AgaveModel | AdeModel):
         return StripCoder(model) if model.any_size else ChainCoder(model)
+    if isinstance(model, GraphicsModel):
+        return GraphicsNetCoder(model)
     return HighDepthCoder(model) if loaded.entry.depth == 16 else PixelCoder(model)
 
 

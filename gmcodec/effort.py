@@ -9,11 +9,12 @@ effort    adds, for graphics         adds, for photographs of 8 bits a sample   
 fast      few contexts, many pixels  a small net                                  the small net, learning from the
           guessed; for two colours                                                image
           contexts of many pixels
-default   all contexts, few pixels   the small net, learning from the image       nothing
-          guessed in large images
-best      no pixel guessed; tables   the small net on the mirrored image, up to   the larger net (grey: the same net),
-          of colours and whole       2**18 pixels; an ensemble of the small net   learning, with averaged weights
-          colours                    and a larger one (grey: one net) with
+default   all contexts; with a net,  the small net, learning from the image       nothing
+          or in large images few
+          pixels guessed
+best      both; no pixel guessed;    the small net on the mirrored image, up to   the larger net (grey: the same net),
+          tables of colours and      2**18 pixels; an ensemble of the small net   learning, with averaged weights
+          whole colours              and a larger one (grey: one net) with
                                      averaged weights, mirrored as suits the
                                      small net best
 ========  =========================  ===========================================  =====================================
@@ -29,6 +30,9 @@ it loses to one of them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -47,6 +51,7 @@ from gmcodec.progress import Callback, without_pixels
 from gmcodec.threads import Threads
 
 Parts = tuple[list[Part], float]  # the parts of a file, and their estimated bits
+Trial = Callable[[Callback], Parts]
 CODES = ("auto", "learned", "graphics", "conventional")
 EFFORTS = ("fast", "default", "best")
 # colour channels that a model codes, by mode; the black of CMYK is coded apart, like a grey image
@@ -66,6 +71,7 @@ PHOTOGRAPH_RATIO = 1.25  # estimated learned size over the graphic's size below 
 # numbers of a set of contexts and of GUESSING: models/graphics/config.py
 FAST_GRAPHIC, DEFAULT_GRAPHIC, BEST_GRAPHIC, BILEVEL_GRAPHIC = (0, 2), (1, 1), (1, 0), (2, 0)
 LARGE_GRAPHIC_PIXELS = 1 << 18  # above which guessing a few pixels saves time
+NET_PIXELS = 1 << 20  # of a graphic up to which ``default`` asks a net
 MAX_GRAPHIC_TRIALS = 2  # at once; each takes a few hundred MB
 PARALLEL_GRAPHIC_PIXELS = 1 << 24  # of an image up to which trials run at once; those of a larger one take turns
 GRAPHIC_WIN_RATIO = 0.95  # the first graphic's size over quick conventional size from which no conventional method wins
@@ -112,12 +118,15 @@ def _forced_graphic(planes: Planes, effort: str, threads: int, progress: Callbac
     if not (reduced := _reductions(planes)):
         raise UnsupportedImageError("an image of 16 bits with many values, or of few columns and millions of rows, "
                                     "is no graphic")  # fmt: skip
-    return min(_graphics(reduced, len(planes.data), effort, threads, progress), key=_bytes)
+    trials = _graphic_trials(planes, reduced, effort, [])
+    return min(_in_turn(trials, planes.height * planes.width, threads, progress), key=_bytes)
 
 
 def _models(planes: Planes, code: str, effort: str, threads: int, progress: Callback) -> Parts:
     colours = LEARNED_CHANNELS.get(planes.mode)
     entries = _entries_named(code, planes, colours) if code not in CODES else []
+    if entries and entries[0].net:
+        return _graphic_with_net(planes.data, entries[0], progress)
     if code == "learned" and colours is None:
         raise UnsupportedImageError(f"there is no learned model for mode {planes.mode}")
     colours = entries[0].channels if entries else colours
@@ -150,7 +159,8 @@ def _smallest_graphic(planes: Planes, effort: str, threads: int, progress: Callb
     silent = without_pixels(progress)
     with Threads(1) as pool:
         quick = pool.submit(_quick_conventional_size, planes, silent)
-        tried = _graphics(reduced, len(planes.data), effort, threads, progress)
+        trials = _graphic_trials(planes, reduced, effort, _with_net(planes))
+        tried = _in_turn(trials, planes.height * planes.width, threads, progress)
         found, first = min(tried, key=_bytes), _bytes(tried[0])
         if first < GRAPHIC_WIN_RATIO * quick.result():
             return found, first
@@ -171,24 +181,55 @@ def _quick_conventional_size(planes: Planes, progress: Callback) -> int:
     return _part_bytes(conventional.quick_size(planes.data, planes.depth, progress))
 
 
-def _graphics(reduced: list[Reduced], channels: int, effort: str, threads: int, progress: Callback) -> list[Parts]:
-    """What an effort's trials make of an image that was reduced in one or more ways; the first is that of ``fast``."""
-    large = reduced[0].planes[0].size > LARGE_GRAPHIC_PIXELS
-    trials = [(reduced[0], *(BILEVEL_GRAPHIC if reduced[0].is_bilevel else FAST_GRAPHIC))]
-    if effort != "fast":
-        trials.append((reduced[0], *(DEFAULT_GRAPHIC if large else BEST_GRAPHIC)))
-    if effort == "best":
-        trials += [(each, *BEST_GRAPHIC) for each in (reduced if large else reduced[1:])]
-    coder, silent = GraphicsCoder(), without_pixels(progress)
+def _in_turn(trials: Sequence[Trial], pixels: int, threads: int, progress: Callback) -> list[Parts]:
+    """What trials make of an image; a few run at once if it is small enough."""
+    silent = without_pixels(progress)
 
-    def encode(trial: tuple[Reduced, int, int]) -> Parts:
-        payload = coder.encode(*trial, progress if trial is trials[-1] else silent)
-        return [Part(graphics.METHOD, channels, payload.data)], payload.estimated_bits
+    def run(trial: Trial) -> Parts:
+        return trial(progress if trial is trials[-1] else silent)
 
-    if threads == 1 or len(trials) == 1 or reduced[0].planes[0].size > PARALLEL_GRAPHIC_PIXELS:
-        return [encode(trial) for trial in trials]
+    if threads == 1 or len(trials) == 1 or pixels > PARALLEL_GRAPHIC_PIXELS:
+        return [run(trial) for trial in trials]
     with Threads(min(threads, MAX_GRAPHIC_TRIALS)) as pool:
-        return list(pool.map(encode, trials))
+        return list(pool.map(run, trials))
+
+
+def _graphic_trials(planes: Planes, reduced: list[Reduced], effort: str, nets: Sequence[Trial]) -> Sequence[Trial]:
+    """An effort's trials of an image that was reduced in one or more ways; the first is that of ``fast``."""
+    pixels, first = planes.height * planes.width, reduced[0]
+    usual = DEFAULT_GRAPHIC if pixels > LARGE_GRAPHIC_PIXELS else BEST_GRAPHIC
+    models = [(first, BILEVEL_GRAPHIC if first.is_bilevel else FAST_GRAPHIC)]
+    few_colours = first.kind == reduction.TABLE and reduced[-1].green >= 0  # they need no net
+    if effort == "default" and nets and pixels <= NET_PIXELS and not few_colours:
+        return [*_without_net(planes, models), *nets]
+    if effort != "fast":
+        models.append((first, usual))
+    if effort == "best":
+        models += [(each, BEST_GRAPHIC) for each in (reduced[1:] if usual == BEST_GRAPHIC else reduced)]
+    return [*_without_net(planes, models), *(nets if effort == "best" else [])]
+
+
+def _without_net(planes: Planes, models: list[tuple[Reduced, tuple[int, int]]]) -> list[Trial]:
+    def encode(reduced: Reduced, model: tuple[int, int], progress: Callback) -> Parts:
+        payload = GraphicsCoder().encode(reduced, *model, progress)
+        return [Part(graphics.METHOD, planes.channels, payload.data)], payload.estimated_bits
+
+    return [partial(encode, *model) for model in models]
+
+
+def _graphic_with_net(data: np.ndarray, entry: registry.Entry, progress: Callback) -> Parts:
+    return _encode(data, entry, None, 1, progress, 0)
+
+
+def _with_net(planes: Planes) -> list[Trial]:
+    """The model of graphics whose net sees as many colours as an image has, if there is one."""
+    colours = LEARNED_CHANNELS.get(planes.mode)
+    if colours is None or planes.depth != 8:
+        return []
+    grey = colours == 3 and (planes.data[0] == planes.data[1:3]).all()
+    entry = registry.graphics_with_net(1 if grey else colours)
+    fits = entry.supports(planes.channels, planes.height * planes.width)
+    return [partial(_graphic_with_net, planes.data, entry)] if fits else []
 
 
 # -- photographs -------------------------------------------------------------------------------------------

@@ -31,9 +31,11 @@ SAMPLING_BITS, SAMPLING_MARGIN = 12, 2048
 def sample(loaded: Loaded, count: int, height: int, width: int, seed: int = 0) -> UInt8[np.ndarray, "B C H W"]:
     """Images sampled from a model without latents, or from a flow: uint8 [count, C, height, width].
 
-    Raises ValueError for a size that the model does not support.
+    Raises ValueError for a size that the model does not support, and for models of graphics.
     """
     shape = count, loaded.entry.channels, height, width
+    if loaded.entry.net:
+        raise ValueError(f"{loaded.entry.name} draws no pictures, its net does: {loaded.entry.net}")
     if isinstance(loaded.model, AdeModel):
         stack = Stack.random(np.random.default_rng(seed), flow.TRIAL_BITS * int(np.prod(shape)))
         return flow.sample(stack, shape, loaded.model)

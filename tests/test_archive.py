@@ -196,7 +196,7 @@ def test_a_group_is_coded_with_the_model_that_needs_fewer_bits(tmp_path, monkeyp
     images = {str(i): smooth(i) for i in range(20)}
     sizes = {}
     for entry in registry.ENTRIES:
-        if (entry.channels, entry.depth) == (3, 8):
+        if (entry.channels, entry.codes_groups) == (3, True):
             packed = pack(images, tmp_path / f"{entry.name}.gma", model=entry.name)
             assert methods(tmp_path / f"{entry.name}.gma") == {entry.method}
             if not entry.opt_in:

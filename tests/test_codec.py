@@ -230,7 +230,8 @@ def test_each_code_is_chosen_where_it_wins(monkeypatch):
         assert encode_planes(Planes(data, "RGB")).parts[0][0] in TRIED
         assert [name for name, *_ in encode_planes(Planes(data, "RGB"), effort="fast").parts] == ["local-rgb-fast"]
     assert encode_planes(picture("few colours")).parts[0][0] in conventional.METHODS.values()  # noise of one bit
-    assert [name for name, *_ in encode_planes(picture("text")).parts] == ["graphics"]
+    assert [name for name, *_ in encode_planes(picture("text"), effort="fast").parts] == ["graphics"]
+    assert [name for name, *_ in encode_planes(picture("text")).parts] == ["graphics-rgb"]
 
 
 def test_an_unknown_code_is_a_value_error():

@@ -64,6 +64,10 @@ class Model(Protocol):
 
     core: native.Core
 
+    @property
+    def has_net(self) -> bool:
+        """Whether a net is one of the mixer's inputs."""
+
     def open(self, canvas: np.ndarray, settings: Settings) -> native.Graphics:
         """The model at the first pixel of a canvas.  Raises GmcFormatError if the settings do not suit the image."""
 
@@ -106,6 +110,8 @@ def decode(
              ``progress`` is told of every pixel twice
     """
     opened = _read(payload, shape, depth)
+    if (opened.kind == reduction.NET_COLOURS) != model.has_net:
+        raise GmcFormatError(f"reduction {opened.kind} is for graphics {'without' if model.has_net else 'with'} a net")
     if not is_possible(shape[1], shape[2]):
         raise GmcFormatError(f"an image of {shape[1]} rows of {shape[2]} pixels cannot be a graphic")
     canvas, pixels = native.new_canvas(shape[1], shape[2]), shape[1] * shape[2]

@@ -7,10 +7,14 @@
     0 CHANNELS     one byte and constants, if C > 1               the other channels: alpha, green, red, blue
     1 TABLE      the table of all colours (coding/palette.py)   one plane: ranks of the colours by luminance
     2 ORDERED      nothing                                        one plane: ranks of the entries of the image's palette
+    3 NET_COLOURS  one byte, and alpha if it is constant; if C > 1  alpha, then the colours in the order of nets
 
 CHANNELS: bit c of the byte says that channel c is constant; its value follows, in two little-endian bytes if the
 image has 16 bits; bit 4 says that channels 1 and 2 equal channel 0.  A channel that both bits leave out is constant.
 All values that are coded are below 256.
+
+NET_COLOURS, for a model with a net: bit 0 of the byte says that alpha is constant, its value follows; bit 1 says that
+the colours are equal, so that there is one plane of grey.  All samples have 8 bits.
 
 Neighbouring ranks are similar colours, so ranks can be predicted like grey levels.  Equal ones keep their order.
 """
@@ -25,8 +29,10 @@ from gmcodec.arrays import UInt, UInt8
 from gmcodec.coding import palette
 from gmcodec.errors import GmcFormatError, TruncatedFileError
 
-CHANNELS, TABLE, ORDERED = 0, 1, 2
-_EQUAL_COLOURS = 1 << 4
+CHANNELS, TABLE, ORDERED, NET_COLOURS = 0, 1, 2, 3
+_EQUAL_COLOURS = 1 << 4  # of CHANNELS
+_CONSTANT_ALPHA, _GREY_COLOURS = 1, 2  # of NET_COLOURS
+_WITH_ALPHA = 2, 4  # channels of images that have alpha, in NET_COLOURS
 MAX_COLOURS = 256
 
 
@@ -34,10 +40,10 @@ MAX_COLOURS = 256
 class Reduced:
     """What is left of an image.
 
-    kind    CHANNELS, TABLE or ORDERED
+    kind    CHANNELS, TABLE, ORDERED or NET_COLOURS
     head    what undoes it, besides the shape
     planes  uint8 [C, H, W], in coding order
-    green   the channel of green, which red and blue follow, or -1
+    green   the first colour, if two more follow it, or -1: green, with NET_COLOURS red
     """
 
     kind: int
@@ -49,6 +55,11 @@ class Reduced:
     def depth(self) -> int:
         """The bits that the largest sample needs, at least 1."""
         return max(1, int(self.planes.max()).bit_length())
+
+    @property
+    def colours(self) -> int:
+        """Channels that are colours, with NET_COLOURS: 3, or 1 of grey."""
+        return 1 if self.green < 0 else 3
 
     @property
     def is_bilevel(self) -> bool:
@@ -77,6 +88,20 @@ def reductions(
     return [*found, channels] if channels else found
 
 
+def colours_of(planes: UInt8[np.ndarray, "C H W"]) -> Reduced:
+    """The colours of an image uint8 [C, H, W], for a net of as many channels as they have: 3, or 1 if they are grey."""
+    count, head = len(planes), b""
+    colours, alpha = np.split(planes, [count - (count in _WITH_ALPHA)])
+    if len(alpha) and (alpha == alpha[0, 0, 0]).all():
+        head, alpha = bytes([_CONSTANT_ALPHA, alpha[0, 0, 0]]), alpha[:0]
+    elif count > 1:
+        head = bytes([0])
+    if len(colours) == 3 and (colours[0] == colours[1:]).all():
+        head, colours = bytes([head[0] | _GREY_COLOURS]) + head[1:], colours[:1]
+    _, green, _ = read_head(NET_COLOURS, memoryview(head), planes.shape, 8)
+    return Reduced(NET_COLOURS, head, np.concatenate([alpha, colours]), green)
+
+
 def read_head(kind: int, data: memoryview, shape: tuple[int, int, int], depth: int) -> tuple[int, int, int]:
     """From the head of a Reduced: how many planes there are, which of them is green, and the bytes of the head.
 
@@ -90,6 +115,9 @@ def read_head(kind: int, data: memoryview, shape: tuple[int, int, int], depth: i
         return 1, -1, len(data) - len(rest)
     if kind == ORDERED and shape[0] == 1 and depth == 8:
         return 1, -1, 0
+    if kind == NET_COLOURS and depth == 8:
+        alpha, colours, _, size = _read_colours(data, shape[0])
+        return alpha + colours, alpha if colours == 3 else -1, size
     raise GmcFormatError(f"reduction {kind} is unknown, or not for {shape[0]} channels of {depth} bits")
 
 
@@ -112,6 +140,8 @@ def expand(
         if planes.max() >= len(order):
             raise GmcFormatError(f"rank {planes.max()} is beyond the table's {len(order)} entries")
         return table[:, order[planes[0]]]
+    if kind == NET_COLOURS:
+        return _expand_colours(data, planes, shape)
     kept, constants, grey, _ = _read_channels(data, shape[0], depth)
     out = np.empty(shape, dtype)
     for channel, plane in zip(kept, planes, strict=True):
@@ -167,6 +197,34 @@ def _read_channels(data: memoryview, count: int, depth: int) -> tuple[tuple[int,
     left = [c for c in range(count) if c not in constants and not (grey and c in (1, 2))]
     order = sorted(left, key=lambda c: (c != 3 and not (c == 1 and count == 2), {1: 0, 0: 1}.get(c, 2)))
     return tuple(order), constants, grey, end
+
+
+# -- colours -----------------------------------------------------------------------------------------------
+
+
+def _read_colours(data: memoryview, count: int) -> tuple[int, int, int | None, int]:
+    """Channels of alpha and of colours that are coded, alpha if it is constant, and the bytes read."""
+    if count == 1:
+        return 0, 1, None, 0
+    flags = data[0] if len(data) else 0
+    constant, grey = flags & _CONSTANT_ALPHA, flags & _GREY_COLOURS
+    if len(data) < 1 + constant:
+        raise TruncatedFileError("the payload of a graphic ends in its constants")
+    if flags >> 2 or (constant and count not in _WITH_ALPHA) or (grey and count < 3):
+        raise GmcFormatError(f"a graphic of {count} channels cannot leave out {flags:#x}")
+    alpha = count in _WITH_ALPHA and not constant
+    return int(alpha), 1 if grey or count < 3 else 3, data[1] if constant else None, 1 + constant
+
+
+def _expand_colours(
+    data: memoryview, planes: UInt8[np.ndarray, "K H W"], shape: tuple[int, int, int]
+) -> UInt8[np.ndarray, "C H W"]:
+    alpha, _, constant, _ = _read_colours(data, shape[0])
+    out = np.empty(shape, np.uint8)
+    colours, transparent = np.split(out, [shape[0] - (shape[0] in _WITH_ALPHA)])
+    colours[...] = planes[alpha:]  # one plane of grey becomes all of them
+    transparent[...] = planes[:1] if alpha else constant or 0
+    return out
 
 
 # -- ranks -------------------------------------------------------------------------------------------------

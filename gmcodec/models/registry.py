@@ -11,6 +11,7 @@ from typing import Any
 
 from gmcodec import native
 from gmcodec.errors import UnknownModelError, WeightsError
+from gmcodec.models.graphics.model import GraphicsModel
 from gmcodec.models.local.model import LocalModel
 from gmcodec.models.online.model import OnlineModel
 from gmcodec.models.weights import from_bytes, weights_id
@@ -23,6 +24,8 @@ WEIGHTS_VARIABLE = "GMCODEC_WEIGHTS"  # the environment variable that names anot
 class Entry:
     """A model that files name by its method id.
 
+    ``net``: makes the entry a model of graphics, which codes any channels beside the ``channels`` that the net sees;
+    the name of the net's weights.
     ``members``: the nets of a model that learns while it codes, several for an ensemble: the name of each net's weights
     and its rate, an index into online.rules.RATES.  A model without members does not learn; its weights have its name.
     """
@@ -36,16 +39,23 @@ class Entry:
     depth: int = 8  # bits of samples
     members: tuple[tuple[str, int], ...] = ()
     averaged: bool = False  # members code with running means of their weights
+    net: str = ""
 
     @property
     def sources(self) -> tuple[str, ...]:
         """The names of the weights files."""
-        return tuple(source for source, _ in self.members) or (self.name,)
+        return tuple(source for source, _ in self.members) or (self.net or self.name,)
+
+    @property
+    def codes_groups(self) -> bool:
+        """Whether the model codes groups of images as well as single ones."""
+        return self.depth == 8 and not self.net
 
     def supports(self, channels: int, pixels: int, depth: int = 8) -> bool:
         """Whether the model codes an image of these channels, pixels and bits a sample."""
         small = self.max_pixels is None or pixels <= self.max_pixels
-        return small and (channels, depth) == (self.channels, self.depth)
+        fits = channels >= self.channels if self.net else channels == self.channels
+        return small and fits and depth == self.depth
 
 
 _ENSEMBLE = (("learning-rgb", 6), ("learning-rgb-fast", 7))
@@ -68,6 +78,8 @@ ENTRIES = (
     Entry(31, "averaged-grey", 1, opt_in=True, members=(("learning-grey", 7),), averaged=True),
     Entry(32, "averaged-rgb16", 3, opt_in=True, depth=16, members=(("learning-rgb16", 5),), averaged=True),
     Entry(33, "averaged-grey16", 1, opt_in=True, depth=16, members=(("learning-grey", 6),), averaged=True),
+    Entry(34, "graphics-rgb", 3, max_pixels=1 << 24, opt_in=True, net="local-rgb-fast"),
+    Entry(35, "graphics-grey", 1, max_pixels=1 << 24, opt_in=True, net="local-grey"),
 )
 BY_METHOD = {e.method: e for e in ENTRIES}
 
@@ -118,6 +130,11 @@ def models_of_effort(channels: int, effort: str, depth: int = 8) -> list[Entry]:
     return [by_name(name)[0] for e in efforts[: efforts.index(effort) + 1] for name in by_effort[e]]
 
 
+def graphics_with_net(colours: int) -> Entry:
+    """The model of graphics whose net sees 1 (grey) or 3 (RGB) colours."""
+    return next(e for e in ENTRIES if e.net and e.channels == colours)
+
+
 def paths(entry: Entry, where: Path | None = None) -> list[Path]:
     """The paths of a model's weights files."""
     return [(where or folder()) / f"{name}.safetensors" for name in entry.sources]
@@ -162,9 +179,11 @@ def _load(entry: Entry, where: Path, core: native.Core) -> Loaded:
     for model, path in zip(found, paths(entry, where), strict=True):
         if model.channels != entry.channels:
             raise WeightsError(f"{path} has {model.channels} channels, {entry.name} needs {entry.channels}")
-        if entry.members and not isinstance(model, LocalModel):
+        if (entry.members or entry.net) and not isinstance(model, LocalModel):
             raise WeightsError(f"{entry.name} needs a local model")
     ids = [weights_id(data) for data in files]
+    if entry.net:
+        return Loaded(entry, GraphicsModel(core, found[0]), ids[0])
     if not entry.members:
         return Loaded(entry, found[0], ids[0])
     online = OnlineModel(found, [rate for _, rate in entry.members], entry.averaged)
@@ -185,7 +204,7 @@ def _model(data: bytes, path: Path, where: Path, core: native.Core) -> Any:
         if name == path.stem:
             raise WeightsError(f"{path} names itself as the weights it needs")
         (entry,) = by_name(name)
-        if entry.members:
+        if entry.members or entry.net:
             raise WeightsError(f"{path} needs the weights of a model that does not learn, {name} does")
         found = _load(entry, where, core)
         return found.weights_id, found.model

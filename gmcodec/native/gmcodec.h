@@ -30,6 +30,8 @@ typedef struct gm_layer_data {
   const int32_t *bias, *multiplier, *shift; /* [rows] */
 } gm_layer_data;
 
+typedef struct gm_net gm_net; /* a frozen local net */
+
 /* Tables of context mixing: exact/context_mixing.py. */
 typedef struct gm_mixing_tables {
   const int16_t *stretch;        /* [4096] */
@@ -38,6 +40,14 @@ typedef struct gm_mixing_tables {
   const int32_t *logistic;       /* [8191] */
   const int32_t *inverse_square; /* [1021] */
 } gm_mixing_tables;
+
+/* A net without condition that says what it expects of the last channels of a pixel: models/graphics/net_spec.py.  The
+ * net must outlive the model.  Pixels are put on its canvas (models/shared/window.py) as they become known. */
+typedef struct gm_graphics_net {
+  const gm_net *net;
+  int16_t *samples;
+  int64_t origin, row_size; /* of the first pixel's first sample; samples from one row to the next */
+} gm_graphics_net;
 
 /* An image of the pixel model of graphics: models/graphics/spec.py. */
 typedef struct gm_graphics_data {
@@ -51,6 +61,7 @@ typedef struct gm_graphics_data {
   int64_t stride;                  /* pixels from one row to the next: the width and 32, part of the format */
   uint32_t *pixels;                /* the first pixel; there are 16 more to both sides of a row, and 6 rows above */
   const gm_mixing_tables *tables;
+  const gm_graphics_net *net; /* or null */
 } gm_graphics_data;
 
 /* Where the decisions of an image are popped from: exact/decisions.py.  The caller sets the first five, all others are
@@ -147,7 +158,6 @@ typedef struct gm_stack {
 
 typedef struct gm_layer gm_layer;
 typedef struct gm_streams gm_streams;
-typedef struct gm_net gm_net;
 typedef struct gm_tile gm_tile;
 
 /* Kinds of a layer: see layer_run.  Activations: GM_CONCAT_ELU is ELU of x, then ELU of -x. */

@@ -35,12 +35,15 @@ static void allocate(const gm_graphics_data &data, Graphics &g) {
     errors = arena.allocate<int16_t>((size_t)(data.width + 2 * MARGIN) * data.channels * (PREDICTORS + 1));
   g.weights = arena.allocate<int32_t>((size_t)data.channels * ADAPTIVE_TAPS);
   g.scales = arena.allocate<Scales>(data.channels);
+  if (data.net)
+    g.net = allocate_net_input(arena, *data.net, data.channels);
   run_choices(sets, maps);
   g.runs = allocate_mixing(arena, 3, 0, 1, sets, maps);
   guess_choices(sets, maps);
   g.guesses = allocate_mixing(arena, count_bits(data.contexts & PIXEL_MASK), 1, 1, sets, maps);
   bit_choices(data.channels, sets, maps);
-  g.bits = allocate_mixing(arena, count_bits(data.contexts) + g.templates, GRAPHICS_EXTRAS, data.channels, sets, maps);
+  g.bits = allocate_mixing(arena, count_bits(data.contexts) + g.templates, GRAPHICS_EXTRAS + has_net(g.net),
+                           data.channels, sets, maps);
 }
 
 static void fill(Graphics &g) {
@@ -245,6 +248,11 @@ static int channel_hashes(const Graphics &g, const Pixel &pixel, int c, const Nu
   return count;
 }
 
+// Whether the net is asked: not where contexts know enough.
+GM_INLINE bool needs_net(const Graphics &g, const Pixel &pixel) {
+  return has_net(g.net) && (pixel.equal & 15) != 15 && pixel.match_level < 5;
+}
+
 // A sign for a bit that is predicted, 0 if the bits before it were others.
 GM_INLINE int predicted_bit(int value, int so_far, int bit) {
   return (value | 256) >> (bit + 1) != so_far ? 0 : value >> bit & 1 ? 1 : -1;
@@ -261,6 +269,9 @@ static int code_sample(Graphics &g, const Pixel &pixel, int c, const Numbers &nu
   Distribution distributions[3] = {distribution(numbers.blended, scale),
                                    distribution(8 * numbers.guess[0], scale * 10 / 7),
                                    distribution(numbers.adapted >> 1, g.scales[c].adapted[numbers.level])};
+  const bool net = has_input(g.net, c);
+  if (net)
+    begin_sample(g.net, c);
   Decision d{};
   d.channel = c;
   int so_far = 1 << (8 - g.depth), node = 0; // the highest bits, of samples of fewer than 8, are zeros
@@ -277,6 +288,11 @@ static int code_sample(Graphics &g, const Pixel &pixel, int c, const Numbers &nu
     const int match = pixel.match_level ? predicted_bit(matched, so_far, bit) : 0;
     d.extra[0] = match * (64 + 48 * pixel.match_level), d.extra[2] = match * 128;
     d.extra[1] = 256 * predicted_bit(numbers.guess[0], so_far, bit);
+    int64_t net_middle = 0;
+    if (net) {
+      net_middle = mass_below(net_logistics(g.net), middle, BYTES);
+      d.extra[GRAPHICS_EXTRAS] = stretch(tables, upper_probability(g.net, net_middle));
+    }
     int mass[3];
     for (int i = 0; i < 3; ++i) {
       mass[i] = mass_below(tables, distributions[i], 8 * middle - 4);
@@ -290,8 +306,12 @@ static int code_sample(Graphics &g, const Pixel &pixel, int c, const Numbers &nu
     const bool one = decide(tables, g.bits, d, coder, wanted >> bit & 1);
     for (int i = 0; i < 3; ++i)
       (one ? distributions[i].below : distributions[i].above) = mass[i];
+    if (net)
+      (one ? g.net.below : g.net.above) = net_middle;
     so_far = 2 * so_far + one, node = 2 * node + one;
   }
+  if (net)
+    end_sample(g.net, c, so_far & 255);
   return so_far & 255;
 }
 
@@ -302,6 +322,9 @@ static void code_channels(Graphics &g, const Pixel &pixel, Coder &coder, uint32_
   uint64_t known = 0;
   if (!ENCODE)
     *here = 0;
+  g.net.active = needs_net(g, pixel);
+  if (g.net.active)
+    begin_pixel(g.net, row, column);
   for (int c = 0; c < g.channels; ++c) {
     Numbers numbers;
     simple_guesses(pixel.near, c, numbers.guess);
@@ -321,6 +344,8 @@ static void code_channels(Graphics &g, const Pixel &pixel, Coder &coder, uint32_
 
 static void finish_pixel(Graphics &g, const Pixel &pixel) {
   *pixel.pair = *pixel.pair << 32 | *pixel.here;
+  if (has_net(g.net))
+    put_pixels(g.net, pixel.row, pixel.column, pixel.here, 1);
   if (g.match.length)
     g.match.length = pixel.matched == *pixel.here ? smaller(g.match.length + 1, 65535) : 0;
 }
@@ -356,6 +381,8 @@ static void fill_margins(const Graphics &g, uint32_t *row, int number) {
 
 static void skip(Graphics &g, int row, int column, int count) {
   memset(errors_at(g, row, column, 0), 0, sizeof(int16_t) * (size_t)count * g.channels * (PREDICTORS + 1));
+  if (has_net(g.net))
+    put_pixels(g.net, row, column, g.pixels + row * g.stride + column, count);
   if (g.match.length)
     g.match = {g.match.at + count, smaller(g.match.length + count, 65535)};
 }

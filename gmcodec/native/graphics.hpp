@@ -5,6 +5,7 @@
 #pragma once
 
 #include "bilevel.hpp"
+#include "net_input.hpp"
 
 namespace gm::GM_ISA {
 
@@ -12,8 +13,8 @@ constexpr int GRAPHICS_CHANNELS = 4;
 constexpr int MARGIN = 16; // pixels left and right of a row
 constexpr int MAX_RUN_PIXELS = 4096;
 constexpr int PREDICTORS = 7, ADAPTIVE_TAPS = 24, LEVELS = 15;
-constexpr int PAIR_BITS = 16; // of the table of pixel pairs
-constexpr int GRAPHICS_EXTRAS = 6;
+constexpr int PAIR_BITS = 16;                            // of the table of pixel pairs
+constexpr int GRAPHICS_EXTRAS = 6;                       // and one more with a net
 constexpr int LOGISTIC_BITS = 19, LOGISTIC_REACH = 4095; // of the table of the logistic function
 constexpr int LOGISTIC_SLOPE = 90834 << 8; // at a mean error of 1/2048 grey level: 2 ln 2 * 256 nats, in 1/8 grey level
 constexpr int MIN_SCALE = 307;             // of errors, in 1/2048 grey level
@@ -63,6 +64,7 @@ struct Graphics {
   int guessing;       // 0: no pixel is guessed; 1: those of long matches; 2: those of short ones or with W = N too
   Mixing runs, guesses, bits;
   Match match;
+  NetInput net;
 };
 
 GM_INLINE int sample(uint32_t pixel, int channel) { return (int)(pixel >> (8 * channel) & 255); }

@@ -16,10 +16,12 @@ from gmcodec.native.library import (
     _address,
     _DecisionReader,
     _Graphics,
+    _GraphicsNet,
     _in_range,
     _MixingTables,
     _output_address,
 )
+from gmcodec.native.nets import Net
 
 MARGIN, ROWS_ABOVE = 16, 6  # of a canvas: pixels left and right of each row, and rows above the first
 ALL_CONTEXTS, TEMPLATES, MAX_CONTEXTS = 21, 13, 24
@@ -70,13 +72,15 @@ class Graphics:
         guessing: int,
         bucket_bits: int,
         place_bits: int,
+        net: tuple[Net, Any] | None = None,
     ) -> None:
         """canvas uint32 of pixels, of ``new_canvas``; tables: exact.context_mixing.MixingTables.
 
         A pixel has ``channels`` samples of ``depth`` bits, in bytes from the lowest on.  ``green``: the channel of
         green, which red and blue follow, or -1.  ``contexts``: a bit for each that is used; ``bilevel``: templates as
-        well; ``guessing``: 0, 1 or 2; ``bucket_bits``, ``place_bits``: of the sizes of tables.  Raises ValueError,
-        TypeError, MemoryError.
+        well; ``guessing``: 0, 1 or 2; ``bucket_bits``, ``place_bits``: of the sizes of tables.  ``net``: what predicts
+        the last channels as well, and an empty window.Canvas of one image for it.  Raises ValueError, TypeError,
+        NativeError.
         """
         height, width = canvas_shape(canvas)
         if height < 1 or width < 1 or canvas.size > MAX_CANVAS_SIZE:
@@ -98,12 +102,25 @@ class Graphics:
         data = _Graphics(
             width, height, channels, depth, green, contexts, bilevel, guessing, bucket_bits, place_bits,
             canvas.shape[1], first, pointer(entries),
+            self._net(core, net, (height, width, channels)) if net else None,
         )  # fmt: skip
-        self._core, self._keep_alive = core, (canvas, tables)  # the library keeps addresses in them
+        self._core, self._keep_alive = core, (canvas, tables, net)  # the library keeps addresses in them
         self._handle = core.made(core.graphics_new(byref(data)))
         weakref.finalize(self, core.graphics_free, self._handle).atexit = False  # at exit a thread may still use it
         self._scratch = np.empty(0, np.uint32)
         self._next, self._pixels, self._decisions = 0, height * width, 8 * channels + 32  # of a pixel at most
+
+    @staticmethod
+    def _net(core: InstructionSet, net: tuple[Net, Any], shape: tuple[int, int, int]) -> Any:
+        """A pointer to the structure of a net for an image of ``shape``: rows, columns, channels."""
+        used, canvas = net
+        if used.core is not core or used.condition or not used.channels == canvas.channels <= shape[2]:
+            raise ValueError(f"a net of {used.channels} channels for a pixel of {shape[2]}")
+        margin = (canvas.row_size // canvas.channels - canvas.width) // 2
+        if not used.within(margin, margin) or (canvas.height, canvas.width, len(canvas.samples)) != (*shape[:2], 1):
+            raise ValueError("the canvas of a net must fit its window, and have one image of the same size")
+        samples, origin = _output_address(canvas.flat, np.int16, None), canvas.locate(np.zeros(1, np.int64))[0]
+        return pointer(_GraphicsNet(used.handle, samples, int(origin), canvas.row_size))
 
     def _check(self, first: int, last: int) -> None:
         """Every pixel must be coded once, in order."""

@@ -90,11 +90,16 @@ class _MixingTables(Structure):
     )  # fmt: skip
 
 
+class _GraphicsNet(Structure):
+    _fields_ = (("net", c_void_p), ("samples", c_void_p), ("origin", c_int64), ("row_size", c_int64))
+
+
 class _Graphics(Structure):
     _fields_ = (
         ("width", c_int32), ("height", c_int32), ("channels", c_int32), ("depth", c_int32), ("green", c_int32),
         ("contexts", c_uint32), ("bilevel", c_int32), ("guessing", c_int32), ("bucket_bits", c_int32),
         ("place_bits", c_int32), ("stride", c_int64), ("pixels", c_void_p), ("tables", POINTER(_MixingTables)),
+        ("net", POINTER(_GraphicsNet)),
     )  # fmt: skip
 
 

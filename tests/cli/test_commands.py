@@ -316,6 +316,7 @@ def test_models() -> None:
         ["learning-grey", "1", "26"], ["learning-rgb16-fast", "3", "27"], ["learning-rgb16", "3", "28"],
         ["learning-grey16", "1", "29"], ["pair-rgb", "3", "30"],
         ["averaged-grey", "1", "31"], ["averaged-rgb16", "3", "32"], ["averaged-grey16", "1", "33"],
+        ["graphics-rgb", "3", "34"], ["graphics-grey", "1", "35"],
     ]  # fmt: skip
 
 

@@ -409,7 +409,7 @@ def test_first_bytes_that_nobody_writes():
     for flags in (3, 3 << 2):  # sets of contexts, ways of guessing that there are not
         with pytest.raises(GmcFormatError, match="there are no contexts"):
             decode(changed(payload, FLAG, payload[FLAG] | flags), planes)
-    with pytest.raises(GmcFormatError, match="reduction 3 is unknown"):
+    with pytest.raises(GmcFormatError, match="reduction 3 is for graphics with a net"):
         decode(changed(payload, FLAG, payload[FLAG] | 3 << 4), planes)
     with pytest.raises(GmcFormatError, match="have no templates"):
         decode(changed(payload, FLAG, 2), planes)

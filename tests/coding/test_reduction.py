@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmcodec.coding import compressors, palette
-from gmcodec.coding.reduction import CHANNELS, ORDERED, TABLE, Reduced, expand, read_head, reductions
+from gmcodec.coding.reduction import (
+    CHANNELS,
+    NET_COLOURS,
+    ORDERED,
+    TABLE,
+    Reduced,
+    colours_of,
+    expand,
+    read_head,
+    reductions,
+)
 from gmcodec.errors import GmcFormatError, TruncatedFileError
 
 REST = b"\x03\x07what follows"
@@ -48,6 +58,40 @@ def check(planes: np.ndarray, depth: int, colours: np.ndarray | None = None) -> 
 def masks(count: int) -> list[tuple[int, ...]]:
     """All sets of channels."""
     return [some for size in range(count + 1) for some in combinations(range(count), size)]
+
+
+# -- colours for a net -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("alpha", ["varied", "constant"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_colours_for_a_net_come_back_in_their_order(count, alpha, grey):
+    planes = noise(count, 8, 256)
+    if count in (2, 4) and alpha == "constant":
+        planes[-1] = 7
+    if grey and count > 2:
+        planes[1:3] = planes[0]
+    found, has_alpha = colours_of(planes), count in (2, 4) and alpha == "varied"
+    colours = 3 if count > 2 and not grey else 1
+    assert np.array_equal(restored(found, planes.shape, 8), planes)
+    assert np.array_equal(found.planes[has_alpha:], planes[:colours])
+    assert (found.colours, len(found.planes), found.green) == (
+        colours, colours + has_alpha, int(has_alpha) if colours == 3 else -1,
+    )  # fmt: skip
+    assert len(found.head) == (count > 1) + (count in (2, 4) and alpha == "constant")
+
+
+@pytest.mark.parametrize(("channels", "flags"), [(3, 1), (2, 2), (4, 4), (3, 128)])
+def test_colours_that_cannot_be_left_out_for_a_net(channels, flags):
+    with pytest.raises(GmcFormatError, match="cannot leave out"):
+        read_head(NET_COLOURS, memoryview(bytes([flags]) + REST), (channels, 3, 4), 8)
+
+
+@pytest.mark.parametrize(("channels", "head"), [(2, b""), (3, b""), (4, b"\1")])
+def test_heads_of_colours_that_end_early(channels, head):
+    with pytest.raises(TruncatedFileError if head else GmcFormatError):
+        read_head(NET_COLOURS, memoryview(head), (channels, 3, 4), 8)
 
 
 # -- channels --------------------------------------------------------------------------------------------------
@@ -258,7 +302,8 @@ def test_random_heads(kind, data, channels, depth):
 
 
 @pytest.mark.parametrize(
-    ("kind", "channels", "depth"), [(3, 1, 8), (4, 1, 8), (ORDERED, 3, 8), (ORDERED, 1, 16), (ORDERED, 1, 1)]
+    ("kind", "channels", "depth"),
+    [(NET_COLOURS, 3, 16), (NET_COLOURS, 1, 1), (4, 1, 8), (ORDERED, 3, 8), (ORDERED, 1, 16), (ORDERED, 1, 1)],
 )
 def test_kinds_that_are_unknown_or_do_not_fit(kind, channels, depth):
     with pytest.raises(GmcFormatError, match="reduction"):

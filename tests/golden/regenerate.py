@@ -93,6 +93,8 @@ CASES = {
     "graphics-palette": (indexed(), "graphics"),
     "graphics-bilevel": (reading.Planes(np.minimum(page(24, 33, 5), 1).astype(np.uint8)[None], "1"), "graphics"),
     "graphics-few16": (few_values(), "graphics"),
+    "graphics-net-rgba": (screen(), "graphics-rgb"),
+    "graphics-net-grey": (reading.Planes(pattern(1, 22, 37), "L"), "graphics-grey"),
 }
 
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import toy
 
 from gmcodec import native
 from gmcodec.exact import decisions
 from gmcodec.exact.context_mixing import make_tables
 from gmcodec.exact.decisions import Reader
 from gmcodec.models.graphics.spec import ALL_CONTEXTS, MARGIN, ROWS_ABOVE, GraphicsSpec
+from gmcodec.models.local.model import LocalModel
 
 pytestmark = pytest.mark.native
 TABLES = make_tables()
@@ -90,13 +92,23 @@ CASES: list[tuple[str, tuple[int, int, int], dict[str, int]]] = [
     ("ramp", (8, 12, 1), {"depth": 6}),
     ("ramp", (6, 8, 3), {"green": 0, "contexts": 1 << 20, "guessing": 2}),
     ("ramp", (6, 8, 2), {"contexts": 1 << 8, "guessing": 1}),
+    # "net": the channels of a net of photographs
+    ("ramp", (8, 12, 3), {"green": 0, "net": 3}),
+    ("ramp", (7, 9, 4), {"green": 1, "guessing": 2, "net": 3}),
+    ("ramp", (8, 12, 2), {"guessing": 1, "net": 1}),
+    ("noise", (6, 7, 1), {"net": 1, "contexts": FEW}),
+    ("noise", (5, 7, 3), {"depth": 5, "green": 0, "net": 1}),
+    ("text", (14, 20, 3), {"green": 0, "guessing": 1, "net": 3}),
+    ("bars", (3, 60, 1), {"net": 1}),  # where matches are long, the net is not asked
+    ("noise", (1, 1, 3), {"green": 0, "net": 3}),
 ]
 
 
 def opened(case: tuple[str, tuple[int, int, int], dict[str, int]]) -> tuple[np.ndarray, GraphicsSpec]:
     kind, (height, width, channels), others = case
     usual = {"depth": 8, "green": -1, "contexts": EVERY, "guessing": 0, "bucket_bits": 12, "place_bits": 10}
-    spec = GraphicsSpec(width, height, channels, **{**usual, **others})
+    net = {"net": toy.model(others["net"]).frozen} if "net" in others else {}
+    spec = GraphicsSpec(width, height, channels, **{**usual, **others, **net})
     return packed(samples(kind, (height, width, channels), spec.depth)), spec
 
 
@@ -111,7 +123,10 @@ def native_graphics(core: native.Core, spec: GraphicsSpec, pixels: np.ndarray | 
     canvas = np.zeros((ROWS_ABOVE + spec.height, spec.width + 2 * MARGIN), np.uint32)
     if pixels is not None:
         canvas[ROWS_ABOVE:, MARGIN:-MARGIN] = pixels
-    options = {name: value for name, value in vars(spec).items() if name not in ("width", "height")}
+    options = {name: value for name, value in vars(spec).items() if name not in ("width", "height", "net")}
+    if spec.net:
+        model = LocalModel(spec.net, core)
+        options["net"] = model.net, model.canvas(spec.height, spec.width)
     return native.Graphics(core, canvas, TABLES, **options), canvas
 
 
@@ -161,7 +176,7 @@ def test_blocks_of_every_instruction_set_are_the_same_words(core):
             assert np.array_equal(native.pushed_decisions(core, coded), decisions.push(coded))
 
 
-@pytest.mark.parametrize("case", CASES[6:20:3], ids=lambda case: f"{case[0]}-{case[1]}-{case[2]}")
+@pytest.mark.parametrize("case", [*CASES[6:20:3], CASES[-7]], ids=lambda case: f"{case[0]}-{case[1]}-{case[2]}")
 def test_words_that_nobody_wrote_give_the_same_pixels_everywhere(case):
     pixels, spec = opened(case)
     spec, random = replace(spec, height=min(spec.height, 5), width=min(spec.width, 20)), np.random.default_rng(5)

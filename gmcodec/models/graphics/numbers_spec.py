@@ -139,8 +139,8 @@ class Distribution:
         self.slope = LOGISTIC_SLOPE // scale  # log odds in 1/256 nat for each 1/8, in 2**-8
         self.below, self.above = 0, 1 << mixing.LOGISTIC_BITS
 
-    def mass_below(self, edge: int) -> int:
-        x = (edge - self.centre) * self.slope >> 8
+    def mass_below(self, value: int) -> int:
+        x = (8 * value - 4 - self.centre) * self.slope >> 8
         return int(
             self.tables.logistic[mixing.LOGISTIC_REACH + clamp(x, -mixing.LOGISTIC_REACH, mixing.LOGISTIC_REACH)]
         )

@@ -46,7 +46,7 @@ adaptive linear predictor.  Logistic distributions around them make inputs of th
 14, is the size of the blend's errors nearby.  If ``green`` is a channel, samples of the channels after it are predicted
 relative to it: from what the same predictors got wrong in the channels between.
 
-Images of one bit may have the contexts of bilevel_spec.py as well.
+Images of one bit may have the contexts of bilevel_spec.py as well.  A net may be one more input: net_spec.py.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ from gmcodec.exact import context_mixing as mixing
 from gmcodec.exact.context_mixing import Buckets, Decision, Mixing, combine, key
 from gmcodec.exact.decisions import Coder, Reader, Writer
 from gmcodec.models.graphics.bilevel_spec import PLACE_TEMPLATE, TEMPLATE, TEMPLATES, template_hash
+from gmcodec.models.graphics.net_spec import NetInput
 from gmcodec.models.graphics.numbers_spec import (
     LEVELS,
     Distribution,
@@ -72,6 +73,7 @@ from gmcodec.models.graphics.numbers_spec import (
     predicted_bit,
     sample,
 )
+from gmcodec.models.local.frozen import FrozenLocal
 
 MARGIN, ROWS_ABOVE = 16, 6  # of a canvas: pixels left and right of each row, and rows above the first
 MAX_RUN_PIXELS = 4096
@@ -132,7 +134,7 @@ class GraphicsSpec:
 
     depth: bits of a sample, 1 to 8.  green: the channel of green, with red and blue after it, or -1.  contexts: a bit
     for each that is used.  guessing: which pixels are guessed, 0 to 2.  bucket_bits, place_bits: sizes of hash tables.
-    bilevel: templates are contexts as well, and places that match are found by one.
+    bilevel: templates are contexts as well, and places that match are found by one.  net: of photographs, or None.
     """
 
     width: int
@@ -145,6 +147,7 @@ class GraphicsSpec:
     bucket_bits: int
     place_bits: int
     bilevel: bool = False
+    net: FrozenLocal | None = None
 
     def encode(self, pixels: UInt32[np.ndarray, "H W"]) -> UInt32[np.ndarray, " N"]:
         """Decisions of pixels uint32 [H, W]: the probability of one in 2**-16, plus 2**16 if it is one."""
@@ -177,12 +180,14 @@ class ImageCoder:
         pixel_contexts = sum(k < PIXEL_CONTEXTS for k in self.chosen)
         worth = [WORTH[k] for k in self.chosen if k < len(WORTH)]
         c = spec.channels
+        self.net = NetInput(spec.net, tables, (spec.height, spec.width), c) if spec.net else None
         bit_sets, bit_maps = (c * 8 * 128, c * 8 * 8 * LEVELS, c * 256, c * 8 * 8), (c * 256, c * 8 * 128)
         self.runs = Mixing(tables, 3, 0, RUN_SETS, RUN_MAPS)
         self.guesses = Mixing(tables, pixel_contexts, 1, GUESS_SETS, GUESS_MAPS, worth)
         self.bits = Mixing(
-            tables, len(self.chosen) + TEMPLATES * spec.bilevel, GRAPHICS_EXTRAS, bit_sets, bit_maps, worth
-        )
+            tables, len(self.chosen) + TEMPLATES * spec.bilevel, GRAPHICS_EXTRAS + (spec.net is not None),
+            bit_sets, bit_maps, worth,
+        )  # fmt: skip
 
     def code(self) -> None:
         """Code all pixels."""
@@ -213,6 +218,12 @@ class ImageCoder:
             self.match_at += count
             self.match_length = min(self.match_length + count, MAX_MATCH_PIXELS)
 
+    def put_pixels(self, index: int, pixels: list[int]) -> None:
+        """Show the net, if there is one, pixels that are known from now on."""
+        for i, pixel in enumerate(pixels if self.net else []):
+            assert self.net
+            self.net.put(*divmod(index + i, self.spec.width), pixel)
+
     # -- runs ------------------------------------------------------------------------------------------------------
 
     def run_length(self, here: int, left: int) -> int:
@@ -241,6 +252,7 @@ class ImageCoder:
                 end = start + part
             part, depth = (end - start) // 2, min(depth + 1, 3)
         self.canvas[here : here + start] = [colour] * start
+        self.put_pixels(index, [colour] * start)
         self.advance_match(start)
         return start
 
@@ -267,6 +279,7 @@ class ImageCoder:
         else:
             found = self.code_samples(pixel, wanted)
         self.canvas[here] = found
+        self.put_pixels(row * self.spec.width + column, [found])
         self.pairs[pixel.pair] = (self.pairs[pixel.pair] << 32 | found) & (1 << 64) - 1
         if pixel.matched == found:
             self.advance_match(1)
@@ -313,13 +326,22 @@ class ImageCoder:
     def code_samples(self, pixel: Pixel, wanted: int) -> int:
         """Code a pixel, channel after channel."""
         found, known = 0, 0
+        net = self.net if self.needs_net(pixel) else None
+        if net:
+            net.begin_pixel(pixel.row, pixel.column)
         for c in range(self.spec.channels):
             numbers = self.predictors.predict(pixel, found, c)
-            value = self.code_sample(pixel, c, numbers, self.channel_hashes(pixel, found, c, numbers, known), wanted)
+            hashes = self.channel_hashes(pixel, found, c, numbers, known)
+            asked = net if net and c >= net.first else None
+            value = self.code_sample(pixel, c, numbers, hashes, wanted, asked)
             self.predictors.learn(pixel, c, value, numbers)
             found |= value << 8 * c
             known = combine(known, value + 1)
         return found
+
+    def needs_net(self, pixel: Pixel) -> bool:
+        """Whether the net is asked: not where contexts know enough."""
+        return pixel.equal & 15 != 15 and pixel.match_level < 5
 
     def channel_hashes(self, pixel: Pixel, found: int, c: int, numbers: Numbers, known: int) -> list[int]:
         """The contexts of a channel.  ``found``: the samples before it; ``known``: their hash."""
@@ -345,14 +367,19 @@ class ImageCoder:
     def template_hash(self, here: int, template: Sequence[int], number: int) -> int:
         return template_hash(self.canvas, here, self.stride, template, number)
 
-    def code_sample(self, pixel: Pixel, c: int, numbers: Numbers, hashes: list[int], wanted: int) -> int:
-        """Code a sample, bit after bit; at most four bits share the buckets of their contexts."""
+    def code_sample(
+        self, pixel: Pixel, c: int, numbers: Numbers, hashes: list[int], wanted: int, net: NetInput | None
+    ) -> int:
+        """Code a sample, bit after bit; at most four bits share the buckets of their contexts.  ``net``: if asked."""
         scale, adapted = (s[c][numbers.level] for s in (self.predictors.blended_scales, self.predictors.adapted_scales))
-        distributions = [
+        distributions: list[Distribution | NetInput] = [
             Distribution(self.tables, numbers.blended, scale),
             Distribution(self.tables, 8 * numbers.guess[0], scale * 10 // 7),
             Distribution(self.tables, numbers.adapted >> 1, adapted),
         ]
+        if net:
+            net.begin_sample(c)
+            distributions.append(net)
         depth, node = self.spec.depth, 1
         so_far = 1 << (8 - depth)  # the highest bits, of samples of fewer than 8, are zeros
         buckets = self.buckets.find(hashes)
@@ -360,14 +387,17 @@ class ImageCoder:
             if bit == 3 and depth > 4:
                 buckets, node = self.buckets.find([combine(code, so_far) for code in hashes]), 1
             edge = (so_far << (bit + 1) & 255) + (1 << bit)
-            masses = [d.mass_below(8 * edge - 4) for d in distributions]
+            masses = [d.mass_below(edge) for d in distributions]
             choice, extra = self.bit_inputs(pixel, c, numbers, bit, so_far)
             extra += [d.input(m) for d, m in zip(distributions, masses, strict=True)]
+            extra += [0] * (self.net is not None and net is None)
             decision = Decision(buckets, node - 1, choice, (choice[2], choice[0]), extra, c)
             one = self.bits.decide(decision, self.coder, bool(sample(wanted, c) >> bit & 1))
             for d, mass in zip(distributions, masses, strict=True):
                 d.below, d.above = (mass, d.above) if one else (d.below, mass)
             so_far, node = 2 * so_far + one, 2 * node + one
+        if net:
+            net.end_sample(c, so_far & 255)
         return so_far & 255
 
     def bit_inputs(self, pixel: Pixel, c: int, numbers: Numbers, bit: int, so_far: int) -> tuple[list[int], list[int]]:
