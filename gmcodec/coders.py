@@ -257,7 +257,7 @@ class GraphicsCoder:
         """How ``encode`` codes an image that was reduced; the fewer the contexts, the smaller is their table."""
         return graphics.Settings(
             channels=len(reduced.planes), depth=reduced.depth, green=reduced.green, contexts=contexts,
-            guessing=guessing, bucket_bits=bucket_bits(reduced.planes[0].size, contexts),
+            guessing=guessing, bucket_bits=bucket_bits(reduced.planes[0].size, contexts, guessing),
         )  # fmt: skip
 
     def encode(self, reduced: Reduced, contexts: int, guessing: int, progress: Callback = ignore) -> Payload:
@@ -300,7 +300,7 @@ class GraphicsNetCoder(SingleCoder):
             raise UnsupportedImageError(f"a net of {net.channels} colours cannot see an image of {reduced.colours}")
         settings = graphics.Settings(
             channels=len(reduced.planes), depth=8, green=reduced.green, contexts=WITH_NET, guessing=0,
-            bucket_bits=bucket_bits(planes[0].size, WITH_NET),
+            bucket_bits=bucket_bits(planes[0].size, WITH_NET, 0),
         )  # fmt: skip
         return graphics.encode(reduced, settings, self.model, progress)
 

@@ -71,7 +71,7 @@ PHOTOGRAPH_RATIO = 1.25  # estimated learned size over the graphic's size below 
 # numbers of a set of contexts and of GUESSING: models/graphics/config.py
 FAST_GRAPHIC, DEFAULT_GRAPHIC, BEST_GRAPHIC, BILEVEL_GRAPHIC = (0, 2), (1, 1), (1, 0), (2, 0)
 LARGE_GRAPHIC_PIXELS = 1 << 18  # above which guessing a few pixels saves time
-NET_PIXELS = 1 << 20  # of a graphic up to which ``default`` asks a net
+NET_PIXELS = 10**6  # of a graphic up to which ``default`` asks a net
 MAX_GRAPHIC_TRIALS = 2  # at once; each takes a few hundred MB
 PARALLEL_GRAPHIC_PIXELS = 1 << 24  # of an image up to which trials run at once; those of a larger one take turns
 GRAPHIC_WIN_RATIO = 0.95  # the first graphic's size over quick conventional size from which no conventional method wins

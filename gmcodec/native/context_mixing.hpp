@@ -94,6 +94,11 @@ struct Buckets {
   int bits;
 };
 
+GM_INLINE void prefetch(const Buckets &buckets, const uint64_t *hash, int count) {
+  for (int k = 0; k < count; ++k)
+    __builtin_prefetch(buckets.bucket + (hash[k] * KEY_MULTIPLIER >> (64 - buckets.bits)), 1);
+}
+
 // The buckets of contexts.  Another context that had one loses it.  ``bucket`` has room for MAX_CONTEXTS.
 GM_INLINE void find(const Buckets &buckets, const uint64_t *hash, int count, Bucket **bucket) {
   uint64_t key[MAX_CONTEXTS];

@@ -217,9 +217,17 @@ static bool decide_guess(Graphics &g, const Pixel &pixel, uint32_t guess, Coder 
   return decide(g.tables, g.guesses, d, coder, wanted);
 }
 
-// The contexts of a channel.  ``known``: a hash of the channels before it.
-static int channel_hashes(const Graphics &g, const Pixel &pixel, int c, const Numbers &numbers, uint64_t known,
-                          uint64_t *out) {
+// The contexts of a channel that need no predictions.  ``known``: a hash of the channels before it.
+static int hash_pixel(const Graphics &g, const Pixel &pixel, int c, uint64_t known, uint64_t *out) {
+  int count = 0;
+  for (int k = 0; k < PIXEL_CONTEXTS; ++k)
+    if (g.contexts >> k & 1)
+      out[count++] = combine(combine(k == 13 ? combine(14, sample(pixel.near.w, c)) : pixel.hash[k], known), c);
+  return count;
+}
+
+// The others.
+static int hash_numbers(const Graphics &g, const Pixel &pixel, int c, const Numbers &numbers, uint64_t *out) {
   const Neighbours &p = pixel.near;
   const int w = sample(p.w, c), n = sample(p.n, c), *guess = numbers.guess, green = g.green;
   const bool coloured = green >= 0 && c > green;
@@ -235,14 +243,9 @@ static int channel_hashes(const Graphics &g, const Pixel &pixel, int c, const Nu
       combine(combine(21, (uint64_t)from_n), n),
   };
   int count = 0;
-  for (int k = 0; k < ALL_CONTEXTS; ++k) {
-    if (!(g.contexts >> k & 1))
-      continue;
-    if (k >= PIXEL_CONTEXTS)
+  for (int k = PIXEL_CONTEXTS; k < ALL_CONTEXTS; ++k)
+    if (g.contexts >> k & 1)
       out[count++] = combine(hash[k - PIXEL_CONTEXTS], c);
-    else
-      out[count++] = combine(combine(k == 13 ? combine(14, w) : pixel.hash[k], known), c);
-  }
   for (int k = 0; k < g.templates; ++k)
     out[count++] = template_hash(pixel.here, g.stride, TEMPLATE[k], 31 + (uint64_t)k);
   return count;
@@ -259,12 +262,11 @@ GM_INLINE int predicted_bit(int value, int so_far, int bit) {
 }
 
 template <typename Coder>
-static int code_sample(Graphics &g, const Pixel &pixel, int c, const Numbers &numbers, uint64_t known, Coder &coder,
-                       int wanted) {
+static int code_sample(Graphics &g, const Pixel &pixel, int c, const Numbers &numbers, uint64_t *hash, int count,
+                       Coder &coder, int wanted) {
   const MixingTables &tables = g.tables;
-  uint64_t hash[MAX_CONTEXTS];
   Bucket *bucket[MAX_CONTEXTS];
-  const int count = channel_hashes(g, pixel, c, numbers, known, hash), matched = sample(pixel.matched, c);
+  const int matched = sample(pixel.matched, c);
   const int scale = g.scales[c].blended[numbers.level];
   Distribution distributions[3] = {distribution(numbers.blended, scale),
                                    distribution(8 * numbers.guess[0], scale * 10 / 7),
@@ -327,6 +329,9 @@ static void code_channels(Graphics &g, const Pixel &pixel, Coder &coder, uint32_
     begin_pixel(g.net, row, column);
   for (int c = 0; c < g.channels; ++c) {
     Numbers numbers;
+    uint64_t hash[MAX_CONTEXTS];
+    const int count = hash_pixel(g, pixel, c, known, hash);
+    prefetch(g.buckets, hash, count); // memory is slow, so ask for it early
     simple_guesses(pixel.near, c, numbers.guess);
     if (g.green >= 0 && c > g.green)
       correct_guesses(pixel.near, *here, g.green, c, numbers.guess);
@@ -334,7 +339,8 @@ static void code_channels(Graphics &g, const Pixel &pixel, Coder &coder, uint32_
       guess = to_byte(guess);
     blend(g, row, column, c, numbers);
     gather_taps(g, pixel.near, *here, c, numbers);
-    const int value = code_sample(g, pixel, c, numbers, known, coder, sample(wanted, c));
+    const int all = count + hash_numbers(g, pixel, c, numbers, hash + count);
+    const int value = code_sample(g, pixel, c, numbers, hash, all, coder, sample(wanted, c));
     if (!ENCODE)
       *here |= (uint32_t)value << (8 * c);
     learn_numbers(g, row, column, c, value, numbers);

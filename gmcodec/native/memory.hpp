@@ -5,8 +5,22 @@
 #include "simd.hpp"
 
 #include <stdlib.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 namespace gm::GM_ISA {
+
+// Ask for large pages, where the system has them: tables that are read here and there then cost fewer page walks.
+inline void prefer_large_pages([[maybe_unused]] void *start, [[maybe_unused]] size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  constexpr uintptr_t PAGE = 1 << 16, LARGE_PAGE = 1 << 21; // the largest usual pages of all processors
+  if (bytes < LARGE_PAGE)
+    return;
+  const uintptr_t first = ((uintptr_t)start + PAGE - 1) & ~(PAGE - 1), last = ((uintptr_t)start + bytes) & ~(PAGE - 1);
+  madvise(reinterpret_cast<void *>(first), last - first, MADV_HUGEPAGE); // a wish: errors do not matter
+#endif
+}
 
 class Arena {
 public:
@@ -62,6 +76,7 @@ private:
       failed = true;
       return nullptr;
     }
+    prefer_large_pages(start, bytes);
     uintptr_t aligned = ((uintptr_t)start + sizeof(Block) + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1);
     Block *block = reinterpret_cast<Block *>(aligned - sizeof(Block));
     block->before = last_, block->start = start;

@@ -538,4 +538,6 @@ def test_images_whose_margins_would_take_most_of_the_memory_are_coded_otherwise(
 @pytest.mark.parametrize("contexts", range(len(CONTEXT_SETS)))
 def test_images_of_every_size_get_a_table_that_they_may_have(contexts):
     for pixels in (1, 100, 10**4, 10**6, 2**23, 10**8, 2**31):
-        assert config.MIN_BUCKET_BITS <= config.bucket_bits(pixels, contexts) <= max_bucket_bits(pixels)
+        for guessing in GUESSING:
+            bits = config.bucket_bits(pixels, contexts, guessing)
+            assert config.MIN_BUCKET_BITS <= bits <= max_bucket_bits(pixels)
