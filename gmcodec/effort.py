@@ -20,10 +20,11 @@ best      both; no pixel guessed;    the small net on the mirrored image, up to 
 ========  =========================  ===========================================  =====================================
 
 How many pixels equal a neighbour tells a graphic from a photograph.  An image that may be both is tried as both, and so
-are small ones.
-The models are in ``registry.MODELS_OF_EFFORTS``.  Conventional methods are tried as well, unless the others win so
-clearly that no conventional one can.  That decision depends on the first model only, and a higher effort needs a
-clearer win, so that it tries conventional methods whenever a lower effort does.
+are small ones.  The models of photographs are in ``registry.MODELS_OF_EFFORTS``.
+
+Conventional methods are tried as well, unless the others win so clearly that no conventional one can.  That decision
+depends on the first model only, and a higher effort needs a clearer win, so that it tries conventional methods whenever
+a lower effort does.
 
 The first model is not run if others are and a sample of the pixels shows, with CONFIDENCE_SIGMAS standard errors, that
 it loses to one of them.
@@ -67,7 +68,9 @@ CONFIDENCE_SIGMAS = 5  # standard errors of a sample beyond which its result is 
 # that the slow settings of WebP may suit
 CERTAIN_WIN_RATIO, CERTAIN_WIN_RATIO_GRAPHIC = 0.9, 0.45
 GRAPHIC_REPEATS = 0.3  # share of pixels that equal a neighbour from which an image is tried as a graphic
-PHOTOGRAPH_RATIO = 1.25  # estimated learned size over the graphic's size below which models are tried as well
+# estimated learned size over the first graphic's size below which models are tried as well: up to LARGE_GRAPHIC_PIXELS
+# and above, where trying takes longer
+PHOTOGRAPH_RATIO, PHOTOGRAPH_RATIO_LARGE = 1.5, 1.25
 # numbers of a set of contexts and of GUESSING: models/graphics/config.py
 FAST_GRAPHIC, DEFAULT_GRAPHIC, BEST_GRAPHIC, BILEVEL_GRAPHIC = (0, 2), (1, 1), (1, 0), (2, 0)
 LARGE_GRAPHIC_PIXELS = 1 << 18  # above which guessing a few pixels saves time
@@ -92,9 +95,9 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Cal
         return _forced_graphic(planes, effort, threads, progress)
     if code != "auto":
         return _models(planes, code, effort, threads, progress)
-    learned, small = planes.mode in LEARNED_CHANNELS, planes.height * planes.width <= SMALL_PIXELS
-    if learned and not small and repeated_pixels(planes.data) < GRAPHIC_REPEATS:
+    if is_photograph(planes):
         return _smallest_photograph(planes, effort, threads, progress)
+    learned, small = planes.mode in LEARNED_CHANNELS, planes.height * planes.width <= SMALL_PIXELS
     graphic = _smallest_graphic(planes, effort, threads, progress)
     if graphic is None:
         return _smallest_photograph(planes, effort, threads, progress)
@@ -111,7 +114,8 @@ def _may_be_photograph(planes: Planes, effort: str, graphic: int, progress: Call
     colours = LEARNED_CHANNELS[planes.mode]
     first = registry.models_of_effort(colours, effort, planes.depth)[0]
     trial = coders.load(first.method).trial_bits(planes.data[:colours], progress)
-    return trial / 8 < PHOTOGRAPH_RATIO * graphic
+    large = planes.height * planes.width > LARGE_GRAPHIC_PIXELS
+    return trial / 8 < (PHOTOGRAPH_RATIO_LARGE if large else PHOTOGRAPH_RATIO) * graphic
 
 
 def _forced_graphic(planes: Planes, effort: str, threads: int, progress: Callback) -> Parts:
@@ -119,7 +123,7 @@ def _forced_graphic(planes: Planes, effort: str, threads: int, progress: Callbac
         raise UnsupportedImageError("an image of 16 bits with many values, or of few columns and millions of rows, "
                                     "is no graphic")  # fmt: skip
     trials = _graphic_trials(planes, reduced, effort, [])
-    return min(_in_turn(trials, planes.height * planes.width, threads, progress), key=_bytes)
+    return min(_run_trials(trials, planes.height * planes.width, threads, progress), key=_bytes)
 
 
 def _models(planes: Planes, code: str, effort: str, threads: int, progress: Callback) -> Parts:
@@ -136,6 +140,18 @@ def _models(planes: Planes, code: str, effort: str, threads: int, progress: Call
 
 
 # -- graphics ----------------------------------------------------------------------------------------------
+
+
+def is_photograph(planes: Planes) -> bool:
+    """Whether an image is tried as a photograph only: not if it is small, or of one grey in three channels."""
+    learned, small = planes.mode in LEARNED_CHANNELS, planes.height * planes.width <= SMALL_PIXELS
+    possible = learned and not small and not _is_grey(planes)
+    return possible and repeated_pixels(planes.data) < GRAPHIC_REPEATS
+
+
+def _is_grey(planes: Planes) -> bool:
+    """Whether three channels of colours are equal; nets of photographs would code all three."""
+    return planes.channels > 2 and bool((planes.data[0] == planes.data[1:3]).all())
 
 
 def repeated_pixels(samples: np.ndarray) -> float:
@@ -160,7 +176,7 @@ def _smallest_graphic(planes: Planes, effort: str, threads: int, progress: Callb
     with Threads(1) as pool:
         quick = pool.submit(_quick_conventional_size, planes, silent)
         trials = _graphic_trials(planes, reduced, effort, _with_net(planes))
-        tried = _in_turn(trials, planes.height * planes.width, threads, progress)
+        tried = _run_trials(trials, planes.height * planes.width, threads, progress)
         found, first = min(tried, key=_bytes), _bytes(tried[0])
         if first < GRAPHIC_WIN_RATIO * quick.result():
             return found, first
@@ -181,7 +197,7 @@ def _quick_conventional_size(planes: Planes, progress: Callback) -> int:
     return _part_bytes(conventional.quick_size(planes.data, planes.depth, progress))
 
 
-def _in_turn(trials: Sequence[Trial], pixels: int, threads: int, progress: Callback) -> list[Parts]:
+def _run_trials(trials: Sequence[Trial], pixels: int, threads: int, progress: Callback) -> list[Parts]:
     """What trials make of an image; a few run at once if it is small enough."""
     silent = without_pixels(progress)
 
@@ -222,12 +238,11 @@ def _graphic_with_net(data: np.ndarray, entry: registry.Entry, progress: Callbac
 
 
 def _with_net(planes: Planes) -> list[Trial]:
-    """The model of graphics whose net sees as many colours as an image has, if there is one."""
+    """A trial of the model whose net sees as many colours as the image has, if there is one."""
     colours = LEARNED_CHANNELS.get(planes.mode)
     if colours is None or planes.depth != 8:
         return []
-    grey = colours == 3 and (planes.data[0] == planes.data[1:3]).all()
-    entry = registry.graphics_with_net(1 if grey else colours)
+    entry = registry.graphics_with_net(1 if _is_grey(planes) else colours)
     fits = entry.supports(planes.channels, planes.height * planes.width)
     return [partial(_graphic_with_net, planes.data, entry)] if fits else []
 

@@ -248,3 +248,12 @@ def test_default_asks_no_net_of_large_images_or_few_colours(monkeypatch: pytest.
     monkeypatch.setattr(registry, "ENTRIES", entries)
     assert names_of_trials(planes, "best") == ["graphics"] * 2
     assert reduction.NET_COLOURS not in {reduced.kind for reduced in effort._reductions(planes)}
+
+
+def test_grey_in_three_channels_is_no_photograph_of_colours() -> None:
+    grey = np.repeat(toy.smooth(np.random.default_rng(0), (1, 130, 140)), 3, 0)
+    assert not effort.is_photograph(Planes(grey, "RGB"))
+    grey[2, 60, 70] ^= 1
+    assert effort.is_photograph(Planes(grey, "RGB"))
+    assert not effort.is_photograph(Planes(np.ascontiguousarray(grey[:, :50, :60]), "RGB"))  # small
+    assert not effort.is_photograph(Planes(grey // 64, "RGB"))  # flat
