@@ -2,7 +2,7 @@
 """From an image to the bytes of a .gmc file, and back.
 
 encode   image --pixels--> Planes --parts--> Header --container--> bytes
-                              |
+                              |  (rounded to levels, if it is to be near-lossless)
                      a learned method for the colours (+ a conventional one for alpha),
                      or graphics, or a conventional method, for all channels: whichever is smallest
 
@@ -24,8 +24,9 @@ from gmcodec.effort import smallest
 from gmcodec.errors import ChecksumError, NotKeptError, UnknownModelError, UnsupportedImageError, WeightsError
 from gmcodec.formats import gmc
 from gmcodec.formats.gmc import Header, Part
-from gmcodec.image import metadata, reading
+from gmcodec.image import metadata, near_lossless, reading
 from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES, MODES_BY_ID
+from gmcodec.image.near_lossless import Near
 from gmcodec.image.planes import Planes
 from gmcodec.progress import Callback, Stoppable, ignore
 from gmcodec.threads import interruptible
@@ -67,21 +68,25 @@ def encode_planes(
     effort: str = "default",
     threads: int | None = None,
     progress: Callback = ignore,
+    near: Near | None = None,
 ) -> Encoded:
     """Planes -> file.
 
     code     "auto", or what to force: "learned", "graphics", "conventional", or a model by its name
     effort   one of effort.EFFORTS
     threads  default: all cores; never changes the bytes
+    near     how samples are rounded; None: they are kept exactly
 
     Raises WeightsError when the weights of a model are missing, UnsupportedImageError when there is no model for the
-    mode or when the named model does not support it, ValueError for an unknown ``code`` or ``effort``.
+    mode, when the named model does not support it, or when samples cannot be rounded, ValueError for an unknown
+    ``code`` or ``effort``.
     """
     stop = Stoppable(progress)
-    parts, bits = interruptible(lambda: smallest(planes, code, effort, threads or available_threads(), stop), stop)
-    crc = gmc.pixels_crc(planes.data)
+    coded = near_lossless.encode(planes, near) if near else planes
+    parts, bits = interruptible(lambda: smallest(coded, code, effort, threads or available_threads(), stop), stop)
+    crc = gmc.pixels_crc(near_lossless.decode(coded.data, planes.mode, near) if near else planes.data)
     mode = MODES[planes.mode].id
-    header = Header(mode, planes.width, planes.height, crc, planes.metadata, tuple(parts))
+    header = Header(mode, planes.width, planes.height, crc, planes.metadata, tuple(parts), near)
     described = tuple((method_name(p.method), p.channels, len(p.payload)) for p in parts)
     return Encoded(gmc.pack(header), bits, planes.dimensions, described)
 
@@ -104,8 +109,14 @@ def decode_planes(
 
 
 def _decode_parts(header: Header, threads: int, progress: Callback) -> np.ndarray:
-    decoded = [decode_part(part, header, threads, progress) for part in header.parts]
+    return joined([decode_part(part, header, threads, progress) for part in header.parts], header)
+
+
+def joined(decoded: list[np.ndarray], header: Header) -> np.ndarray:
+    """The samples [C, H, W] of a file from those of its parts.  Raises GmcFormatError, ChecksumError."""
     samples = decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
+    if header.near:
+        samples = near_lossless.decode(samples, MODES_BY_ID[header.mode_id].name, header.near)
     if gmc.pixels_crc(samples) != header.pixels_crc:
         raise ChecksumError("the decoded pixels do not match their checksum")
     return samples
@@ -124,6 +135,13 @@ def decode_part(
             costs[...] = 8 * len(part.payload) / costs.size
         return conventional.decode(part.method, part.payload, shape, header.depth)
     return coders.load(part.method).decode(part.payload, shape, threads, progress, costs)
+
+
+def near_of(most: int, alpha: bool) -> Near | None:
+    """How samples are rounded, from the options of users.  Raises ValueError."""
+    if most < 0 or (alpha and not most):
+        raise ValueError(f"near must be 0 or more, and not 0 for alpha, not {most}")
+    return Near(most, alpha) if most else None
 
 
 # -- helpers ---------------------------------------------------------------------------------------------
@@ -215,8 +233,10 @@ def encode(
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
     first: bool = False,
     strict: bool = False,
+    near: int = 0,
+    near_alpha: bool = False,
 ) -> bytes:
-    """Compress an image losslessly.
+    """Compress an image, losslessly unless ``near`` says otherwise.
 
     source      path, open file or bytes of an image file (PNG, TIFF, WebP, ...), PIL image, or array uint8
                 or uint16, [H, W] or [H, W, C] with C 1 to 4
@@ -227,15 +247,20 @@ def encode(
     max_pixels  larger images are refused; None: no limit
     first       take the first of several frames or pages
     strict      raise NotKeptError, instead of a warning in the log "gmcodec", when something cannot be kept
+    near        by how much a sample may change: 0, the default, is lossless; more makes smaller files
+    near_alpha  whether alpha may change as well
 
-    Returns the bytes of a .gmc file.  Raises UnsupportedImageError, ImageReadError, ImageTooLargeError, WeightsError.
+    Returns the bytes of a .gmc file.  Raises UnsupportedImageError, ImageReadError, ImageTooLargeError, WeightsError;
+    ValueError for values of options that there are not.
     """
-    stop = Stoppable()
+    stop, rounding = Stoppable(), near_of(near, near_alpha)
+    if strict and rounding:
+        raise ValueError("with near the image changes, which strict forbids")
 
     def work() -> bytes:
         planes = to_planes(source, strip=strip, max_pixels=max_pixels, first=first)
         report_losses(planes, strict)
-        return encode_planes(planes, code=code, effort=effort, threads=threads, progress=stop).data
+        return encode_planes(planes, code=code, effort=effort, threads=threads, progress=stop, near=rounding).data
 
     return interruptible(work, stop)
 
@@ -269,6 +294,8 @@ def info(data: bytes) -> dict[str, Any]:
         "mode": mode.name,
         "channels": mode.channels,
         "bit_depth": mode.depth,
+        "near": header.near.most if header.near else 0,
+        "near_alpha": bool(header.near and header.near.alpha),
         "bytes": len(data),
         "bits_per_dimension": 8 * len(data) / dimensions,
         "header_bytes": gmc.overhead(header) - sum(len(value) for _, value in header.metadata),

@@ -24,7 +24,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from gmcodec import codec, coders
 from gmcodec.coding import conventional
-from gmcodec.errors import ChecksumError
 from gmcodec.formats import gmc
 from gmcodec.formats.gmc import Header
 from gmcodec.image.modes import DEFAULT_MAX_PIXELS
@@ -68,8 +67,7 @@ def _cost_map(header: Header, threads: int, progress: Callback) -> np.ndarray:
         costs = np.empty((header.height, header.width))
         decoded.append(codec.decode_part(part, header, threads, progress, costs))
         out += costs
-    if gmc.pixels_crc(np.concatenate(decoded)) != header.pixels_crc:
-        raise ChecksumError("the decoded pixels do not match their checksum")
+    codec.joined(decoded, header)  # for its checksum
     return out.astype(np.float32)
 
 

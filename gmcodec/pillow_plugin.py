@@ -3,7 +3,8 @@
 
 >>> import gmcodec.pillow_plugin
 >>> image = Image.open("photo.gmc")     # reads the header; pixels are decoded when they are first used
->>> image.save("copy.gmc")              # options: code, effort, strip, threads, and icc_profile, exif, xmp, dpi
+>>> image.save("copy.gmc")              # options: code, effort, strip, threads, near, near_alpha,
+...                                     # and icc_profile, exif, xmp, dpi
 
 Pillow empties an existing file before it calls a plugin. ``Image.save`` is therefore wrapped for files of this format,
 so that a save that fails leaves the file unchanged. Files of other formats go to Pillow's own method.
@@ -26,6 +27,7 @@ from gmcodec.image.modes import MODES_BY_ID
 
 FORMAT = "GMC"
 _METADATA_OPTIONS = ("icc_profile", "exif", "xmp", "dpi")
+_ENCODE_OPTIONS = ("code", "effort", "strip", "threads", "near", "near_alpha")
 
 
 def _accept(prefix: bytes) -> bool:
@@ -82,7 +84,7 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     if metadata:
         image = image.copy()  # the caller's ``info`` must not change
         image.info.update({k: v.tobytes() if isinstance(v, Image.Exif) else v for k, v in metadata.items()})
-    encode_options = {name: options[name] for name in ("code", "effort", "strip", "threads") if name in options}
+    encode_options = {name: options[name] for name in _ENCODE_OPTIONS if name in options}
     try:
         fp.write(codec.encode(image, **encode_options))
     except GmcError as error:

@@ -123,6 +123,7 @@ def _threads(options: Options) -> int:
 
 def _compress(job: Job, progress: Progress) -> list[str]:
     from gmcodec import codec, effort
+    from gmcodec.image import near_lossless
 
     options, before = job.options, _source_state(job)
     raw = _read(job)
@@ -134,13 +135,15 @@ def _compress(job: Job, progress: Progress) -> list[str]:
         raise UnsupportedImageError(f"there is no model for images of mode {planes.mode}; leave out --code")
     area = planes.width * planes.height
     progress.start("compressing", area)
+    near = codec.near_of(options.near, options.near_alpha)
     encoded = codec.encode_planes(
-        planes, code=options.code, effort=options.effort, threads=_threads(options), progress=progress
+        planes, code=options.code, effort=options.effort, threads=_threads(options), progress=progress, near=near
     )
+    expected = near_lossless.rounded(planes, near) if near else planes
 
     def check(written: bytes) -> None:
         progress.start("verifying", area)
-        if codec.decode_planes(written, threads=_threads(options), max_pixels=None, progress=progress) != planes:
+        if codec.decode_planes(written, threads=_threads(options), max_pixels=None, progress=progress) != expected:
             raise GmcError("does not decode to the same image, so nothing was written: please report this")
 
     _write(job, encoded.data, check if options.verify or options.delete else None)
@@ -151,7 +154,12 @@ def _compress(job: Job, progress: Progress) -> list[str]:
     if len(encoded.data) > len(raw):
         lossy = " (a JPEG is lossy: its decoded pixels, kept exactly, take more)" if raw[:2] == b"\xff\xd8" else ""
         logging.getLogger("gmcodec").warning("the result is larger than the source%s", lossy)
-    return [_describe(encoded, planes, len(raw)) + (", verified" if options.verify or options.delete else "")]
+    near_text = ""
+    if near:
+        largest, psnr = near_lossless.difference(planes, expected)
+        near_text = f"; samples differ by at most {largest}, PSNR {psnr:.2f} dB"
+    verified = ", verified" if options.verify or options.delete else ""
+    return [_describe(encoded, planes, len(raw)) + near_text + verified]
 
 
 def _describe(encoded: Any, planes: Planes, source_bytes: int) -> str:
@@ -235,6 +243,11 @@ def _info(job: Job, progress: Progress) -> list[str]:
     return [
         job.source.name,
         f"  image     {said['width']}x{said['height']} {said['mode']}, {said['bit_depth']} bits per sample",
+        *(
+            [f"  near      samples may differ by {said['near']}{', alpha too' if said['near_alpha'] else ''}"]
+            if said["near"]
+            else []
+        ),
         f"  size      {said['bytes']} bytes, {said['bits_per_dimension']:.4f} bits per dimension",
         *(f"  part      {part}" for part in parts),
         f"  metadata  {metadata}",

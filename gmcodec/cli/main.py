@@ -106,6 +106,15 @@ def cli() -> None:
               help="Methods to try [default: auto, all].")  # fmt: skip
 @click.option("--model", metavar="NAME", callback=check_model_name, help="Use this model only, see gmcodec models.")
 @effort_option
+@click.option(
+    "--near",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="K",
+    help="Near-lossless: samples may differ by up to K  [default: 0, lossless].",
+)
+@click.option("--near-alpha", is_flag=True, help="With --near, alpha may differ as well.")
+@click.option("--lossy-ok", is_flag=True, help="Allow --delete with --near.")
 @click.option("--strip", is_flag=True, help="Drop ICC, EXIF, XMP, text, DPI and gamma.")
 @click.option("--first", is_flag=True, help="Take the first of several frames or pages.")
 @click.option("--verify", is_flag=True, help="Decode the result and compare.")
@@ -121,6 +130,12 @@ def compress(files: Sequence[str], output: str | None, recursive: bool, model: s
         raise click.UsageError("--model and --code exclude one another")
     if rest["effort"] != "default" and (model or rest["code"] == "conventional"):
         raise click.UsageError("--effort chooses among models: leave it out with --model or --code conventional")
+    if rest["near"] and rest["strict"]:
+        raise click.UsageError("--near and --strict exclude one another")
+    if rest["near"] and not rest["keep"] and not rest["lossy_ok"]:
+        raise click.UsageError("--delete with --near deletes what cannot be had back: --lossy-ok allows it")
+    if rest["near_alpha"] and not rest["near"]:
+        raise click.UsageError("--near-alpha needs --near")
     options = _options({**rest, "code": model or rest["code"]})
     inputs = paths.collect(files, recursive, paths.reason_not_image)
 
@@ -188,7 +203,7 @@ def info(files: Sequence[str], recursive: bool, as_json: bool, costs: str | None
 
 def _options(rest: dict[str, Any]) -> Options:
     names = ("code", "effort", "strip", "strict", "first", "threads", "jobs", "max_pixels", "verify", "force",
-             "verbose", "keep_suffix", "skip_existing", "times")  # fmt: skip
+             "verbose", "keep_suffix", "skip_existing", "times", "near", "near_alpha")  # fmt: skip
     if rest.get("skip_existing") and rest["force"]:
         raise click.UsageError("--skip-existing and --force exclude one another")
     return Options(delete=not rest.get("keep", True), **{name: rest[name] for name in names if name in rest})

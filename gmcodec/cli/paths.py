@@ -125,6 +125,8 @@ class Options:
     """
 
     code: str = "auto"
+    near: int = 0
+    near_alpha: bool = False
     effort: str = "default"
     strip: bool = False
     strict: bool = False

@@ -39,6 +39,9 @@ def _not_compressed(job: Job) -> str | None:
         header = _header(output.read_bytes())
     except GmcError as error:
         return f"is no complete .gmc file ({error})"
+    found = (header.near.most, header.near.alpha) if header.near else (0, False)
+    if found != (job.options.near, job.options.near_alpha):
+        return f"its samples may differ by {found[0]}, not by {job.options.near}"
     return _differs(read_size(source.read_bytes()), (header.width, header.height))
 
 

@@ -9,11 +9,15 @@ bytes.
 ::
 
     offset  0   1   2   3     4    5 ..        .. +4
-          +---+---+---+----+------+---+---+-----------+----------+======+======+-----------+
-          | g | m | c | 01 | mode | w | h | pixel CRC | metadata | part | part | file CRC  |
-          +---+---+---+----+------+---+---+-----------+----------+======+======+-----------+
-                                    v   v   4 bytes     optional   1 to 4 parts   4 bytes
+          +---+---+---+----+------+---+---+-----------+----------+----------+======+======+-----------+
+          | g | m | c | 01 | mode | w | h | pixel CRC | rounding | metadata | part | part | file CRC  |
+          +---+---+---+----+------+---+---+-----------+----------+----------+======+======+-----------+
+                                    v   v   4 bytes     optional   optional   1 to 4 parts   4 bytes
 
+    rounding  +---+-------+   only if the mode byte has bit 5 set
+              | K | alpha |
+              +---+-------+
+                v   0 or 1
     metadata  +---+=======================================+   only if the mode byte has bit 7 set
               | n | n bytes: entries (tag 1, length v, ..) |
               +---+=======================================+
@@ -28,13 +32,17 @@ Fields, in file order:
 ``magic``      3 bytes ``67 6d 63`` ("gmc").
 ``version``    1 byte, 1. Any change of the bytes that are written for an input, or of their meaning, changes
                the version. A reader MUST refuse a version that it does not know, and MUST NOT read further.
-``mode``       1 byte. Low 5 bits: the mode id of the table below; a reader MUST refuse any other. Bit 7: the
-               metadata section is present. Bits 5 and 6 MUST be 0.
+``mode``       1 byte. Low 5 bits: the mode id of the table below; a reader MUST refuse any other. Bit 5: the
+               rounding is present. Bit 7: the metadata section is present. Bit 6 MUST be 0.
 ``w``, ``h``   v each: width and height in pixels, 1 <= w, h < 2**31. A reader MAY refuse an image with more
                pixels than a limit of its own; it MUST offer a way to lift that limit.
 ``pixel CRC``  4 bytes: CRC-32 (ISO 3309, as in zlib) of the decoded samples in C H W order, one byte per
                sample, or two little-endian bytes for 16-bit modes. A decoder MUST check it before it
                returns samples.
+``rounding``   The image is near-lossless: parts hold what ``image/near_lossless.py`` says, and no sample of the
+               source differs by more than K from the decoded one. K MUST be at least 1 and less than half of the
+               values of a sample; ``alpha`` says whether alpha was rounded as well, and MUST be 0 for modes
+               without alpha. Modes 1 and P MUST NOT have it.
 ``metadata``   v length n >= 1, then exactly n bytes of entries: tag (1 byte), length (v), bytes. Tags MUST
                NOT decrease from entry to entry; a tag MAY repeat. ``image/metadata.py`` defines the meaning of
                tags; a reader MUST skip tags that it does not know. A file without entries MUST NOT have the
@@ -74,7 +82,7 @@ with a learned model and 22 bytes with a conventional method. A 32x32 image take
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -89,13 +97,14 @@ from gmcodec.errors import (
 )
 from gmcodec.formats import varint
 from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES_BY_ID
+from gmcodec.image.near_lossless import Near
 
 MAGIC = b"gmc"
 FORMAT_VERSION = 1
 FIRST_LEARNED_METHOD = 16
 WEIGHTS_ID_BYTES = 4
 
-_MODE_BITS, _RESERVED_BITS, _METADATA_FLAG = 0x1F, 0x60, 0x80
+_MODE_BITS, _ROUNDING_FLAG, _RESERVED_BIT, _METADATA_FLAG = 0x1F, 0x20, 0x40, 0x80
 MAX_SIDE = 2**31
 _CRC_BYTES = 4
 _CRC_CHUNK = 1 << 20  # bytes that pixels_crc may copy at a time
@@ -113,7 +122,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Header:
-    """The content of a file.  ``metadata``: pairs (tag, bytes) with non-decreasing tags."""
+    """The content of a file.
+
+    metadata  pairs (tag, bytes) with non-decreasing tags
+    near      how samples were rounded, None if they were not
+    """
 
     mode_id: int
     width: int
@@ -121,6 +134,7 @@ class Header:
     pixels_crc: int
     metadata: tuple[tuple[int, bytes], ...]
     parts: tuple[Part, ...]
+    near: Near | None = None
 
     @property
     def channels(self) -> int:
@@ -148,9 +162,11 @@ def pack(header: Header) -> bytes:
     _check(header)
     out = bytearray(MAGIC)
     out.append(FORMAT_VERSION)
-    out.append(header.mode_id | (_METADATA_FLAG if header.metadata else 0))
+    out.append(header.mode_id | (_METADATA_FLAG if header.metadata else 0) | (_ROUNDING_FLAG if header.near else 0))
     out += varint.write(header.width) + varint.write(header.height)
     out += header.pixels_crc.to_bytes(_CRC_BYTES, "little")
+    if header.near:
+        out += varint.write(header.near.most) + bytes([header.near.alpha])
     if header.metadata:
         section = b"".join(bytes([tag]) + varint.write(len(data)) + data for tag, data in header.metadata)
         out += varint.write(len(section)) + section
@@ -194,10 +210,11 @@ def _read_body(reader: Reader) -> Header:
     """Read from the mode byte to the last part.  Lengths are checked here, values in ``_check``."""
     mode_byte = reader.byte("the mode")
     mode_id = mode_byte & _MODE_BITS
-    if mode_byte & _RESERVED_BITS or mode_id not in MODES_BY_ID:
+    if mode_byte & _RESERVED_BIT or mode_id not in MODES_BY_ID:
         raise GmcFormatError(f"mode byte {mode_byte:#04x} is not one of format version {FORMAT_VERSION}")
     width, height = reader.varint("the width"), reader.varint("the height")
     crc = int.from_bytes(reader.take(_CRC_BYTES, "the pixel CRC"), "little")
+    near = _read_rounding(reader) if mode_byte & _ROUNDING_FLAG else None
 
     metadata: tuple[tuple[int, bytes], ...] = ()
     if mode_byte & _METADATA_FLAG:
@@ -216,7 +233,14 @@ def _read_body(reader: Reader) -> Header:
         payload = bytes(reader.take(reader.varint("a payload length"), "a payload"))
         parts.append(Part(method, channels, payload, weights_id))
         missing -= channels
-    return Header(mode_id, width, height, crc, metadata, tuple(parts))
+    return Header(mode_id, width, height, crc, metadata, tuple(parts), near)
+
+
+def _read_rounding(reader: Reader) -> Near:
+    most, alpha = reader.varint("the rounding"), reader.byte("whether alpha is rounded")
+    if alpha > 1:
+        raise GmcFormatError(f"whether alpha is rounded is 0 or 1, not {alpha}")
+    return Near(most, bool(alpha))
 
 
 def _read_metadata(section: memoryview) -> tuple[tuple[int, bytes], ...]:
@@ -240,6 +264,8 @@ def _check(header: Header) -> None:
         raise GmcFormatError(f"dimensions {header.width}x{header.height} are outside 1..{MAX_SIDE - 1}")
     if not 0 <= header.pixels_crc < 2**32:
         raise GmcFormatError(f"pixel CRC {header.pixels_crc} does not fit 32 bits")
+    if header.near and not header.near.fits(MODES_BY_ID[header.mode_id].name):
+        raise GmcFormatError(f"an image of mode {MODES_BY_ID[header.mode_id].name} cannot have {header.near}")
     tags = [tag for tag, _ in header.metadata]
     if tags != sorted(tags) or (tags and not 0 <= tags[0] <= tags[-1] <= 255):
         raise GmcFormatError("metadata tags are not in order, or do not fit a byte")
@@ -274,7 +300,7 @@ def pixels_crc(data: UInt[np.ndarray, "C H W"]) -> int:
 def overhead(header: Header) -> int:
     """Bytes of the packed file that are not payload."""
     bare = tuple(Part(part.method, part.channels, b"", part.weights_id) for part in header.parts)
-    empty = Header(header.mode_id, header.width, header.height, header.pixels_crc, header.metadata, bare)
+    empty = replace(header, parts=bare)
     # the length of an empty payload takes one byte
     return len(pack(empty)) + sum(len(varint.write(len(part.payload))) - 1 for part in header.parts)
 
