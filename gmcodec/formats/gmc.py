@@ -97,7 +97,7 @@ from gmcodec.errors import (
 )
 from gmcodec.formats import varint
 from gmcodec.image.modes import DEFAULT_MAX_PIXELS, MODES_BY_ID
-from gmcodec.image.near_lossless import Near
+from gmcodec.image.near_lossless import EXACT_MODES, Near
 
 MAGIC = b"gmc"
 FORMAT_VERSION = 1
@@ -210,7 +210,8 @@ def _read_body(reader: Reader) -> Header:
     """Read from the mode byte to the last part.  Lengths are checked here, values in ``_check``."""
     mode_byte = reader.byte("the mode")
     mode_id = mode_byte & _MODE_BITS
-    if mode_byte & _RESERVED_BIT or mode_id not in MODES_BY_ID:
+    exact = mode_id in MODES_BY_ID and MODES_BY_ID[mode_id].name in EXACT_MODES
+    if mode_byte & _RESERVED_BIT or mode_id not in MODES_BY_ID or (mode_byte & _ROUNDING_FLAG and exact):
         raise GmcFormatError(f"mode byte {mode_byte:#04x} is not one of format version {FORMAT_VERSION}")
     width, height = reader.varint("the width"), reader.varint("the height")
     crc = int.from_bytes(reader.take(_CRC_BYTES, "the pixel CRC"), "little")

@@ -135,7 +135,7 @@ def test_unknown_version_comes_before_everything_else(version):
         unpack(b"gmc" + bytes([version]))
 
 
-@pytest.mark.parametrize("mode", [0, 15, 31, 2 | 32, 2 | 64])
+@pytest.mark.parametrize("mode", [0, 15, 31, 1 | 32, 4 | 32, 2 | 64])
 def test_bad_mode(mode):
     with pytest.raises(GmcFormatError, match="mode"):
         unpack(sealed(body(mode=mode)))

@@ -17,8 +17,9 @@ import numpy as np
 
 from gmcodec import archive, codec
 from gmcodec.formats import gma, gmc
-from gmcodec.image import metadata, reading, writing
+from gmcodec.image import metadata, near_lossless, reading, writing
 from gmcodec.image.metadata import Tag
+from gmcodec.image.near_lossless import Near
 
 HERE = Path(__file__).parent
 
@@ -95,7 +96,16 @@ CASES = {
     "graphics-few16": (few_values(), "graphics"),
     "graphics-net-rgba": (screen(), "graphics-rgb"),
     "graphics-net-grey": (reading.Planes(pattern(1, 22, 37), "L"), "graphics-grey"),
+    "near-rgba": (reading.Planes(pattern(4, 15, 21), "RGBA"), "local-rgb-fast"),
+    "near-grey16": (reading.Planes(pattern(1, 19, 22, 16383), "I;16"), "learning-grey16"),
 }
+NEAR = {"near-rgba": Near(2), "near-grey16": Near(40)}  # how samples are rounded
+
+
+def kept(name: str) -> reading.Planes:
+    """What the file of a case holds."""
+    planes, _ = CASES[name]
+    return near_lossless.rounded(planes, NEAR[name]) if name in NEAR else planes
 
 
 ARCHIVE = {
@@ -134,8 +144,8 @@ def main(names: list[str]) -> None:
     for name in [name for name in names or CASES if name in CASES]:
         planes, code = CASES[name]
         stem = HERE / f"v{gmc.FORMAT_VERSION}-{name}"
-        stem.with_suffix(".gmc").write_bytes(codec.encode_planes(planes, code=code).data)
-        np.save(stem.with_suffix(".npy"), planes.data)
+        stem.with_suffix(".gmc").write_bytes(codec.encode_planes(planes, code=code, near=NEAR.get(name)).data)
+        np.save(stem.with_suffix(".npy"), kept(name).data)
     for name, (images, model) in SETS.items():
         if names and name not in names:
             continue
