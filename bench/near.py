@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Near-lossless files beside JPEG XL and JPEG-LS.
 
-python -m bench.near FOLDER [--effort EFFORT] [--every N]
+python -m bench.near FOLDER [-k K]... [--effort EFFORT] [--every N]
 
 Every file is decoded and compared with its source: no sample may differ by more than K.  JPEG XL codes the same rounded
 pixels losslessly.  JPEG-LS codes the levels' indices after its colour transform, which keeps the bound too, or, where
@@ -22,8 +22,6 @@ from gmcodec.bench import catalogue
 from gmcodec.image import near_lossless, reading
 from gmcodec.image.near_lossless import Near
 from gmcodec.image.planes import Planes
-
-BOUNDS = (1, 2, 3)
 
 
 def ours(planes: Planes, near: Near, level: str) -> tuple[int, float, float]:
@@ -57,17 +55,18 @@ def jpeg_ls(planes: Planes, near: Near) -> int:
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("-k", "bounds", type=click.IntRange(min=1), multiple=True, default=(1, 2, 3), show_default=True)
 @click.option("--effort", "level", type=click.Choice(effort.EFFORTS), default="default", show_default=True)
 @click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Take every N-th image.")
-def main(folder: Path, level: str, every: int) -> None:
+def main(folder: Path, bounds: tuple[int, ...], level: str, every: int) -> None:
     """Print bytes, bits a sample and speed for the images of FOLDER."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".webp", ".ppm"))[::every]
-    totals = {most: np.zeros(5) for most in BOUNDS}
+    paths = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".webp", ".ppm", ".tif"))[::every]
+    totals = {most: np.zeros(5) for most in bounds}
     samples = pixels = 0
     for path in paths:
         planes = reading.read(path, strip=True)
         samples, pixels = samples + planes.data.size, pixels + planes.height * planes.width
-        for most in BOUNDS:
+        for most in bounds:
             near = Near(most)
             rounded = np.ascontiguousarray(reading.to_array(near_lossless.rounded(planes, near)))
             others = size("JPEG XL -e 7", rounded), jpeg_ls(planes, near)
