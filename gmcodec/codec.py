@@ -83,7 +83,8 @@ def encode_planes(
     """
     stop = Stoppable(progress)
     coded = near_lossless.encode(planes, near) if near else planes
-    parts, bits = interruptible(lambda: smallest(coded, code, effort, threads or available_threads(), stop), stop)
+    threads = threads or available_threads()
+    parts, bits = interruptible(lambda: smallest(coded, code, effort, threads, stop, near is not None), stop)
     crc = gmc.pixels_crc(near_lossless.decode(coded.data, planes.mode, near) if near else planes.data)
     mode = MODES[planes.mode].id
     header = Header(mode, planes.width, planes.height, crc, planes.metadata, tuple(parts), near)

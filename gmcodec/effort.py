@@ -82,13 +82,16 @@ CONVENTIONAL_BYTES = 1 << 16  # of samples, up to which conventional methods are
 GRAPHIC_RATIO = 0.2  # quick conventional size over raw size up to which an image may be a graphic
 
 
-def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Callback) -> Parts:
-    """The smallest parts that an effort finds, and their estimated bits.  Raises what codec.encode_planes raises."""
+def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Callback, rounded: bool = False) -> Parts:
+    """The smallest parts that an effort finds, and their estimated bits.  Raises what codec.encode_planes raises.
+
+    ``rounded``: samples were rounded, so that few colours say nothing of what the image shows.
+    """
     if effort not in EFFORTS:
         raise ValueError(f"effort must be one of {', '.join(EFFORTS)}, not {effort!r}")
     progress(0)  # may end the work, here and below
     if planes.mode in COLOUR_AND_BLACK_MODES and code == "auto":
-        return _smallest_of_cmyk(planes, effort, threads, progress)
+        return _smallest_of_cmyk(planes, effort, threads, progress, rounded)
     if code == "conventional":
         return _conventional(planes.data, planes.depth, effort, without_pixels(progress))
     if code == "graphics":
@@ -96,16 +99,16 @@ def smallest(planes: Planes, code: str, effort: str, threads: int, progress: Cal
     if code != "auto":
         return _models(planes, code, effort, threads, progress)
     if is_photograph(planes):
-        return _smallest_photograph(planes, effort, threads, progress)
+        return _smallest_photograph(planes, effort, threads, progress, rounded)
     learned, small = planes.mode in LEARNED_CHANNELS, planes.height * planes.width <= SMALL_PIXELS
     graphic = _smallest_graphic(planes, effort, threads, progress)
     if graphic is None:
-        return _smallest_photograph(planes, effort, threads, progress)
+        return _smallest_photograph(planes, effort, threads, progress, rounded)
     (found, first), silent = graphic, without_pixels(progress)
     if learned and small:  # conventional methods have been tried
         return min(found, _models(planes, "learned", effort, threads, silent), key=_bytes)
     if learned and _may_be_photograph(planes, effort, first, silent):
-        return min(found, _smallest_photograph(planes, effort, threads, silent), key=_bytes)
+        return min(found, _smallest_photograph(planes, effort, threads, silent, rounded), key=_bytes)
     return found
 
 
@@ -250,7 +253,7 @@ def _with_net(planes: Planes) -> list[Trial]:
 # -- photographs -------------------------------------------------------------------------------------------
 
 
-def _smallest_photograph(planes: Planes, effort: str, threads: int, progress: Callback) -> Parts:
+def _smallest_photograph(planes: Planes, effort: str, threads: int, progress: Callback, rounded: bool = False) -> Parts:
     """The smallest of what models and conventional methods make of an image."""
     colours, pixels, silent = LEARNED_CHANNELS.get(planes.mode), planes.height * planes.width, without_pixels(progress)
     if colours is None:
@@ -268,16 +271,16 @@ def _smallest_photograph(planes: Planes, effort: str, threads: int, progress: Ca
         if trial / 8 > GIVE_UP_RATIO * quick:
             return _conventional(planes.data, planes.depth, effort, silent)
         found, first = _learned(planes.data, colours, entries, weight_indices, threads, progress)
-    if first < _certain_win_ratio(planes, quick, effort) * quick:
+    if first < (CERTAIN_WIN_RATIO if rounded else _certain_win_ratio(planes, quick, effort)) * quick:
         return found
     return min(found, _conventional(planes.data, planes.depth, effort, silent, first), key=_bytes)
 
 
-def _smallest_of_cmyk(planes: Planes, effort: str, threads: int, progress: Callback) -> Parts:
+def _smallest_of_cmyk(planes: Planes, effort: str, threads: int, progress: Callback, rounded: bool) -> Parts:
     """Colours and black coded apart, or all four by a conventional method."""
     pieces = zip(np.split(planes.data, [3]), COLOUR_AND_BLACK_MODES[planes.mode], strict=True)
     (colours, bits), (black, more) = (
-        smallest(Planes(data, mode), "auto", effort, threads, progress) for data, mode in pieces
+        smallest(Planes(data, mode), "auto", effort, threads, progress, rounded) for data, mode in pieces
     )
     together = _conventional(planes.data, planes.depth, effort, without_pixels(progress))
     return min((colours + black, bits + more), together, key=_bytes)

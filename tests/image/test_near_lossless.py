@@ -13,10 +13,12 @@ import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from places import ROOT
 from samples import random_planes
 
 import gmcodec
 from gmcodec import codec, costs, pillow_plugin
+from gmcodec.coding import conventional
 from gmcodec.errors import ChecksumError, GmcFormatError, UnsupportedImageError
 from gmcodec.formats import gmc
 from gmcodec.image import metadata, near_lossless
@@ -88,6 +90,17 @@ def test_every_code(code):
         assert costs.cost_map(made.data).sum() == pytest.approx(made.estimated_bits, rel=1e-4)
         sizes.append(len(made.data))
     assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_few_colours_of_a_rounded_photograph_are_no_reason_for_slow_methods(monkeypatch):
+    monkeypatch.delenv("GMCODEC_WEIGHTS")  # the shipped ones, since toy weights do not win clearly
+    photograph = Planes(codec.to_planes(ROOT / "examples" / "photo.png").data[:, 200:330, 300:440], "RGB")
+    tried = []
+    monkeypatch.setattr(conventional, "encode", lambda *args: tried.append(args) or (1, bytes(10**6)))
+    made = codec.encode_planes(photograph, near=Near(2))
+    assert conventional.has_few_colours(near_lossless.encode(photograph, Near(2)).data)
+    assert codec.decode_planes(made.data) == near_lossless.rounded(photograph, Near(2))
+    assert not tried
 
 
 def test_psnr():
