@@ -253,7 +253,8 @@ class GraphicsCoder:
     def __init__(self) -> None:
         self.model = GraphicsModel(native.core())
 
-    def settings(self, reduced: Reduced, contexts: int, guessing: int) -> graphics.Settings:
+    @staticmethod
+    def settings(reduced: Reduced, contexts: int, guessing: int) -> graphics.Settings:
         """How ``encode`` codes an image that was reduced; the fewer the contexts, the smaller is their table."""
         return graphics.Settings(
             channels=len(reduced.planes), depth=reduced.depth, green=reduced.green, contexts=contexts,
@@ -298,11 +299,7 @@ class GraphicsNetCoder(SingleCoder):
         reduced, net = reduction.colours_of(planes), self.model.net
         if net.channels != reduced.colours:
             raise UnsupportedImageError(f"a net of {net.channels} colours cannot see an image of {reduced.colours}")
-        settings = graphics.Settings(
-            channels=len(reduced.planes), depth=8, green=reduced.green, contexts=WITH_NET, guessing=0,
-            bucket_bits=bucket_bits(planes[0].size, WITH_NET, 0),
-        )  # fmt: skip
-        return graphics.encode(reduced, settings, self.model, progress)
+        return graphics.encode(reduced, GraphicsCoder.settings(reduced, WITH_NET, 0), self.model, progress)
 
     def decode(
         self,

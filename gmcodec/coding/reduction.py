@@ -53,8 +53,8 @@ class Reduced:
 
     @property
     def depth(self) -> int:
-        """The bits that the largest sample needs, at least 1."""
-        return max(1, int(self.planes.max()).bit_length())
+        """The bits that the largest sample needs, at least 1; those that nets know, with NET_COLOURS."""
+        return 8 if self.kind == NET_COLOURS else max(1, int(self.planes.max()).bit_length())
 
     @property
     def colours(self) -> int:

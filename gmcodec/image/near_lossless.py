@@ -104,9 +104,12 @@ def rounded(planes: Planes, near: Near) -> Planes:
 
 def difference(planes: Planes, other: Planes) -> tuple[int, float]:
     """The largest difference of two images of equal shape, and their PSNR in dB, over all samples."""
-    differences = np.abs(planes.data.astype(np.int64) - other.data)
-    error = float((differences**2).mean())
-    return int(differences.max()), 10 * math.log10(_top(planes.mode) ** 2 / error) if error else math.inf
+    largest = total = 0
+    for here, there in zip(planes.data, other.data, strict=True):  # one channel at a time, to save memory
+        differences = np.abs(here.astype(np.int64) - there)
+        largest, total = max(largest, int(differences.max())), total + int((differences**2).sum())
+    error = total / planes.data.size
+    return largest, 10 * math.log10(_top(planes.mode) ** 2 / error) if error else math.inf
 
 
 def _top(mode: str) -> int:

@@ -24,8 +24,8 @@ WEIGHTS_VARIABLE = "GMCODEC_WEIGHTS"  # the environment variable that names anot
 class Entry:
     """A model that files name by its method id.
 
-    ``net``: makes the entry a model of graphics, which codes any channels beside the ``channels`` that the net sees;
-    the name of the net's weights.
+    ``net``: the name of the weights of the net that a model of graphics has as an input.  Such a model codes other
+    channels as well, beside the ``channels`` that the net sees.
     ``members``: the nets of a model that learns while it codes, several for an ensemble: the name of each net's weights
     and its rate, an index into online.rules.RATES.  A model without members does not learn; its weights have its name.
     """

@@ -28,8 +28,9 @@ def max_bucket_bits(pixels: int) -> int:
 def bucket_bits(pixels: int, contexts: int, guessing: int) -> int:
     """Bits of the table of contexts that an encoder uses for an image of ``pixels`` pixels.
 
-    The set FEW gets a small table, which stays in the processor's cache.  Who guesses pixels to save time, in an image
-    of up to QUICK_PIXELS, gets 256 MiB: files are 0.1 to 0.4 % larger than with 512 MiB, and take a tenth less time.
+    The set FEW gets a small table, which stays in the processor's cache.  An encoder that guesses pixels to save time
+    takes 256 MiB for images of up to QUICK_PIXELS: files are 0.1 to 0.4 % larger than with 512 MiB, and take a tenth
+    less time.
     """
     most = max_bucket_bits(pixels)
     if CONTEXT_SETS[contexts] == FEW:

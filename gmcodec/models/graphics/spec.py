@@ -220,9 +220,9 @@ class ImageCoder:
 
     def put_pixels(self, index: int, pixels: list[int]) -> None:
         """Show the net, if there is one, pixels that are known from now on."""
-        for i, pixel in enumerate(pixels if self.net else []):
-            assert self.net
-            self.net.put(*divmod(index + i, self.spec.width), pixel)
+        if self.net:
+            for i, pixel in enumerate(pixels):
+                self.net.put(*divmod(index + i, self.spec.width), pixel)
 
     # -- runs ------------------------------------------------------------------------------------------------------
 
